@@ -1,0 +1,141 @@
+"""Everything that can be configured, read once from the environment."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class ConfigurationError(Exception):
+    """The environment asks for something that cannot be; the text names each variable."""
+
+
+class Settings(BaseSettings):
+    """The environment of one process; the variable names are the upper-case field names.
+
+    Durations are in seconds unless the name says otherwise, sizes in bytes, amounts in bitcoin.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    # Where things are. The embedded run fills these in; anywhere else they are required by use.
+    orderly_home: Path = Path(".local")
+    port_offset: int = Field(0, ge=0, le=20_000)
+    host: str = "127.0.0.1"
+    development: bool = False
+    """True only in the embedded run: allows the labelled demo price source."""
+    write_model_url: str | None = None
+    """libpq URL or key=value string for the command services' role."""
+    write_model_owner_url: str | None = None
+    """The role that owns the schema: migrations and nothing else."""
+    write_model_relay_url: str | None = None
+    """The role of event_relay: reads the log, moves the relay's checkpoint."""
+    write_model_reader_url: str | None = None
+    """The role of everything that only reads the log: gap repair, verify, rebuild."""
+    read_model_url: str | None = None
+    """The role of the query services: SELECT and nothing else."""
+    read_model_owner_url: str | None = None
+    read_model_projector_url: str | None = None
+    """The role of read_model_sync: reads and writes rows, never changes tables."""
+    broker_url: str | None = None
+    """amqp:// URL; without it the log itself feeds the projectors."""
+    btc_price_url: str = "http://127.0.0.1:8779"
+
+    # Who may call.
+    api_tokens: Annotated[tuple[str, ...], NoDecode] = ()
+    """`name:role:sha256hex` entries, comma-separated; see `orderly token`."""
+    two_fa: str | None = None
+
+    # The write side.
+    partitions: int = Field(1, ge=1, le=1024)
+    """Chosen when the write model is first migrated; a later change is refused."""
+    command_batch_max: int = Field(512, ge=1, le=10_000)
+    command_queue_max: int = Field(10_000, ge=1)
+    command_deadline_seconds: float = Field(5.0, gt=0)
+    order_book_limit_btc: Decimal = Field(Decimal(100), gt=0, max_digits=28, decimal_places=8)
+    btc_price_max_age_s: float = Field(3600, gt=0)
+    btc_price_interval_s: float = Field(15, gt=0)
+    btc_price_max_jump: float = Field(0.2, gt=0)
+    """Largest relative step between two prices that a single source is believed for."""
+    btc_price_sources: Annotated[tuple[str, ...], NoDecode] = ("coinbase", "kraken", "bitstamp")
+    btc_price_source_timeout_seconds: float = Field(3, gt=0)
+
+    # From the log to the others.
+    relay_window: int = Field(1000, ge=1, le=10_000)
+    """Events in flight to the broker without a confirm."""
+    projector_batch: int = Field(1000, ge=1, le=50_000)
+    max_attempts: int = Field(3, ge=1)
+    """How often a projector tries an event before it parks the event's stream."""
+    idle_poll_seconds: float = Field(0.02, gt=0)
+    """How long a reader of the log rests when nothing is new."""
+    read_model_check_seconds: float = Field(1.0, gt=0)
+    """How long a queue may be silent before the projector compares itself with the log."""
+
+    # The read side and HTTP.
+    consistency_wait_ms: int = Field(2000, ge=0, le=60_000)
+    read_connections: int = Field(4, ge=1, le=100)
+    database_deadline_seconds: float = Field(3.0, gt=0)
+    body_limit_bytes: int = Field(65_536, ge=1024)
+    client_deadline_seconds: float = Field(10.0, gt=0)
+    """How long a client may take to send its headers, or its body."""
+    drain_seconds: float = Field(8.0, gt=0)
+    """How long requests in flight may finish after SIGTERM."""
+    access_log: bool = False
+
+    # Logs.
+    log_level: str = "INFO"
+    logging_host: str | None = None
+    logging_port: int = Field(24224, ge=1, le=65_535)
+
+    @field_validator("api_tokens", "btc_price_sources", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, value: str) -> str:
+        if value.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+            raise ValueError("one of DEBUG, INFO, WARNING, ERROR")
+        return value.upper()
+
+    @model_validator(mode="after")
+    def _protected_mode_stays_on_loopback(self) -> Self:
+        if not self.api_tokens and self.host not in LOOPBACK_HOSTS:
+            raise ValueError("HOST must be a loopback address while API_TOKENS is empty")
+        return self
+
+    def required(self, field: str) -> str:
+        """The value of an address that this process cannot do without.
+
+        Raises:
+            ConfigurationError: it is not set; the text names the variable.
+        """
+        value = getattr(self, field)
+        if not isinstance(value, str) or not value:
+            raise ConfigurationError(f"{field.upper()} is not set")
+        return value
+
+
+def load_settings() -> Settings:
+    """Read the environment.
+
+    Raises:
+        ConfigurationError: names every variable that is wrong, and says why.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = (
+            f"{'.'.join(map(str, item['loc'])).upper() or 'settings'}: {item['msg']}"
+            for item in error.errors(include_input=False)
+        )
+        raise ConfigurationError("; ".join(problems)) from error

@@ -1,0 +1,1 @@
+"""The row types that projections write and queries return, one module per view."""

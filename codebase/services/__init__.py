@@ -1,0 +1,1 @@
+"""What we deploy: one folder per deployable, named verb_noun."""
