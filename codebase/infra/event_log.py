@@ -1,0 +1,256 @@
+"""The event log: how events are stored, appended and read again."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any
+from uuid import UUID, uuid5
+
+from psycopg import AsyncConnection, Connection
+from psycopg.rows import class_row
+from pydantic import TypeAdapter
+
+from codebase.model.aggregate import Aggregate, Claim, Guard, Release, Spend
+from codebase.model.catalogue import AGGREGATES
+
+APPEND = """
+    SELECT unit, refusal, guard, detail, first_position, recorded_at
+    FROM append(
+        %(event_unit)b::integer[], %(event_partition)b::smallint[], %(event_stream)b::uuid[],
+        %(event_category)b::text[], %(event_version)b::integer[], %(event_type)b::text[],
+        %(event_key)b::text[], %(event_data)b::text[], %(event_meta)b::text[],
+        %(guard_unit)b::integer[], %(guard_action)b::text[], %(guard_name)b::text[],
+        %(guard_value)b::text[], %(guard_stream)b::uuid[]
+    )
+    ORDER BY unit
+"""
+
+READ_LOG = """
+    SELECT partition, position, stream_id, category, version, type, idempotence_key, data, meta,
+           recorded_at
+    FROM event
+    WHERE partition = %(partition)s AND position > %(after)s AND position <= %(until)s
+    ORDER BY position
+    LIMIT %(limit)s
+"""
+
+READ_STREAMS = """
+    SELECT partition, position, stream_id, category, version, type, idempotence_key, data, meta,
+           recorded_at
+    FROM event
+    WHERE stream_id = ANY (%(streams)b::uuid[])
+    ORDER BY stream_id, version
+"""
+
+READ_HEADS = "SELECT partition, position FROM log_head ORDER BY partition"
+
+NAMESPACE = UUID("5f0ad1a6-7e0f-5c1e-9d0e-0b1c7a5e4d11")
+"""The namespace of every stream id that is derived from an idempotence key."""
+
+END_OF_LOG = 2**63 - 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordedEvent:
+    """One row of the log.
+
+    `data` and `meta` are JSON objects; `decode` turns `data` into the event class.
+    """
+
+    partition: int
+    position: int
+    stream_id: UUID
+    category: str
+    version: int
+    type: str
+    idempotence_key: str | None
+    data: Mapping[str, Any]
+    meta: Mapping[str, Any]
+    recorded_at: datetime
+
+
+class UnknownEventError(Exception):
+    """The log holds an event that this version of the code does not know, or cannot read."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewEvent:
+    """An event on its way into the log; `data` and `meta` are JSON texts."""
+
+    unit: int
+    partition: int
+    stream_id: UUID
+    category: str
+    version: int
+    type: str
+    idempotence_key: str | None
+    data: str
+    meta: str
+    guards: Sequence[Guard]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AppendResult:
+    """What became of one unit of an append: either `refusal` or `first_position` is set."""
+
+    unit: int
+    refusal: str | None
+    guard: str | None
+    detail: str | None
+    first_position: int | None
+    recorded_at: datetime | None
+
+
+def creation_stream_id(client: str, category: str, idempotence_key: str) -> UUID:
+    """The stream that a client's creation command leads to, however often it is sent."""
+    return uuid5(NAMESPACE, f"{client}\n{category}\n{idempotence_key}")
+
+
+def partition_of(stream_id: UUID, partitions: int) -> int:
+    """The partition that holds a stream, out of `partitions`."""
+    return int.from_bytes(stream_id.bytes[-4:]) % partitions
+
+
+def new_event_id() -> UUID:
+    """A UUID of version 7 (RFC 9562): 48 bits of milliseconds, then random bits."""
+    random = int.from_bytes(os.urandom(10))
+    milliseconds = time.time_ns() // 1_000_000
+    value = (milliseconds & (1 << 48) - 1) << 80 | random
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return UUID(int=value)
+
+
+@cache
+def adapter(event_class: type[Any]) -> TypeAdapter[Any]:
+    """How an event class is written as JSON and read from it."""
+    return TypeAdapter(event_class)
+
+
+@cache
+def _event_classes() -> dict[tuple[str, str], type[Any]]:
+    return {
+        (aggregate.category, event_class.__name__): event_class
+        for aggregate in AGGREGATES
+        for event_class in aggregate.events
+    }
+
+
+def encode(event: object) -> str:
+    """The stored JSON text of an event."""
+    return adapter(type(event)).dump_json(event).decode()
+
+
+def decode(recorded: RecordedEvent) -> Any:  # noqa: ANN401 - any event class of the model
+    """The event object that a row of the log stands for.
+
+    Raises:
+        UnknownEventError: no such event class, or data that does not fit it.
+    """
+    event_class = _event_classes().get((recorded.category, recorded.type))
+    if event_class is None:
+        raise UnknownEventError(f"no event {recorded.type} in category {recorded.category}")
+    try:
+        return adapter(event_class).validate_python(recorded.data)
+    except ValueError as error:
+        raise UnknownEventError(
+            f"{recorded.type} at {recorded.partition}:{recorded.position} cannot be read"
+        ) from error
+
+
+def fold(aggregate: Aggregate[Any, Any, Any], recorded: Sequence[RecordedEvent]) -> Any:  # noqa: ANN401
+    """The state of a stream after `recorded`, or None when there are no events."""
+    return aggregate.fold([decode(row) for row in recorded])
+
+
+def _guard_row(guard: Guard) -> tuple[str, str, str]:
+    match guard:
+        case Claim(kind=kind, value=value):
+            return "claim", kind, value
+        case Release(kind=kind, value=value):
+            return "release", kind, value
+        case Spend(name=name, amount=amount):
+            return "spend", name, format(amount, "f")
+
+
+def append_parameters(events: Sequence[NewEvent]) -> dict[str, Any]:
+    """The arrays that append() takes, column by column."""
+    guards = [
+        (event.unit, *_guard_row(guard), event.stream_id)
+        for event in events
+        for guard in event.guards
+    ]
+    guard_columns = list(zip(*guards, strict=True)) or [()] * 5
+    return {
+        "event_unit": [event.unit for event in events],
+        "event_partition": [event.partition for event in events],
+        "event_stream": [event.stream_id for event in events],
+        "event_category": [event.category for event in events],
+        "event_version": [event.version for event in events],
+        "event_type": [event.type for event in events],
+        "event_key": [event.idempotence_key for event in events],
+        "event_data": [event.data for event in events],
+        "event_meta": [event.meta for event in events],
+        "guard_unit": list(guard_columns[0]),
+        "guard_action": list(guard_columns[1]),
+        "guard_name": list(guard_columns[2]),
+        "guard_value": list(guard_columns[3]),
+        "guard_stream": list(guard_columns[4]),
+    }
+
+
+async def append(
+    connection: AsyncConnection[Any], events: Sequence[NewEvent]
+) -> list[AppendResult]:
+    """Append units of events in one statement; see migrations/write_model for what is refused.
+
+    Args:
+        connection: in autocommit mode.
+        events: in log order, the events of a unit next to each other.
+
+    Returns:
+        One result per unit, in order.
+    """
+    async with connection.cursor(row_factory=class_row(AppendResult), binary=True) as cursor:
+        await cursor.execute(APPEND, append_parameters(events), prepare=True)
+        return await cursor.fetchall()
+
+
+async def read_streams(
+    connection: AsyncConnection[Any], streams: Sequence[UUID]
+) -> dict[UUID, list[RecordedEvent]]:
+    """Every event of the given streams, in version order."""
+    found: dict[UUID, list[RecordedEvent]] = {stream: [] for stream in streams}
+    async with connection.cursor(row_factory=class_row(RecordedEvent), binary=True) as cursor:
+        await cursor.execute(READ_STREAMS, {"streams": list(found)}, prepare=True)
+        async for row in cursor:
+            found[row.stream_id].append(row)
+    return found
+
+
+def read_log(
+    connection: Connection[Any],
+    partition: int,
+    *,
+    after: int,
+    limit: int,
+    until: int = END_OF_LOG,
+) -> list[RecordedEvent]:
+    """At most `limit` events of a partition at positions `after` + 1 to `until`, in order."""
+    with connection.cursor(row_factory=class_row(RecordedEvent), binary=True) as cursor:
+        cursor.execute(
+            READ_LOG,
+            {"partition": partition, "after": after, "until": until, "limit": limit},
+            prepare=True,
+        )
+        return cursor.fetchall()
+
+
+def read_heads(connection: Connection[Any]) -> dict[int, int]:
+    """The last position of every partition."""
+    return dict(connection.execute(READ_HEADS, prepare=True).fetchall())

@@ -1,0 +1,261 @@
+-- append(): the only way into the log. One statement, one transaction, one lock per partition.
+--
+-- Events come in units that are written whole or not at all. A unit is refused when
+--   stale:  somebody has written that version of its stream, or the version before is missing;
+--   claim:  a value that it claims belongs to another stream (detail: the value);
+--   race:   the value is claimed by an earlier unit of this call, which may yet fail: try again;
+--   budget: it does not fit into what is left (detail: what is left).
+-- The other units are written. One row per unit comes back, in order.
+--
+-- The existence probes come first and cost little, because they touch the index pages that the
+-- insert is about to touch. An insert that fails and is rolled back would leave dead rows.
+-- Plans are fixed to index scans: the function's plans outlive the time when the table was small.
+
+CREATE FUNCTION append(
+    -- one element per event, in log order
+    event_unit integer[],
+    event_partition smallint[],
+    event_stream uuid[],
+    event_category text[],
+    event_version integer[],
+    event_type text[],
+    event_key text[],
+    event_data text[],
+    event_meta text[],
+    -- one element per guard
+    guard_unit integer[],
+    guard_action text[],
+    guard_name text[],
+    guard_value text[],
+    guard_stream uuid[]
+) RETURNS TABLE (
+    unit integer,
+    refusal text,
+    guard text,
+    detail text,
+    first_position bigint,
+    recorded_at timestamptz
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = public, pg_temp
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+    heads_locked integer;
+    refused_unit integer[] := '{}';
+    refused_why text[] := '{}';
+    refused_guard text[] := '{}';
+    refused_detail text[] := '{}';
+    spent_all boolean;
+    candidate integer;
+    short record;
+BEGIN
+    -- In one order everywhere, so that calls for several partitions cannot deadlock.
+    SELECT count(*) INTO heads_locked
+    FROM (
+        SELECT FROM log_head
+        WHERE partition = ANY (event_partition)
+        ORDER BY partition
+        FOR UPDATE
+    ) AS locked;
+    IF heads_locked <> (SELECT count(DISTINCT p) FROM unnest(event_partition) AS p) THEN
+        RAISE EXCEPTION 'append names a partition that this log does not have'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+
+    -- Everything below sees all that was committed before the lock was ours.
+    SELECT refused_unit || array_agg(s.unit),
+           refused_why || array_agg('stale'::text),
+           refused_guard || array_agg(NULL::text),
+           refused_detail || array_agg(NULL::text)
+    INTO refused_unit, refused_why, refused_guard, refused_detail
+    FROM (
+        SELECT DISTINCT e.unit
+        FROM unnest(event_unit, event_partition, event_stream, event_version)
+            AS e (unit, partition, stream_id, version)
+        WHERE EXISTS (
+            SELECT FROM event AS known
+            WHERE known.stream_id = e.stream_id
+              AND known.version = e.version
+              AND known.partition = e.partition
+        ) OR (e.version > 1 AND NOT EXISTS (
+            SELECT FROM event AS known
+            WHERE known.stream_id = e.stream_id
+              AND known.version = e.version - 1
+              AND known.partition = e.partition
+        ) AND NOT EXISTS (
+            SELECT FROM unnest(event_unit, event_stream, event_version)
+                AS earlier (unit, stream_id, version)
+            WHERE earlier.unit = e.unit
+              AND earlier.stream_id = e.stream_id
+              AND earlier.version = e.version - 1
+        ))
+    ) AS s;
+
+    IF 'claim' = ANY (guard_action) THEN
+        SELECT refused_unit || array_agg(c.unit),
+               refused_why || array_agg(c.why),
+               refused_guard || array_agg(c.name),
+               refused_detail || array_agg(c.value)
+        INTO refused_unit, refused_why, refused_guard, refused_detail
+        FROM (
+            SELECT DISTINCT ON (g.unit) g.unit, g.name, g.value,
+                   CASE WHEN held.value IS NOT NULL THEN 'claim' ELSE 'race' END AS why
+            FROM (
+                SELECT u.*, row_number() OVER (PARTITION BY name, value ORDER BY u.unit) AS nth
+                FROM unnest(guard_unit, guard_action, guard_name, guard_value)
+                    AS u (unit, action, name, value)
+                WHERE action = 'claim' AND u.unit <> ALL (refused_unit)
+            ) AS g
+            LEFT JOIN claim AS held ON held.kind = g.name AND held.value = g.value
+            WHERE held.value IS NOT NULL OR g.nth > 1
+            ORDER BY g.unit
+        ) AS c;
+    END IF;
+
+    IF 'spend' = ANY (guard_action) THEN
+        PERFORM FROM budget
+        WHERE name IN (
+            SELECT g.name FROM unnest(guard_action, guard_name) AS g (action, name)
+            WHERE g.action = 'spend'
+        )
+        ORDER BY name
+        FOR UPDATE;
+
+        -- The usual case: all of it fits, one update per budget.
+        SELECT coalesce(bool_and(coalesce(b.spent + wanted.amount <= b.limit_value, false)), true)
+        INTO spent_all
+        FROM (
+            SELECT g.name, sum(g.value::numeric) AS amount
+            FROM unnest(guard_unit, guard_action, guard_name, guard_value)
+                AS g (unit, action, name, value)
+            WHERE g.action = 'spend' AND g.unit <> ALL (refused_unit)
+            GROUP BY g.name
+        ) AS wanted
+        LEFT JOIN budget AS b USING (name);
+
+        IF spent_all THEN
+            UPDATE budget AS b
+            SET spent = b.spent + wanted.amount
+            FROM (
+                SELECT g.name, sum(g.value::numeric) AS amount
+                FROM unnest(guard_unit, guard_action, guard_name, guard_value)
+                    AS g (unit, action, name, value)
+                WHERE g.action = 'spend' AND g.unit <> ALL (refused_unit)
+                GROUP BY g.name
+            ) AS wanted
+            WHERE b.name = wanted.name;
+        ELSE
+            -- Close to the limit each unit is asked in turn; a smaller one may still fit.
+            FOR candidate IN
+                SELECT DISTINCT g.unit
+                FROM unnest(guard_unit, guard_action) AS g (unit, action)
+                WHERE g.action = 'spend' AND g.unit <> ALL (refused_unit)
+                ORDER BY g.unit
+            LOOP
+                SELECT wanted.name,
+                       greatest(coalesce(b.limit_value - b.spent, 0), 0) AS remaining
+                INTO short
+                FROM (
+                    SELECT g.name, sum(g.value::numeric) AS amount
+                    FROM unnest(guard_unit, guard_action, guard_name, guard_value)
+                        AS g (unit, action, name, value)
+                    WHERE g.action = 'spend' AND g.unit = candidate
+                    GROUP BY g.name
+                ) AS wanted
+                LEFT JOIN budget AS b USING (name)
+                WHERE (b.spent + wanted.amount <= b.limit_value) IS NOT TRUE
+                ORDER BY wanted.name
+                LIMIT 1;
+                IF FOUND THEN
+                    refused_unit := refused_unit || candidate;
+                    refused_why := refused_why || 'budget'::text;
+                    refused_guard := refused_guard || short.name;
+                    refused_detail := refused_detail || short.remaining::text;
+                ELSE
+                    UPDATE budget AS b
+                    SET spent = b.spent + wanted.amount
+                    FROM (
+                        SELECT g.name, sum(g.value::numeric) AS amount
+                        FROM unnest(guard_unit, guard_action, guard_name, guard_value)
+                            AS g (unit, action, name, value)
+                        WHERE g.action = 'spend' AND g.unit = candidate
+                        GROUP BY g.name
+                    ) AS wanted
+                    WHERE b.name = wanted.name;
+                END IF;
+            END LOOP;
+        END IF;
+    END IF;
+
+    IF cardinality(guard_unit) > 0 THEN
+        DELETE FROM claim AS c
+        USING unnest(guard_unit, guard_action, guard_name, guard_value, guard_stream)
+            AS g (unit, action, name, value, stream_id)
+        WHERE g.action = 'release' AND g.unit <> ALL (refused_unit)
+          AND c.kind = g.name AND c.value = g.value AND c.stream_id = g.stream_id;
+        INSERT INTO claim (kind, value, stream_id)
+        SELECT g.name, g.value, g.stream_id
+        FROM unnest(guard_unit, guard_action, guard_name, guard_value, guard_stream)
+            AS g (unit, action, name, value, stream_id)
+        WHERE g.action = 'claim' AND g.unit <> ALL (refused_unit)
+        ORDER BY g.name, g.value;
+    END IF;
+
+    -- A microsecond apart, so that time order and position order are the same order.
+    INSERT INTO event (partition, position, stream_id, category, version, type,
+                       idempotence_key, data, meta, recorded_at)
+    SELECT e.partition,
+           h.position + e.nth,
+           e.stream_id, e.category, e.version, e.type, e.key, e.data::jsonb, e.meta::jsonb,
+           greatest(statement_timestamp(), h.recorded_at) + e.nth * interval '1 microsecond'
+    FROM (
+        SELECT u.*, row_number() OVER (PARTITION BY u.partition ORDER BY u.ordinal) AS nth
+        FROM unnest(event_unit, event_partition, event_stream, event_category, event_version,
+                    event_type, event_key, event_data, event_meta)
+            WITH ORDINALITY
+            AS u (unit, partition, stream_id, category, version, type, key, data, meta, ordinal)
+        WHERE u.unit <> ALL (refused_unit)
+    ) AS e
+    JOIN log_head AS h USING (partition)
+    ORDER BY e.ordinal;
+
+    RETURN QUERY
+    SELECT u.unit,
+           r.why, r.guard, r.detail,
+           CASE WHEN r.unit IS NULL THEN h.position + u.nth END,
+           CASE WHEN r.unit IS NULL THEN
+               greatest(statement_timestamp(), h.recorded_at) + u.nth * interval '1 microsecond'
+           END
+    FROM (
+        SELECT DISTINCT ON (n.unit) n.unit, n.partition, n.nth
+        FROM (
+            SELECT a.unit, a.partition, a.ordinal,
+                   count(*) FILTER (WHERE a.unit <> ALL (refused_unit))
+                       OVER (PARTITION BY a.partition ORDER BY a.ordinal) AS nth
+            FROM unnest(event_unit, event_partition) WITH ORDINALITY AS a (unit, partition, ordinal)
+        ) AS n
+        ORDER BY n.unit, n.ordinal
+    ) AS u
+    JOIN log_head AS h USING (partition)
+    LEFT JOIN unnest(refused_unit, refused_why, refused_guard, refused_detail)
+        AS r (unit, why, guard, detail) ON r.unit = u.unit;
+
+    UPDATE log_head AS h
+    SET position = h.position + added.events,
+        recorded_at = greatest(statement_timestamp(), h.recorded_at)
+            + added.events * interval '1 microsecond'
+    FROM (
+        SELECT u.partition, count(*) AS events
+        FROM unnest(event_unit, event_partition) AS u (unit, partition)
+        WHERE u.unit <> ALL (refused_unit)
+        GROUP BY u.partition
+    ) AS added
+    WHERE h.partition = added.partition;
+END
+$$;
