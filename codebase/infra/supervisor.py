@@ -1,0 +1,274 @@
+"""Starts processes, keeps them running, and leaves none behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from codebase.infra import guardian
+
+SERVICE_STAGE = 0
+SERVER_STAGE = 1
+"""Services are ended before the servers that they use."""
+
+_FIRST_BACKOFF_SECONDS = 0.25
+_LONGEST_BACKOFF_SECONDS = 30.0
+_STEADY_SECONDS = 60.0
+"""A process that lived this long starts with the shortest backoff again."""
+
+# The child names itself to the guardian before it becomes the program, so there is no moment in
+# which a killed supervisor could leave a process that the guardian has not heard of. Its standard
+# output is the guardian's pipe only until exec, then its standard error, which is the log.
+_REGISTER_AND_EXEC = 'printf "start %s %s %s\\n" "$$" "$1" "$2" && shift 2 && exec "$@" >&2'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """The unprivileged user that a server runs as when we are root."""
+
+    name: str
+    user_id: int
+    group_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """One process to run: what, with which complete environment, as whom, and how it ends."""
+
+    name: str
+    command: Sequence[str | Path]
+    environment: Mapping[str, str]
+    directory: Path = Path("/")
+    account: Account | None = None
+    """None: the user who runs us."""
+    stop_signal: signal.Signals = signal.SIGTERM
+    stage: int = SERVICE_STAGE
+
+
+class Keeper:
+    """Starts processes that end, at the latest, when this process does, however it ends."""
+
+    def __init__(self, inherited: Sequence[int] = ()) -> None:
+        """Start the guardian.
+
+        Args:
+            inherited: file descriptors that the guardian holds open until its end, so that a lock
+                on one of them lasts until everything has been ended.
+        """
+        self._lock = threading.Lock()
+        self._running: dict[int, Program] = {}
+        self._inherited = tuple(inherited)
+        self._guardian, self._pipe = self._start_guardian()
+
+    def __enter__(self) -> Self:
+        """Return the keeper itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let the guardian end what is still running, and wait until it has."""
+        self.close()
+
+    def spawn(self, program: Program, output: int | IO[bytes]) -> subprocess.Popen[bytes]:
+        """Start a program in a session of its own.
+
+        Args:
+            program: what to run.
+            output: where its standard output and error go; `subprocess.PIPE` makes `stderr` a pipe.
+
+        Raises:
+            OSError: the program's directory or the user cannot be used. A command that does not
+                exist is seen as exit code 127.
+        """
+        account = program.account
+        stop_name = program.stop_signal.name.removeprefix("SIG")
+        with self._lock:
+            self._ensure_guardian()
+            process = subprocess.Popen(  # noqa: S603 - starting programs is what this class is for
+                ["/bin/sh", "-c", _REGISTER_AND_EXEC, "sh", stop_name, str(program.stage)]
+                + [str(part) for part in program.command],
+                stdin=subprocess.DEVNULL,
+                stdout=self._pipe,
+                stderr=output,
+                env=dict(program.environment),
+                cwd=program.directory,
+                start_new_session=True,
+                user=account.user_id if account else None,
+                group=account.group_id if account else None,
+                extra_groups=[] if account else None,
+            )
+            self._running[process.pid] = program
+        return process
+
+    def stop(self, process: subprocess.Popen[bytes], timeout_seconds: float) -> None:
+        """End a process as it wants to be ended, or kill it after `timeout_seconds`."""
+        with self._lock:
+            program = self._running.get(process.pid)
+        if program is not None and process.poll() is None:
+            guardian.signal_group(process.pid, program.stop_signal)
+        try:
+            process.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            guardian.signal_group(process.pid, signal.SIGKILL)
+            process.wait()
+        self.release(process)
+
+    def release(self, process: subprocess.Popen[bytes]) -> None:
+        """Forget a process that has ended."""
+        with self._lock:
+            if self._running.pop(process.pid, None) is not None:
+                self._tell(f"ended {process.pid}\n")
+
+    def close(self) -> None:
+        """End whatever is still running; blocks until it is gone."""
+        with self._lock:
+            os.close(self._pipe)
+            self._guardian.wait()
+
+    def _start_guardian(self) -> tuple[subprocess.Popen[bytes], int]:
+        read_end, write_end = os.pipe()
+        try:
+            process = subprocess.Popen(  # noqa: S603 - our own script under our own interpreter
+                # Isolated and without site packages: it starts in 20 ms and depends on nothing.
+                [sys.executable, "-I", "-S", guardian.__file__],
+                stdin=read_end,
+                cwd="/",
+                pass_fds=self._inherited,
+                start_new_session=True,
+            )
+        finally:
+            os.close(read_end)
+        return process, write_end
+
+    def _ensure_guardian(self) -> None:
+        """Replace a guardian that somebody killed, and tell the new one what is running."""
+        if self._guardian.poll() is None:
+            return
+        os.close(self._pipe)
+        self._guardian, self._pipe = self._start_guardian()
+        for group, program in self._running.items():
+            stop_name = program.stop_signal.name.removeprefix("SIG")
+            self._tell(f"start {group} {stop_name} {program.stage}\n")
+
+    def _tell(self, line: str) -> None:
+        try:
+            os.write(self._pipe, line.encode())
+        except BrokenPipeError:
+            # The guardian was killed; the next spawn starts another and tells it everything.
+            return
+
+
+class LogFile:
+    """A log file that is kept small: at `limit_bytes` it becomes NAME.1, the one before is lost."""
+
+    def __init__(self, path: Path, limit_bytes: int = 16 * 1024 * 1024) -> None:
+        self.path = path
+        self._limit_bytes = limit_bytes
+        self._file = path.open("ab", buffering=0)
+
+    def write(self, line: bytes) -> None:
+        """Append one line, rotating first when the file is full."""
+        if self._file.tell() >= self._limit_bytes:
+            self._file.close()
+            self.path.replace(self.path.with_name(self.path.name + ".1"))
+            self._file = self.path.open("ab", buffering=0)
+        self._file.write(line)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+@dataclass(kw_only=True)
+class Supervised:
+    """A program that is started again, with growing pauses, until it is stopped.
+
+    `announce` gets sentences for the operator; `important` picks, from each line of the program's
+    output, what the operator should see at once (None: nothing).
+    """
+
+    keeper: Keeper
+    program: Program
+    log: LogFile
+    announce: Callable[[str], None]
+    important: Callable[[bytes], str | None] = field(default=lambda _: None)
+    process: subprocess.Popen[bytes] | None = None
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _spawning: threading.Lock = field(default_factory=threading.Lock)
+    _thread: threading.Thread = field(init=False)
+
+    def start(self) -> None:
+        """Start the program and the thread that looks after it."""
+        self._thread = threading.Thread(target=self._run, name=self.program.name, daemon=True)
+        self._spawn()
+        self._thread.start()
+
+    def stop(self, timeout_seconds: float) -> None:
+        """End the program for good; after `timeout_seconds` it is killed."""
+        with self._spawning:
+            self._stopping.set()
+            process = self.process
+        if process is not None:
+            self.keeper.stop(process, timeout_seconds)
+        self._thread.join(timeout_seconds)
+        self.log.close()
+
+    def _spawn(self) -> bool:
+        """Start the program, unless it is to be stopped; True when it was started."""
+        with self._spawning:
+            if self._stopping.is_set():
+                return False
+            self.process = self.keeper.spawn(self.program, subprocess.PIPE)
+        return True
+
+    def _run(self) -> None:
+        backoff_seconds = _FIRST_BACKOFF_SECONDS
+        running = True
+        while running:
+            started = time.monotonic()
+            code = self._follow()
+            if self._stopping.is_set():
+                return
+            if time.monotonic() - started > _STEADY_SECONDS:
+                backoff_seconds = _FIRST_BACKOFF_SECONDS
+            self.announce(
+                f"{self.program.name} ended unexpectedly ({_how(code)}); starting it again in "
+                f"{backoff_seconds:g} s; its log is {self.log.path}"
+            )
+            self._stopping.wait(backoff_seconds)
+            backoff_seconds = min(2 * backoff_seconds, _LONGEST_BACKOFF_SECONDS)
+            running = self._spawn()
+
+    def _follow(self) -> int:
+        """Copy the output of the running process until its end; its exit code."""
+        process = self.process
+        if process is None or process.stderr is None:
+            raise AssertionError("follow a process that was started with a pipe")
+        with process.stderr as output:
+            for line in output:
+                self.log.write(line)
+                sentence = self.important(line)
+                if sentence is not None:
+                    self.announce(f"{self.program.name}: {sentence}")
+        code = process.wait()
+        self.keeper.release(process)
+        return code
+
+
+def _how(code: int) -> str:
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"

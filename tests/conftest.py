@@ -1,0 +1,240 @@
+"""Servers for the tests: private, on free ports, in a temporary folder, gone at the end.
+
+A guardian process ends them also when pytest itself is killed. A server that is missing fails the
+tests that need it, with the command that installs it; nothing is skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import psycopg
+import pytest
+from psycopg import sql
+
+from codebase.infra.private_postgres import (
+    DISPOSABLE_SETTINGS,
+    PostgresServer,
+    can_use,
+    find_postgres,
+    reachable_binaries,
+    server_account,
+)
+from codebase.infra.private_rabbitmq import USER, RabbitServer, find_rabbitmq
+from codebase.infra.supervisor import Keeper, Program
+
+STOP_SECONDS = 20.0
+
+
+class PostgresUnderTest:
+    """A private cluster without durability; `stop`, `start` and `kill` for tests of trouble."""
+
+    owner = "orderly"
+    owner_password = "owner of the test databases"
+
+    def __init__(self, keeper: Keeper, server: PostgresServer) -> None:
+        self._keeper = keeper
+        self._server = server
+        self._log = server.folder / "log"
+        self.port = server.port
+        self.major_version = server.binaries.major
+
+    def superuser_url(self, database: str = "postgres") -> str:
+        return self._server.superuser_url(database)
+
+    def url(self, user: str, password: str, database: str) -> str:
+        return self._server.url(user, password, database)
+
+    def owner_url(self, database: str) -> str:
+        """The URL of the role `orderly`, which owns the databases made here."""
+        return self.url(self.owner, self.owner_password, database)
+
+    def create_database(self, name: str, template: str | None = None) -> None:
+        """A database owned by `orderly`, empty or a clone of `template`."""
+        if template is None:
+            self._server.ensure_database(name, self.owner, self.owner_password)
+            return
+        with psycopg.connect(self.superuser_url(), autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(
+                    sql.Identifier(name), sql.Identifier(template), sql.Identifier(self.owner)
+                )
+            )
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database, cutting off whoever still uses it."""
+        with psycopg.connect(self.superuser_url(), autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+            )
+
+    def start(self) -> None:
+        self._process = _spawn(self._keeper, self._server.program(), self._log)
+        self._server.wait_until_ready(lambda: self._process.poll() is None)
+
+    def stop(self) -> None:
+        self._keeper.stop(self._process, STOP_SECONDS)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self.stop()
+
+
+class RabbitUnderTest:
+    """A private node with the management plugin; `stop`, `start` and `kill` for tests of trouble."""
+
+    def __init__(self, keeper: Keeper, server: RabbitServer) -> None:
+        self._keeper = keeper
+        self._server = server
+        self._log = server.folder / "node.log"
+        self.port = server.port
+        self.management_url = f"http://127.0.0.1:{server.management_port}/api"
+        self._port_mapper = _spawn(keeper, server.port_mapper_program(), server.folder / "epmd.log")
+
+    def url(self, vhost: str = "/") -> str:
+        return self._server.url(vhost)
+
+    def manage(self, method: str, path: str, json: object = None) -> httpx.Response:
+        """One request to the management API, `path` below /api; raises on an error answer."""
+        answer = httpx.request(
+            method,
+            f"{self.management_url}/{path}",
+            json=json,
+            auth=(USER, self._server.password),
+            timeout=30,
+        )
+        return answer.raise_for_status()
+
+    def add_vhost(self, name: str) -> str:
+        """Make a virtual host of one's own; its URL."""
+        self.manage("PUT", f"vhosts/{quote(name, safe='')}")
+        return self.url(name)
+
+    def delete_vhost(self, name: str) -> None:
+        self.manage("DELETE", f"vhosts/{quote(name, safe='')}")
+
+    def start(self) -> None:
+        self._process = _spawn(self._keeper, self._server.program(), self._log)
+        self._server.wait_until_ready(lambda: self._process.poll() is None)
+
+    def stop(self) -> None:
+        self._keeper.stop(self._process, STOP_SECONDS)
+
+    def kill(self) -> None:
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self.stop()
+
+    def close(self) -> None:
+        # A graceful stop with the management plugin takes six seconds, for nothing we still need.
+        self.kill()
+        self._keeper.stop(self._port_mapper, STOP_SECONDS)
+
+
+def _spawn(keeper: Keeper, program: Program, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as output:
+        return keeper.spawn(program, output)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as candidate:
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """Call it for a free loopback port, never the same twice, below the kernel's ephemeral range."""
+    chance = random.SystemRandom()
+    ports = chance.sample(range(20_000, 32_000), 2_000)
+
+    def take() -> int:
+        while not _is_free(port := ports.pop()):
+            pass
+        return port
+
+    return take
+
+
+@pytest.fixture(scope="session")
+def keeper() -> Iterator[Keeper]:
+    """Starts programs that end with this session, however it ends."""
+    with Keeper() as keeper:
+        yield keeper
+
+
+@pytest.fixture(scope="session")
+def server_folder() -> Iterator[Path]:
+    """A folder that an unprivileged server can enter too; pytest's own folders are closed to it."""
+    account = server_account()
+    for parent in (tempfile.gettempdir(), "/var/tmp", "/var/lib"):  # noqa: S108 - mkdtemp follows
+        folder = Path(tempfile.mkdtemp(prefix="orderly-tests-", dir=parent))
+        folder.chmod(0o711)
+        if can_use(account, folder):
+            break
+        folder.rmdir()
+    else:
+        pytest.fail(f"no temporary folder that {account} can enter")
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(
+    keeper: Keeper, server_folder: Path, free_port: Callable[[], int]
+) -> Iterator[PostgresUnderTest]:
+    """One private cluster for write and read databases alike; clone templates for speed."""
+    binaries = find_postgres(os.environ)
+    if binaries is None:
+        pytest.fail("no PostgreSQL server found; ./test.sh installs one")
+    account = server_account()
+    server = PostgresServer(
+        name="postgres",
+        folder=server_folder / "postgres",
+        port=free_port(),
+        binaries=reachable_binaries(binaries, account, server_folder),
+        account=account,
+        settings=DISPOSABLE_SETTINGS,
+    )
+    server.prepare()
+    under_test = PostgresUnderTest(keeper, server)
+    under_test.start()
+    yield under_test
+    under_test.stop()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server(
+    keeper: Keeper, server_folder: Path, free_port: Callable[[], int]
+) -> Iterator[RabbitUnderTest]:
+    """One private node; give each test a virtual host of its own with `add_vhost`."""
+    binaries = find_rabbitmq(os.environ)
+    if binaries is None:
+        pytest.fail("no RabbitMQ server found; ./test.sh installs one or says how")
+    server = RabbitServer(
+        name="rabbitmq",
+        folder=server_folder / "rabbitmq",
+        port=free_port(),
+        distribution_port=free_port(),
+        port_mapper_port=free_port(),
+        management_port=free_port(),
+        binaries=binaries,
+    )
+    server.prepare()
+    under_test = RabbitUnderTest(keeper, server)
+    under_test.start()
+    yield under_test
+    under_test.close()
