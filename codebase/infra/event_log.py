@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 from uuid import UUID, uuid5
@@ -19,7 +19,8 @@ from codebase.model.aggregate import Aggregate, Claim, Guard, Release, Spend
 from codebase.model.catalogue import AGGREGATES
 
 APPEND = """
-    SELECT unit, refusal, guard, detail, first_position, recorded_at
+    SELECT head_partition, head_position, head_recorded_at,
+           refused_unit, refused_why, refused_guard, refused_detail
     FROM append(
         %(event_unit)b::integer[], %(event_partition)b::smallint[], %(event_stream)b::uuid[],
         %(event_category)b::text[], %(event_version)b::integer[], %(event_type)b::text[],
@@ -27,7 +28,6 @@ APPEND = """
         %(guard_unit)b::integer[], %(guard_action)b::text[], %(guard_name)b::text[],
         %(guard_value)b::text[], %(guard_stream)b::uuid[]
     )
-    ORDER BY unit
 """
 
 READ_LOG = """
@@ -53,6 +53,7 @@ NAMESPACE = UUID("5f0ad1a6-7e0f-5c1e-9d0e-0b1c7a5e4d11")
 """The namespace of every stream id that is derived from an idempotence key."""
 
 END_OF_LOG = 2**63 - 1
+MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,15 +96,30 @@ class NewEvent:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AppendResult:
-    """What became of one unit of an append: either `refusal` or `first_position` is set."""
+class Refusal:
+    """Why a unit was not written: `why` is stale, claim, race or budget."""
 
-    unit: int
-    refusal: str | None
+    why: str
     guard: str | None
     detail: str | None
-    first_position: int | None
-    recorded_at: datetime | None
+
+    @property
+    def by_guard(self) -> bool:
+        """Whether a rule said no, as opposed to somebody else having been faster."""
+        return self.why in {"claim", "budget"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Appended:
+    """What became of an append.
+
+    Args:
+        recorded: every event that was written, with its position and time, in log order.
+        refused: unit -> why it was not written.
+    """
+
+    recorded: list[tuple[NewEvent, int, datetime]]
+    refused: dict[int, Refusal]
 
 
 def creation_stream_id(client: str, category: str, idempotence_key: str) -> UUID:
@@ -204,21 +220,36 @@ def append_parameters(events: Sequence[NewEvent]) -> dict[str, Any]:
     }
 
 
-async def append(
-    connection: AsyncConnection[Any], events: Sequence[NewEvent]
-) -> list[AppendResult]:
+async def append(connection: AsyncConnection[Any], events: Sequence[NewEvent]) -> Appended:
     """Append units of events in one statement; see migrations/write_model for what is refused.
 
     Args:
         connection: in autocommit mode.
-        events: in log order, the events of a unit next to each other.
-
-    Returns:
-        One result per unit, in order.
+        events: in log order.
     """
-    async with connection.cursor(row_factory=class_row(AppendResult), binary=True) as cursor:
+    async with connection.cursor(binary=True) as cursor:
         await cursor.execute(APPEND, append_parameters(events), prepare=True)
-        return await cursor.fetchall()
+        row = await cursor.fetchone()
+    assert row is not None, "append() returns one row"  # noqa: S101 - an invariant
+    partitions, positions, times, *refusals = row
+    refused = {
+        unit: Refusal(why=why, guard=guard, detail=detail)
+        for unit, why, guard, detail in zip(*refusals, strict=True)
+    }
+    heads = dict(zip(partitions, zip(positions, times, strict=True), strict=True))
+    return Appended(recorded=list(_placed(events, heads, refused)), refused=refused)
+
+
+def _placed(
+    events: Sequence[NewEvent],
+    heads: dict[int, tuple[int, datetime]],
+    refused: Container[int],
+) -> Iterator[tuple[NewEvent, int, datetime]]:
+    for event in events:
+        if event.unit not in refused:
+            position, recorded_at = heads[event.partition]
+            heads[event.partition] = position + 1, recorded_at + MICROSECOND
+            yield event, *heads[event.partition]
 
 
 async def read_streams(

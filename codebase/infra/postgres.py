@@ -19,11 +19,18 @@ LIVELINESS: dict[str, str | int] = {
     "tcp_user_timeout": 5_000,
 }
 
+# The server's own deadline is the second fence; callers keep their own in the application.
+DEFAULT_OPTIONS = "-c statement_timeout=30s -c jit=off -c timezone=UTC"
+
 
 def _arguments(url: str, application: str, options: str = "") -> dict[str, Any]:
-    # The server's own deadline is the second fence; callers keep their own in the application.
     server = f"-c statement_timeout=30s -c jit=off {options}"
-    return {**conninfo_to_dict(url), **LIVELINESS, "application_name": application, "options": server}
+    return {
+        **conninfo_to_dict(url),
+        **LIVELINESS,
+        "application_name": application,
+        "options": server,
+    }
 
 
 def connect(
@@ -35,7 +42,7 @@ def connect(
         url: libpq URL.
         application: shown in pg_stat_activity.
         autocommit: each statement its own transaction.
-        options: further server settings, as `-c name=value`.
+        options: further server settings as `-c name=value`; they win over the defaults.
 
     Raises:
         psycopg.OperationalError: no connection within the deadline.
@@ -49,6 +56,4 @@ async def connect_async(url: str, application: str, *, options: str = "") -> Asy
     Raises:
         psycopg.OperationalError: no connection within the deadline.
     """
-    return await AsyncConnection.connect(
-        **_arguments(url, application, options), autocommit=True
-    )
+    return await AsyncConnection.connect(**_arguments(url, application, options), autocommit=True)

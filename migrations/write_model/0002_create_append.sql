@@ -5,7 +5,9 @@
 --   claim:  a value that it claims belongs to another stream (detail: the value);
 --   race:   the value is claimed by an earlier unit of this call, which may yet fail: try again;
 --   budget: it does not fit into what is left (detail: what is left).
--- The other units are written. One row per unit comes back, in order.
+-- The other units are written: the events of a partition get the positions after the one that comes
+-- back for it, in the order given, each a microsecond later than the one before, so that time order
+-- and position order are the same order.
 --
 -- The existence probes come first and cost little, because they touch the index pages that the
 -- insert is about to touch. An insert that fails and is rolled back would leave dead rows.
@@ -27,14 +29,16 @@ CREATE FUNCTION append(
     guard_action text[],
     guard_name text[],
     guard_value text[],
-    guard_stream uuid[]
-) RETURNS TABLE (
-    unit integer,
-    refusal text,
-    guard text,
-    detail text,
-    first_position bigint,
-    recorded_at timestamptz
+    guard_stream uuid[],
+    -- where each partition stood before this call
+    OUT head_partition smallint[],
+    OUT head_position bigint[],
+    OUT head_recorded_at timestamptz[],
+    -- one element per refused unit
+    OUT refused_unit integer[],
+    OUT refused_why text[],
+    OUT refused_guard text[],
+    OUT refused_detail text[]
 )
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -46,24 +50,29 @@ SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
-    heads_locked integer;
-    refused_unit integer[] := '{}';
-    refused_why text[] := '{}';
-    refused_guard text[] := '{}';
-    refused_detail text[] := '{}';
-    spent_all boolean;
+    wanted_name text[];
+    wanted_amount numeric[];
     candidate integer;
     short record;
 BEGIN
+    refused_unit := '{}';
+    refused_why := '{}';
+    refused_guard := '{}';
+    refused_detail := '{}';
+
     -- In one order everywhere, so that calls for several partitions cannot deadlock.
-    SELECT count(*) INTO heads_locked
+    SELECT array_agg(locked.partition),
+           array_agg(locked.position),
+           array_agg(greatest(statement_timestamp(), locked.recorded_at))
+    INTO head_partition, head_position, head_recorded_at
     FROM (
-        SELECT FROM log_head
-        WHERE partition = ANY (event_partition)
-        ORDER BY partition
+        SELECT h.partition, h.position, h.recorded_at
+        FROM log_head AS h
+        WHERE h.partition = ANY (event_partition)
+        ORDER BY h.partition
         FOR UPDATE
     ) AS locked;
-    IF heads_locked <> (SELECT count(DISTINCT p) FROM unnest(event_partition) AS p) THEN
+    IF NOT event_partition <@ coalesce(head_partition, '{}') THEN
         RAISE EXCEPTION 'append names a partition that this log does not have'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
@@ -127,29 +136,26 @@ BEGIN
         ORDER BY name
         FOR UPDATE;
 
-        -- The usual case: all of it fits, one update per budget.
-        SELECT coalesce(bool_and(coalesce(b.spent + wanted.amount <= b.limit_value, false)), true)
-        INTO spent_all
+        SELECT array_agg(w.name), array_agg(w.amount)
+        INTO wanted_name, wanted_amount
         FROM (
             SELECT g.name, sum(g.value::numeric) AS amount
             FROM unnest(guard_unit, guard_action, guard_name, guard_value)
                 AS g (unit, action, name, value)
             WHERE g.action = 'spend' AND g.unit <> ALL (refused_unit)
             GROUP BY g.name
-        ) AS wanted
-        LEFT JOIN budget AS b USING (name);
+        ) AS w;
 
-        IF spent_all THEN
+        -- The usual case: all of it fits, one update per budget.
+        IF NOT EXISTS (
+            SELECT FROM unnest(wanted_name, wanted_amount) AS w (name, amount)
+            LEFT JOIN budget AS b USING (name)
+            WHERE (b.spent + w.amount <= b.limit_value) IS NOT TRUE
+        ) THEN
             UPDATE budget AS b
-            SET spent = b.spent + wanted.amount
-            FROM (
-                SELECT g.name, sum(g.value::numeric) AS amount
-                FROM unnest(guard_unit, guard_action, guard_name, guard_value)
-                    AS g (unit, action, name, value)
-                WHERE g.action = 'spend' AND g.unit <> ALL (refused_unit)
-                GROUP BY g.name
-            ) AS wanted
-            WHERE b.name = wanted.name;
+            SET spent = b.spent + w.amount
+            FROM unnest(wanted_name, wanted_amount) AS w (name, amount)
+            WHERE b.name = w.name;
         ELSE
             -- Close to the limit each unit is asked in turn; a smaller one may still fit.
             FOR candidate IN
@@ -207,13 +213,12 @@ BEGIN
         ORDER BY g.name, g.value;
     END IF;
 
-    -- A microsecond apart, so that time order and position order are the same order.
     INSERT INTO event (partition, position, stream_id, category, version, type,
                        idempotence_key, data, meta, recorded_at)
     SELECT e.partition,
            h.position + e.nth,
            e.stream_id, e.category, e.version, e.type, e.key, e.data::jsonb, e.meta::jsonb,
-           greatest(statement_timestamp(), h.recorded_at) + e.nth * interval '1 microsecond'
+           h.recorded_at + e.nth * interval '1 microsecond'
     FROM (
         SELECT u.*, row_number() OVER (PARTITION BY u.partition ORDER BY u.ordinal) AS nth
         FROM unnest(event_unit, event_partition, event_stream, event_category, event_version,
@@ -222,40 +227,20 @@ BEGIN
             AS u (unit, partition, stream_id, category, version, type, key, data, meta, ordinal)
         WHERE u.unit <> ALL (refused_unit)
     ) AS e
-    JOIN log_head AS h USING (partition)
-    ORDER BY e.ordinal;
-
-    RETURN QUERY
-    SELECT u.unit,
-           r.why, r.guard, r.detail,
-           CASE WHEN r.unit IS NULL THEN h.position + u.nth END,
-           CASE WHEN r.unit IS NULL THEN
-               greatest(statement_timestamp(), h.recorded_at) + u.nth * interval '1 microsecond'
-           END
-    FROM (
-        SELECT DISTINCT ON (n.unit) n.unit, n.partition, n.nth
-        FROM (
-            SELECT a.unit, a.partition, a.ordinal,
-                   count(*) FILTER (WHERE a.unit <> ALL (refused_unit))
-                       OVER (PARTITION BY a.partition ORDER BY a.ordinal) AS nth
-            FROM unnest(event_unit, event_partition) WITH ORDINALITY AS a (unit, partition, ordinal)
-        ) AS n
-        ORDER BY n.unit, n.ordinal
-    ) AS u
-    JOIN log_head AS h USING (partition)
-    LEFT JOIN unnest(refused_unit, refused_why, refused_guard, refused_detail)
-        AS r (unit, why, guard, detail) ON r.unit = u.unit;
+    JOIN unnest(head_partition, head_position, head_recorded_at)
+        AS h (partition, position, recorded_at) USING (partition);
 
     UPDATE log_head AS h
     SET position = h.position + added.events,
-        recorded_at = greatest(statement_timestamp(), h.recorded_at)
-            + added.events * interval '1 microsecond'
+        recorded_at = before.recorded_at + added.events * interval '1 microsecond'
     FROM (
         SELECT u.partition, count(*) AS events
         FROM unnest(event_unit, event_partition) AS u (unit, partition)
         WHERE u.unit <> ALL (refused_unit)
         GROUP BY u.partition
     ) AS added
+    JOIN unnest(head_partition, head_recorded_at)
+        AS before (partition, recorded_at) USING (partition)
     WHERE h.partition = added.partition;
 END
 $$;

@@ -1,0 +1,287 @@
+"""The command bus: group commit of whatever commands are waiting.
+
+Requests that arrive while a batch is being written form the next batch. There is no timer, and no
+added latency when idle. Each partition has a lane of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from time import perf_counter
+from typing import Any, TypeVar
+from uuid import UUID
+
+import psycopg
+from prometheus_client import Counter, Histogram
+from psycopg import AsyncConnection, errors
+
+from codebase.infra.batch import Again, History, Outcome, Pending, Round, Submission
+from codebase.infra.event_log import Appended, append, partition_of, read_streams
+from codebase.infra.failpoints import failpoint
+from codebase.infra.postgres import connect_async
+from codebase.infra.problems import ServiceUnavailable
+from codebase.infra.settings import Settings
+
+BATCH_SIZE = Histogram(
+    "orderly_command_batch_size",
+    "Commands per group commit.",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
+)
+APPEND_SECONDS = Histogram(
+    "orderly_append_seconds",
+    "Time of one append, as the command service sees it.",
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5),
+)
+DECIDED_AGAIN = Counter(
+    "orderly_commands_decided_again_total",
+    "Commands that had to be decided again on fresh state.",
+)
+
+COUNT_PARTITIONS = "SELECT count(*) FROM log_head"
+
+ROUNDS_MAX = 50
+"""A command that is still overtaken after so many rounds is told to come back."""
+
+Answer = TypeVar("Answer")
+
+
+class LogConnection:
+    """The one connection of a lane, made when needed, given up when late.
+
+    Args:
+        settings: the write model's address and the deadline for its answers.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._url = settings.required("write_model_url")
+        self._deadline_seconds = settings.database_deadline_seconds
+        self._connection: AsyncConnection[Any] | None = None
+        self._opening = asyncio.Lock()
+        self._abandoned: set[asyncio.Future[Any]] = set()
+
+    async def get(self) -> AsyncConnection[Any]:
+        """The open connection.
+
+        Raises:
+            ServiceUnavailable: Postgres cannot be reached.
+        """
+        async with self._opening:
+            if self._connection is None or self._connection.closed:
+                self._connection = await self.in_time(connect_async(self._url, "command_bus"))
+            return self._connection
+
+    async def in_time(self, work: Awaitable[Answer]) -> Answer:
+        """The result of `work`, which waits for Postgres.
+
+        Work that is late is cancelled but not waited for: cancelling talks to the server too, and
+        a black-holed server would hold everyone up for as long as it likes.
+
+        Raises:
+            ServiceUnavailable: no answer in time, or the connection is gone. What `work` was to
+                do may have happened.
+        """
+        task = asyncio.ensure_future(work)
+        await asyncio.wait({task}, timeout=self._deadline_seconds)
+        if not task.done():
+            self._abandon(task)
+            raise ServiceUnavailable("write_model", "the write model does not answer in time")
+        try:
+            return task.result()
+        except errors.DeadlockDetected:
+            raise
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            await self.close()
+            raise ServiceUnavailable("write_model", "the write model cannot be reached") from error
+
+    def _abandon(self, task: asyncio.Future[Any]) -> None:
+        self._abandoned.add(task)
+        task.add_done_callback(self._forget)
+        task.cancel()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.pgconn.finish()
+
+    def _forget(self, task: asyncio.Future[Any]) -> None:
+        self._abandoned.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+    async def close(self) -> None:
+        """Close what is open."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+
+class Lane:
+    """Writes the commands of one partition, batch after batch.
+
+    Args:
+        settings: batch size and the write model's address.
+        partitions: how many the log has.
+    """
+
+    def __init__(self, settings: Settings, partitions: int) -> None:
+        self._batch_max = settings.command_batch_max
+        self._partitions = partitions
+        self._log = LogConnection(settings)
+        self._waiting: deque[Pending] = deque()
+        self._arrived = asyncio.Event()
+        self._closing = False
+        self._writer = asyncio.create_task(self._write_for_ever(), name="command lane")
+
+    def __len__(self) -> int:
+        """How many commands wait."""
+        return len(self._waiting)
+
+    def enqueue(self, pending: Pending) -> None:
+        """Put a command in line."""
+        self._waiting.append(pending)
+        self._arrived.set()
+
+    async def close(self) -> None:
+        """Write what is waiting, then stop."""
+        self._closing = True
+        self._arrived.set()
+        await self._writer
+        await self._log.close()
+
+    async def _write_for_ever(self) -> None:
+        while self._waiting or not self._closing:
+            if not self._waiting:
+                self._arrived.clear()
+                await self._arrived.wait()
+                continue
+            take = min(len(self._waiting), self._batch_max)
+            batch = [self._waiting.popleft() for _ in range(take)]
+            await self._write([pending for pending in batch if not pending.outcome.done()])
+
+    async def _write(self, batch: list[Pending]) -> None:
+        BATCH_SIZE.observe(len(batch))
+        try:
+            await self._rounds(batch)
+        except Exception as error:  # noqa: BLE001 - whatever fails a batch must not end the lane
+            for pending in batch:
+                pending.refuse(error)
+
+    async def _rounds(self, work: list[Pending]) -> None:
+        connection = await self._log.get()
+        assumed_empty = {p.submission.stream_id for p in work if p.submission.creates}
+        one_each: set[UUID] = set()
+        for _ in range(ROUNDS_MAX):
+            histories = await self._read(connection, work, assumed_empty)
+            again = await self._append(
+                connection, Round(work, histories, self._partitions, one_each)
+            )
+            if not again.work:
+                return
+            DECIDED_AGAIN.inc(len(again.work))
+            work, one_each, assumed_empty = again.work, again.one_each, set()
+        raise ServiceUnavailable("write_model", "others were faster too many times")
+
+    async def _read(
+        self, connection: AsyncConnection[Any], work: list[Pending], assumed_empty: set[UUID]
+    ) -> dict[UUID, History]:
+        wanted = {pending.submission.stream_id for pending in work} - assumed_empty
+        if not wanted:
+            return {}
+        streams = await self._log.in_time(read_streams(connection, list(wanted)))
+        return {stream_id: History.of(recorded) for stream_id, recorded in streams.items()}
+
+    async def _append(self, connection: AsyncConnection[Any], this_round: Round) -> Again:
+        events = this_round.new_events
+        if not events:
+            return this_round.settle(Appended(recorded=[], refused={}))
+        failpoint("before_append")
+        started = perf_counter()
+        try:
+            appended = await self._log.in_time(append(connection, events))
+        except (errors.DeadlockDetected, errors.UniqueViolation):
+            # A writer of another partition was faster; nothing was written, so look again.
+            return Again(work=this_round.everyone())
+        except psycopg.DatabaseError as error:
+            return await self._one_by_one(this_round.everyone(), error)
+        APPEND_SECONDS.observe(perf_counter() - started)
+        failpoint("after_append")
+        return this_round.settle(appended)
+
+    async def _one_by_one(self, work: list[Pending], error: psycopg.DatabaseError) -> Again:
+        """Postgres cannot take the batch as a whole: find whose command it cannot take."""
+        if len(work) == 1:
+            work[0].refuse(error)
+        else:
+            for pending in work:
+                await self._rounds([pending])
+        return Again()
+
+
+class CommandBus:
+    """Decides commands in batches and appends what they lead to.
+
+    Args:
+        settings: the write model's address, batch size, queue length, deadlines.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._log = LogConnection(settings)
+        self._lanes: list[Lane] = []
+        self._closing = False
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Settings) -> AsyncIterator[CommandBus]:
+        """A running bus; on leaving, what was accepted is written before the bus stops."""
+        bus = cls(settings)
+        try:
+            yield bus
+        finally:
+            bus._closing = True
+            for lane in bus._lanes:
+                await lane.close()
+            await bus._log.close()
+
+    async def execute(self, submission: Submission) -> Outcome:
+        """Carry out a command once, or find out that it has been.
+
+        Raises:
+            Rejected: a rule said no; nothing was written.
+            ServiceUnavailable: the log did not answer in time. The command may have been written:
+                the sender repeats it with the same key and gets the answer.
+        """
+        lanes = self._lanes or await self._open_lanes()
+        lane = lanes[partition_of(submission.stream_id, len(lanes))]
+        if self._closing or len(lane) >= self._settings.command_queue_max:
+            raise ServiceUnavailable("write_model", "too many commands are waiting")
+        pending = Pending(submission, asyncio.get_running_loop().create_future())
+        lane.enqueue(pending)
+        try:
+            async with asyncio.timeout(self._settings.command_deadline_seconds):
+                return await pending.outcome
+        except TimeoutError:
+            raise ServiceUnavailable("write_model", "no answer in time") from None
+
+    async def ready(self) -> str | None:
+        """None when the log answers, otherwise what is wrong."""
+        try:
+            await self._count_partitions()
+        except (ServiceUnavailable, psycopg.Error) as error:
+            return str(error)
+        return None
+
+    async def _open_lanes(self) -> list[Lane]:
+        partitions = await self._count_partitions()
+        if partitions == 0:
+            raise ServiceUnavailable("write_model", "the write model is not migrated yet")
+        if not self._lanes:
+            self._lanes += [Lane(self._settings, partitions) for _ in range(partitions)]
+        return self._lanes
+
+    async def _count_partitions(self) -> int:
+        connection = await self._log.get()
+        cursor = await self._log.in_time(connection.execute(COUNT_PARTITIONS))
+        row = await cursor.fetchone()
+        return int(row[0]) if row else 0
