@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -21,7 +21,7 @@ from psycopg import AsyncConnection, errors
 from codebase.infra.batch import Again, History, Outcome, Pending, Round, Submission
 from codebase.infra.event_log import Appended, append, partition_of, read_streams
 from codebase.infra.failpoints import failpoint
-from codebase.infra.postgres import connect_async
+from codebase.infra.postgres import DeadlinedConnection
 from codebase.infra.problems import ServiceUnavailable
 from codebase.infra.settings import Settings
 
@@ -45,75 +45,13 @@ COUNT_PARTITIONS = "SELECT count(*) FROM log_head"
 ROUNDS_MAX = 50
 """A command that is still overtaken after so many rounds is told to come back."""
 
-Answer = TypeVar("Answer")
-
-
-class LogConnection:
-    """The one connection of a lane, made when needed, given up when late.
-
-    Args:
-        settings: the write model's address and the deadline for its answers.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self._url = settings.required("write_model_url")
-        self._deadline_seconds = settings.database_deadline_seconds
-        self._connection: AsyncConnection[Any] | None = None
-        self._opening = asyncio.Lock()
-        self._abandoned: set[asyncio.Future[Any]] = set()
-
-    async def get(self) -> AsyncConnection[Any]:
-        """The open connection.
-
-        Raises:
-            ServiceUnavailable: Postgres cannot be reached.
-        """
-        async with self._opening:
-            if self._connection is None or self._connection.closed:
-                self._connection = await self.in_time(connect_async(self._url, "command_bus"))
-            return self._connection
-
-    async def in_time(self, work: Awaitable[Answer]) -> Answer:
-        """The result of `work`, which waits for Postgres.
-
-        Work that is late is cancelled but not waited for: cancelling talks to the server too, and
-        a black-holed server would hold everyone up for as long as it likes.
-
-        Raises:
-            ServiceUnavailable: no answer in time, or the connection is gone. What `work` was to
-                do may have happened.
-        """
-        task = asyncio.ensure_future(work)
-        await asyncio.wait({task}, timeout=self._deadline_seconds)
-        if not task.done():
-            self._abandon(task)
-            raise ServiceUnavailable("write_model", "the write model does not answer in time")
-        try:
-            return task.result()
-        except errors.DeadlockDetected:
-            raise
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            await self.close()
-            raise ServiceUnavailable("write_model", "the write model cannot be reached") from error
-
-    def _abandon(self, task: asyncio.Future[Any]) -> None:
-        self._abandoned.add(task)
-        task.add_done_callback(self._forget)
-        task.cancel()
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.pgconn.finish()
-
-    def _forget(self, task: asyncio.Future[Any]) -> None:
-        self._abandoned.discard(task)
-        if not task.cancelled():
-            task.exception()
-
-    async def close(self) -> None:
-        """Close what is open."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
+def _log_connection(settings: Settings) -> DeadlinedConnection:
+    return DeadlinedConnection(
+        settings.required("write_model_url"),
+        "write_model",
+        application="command_bus",
+        deadline_seconds=settings.database_deadline_seconds,
+    )
 
 
 class Lane:
@@ -127,7 +65,7 @@ class Lane:
     def __init__(self, settings: Settings, partitions: int) -> None:
         self._batch_max = settings.command_batch_max
         self._partitions = partitions
-        self._log = LogConnection(settings)
+        self._log = _log_connection(settings)
         self._waiting: deque[Pending] = deque()
         self._arrived = asyncio.Event()
         self._closing = False
@@ -227,7 +165,7 @@ class CommandBus:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._log = LogConnection(settings)
+        self._log = _log_connection(settings)
         self._lanes: list[Lane] = []
         self._closing = False
 

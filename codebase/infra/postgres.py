@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 import psycopg
-from psycopg import AsyncConnection, Connection
+from psycopg import AsyncConnection, Connection, errors
 from psycopg.conninfo import conninfo_to_dict
 
+from codebase.infra.problems import ServiceUnavailable
+
 CONNECT_DEADLINE_SECONDS = 3
+
+Answer = TypeVar("Answer")
 
 # A peer that vanished is noticed within seconds, also while nothing is being sent.
 LIVELINESS: dict[str, str | int] = {
@@ -57,3 +63,79 @@ async def connect_async(url: str, application: str, *, options: str = "") -> Asy
         psycopg.OperationalError: no connection within the deadline.
     """
     return await AsyncConnection.connect(**_arguments(url, application, options), autocommit=True)
+
+
+class DeadlinedConnection:
+    """One connection for an event loop: made when needed, given up when the server is late.
+
+    Args:
+        url: libpq URL.
+        dependency: what clients are told is away, such as `write_model`.
+        application: shown in pg_stat_activity.
+        deadline_seconds: for each piece of work, connecting included.
+    """
+
+    def __init__(
+        self, url: str, dependency: str, *, application: str, deadline_seconds: float
+    ) -> None:
+        self._url = url
+        self._dependency = dependency
+        self._application = application
+        self._deadline_seconds = deadline_seconds
+        self._connection: AsyncConnection[Any] | None = None
+        self._opening = asyncio.Lock()
+        self._abandoned: set[asyncio.Future[Any]] = set()
+
+    async def get(self) -> AsyncConnection[Any]:
+        """The open connection, in autocommit mode.
+
+        Raises:
+            ServiceUnavailable: Postgres cannot be reached.
+        """
+        async with self._opening:
+            if self._connection is None or self._connection.closed:
+                opening = connect_async(self._url, self._application)
+                self._connection = await self.in_time(opening)
+            return self._connection
+
+    async def in_time(self, work: Awaitable[Answer]) -> Answer:
+        """The result of `work`, which waits for Postgres.
+
+        Work that is late is cancelled but not waited for: cancelling talks to the server too, and
+        a black-holed server would hold everyone up for as long as it likes.
+
+        Raises:
+            ServiceUnavailable: no answer in time, or the connection is gone. What `work` was to
+                do may have happened.
+        """
+        task = asyncio.ensure_future(work)
+        await asyncio.wait({task}, timeout=self._deadline_seconds)
+        if not task.done():
+            self._abandon(task)
+            raise ServiceUnavailable(self._dependency, "no answer in time")
+        try:
+            return task.result()
+        except errors.DeadlockDetected:
+            raise
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            await self.close()
+            raise ServiceUnavailable(self._dependency, "cannot be reached") from error
+
+    def _abandon(self, task: asyncio.Future[Any]) -> None:
+        self._abandoned.add(task)
+        task.add_done_callback(self._forget)
+        task.cancel()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.pgconn.finish()
+
+    def _forget(self, task: asyncio.Future[Any]) -> None:
+        self._abandoned.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+    async def close(self) -> None:
+        """Close what is open."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Self
@@ -126,13 +127,14 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Read the environment.
+    """Read the environment, and below it what an embedded run left in `<ORDERLY_HOME>/environment`.
 
     Raises:
         ConfigurationError: names every variable that is wrong, and says why.
     """
     try:
-        return Settings()
+        home = Path(os.environ.get("ORDERLY_HOME") or ".local")
+        return Settings(_env_file=home / "environment")
     except ValidationError as error:
         problems = (
             f"{'.'.join(map(str, item['loc'])).upper() or 'settings'}: {item['msg']}"

@@ -1,0 +1,134 @@
+"""The `orderly` command: one way to start, look at and repair everything."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from uuid import UUID
+
+import psycopg
+
+from codebase import services
+from codebase.infra import http, local_stack, logs, migrate, parked, rebuild, tail, verify
+from codebase.infra.runtime import Runtime
+from codebase.infra.settings import ConfigurationError, Settings, load_settings
+
+FAILED = 1
+MISUSED = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0 done, 1 differs or failed, 2 misconfigured."""
+    chosen = parser().parse_args(arguments)
+    try:
+        status: int = chosen.run(chosen, load_settings())
+    except ConfigurationError as error:
+        print(f"orderly: {error}", file=sys.stderr)
+        return MISUSED
+    except psycopg.Error as error:
+        print(f"orderly: Postgres: {str(error).splitlines()[0]}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return FAILED
+    return status
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command with its arguments."""
+    root = argparse.ArgumentParser(prog="orderly", description=__doc__)
+    commands = root.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: object, summary: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=summary, description=summary)
+        added.set_defaults(run=run)
+        return added
+
+    command("up", run_up, "Start the whole system on this machine, in the foreground.")
+    serve = command("serve", run_serve, "Start services in one process, on one port.")
+    serve.add_argument("names", nargs="+", choices=services.names(), metavar="NAME")
+    serve.add_argument("--port", type=int, help="default: the first service's own port")
+    command("migrate", run_migrate, "Bring both stores to the newest schema.")
+    command("verify", run_verify, "Recompute everything from the log and print what differs.")
+    rebuilt = command("rebuild", run_rebuild, "Build a view again from the log, then swap it in.")
+    rebuilt.add_argument("view", choices=rebuild.views(), metavar="VIEW")
+    held = command("parked", run_parked, "List, retry or discard events that a projector parked.")
+    held.add_argument("action", choices=("list", "retry", "discard"))
+    held.add_argument("stream", nargs="?", type=UUID, help="the stream to retry or discard from")
+    log = command("log", run_log, "Show events of the log, or follow it.")
+    log.add_argument("action", choices=("tail", "show"))
+    log.add_argument("stream", nargs="?", type=UUID, help="only this stream")
+    token = command("token", run_token, "Make an access token and its API_TOKENS entry.")
+    token.add_argument("name")
+    token.add_argument("role", choices=("client", "admin"))
+    return root
+
+
+def run_up(_chosen: argparse.Namespace, settings: Settings) -> int:
+    """The embedded run."""
+    return local_stack.up(settings)
+
+
+def run_serve(chosen: argparse.Namespace, settings: Settings) -> int:
+    """Any set of services in one process."""
+    port = chosen.port or services.load(chosen.names[0]).PORT + settings.port_offset
+    asyncio.run(_serve(chosen.names, settings, port))
+    return 0
+
+
+async def _serve(names: Sequence[str], settings: Settings, port: int) -> None:
+    async with AsyncExitStack() as stack:
+        stack.enter_context(logs.configured(settings, service="+".join(names)))
+        runtime = await stack.enter_async_context(Runtime.open(settings))
+        opening = (services.load(name).open_service(runtime) for name in names)
+        apps = [await stack.enter_async_context(service) for service in opening]
+        await http.serve(http.assemble(apps, settings), settings, port)
+
+
+def run_migrate(_chosen: argparse.Namespace, settings: Settings) -> int:
+    """Apply missing migrations and say which."""
+    applied = migrate.migrate(settings)
+    print("\n".join(applied) or "nothing to migrate")
+    return 0
+
+
+def run_verify(_chosen: argparse.Namespace, settings: Settings) -> int:
+    """Status 1 if anything differs from what the log says."""
+    differences = verify.verify(settings)
+    print("\n".join(differences) or "everything is as the log says")
+    return FAILED if differences else 0
+
+
+def run_rebuild(chosen: argparse.Namespace, settings: Settings) -> int:
+    """Build a view again."""
+    print(rebuild.rebuild(settings, chosen.view))
+    return 0
+
+
+def run_parked(chosen: argparse.Namespace, settings: Settings) -> int:
+    """What a projector could not apply."""
+    if chosen.action != "list" and chosen.stream is None:
+        raise ConfigurationError(f"parked {chosen.action} needs a stream; see parked list")
+    actions = {"list": parked.list_parked, "retry": parked.retry, "discard": parked.discard}
+    print(actions[chosen.action](settings, chosen.stream))
+    return 0
+
+
+def run_log(chosen: argparse.Namespace, settings: Settings) -> int:
+    """Events as JSON lines."""
+    tail.tail(settings, follow=chosen.action == "tail", stream_id=chosen.stream)
+    return 0
+
+
+def run_token(chosen: argparse.Namespace, _settings: Settings) -> int:
+    """The secret for the client, the entry for the services."""
+    secret, entry = http.new_token(chosen.name, chosen.role)
+    print(f"token (give it to the client, it is not stored): {secret}")
+    print(f"entry (add it to API_TOKENS): {entry}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

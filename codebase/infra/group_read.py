@@ -1,0 +1,161 @@
+"""Group reads: all requests that wait for the same query share one round trip.
+
+The counterpart of group commit. Requests that arrive while a query runs form the next one: there is
+no added latency when idle, and the number of connections does not grow with that of the clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+from prometheus_client import Histogram
+
+from codebase.infra.postgres import DeadlinedConnection
+from codebase.infra.problems import ServiceUnavailable
+from codebase.infra.settings import Settings
+
+READ_BATCH_MAX = 64
+
+BATCH_SIZE = Histogram(
+    "orderly_read_batch_size",
+    "Requests per group read.",
+    buckets=(1, 2, 4, 8, 16, 32, 64),
+)
+
+Row = tuple[Any, ...]
+Waiting = tuple[Sequence[Any], asyncio.Future[list[Row]]]
+
+
+class ReadModel:
+    """The connections of one process to the read model.
+
+    Args:
+        settings: the read model's address, how many connections, the deadline of a query.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._connections = [
+            DeadlinedConnection(
+                settings.required("read_model_url"),
+                "read_model",
+                application="query_service",
+                deadline_seconds=settings.database_deadline_seconds,
+            )
+            for _ in range(settings.read_connections)
+        ]
+        self._idle = list(self._connections)
+        self._queries: deque[GroupRead] = deque()
+        self._workers: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Settings) -> AsyncIterator[ReadModel]:
+        """Connections are made when they are needed, and closed here."""
+        read_model = cls(settings)
+        try:
+            yield read_model
+        finally:
+            await asyncio.gather(*read_model._workers, return_exceptions=True)
+            for connection in read_model._connections:
+                await connection.close()
+
+    async def fetch(self, query: str, arguments: Mapping[str, Any]) -> list[Row]:
+        """The rows of one query, asked alone.
+
+        Raises:
+            ServiceUnavailable: no answer in time.
+        """
+        connection = self._connections[-1]
+        return await connection.in_time(_rows(await connection.get(), query, arguments))
+
+    async def ready(self) -> str | None:
+        """None when the read model answers, otherwise what is wrong."""
+        try:
+            await self.fetch("SELECT FROM projection_checkpoint LIMIT 1", {})
+        except (ServiceUnavailable, psycopg.Error) as error:
+            return str(error)
+        return None
+
+    def wake(self, query: GroupRead) -> None:
+        """Somebody waits for `query`: give it a connection as soon as one is free."""
+        if query not in self._queries:
+            self._queries.append(query)
+        if self._idle:
+            worker = asyncio.create_task(self._serve(self._idle.pop()), name="group read")
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
+
+    async def _serve(self, connection: DeadlinedConnection) -> None:
+        try:
+            while self._queries:
+                await self._queries.popleft().run(connection)
+        finally:
+            self._idle.append(connection)
+
+
+class GroupRead:
+    """One query, asked for many requests at a time.
+
+    Args:
+        read_model: whose connections it uses.
+        query: takes one array per argument, unnested WITH ORDINALITY; the ordinal, from 1, is the
+            first column of every row that it returns.
+        arguments: the names of the query's parameters.
+    """
+
+    def __init__(self, read_model: ReadModel, query: str, arguments: Sequence[str]) -> None:
+        self._read_model = read_model
+        self._query = query
+        self._arguments = arguments
+        self._waiting: deque[Waiting] = deque()
+
+    async def fetch(self, *values: Any) -> list[Row]:  # noqa: ANN401 - any type that psycopg binds
+        """The rows for one request, without the ordinal; `values` in the order of `arguments`.
+
+        Raises:
+            ServiceUnavailable: no answer in time.
+        """
+        rows: asyncio.Future[list[Row]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((values, rows))
+        self._read_model.wake(self)
+        return await rows
+
+    async def run(self, connection: DeadlinedConnection) -> None:
+        """Answer everyone who waits at the moment, up to a batch."""
+        take = min(len(self._waiting), READ_BATCH_MAX)
+        batch = [self._waiting.popleft() for _ in range(take)]
+        if self._waiting:
+            self._read_model.wake(self)
+        if not batch:
+            return
+        BATCH_SIZE.observe(take)
+        try:
+            await self._answer(connection, batch)
+        except Exception as error:  # noqa: BLE001 - it belongs to those who asked
+            for _, rows in batch:
+                if not rows.done():
+                    rows.set_exception(error)
+
+    async def _answer(self, connection: DeadlinedConnection, batch: list[Waiting]) -> None:
+        columns = zip(*(values for values, _ in batch), strict=True)
+        arguments = dict(zip(self._arguments, map(list, columns), strict=True))
+        fetching = _rows(await connection.get(), self._query, arguments)
+        answers: list[list[Row]] = [[] for _ in batch]
+        for ordinal, *row in await connection.in_time(fetching):
+            answers[ordinal - 1].append(tuple(row))
+        for (_, rows), answer in zip(batch, answers, strict=True):
+            if not rows.done():
+                rows.set_result(answer)
+
+
+async def _rows(
+    connection: psycopg.AsyncConnection[Any], query: str, arguments: Mapping[str, Any]
+) -> list[Row]:
+    async with connection.cursor(binary=True) as cursor:
+        await cursor.execute(query, arguments, prepare=True)
+        return await cursor.fetchall()

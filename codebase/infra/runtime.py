@@ -1,0 +1,37 @@
+"""What the services of one process share: the settings, and the resources that exist once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from codebase.infra.command_bus import CommandBus
+from codebase.infra.settings import Settings
+
+
+class Runtime:
+    """Opens each shared resource when the first service asks for it.
+
+    Args:
+        settings: of this process.
+        stack: closes what was opened, in reverse order.
+    """
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        self.settings = settings
+        self._stack = stack
+        self._command_bus: CommandBus | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Settings) -> AsyncIterator[Runtime]:
+        """A runtime; on leaving, everything that was opened through it is closed."""
+        async with AsyncExitStack() as stack:
+            yield cls(settings, stack)
+
+    async def command_bus(self) -> CommandBus:
+        """The one command bus of this process."""
+        if self._command_bus is None:
+            opening = CommandBus.open(self.settings)
+            self._command_bus = await self._stack.enter_async_context(opening)
+        return self._command_bus

@@ -1,0 +1,63 @@
+"""The pages of a client's buy orders, newest first.
+
+Keyset pages: the row after `reference` is found by an index, so that every page costs the same.
+`WITH ORDINALITY` lets many requests share one query; see infra/group_read.py.
+"""
+
+from __future__ import annotations
+
+ARGUMENTS = ("clients", "references", "sizes")
+
+# What one client placed. The first page starts behind the end of time.
+PAGES_OF_CLIENT = """
+    SELECT asked.ordinal, page.id, page.placed_at, page.currency, page.currency_amount,
+           page.btc_rate, page.btc_amount, page.price_source
+    FROM unnest(%(clients)b::text[], %(references)b::uuid[], %(sizes)b::integer[])
+        WITH ORDINALITY AS asked (client, reference, size, ordinal)
+    CROSS JOIN LATERAL (
+        SELECT id, placed_at, currency, currency_amount::text, btc_rate::text, btc_amount::text,
+               price_source
+        FROM buy_order
+        WHERE client = asked.client
+          AND (placed_at, id) < (
+              CASE WHEN asked.reference IS NULL THEN 'infinity'::timestamptz ELSE (
+                  SELECT placed_at FROM buy_order
+                  WHERE id = asked.reference AND client = asked.client
+              ) END,
+              coalesce(asked.reference, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+          )
+        ORDER BY placed_at DESC, id DESC
+        LIMIT asked.size
+    ) AS page
+"""
+
+# What everybody placed, for administrators.
+PAGES_OF_ALL = """
+    SELECT asked.ordinal, page.id, page.placed_at, page.currency, page.currency_amount,
+           page.btc_rate, page.btc_amount, page.price_source
+    FROM unnest(%(clients)b::text[], %(references)b::uuid[], %(sizes)b::integer[])
+        WITH ORDINALITY AS asked (client, reference, size, ordinal)
+    CROSS JOIN LATERAL (
+        SELECT id, placed_at, currency, currency_amount::text, btc_rate::text, btc_amount::text,
+               price_source
+        FROM buy_order
+        WHERE (placed_at, id) < (
+              CASE WHEN asked.reference IS NULL THEN 'infinity'::timestamptz ELSE (
+                  SELECT placed_at FROM buy_order WHERE id = asked.reference
+              ) END,
+              coalesce(asked.reference, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+          )
+        ORDER BY placed_at DESC, id DESC
+        LIMIT asked.size
+    ) AS page
+"""
+
+# One order; an administrator (client NULL) sees everybody's.
+ORDERS_BY_ID = """
+    SELECT asked.ordinal, found.id, found.placed_at, found.currency, found.currency_amount::text,
+           found.btc_rate::text, found.btc_amount::text, found.price_source
+    FROM unnest(%(clients)b::text[], %(ids)b::uuid[])
+        WITH ORDINALITY AS asked (client, id, ordinal)
+    JOIN buy_order AS found ON found.id = asked.id
+    WHERE asked.client IS NULL OR found.client = asked.client
+"""

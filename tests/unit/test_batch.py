@@ -1,0 +1,271 @@
+"""Group commit, decided in memory: neighbours never suffer from each other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from codebase.infra.batch import Again, Entry, History, Pending, Round, Submission
+from codebase.infra.event_log import Appended, Refusal
+from codebase.model.aggregate import Aggregate, Claim
+from codebase.model.refusals import Conflict, KeyReused, NotFound
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Added:
+    """The counter grew."""
+
+    by: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Add:
+    """Let the counter grow; a negative step is refused, a thousand is a bug, 0 is nothing."""
+
+    by: int
+
+
+def decide(command: Add, state: int | None) -> list[Added]:
+    if command.by < 0:
+        raise Conflict("only upwards")
+    if command.by == 1000:
+        raise ZeroDivisionError("a bug in a rule")
+    if command.by == 7 and state is None:
+        raise NotFound("seven needs something to add to")
+    if command.by == 2:
+        return [Added(by=1), Added(by=1)]
+    return [Added(by=command.by)] if command.by else []
+
+
+COUNTER: Aggregate[Add, Added, int] = Aggregate(
+    category="counter",
+    events=(Added,),
+    decide=decide,
+    evolve=lambda state, event: (state or 0) + event.by,
+    guards=lambda event: [Claim("step", str(event.by))],
+    topic=lambda _: "counter.added",
+)
+
+
+def submission(stream_id: UUID, by: int, key: str | None = None, content: str = "") -> Submission:
+    return Submission(
+        aggregate=COUNTER,
+        stream_id=stream_id,
+        command=Add(by=by),
+        idempotence_key=key,
+        fingerprint=content or str(by),
+        actor="alice",
+        command_id=str(uuid4()),
+        creates=True,
+    )
+
+
+def pending(*submissions: Submission) -> list[Pending]:
+    loop = asyncio.get_running_loop()
+    return [Pending(one, loop.create_future()) for one in submissions]
+
+
+def write(this_round: Round, *, after: int = 0, refused: dict[int, Refusal] | None = None) -> Again:
+    """Do as append() does: everything that is not refused gets the next positions."""
+    events = [event for event in this_round.new_events if event.unit not in (refused or {})]
+    places = [
+        (event, after + nth, NOW + timedelta(microseconds=nth))
+        for nth, event in enumerate(events, start=1)
+    ]
+    return this_round.settle(Appended(recorded=places, refused=refused or {}))
+
+
+def recorded(*steps: int, key: str | None = None) -> History:
+    entries = [
+        Entry(
+            event=Added(by=step),
+            idempotence_key=key,
+            fingerprint=str(step),
+            command_id=f"command {nth}",
+            position=nth,
+            recorded_at=NOW,
+        )
+        for nth, step in enumerate(steps, start=1)
+    ]
+    return History(entries, read=True)
+
+
+def run(story: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(story)
+
+
+def test_streams_of_one_round_are_units_of_their_own() -> None:
+    async def story() -> None:
+        work = pending(submission(uuid4(), 3, "a"), submission(uuid4(), 4, "b"))
+        this_round = Round(work, {}, partitions=1)
+        assert [event.unit for event in this_round.new_events] == [0, 1]
+        assert write(this_round) == Again()
+        assert [one.outcome.result().state for one in work] == [3, 4]
+        assert [one.outcome.result().position for one in work] == [1, 2]
+
+    run(story())
+
+
+def test_a_hundred_repeats_in_one_round_write_once_and_answer_alike() -> None:
+    async def story() -> None:
+        stream = uuid4()
+        work = pending(*(submission(stream, 3, "key") for _ in range(100)))
+        this_round = Round(work, {}, partitions=1)
+        assert len(this_round.new_events) == 1
+        assert write(this_round) == Again()
+        answers = [one.outcome.result() for one in work]
+        assert {(answer.state, answer.version, answer.position) for answer in answers} == {(3, 1, 1)}
+        assert [answer.replayed for answer in answers] == [False] + [True] * 99
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [(-1, Conflict), (1000, ZeroDivisionError)],
+    ids=["refused by a rule", "a bug in a rule"],
+)
+def test_one_bad_command_fails_alone(bad: int, error: type[Exception]) -> None:
+    async def story() -> None:
+        good, evil, other = uuid4(), uuid4(), uuid4()
+        work = pending(submission(good, 3), submission(evil, bad), submission(other, 4))
+        this_round = Round(work, {evil: History([], read=True)}, partitions=1)
+        assert write(this_round) == Again()
+        assert work[0].outcome.result().state == 3
+        assert work[2].outcome.result().state == 4
+        with pytest.raises(error):
+            work[1].outcome.result()
+
+    run(story())
+
+
+def test_a_refusal_on_a_stream_that_was_not_read_is_decided_again_first() -> None:
+    async def story() -> None:
+        stream = uuid4()
+        work = pending(submission(stream, 7, "key"))
+        assert write(Round(work, {}, partitions=1)).work == work
+        again = Round(work, {stream: recorded(7, key="key")}, partitions=1)
+        assert write(again) == Again()
+        assert work[0].outcome.result().replayed
+
+    run(story())
+
+
+def test_a_key_that_stands_for_something_else_is_refused() -> None:
+    async def story() -> None:
+        stream = uuid4()
+        work = pending(submission(stream, 3, "key"), submission(stream, 4, "key"))
+        this_round = Round(work, {}, partitions=1)
+        assert len(this_round.new_events) == 1
+        assert write(this_round) == Again()
+        assert work[0].outcome.result().state == 3
+        with pytest.raises(KeyReused):
+            work[1].outcome.result()
+
+    run(story())
+
+
+def test_a_repeat_is_answered_with_the_state_of_its_own_version() -> None:
+    async def story() -> None:
+        stream = uuid4()
+        history = recorded(3, 5, 8)
+        history.entries[0].idempotence_key = "first"
+        work = pending(submission(stream, 3, "first"))
+        assert write(Round(work, {stream: history}, partitions=1)) == Again()
+        outcome = work[0].outcome.result()
+        assert (outcome.state, outcome.version, outcome.position) == (3, 1, 1)
+
+    run(story())
+
+
+def test_a_command_of_several_events_is_answered_with_its_last_version() -> None:
+    async def story() -> None:
+        stream = uuid4()
+        work = pending(submission(stream, 2, "two"), submission(stream, 2, "two"))
+        this_round = Round(work, {}, partitions=1)
+        assert [event.idempotence_key for event in this_round.new_events] == ["two", None]
+        assert write(this_round) == Again()
+        assert [one.outcome.result().version for one in work] == [2, 2]
+        assert [one.outcome.result().position for one in work] == [2, 2]
+
+    run(story())
+
+
+def test_whoever_was_overtaken_decides_again_on_fresh_state() -> None:
+    async def story() -> None:
+        stream, other = uuid4(), uuid4()
+        work = pending(submission(stream, 3), submission(other, 4))
+        this_round = Round(work, {}, partitions=1)
+        again = write(this_round, refused={0: Refusal(why="stale", guard=None, detail=None)})
+        assert again == Again(work=[work[0]])
+        assert work[1].outcome.result().position == 1
+        assert write(Round(again.work, {stream: recorded(5)}, partitions=1), after=9) == Again()
+        assert work[0].outcome.result().state == 8
+
+    run(story())
+
+
+@pytest.mark.parametrize("why", ["claim", "budget"])
+def test_a_guard_refuses_the_sender_and_its_repeats_but_nobody_else(why: str) -> None:
+    async def story() -> None:
+        stream = uuid4()
+        idle = replace(submission(stream, 0), fingerprint="idle")
+        work = pending(submission(stream, 3, "key"), submission(stream, 3, "key"), idle)
+        this_round = Round(work, {}, partitions=1)
+        again = write(this_round, refused={0: Refusal(why=why, guard="step", detail="3")})
+        assert again == Again(work=[work[2]])
+        for one in work[:2]:
+            with pytest.raises(Conflict):
+                one.outcome.result()
+
+    run(story())
+
+
+def test_when_several_writers_share_a_refused_stream_they_go_one_by_one() -> None:
+    async def story() -> None:
+        stream = uuid4()
+        work = pending(submission(stream, 3, "a"), submission(stream, 4, "b"))
+        taken = {0: Refusal(why="claim", guard="step", detail="4")}
+        again = write(Round(work, {}, partitions=1), refused=taken)
+        assert again == Again(work=work, one_each={stream})
+        histories = {stream: History([], read=True)}
+        again = write(Round(again.work, histories, 1, again.one_each))
+        assert again == Again(work=[work[1]])
+        assert work[0].outcome.result().state == 3
+        again = write(Round(again.work, {stream: recorded(3)}, partitions=1), refused=taken)
+        assert again == Again()
+        with pytest.raises(Conflict):
+            work[1].outcome.result()
+
+    run(story())
+
+
+def test_a_race_for_a_claim_is_run_again_and_refuses_nobody() -> None:
+    async def story() -> None:
+        work = pending(submission(uuid4(), 3))
+        race = {0: Refusal(why="race", guard="step", detail="3")}
+        assert write(Round(work, {}, partitions=1), refused=race) == Again(work=work)
+        assert not work[0].outcome.done()
+
+    run(story())
+
+
+def test_callers_that_stopped_waiting_are_left_alone() -> None:
+    async def story() -> None:
+        work = pending(submission(uuid4(), 3), submission(uuid4(), -1))
+        for one in work:
+            one.outcome.cancel()
+        write(Round(work, {}, partitions=1))
+        assert all(one.outcome.cancelled() for one in work)
+
+    run(story())
+
+
