@@ -33,8 +33,6 @@ from codebase.infra.private_postgres import (
 from codebase.infra.private_rabbitmq import USER, RabbitServer, find_rabbitmq
 from codebase.infra.supervisor import Keeper, Program
 
-STOP_SECONDS = 20.0
-
 
 class PostgresUnderTest:
     """A private cluster without durability; `stop`, `start` and `kill` for tests of trouble."""
@@ -83,7 +81,7 @@ class PostgresUnderTest:
         self._server.wait_until_ready(lambda: self._process.poll() is None)
 
     def stop(self) -> None:
-        self._keeper.stop(self._process, STOP_SECONDS)
+        self._keeper.stop(self._process)
 
     def kill(self) -> None:
         self._process.kill()
@@ -100,6 +98,7 @@ class RabbitUnderTest:
         self.port = server.port
         self.management_url = f"http://127.0.0.1:{server.management_port}/api"
         self._port_mapper = _spawn(keeper, server.port_mapper_program(), server.folder / "epmd.log")
+        server.wait_for_port_mapper()
 
     def url(self, vhost: str = "/") -> str:
         return self._server.url(vhost)
@@ -128,16 +127,16 @@ class RabbitUnderTest:
         self._server.wait_until_ready(lambda: self._process.poll() is None)
 
     def stop(self) -> None:
-        self._keeper.stop(self._process, STOP_SECONDS)
+        self._keeper.stop(self._process)
 
     def kill(self) -> None:
         os.killpg(self._process.pid, signal.SIGKILL)
         self.stop()
 
     def close(self) -> None:
-        # A graceful stop with the management plugin takes six seconds, for nothing we still need.
+        # A graceful stop with the management plugin takes seconds, for nothing we still need.
         self.kill()
-        self._keeper.stop(self._port_mapper, STOP_SECONDS)
+        self._keeper.stop(self._port_mapper)
 
 
 def _spawn(keeper: Keeper, program: Program, log: Path) -> subprocess.Popen[bytes]:

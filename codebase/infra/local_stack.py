@@ -66,7 +66,6 @@ _SERVER_PORTS: Mapping[str, int] = {
 _FALLBACK_FOLDER = Path("/var/lib/orderly")
 _READY_DEADLINE_SECONDS = 120.0
 _GIVE_UP_AFTER_DEATHS = 4
-_SERVER_STOP_SECONDS = 6.0
 _PREVIOUS_RUN_SECONDS = 20.0
 _POLL_SECONDS = 0.02
 _QUIET_SECONDS = 60.0
@@ -99,7 +98,7 @@ def up(settings: Settings, services: Mapping[str, int] = SERVICE_PORTS) -> int:
     home = settings.orderly_home.resolve()
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with _locked(home) as lock, Keeper([lock]) as keeper:
+        with _locked(home, stopping) as lock, Keeper([lock]) as keeper:
             stack = _Stack(
                 home=home,
                 settings=settings,
@@ -146,7 +145,7 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def _locked(home: Path) -> Iterator[int]:
+def _locked(home: Path, stopping: threading.Event) -> Iterator[int]:
     """Hold the home's lock; yields its file descriptor, for the guardian to hold as well.
 
     The lock belongs to the open file, so it is free only when both have closed it: a run that was
@@ -154,7 +153,7 @@ def _locked(home: Path) -> Iterator[int]:
     """
     lock = os.open(home / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        _acquire(lock, home)
+        _acquire(lock, home, stopping)
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
         yield lock
@@ -162,7 +161,7 @@ def _locked(home: Path) -> Iterator[int]:
         os.close(lock)
 
 
-def _acquire(lock: int, home: Path) -> None:
+def _acquire(lock: int, home: Path, stopping: threading.Event) -> None:
     deadline = time.monotonic() + _PREVIOUS_RUN_SECONDS
     while True:
         with contextlib.suppress(BlockingIOError):
@@ -175,7 +174,8 @@ def _acquire(lock: int, home: Path) -> None:
                 "PORT_OFFSET to run a second one beside it"
             )
         # A blocking flock has no deadline, and its owner, a guardian, ends in a few seconds.
-        time.sleep(_POLL_SECONDS)
+        if stopping.wait(_POLL_SECONDS):
+            raise _Stopped
 
 
 def _is_running(process_id: int) -> bool:
@@ -200,8 +200,7 @@ class _Stack:
     stopping: threading.Event
     started: float = field(default_factory=time.monotonic)
     _known_passwords: dict[tuple[str, str], str] = field(default_factory=dict)
-    _servers: list[Supervised] = field(default_factory=list)
-    _running_services: list[Supervised] = field(default_factory=list)
+    _running: list[Supervised] = field(default_factory=list)
 
     def run(self) -> None:
         """Start everything, wait for the signal, stop everything."""
@@ -273,8 +272,9 @@ class _Stack:
         """Start the broker; nobody waits for it, because the log is the truth without it."""
         if server is None:
             return
-        self._start_server(server.port_mapper_program())
-        node = self._start_server(server.program())
+        self._start_program(server.port_mapper_program())
+        server.wait_for_port_mapper()
+        node = self._start_program(server.program())
 
         def announce_when_up() -> None:
             try:
@@ -346,26 +346,23 @@ class _Stack:
 
     def _start_model(self, server: PostgresServer) -> None:
         server.prepare()
-        running = self._start_server(server.program())
+        running = self._start_program(server.program())
         server.wait_until_ready(lambda: not self.stopping.is_set() and _hopeful(running))
         server.ensure_database(server.name, OWNER, self._password(server.name, OWNER))
 
-    def _start_server(self, program: Program) -> Supervised:
-        running = self._supervised(program)
-        running.start()
-        self._servers.append(running)
-        return running
-
-    def _supervised(
+    def _start_program(
         self, program: Program, on_line: Callable[[bytes], None] = lambda _: None
     ) -> Supervised:
-        return Supervised(
+        running = Supervised(
             keeper=self.keeper,
             program=program,
             log=LogFile(self.home / "logs" / f"{program.name}.log"),
             announce=self.terminal.say,
             on_line=on_line,
         )
+        running.start()
+        self._running.append(running)
+        return running
 
     def _show_errors(self, name: str, line: bytes) -> None:
         """Show the operator what a service reports as an error; the rest is in its log."""
@@ -407,21 +404,24 @@ class _Stack:
         """Start services and return when every one of them says that it is ready."""
         if self.stopping.is_set():
             raise _Stopped
-        started = []
-        for name in names:
-            program = Program(
-                name=name,
-                command=[sys.executable, "-m", "codebase", "serve", name],
-                environment=environment,
-                directory=_PROJECT,
+        started = [
+            self._start_program(
+                self._service(name, environment), functools.partial(self._show_errors, name)
             )
-            running = self._supervised(program, functools.partial(self._show_errors, name))
-            self._running_services.append(running)
-            running.start()
-            started.append(running)
+            for name in names
+        ]
         deadline = time.monotonic() + _READY_DEADLINE_SECONDS
         for running in started:
             self._wait_until_ready(running, deadline)
+
+    def _service(self, name: str, environment: Mapping[str, str]) -> Program:
+        return Program(
+            name=name,
+            command=[sys.executable, "-m", "codebase", "serve", name],
+            environment=environment,
+            directory=_PROJECT,
+            patience_seconds=self.settings.drain_seconds + 0.5,
+        )
 
     def _wait_until_ready(self, running: Supervised, deadline: float) -> None:
         name = running.program.name
@@ -433,8 +433,8 @@ class _Stack:
                 raise StackError(
                     f"{name} does not become ready ({trouble}); see {running.log.path}"
                 )
-            # Another process's readiness is known by asking only; every question has a deadline.
-            time.sleep(_POLL_SECONDS)
+            # Another process's readiness is known by asking only.
+            self.stopping.wait(_POLL_SECONDS)
 
     def _ready_line(self) -> str:
         put = f"http://127.0.0.1:{self._port(self.services['create_buy_order'])}/buy_order"
@@ -449,9 +449,9 @@ class _Stack:
     # The end.
 
     def _stop(self) -> None:
-        """Stop the services, all at once, and then the servers that they used."""
-        _stop_all(self._running_services, self.settings.drain_seconds + 0.5)
-        _stop_all(self._servers, _SERVER_STOP_SECONDS)
+        """Stop stage by stage; within a stage, all at once."""
+        for stage in sorted({running.program.stage for running in self._running}):
+            _stop_all([running for running in self._running if running.program.stage == stage])
 
 
 _WRITE_MODEL_ROLES: Mapping[str, str] = {
@@ -467,11 +467,10 @@ _READ_MODEL_ROLES: Mapping[str, str] = {
 }
 
 
-def _stop_all(running: Sequence[Supervised], timeout_seconds: float) -> None:
-    if running:
-        with ThreadPoolExecutor(len(running)) as pool:
-            for outcome in [pool.submit(each.stop, timeout_seconds) for each in running]:
-                outcome.result()
+def _stop_all(running: Sequence[Supervised]) -> None:
+    with ThreadPoolExecutor(len(running)) as pool:
+        for outcome in [pool.submit(each.stop) for each in running]:
+            outcome.result()
 
 
 def _hopeful(running: Supervised) -> bool:

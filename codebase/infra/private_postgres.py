@@ -305,6 +305,7 @@ class PostgresServer:
             account=self.account,
             # Fast shutdown: cuts clients off, writes a checkpoint, ends in well under a second.
             stop_signal=SIGINT,
+            patience_seconds=6,
             stage=SERVER_STAGE,
         )
 

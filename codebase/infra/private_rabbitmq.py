@@ -14,11 +14,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 from codebase.infra.private_postgres import ServerError
-from codebase.infra.supervisor import SERVER_STAGE, Program
+from codebase.infra.supervisor import FOUNDATION_STAGE, SERVER_STAGE, Program
 
 USER = "orderly"
 START_DEADLINE_SECONDS = 90.0
-_POLL_SECONDS = 0.05
+_PORT_MAPPER_SECONDS = 10.0
+_POLL_SECONDS = 0.01
 _PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 _METHOD_FRAME = b"\x01"
 
@@ -128,13 +129,14 @@ class RabbitServer:
         (self.folder / "enabled_plugins").write_text(f"[{plugins}].\n", encoding="ascii")
 
     def port_mapper_program(self) -> Program:
-        """Erlang's port mapper; start it first, or the node starts one that nobody ends."""
+        """Erlang's port mapper; start it and wait for it before the node, and end it after."""
         port = str(self.port_mapper_port)
         return Program(
             name=f"{self.name}_port_mapper",
             command=[self.binaries.port_mapper, "-address", "127.0.0.1", "-port", port],
             environment={"PATH": _search_path(os.environ)},
-            stage=SERVER_STAGE,
+            patience_seconds=1,
+            stage=FOUNDATION_STAGE,
         )
 
     def program(self) -> Program:
@@ -144,6 +146,9 @@ class RabbitServer:
             command=[self.binaries.server],
             environment=self._environment(),
             directory=self.folder,
+            # A node that is still booting does not listen to SIGTERM. Killing it costs nothing:
+            # what it holds is in the log, and its queues survive as they survive a crash.
+            patience_seconds=3,
             stage=SERVER_STAGE,
         )
 
@@ -167,6 +172,8 @@ class RabbitServer:
             # The machine's own node may have settings; ours must not read them.
             "RABBITMQ_CONF_ENV_FILE": os.devnull,
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.folder / "advanced.config"),
+            # The node would start a port mapper that nobody ends.
+            "ERL_FLAGS": "-start_epmd false",
             # With input allowed the script becomes the node instead of waiting for it, so that the
             # process we start is the one we signal; there is no input, and -noinput says so. The
             # kernel option keeps the distribution port off the other interfaces.
@@ -175,6 +182,23 @@ class RabbitServer:
                 "-noinput -kernel inet_dist_use_interface {127,0,0,1}"
             ),
         }
+
+    def wait_for_port_mapper(self) -> None:
+        """Return when the port mapper listens, which takes it some milliseconds.
+
+        Raises:
+            ServerError: it does not.
+        """
+        deadline = time.monotonic() + _PORT_MAPPER_SECONDS
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port_mapper_port), timeout=1).close()
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise ServerError(f"{self.name}'s port mapper does not start") from error
+                time.sleep(_POLL_SECONDS)
+            else:
+                return
 
     def wait_until_ready(
         self,

@@ -16,19 +16,19 @@ from typing import IO, Self
 
 from codebase.infra import guardian
 
-SERVICE_STAGE = 0
-SERVER_STAGE = 1
-"""Services are ended before the servers that they use."""
+SERVICE_STAGE, SERVER_STAGE, FOUNDATION_STAGE = range(3)
+"""In this order things end: services, the servers that they use, what those servers need."""
 
 _FIRST_BACKOFF_SECONDS = 0.25
 _LONGEST_BACKOFF_SECONDS = 30.0
+_OUTPUT_END_SECONDS = 1.0
 _STEADY_SECONDS = 60.0
 """A process that lived this long starts with the shortest backoff again."""
 
 # The child names itself to the guardian before it becomes the program, so there is no moment in
 # which a killed supervisor could leave a process that the guardian has not heard of. Its standard
 # output is the guardian's pipe only until exec, then its standard error, which is the log.
-_REGISTER_AND_EXEC = 'printf "start %s %s %s\\n" "$$" "$1" "$2" && shift 2 && exec "$@" >&2'
+_REGISTER_AND_EXEC = 'printf "start %s %s %s %s\\n" "$$" "$1" "$2" "$3" && shift 3 && exec "$@" >&2'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,14 @@ class Program:
     account: Account | None = None
     """None: the user who runs us."""
     stop_signal: signal.Signals = signal.SIGTERM
+    patience_seconds: float = 10.0
+    """How long it may take to end before it is killed."""
     stage: int = SERVICE_STAGE
+
+    def how_to_end(self) -> list[str]:
+        """Signal, stage and patience as the guardian reads them."""
+        name = self.stop_signal.name.removeprefix("SIG")
+        return [name, str(self.stage), str(self.patience_seconds)]
 
 
 class Keeper:
@@ -94,12 +101,17 @@ class Keeper:
                 exist is seen as exit code 127.
         """
         account = program.account
-        stop_name = program.stop_signal.name.removeprefix("SIG")
         with self._lock:
             self._ensure_guardian()
             process = subprocess.Popen(  # noqa: S603 - starting programs is what this class is for
-                ["/bin/sh", "-c", _REGISTER_AND_EXEC, "sh", stop_name, str(program.stage)]
-                + [str(part) for part in program.command],
+                [
+                    "/bin/sh",
+                    "-c",
+                    _REGISTER_AND_EXEC,
+                    "sh",
+                    *program.how_to_end(),
+                    *program.command,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=self._pipe,
                 stderr=output,
@@ -113,17 +125,17 @@ class Keeper:
             self._running[process.pid] = program
         return process
 
-    def stop(self, process: subprocess.Popen[bytes], timeout_seconds: float) -> None:
-        """End a process as it wants to be ended, or kill it after `timeout_seconds`."""
+    def stop(self, process: subprocess.Popen[bytes]) -> None:
+        """End a process as it wants to be ended, or kill it when its patience is over."""
         with self._lock:
             program = self._running.get(process.pid)
         if program is not None and process.poll() is None:
             guardian.signal_group(process.pid, program.stop_signal)
-        try:
-            process.wait(timeout_seconds)
-        except subprocess.TimeoutExpired:
-            guardian.signal_group(process.pid, signal.SIGKILL)
-            process.wait()
+            try:
+                process.wait(program.patience_seconds)
+            except subprocess.TimeoutExpired:
+                guardian.signal_group(process.pid, signal.SIGKILL)
+        process.wait()
         self.release(process)
 
     def release(self, process: subprocess.Popen[bytes]) -> None:
@@ -160,8 +172,7 @@ class Keeper:
         os.close(self._pipe)
         self._guardian, self._pipe = self._start_guardian()
         for group, program in self._running.items():
-            stop_name = program.stop_signal.name.removeprefix("SIG")
-            self._tell(f"start {group} {stop_name} {program.stage}\n")
+            self._tell(f"start {group} {' '.join(program.how_to_end())}\n")
 
     def _tell(self, line: str) -> None:
         try:
@@ -217,14 +228,15 @@ class Supervised:
         self._spawn()
         self._thread.start()
 
-    def stop(self, timeout_seconds: float) -> None:
-        """End the program for good; after `timeout_seconds` it is killed."""
+    def stop(self) -> None:
+        """End the program for good, by force if its patience is over."""
         with self._spawning:
             self._stopping.set()
             process = self.process
         if process is not None:
-            self.keeper.stop(process, timeout_seconds)
-        self._thread.join(timeout_seconds)
+            self.keeper.stop(process)
+        # Its output ends with it, unless a process that it left behind holds the pipe open.
+        self._thread.join(_OUTPUT_END_SECONDS)
         self.log.close()
 
     def _spawn(self) -> bool:
