@@ -1,0 +1,170 @@
+"""Migrations go up, down and up again, with data, in company, and after an accident."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from codebase.infra.migrate import MIGRATIONS, apply_all, migrate, roll_back
+from codebase.infra.settings import ConfigurationError
+
+if TYPE_CHECKING:
+    from tests.conftest import PostgresUnderTest
+    from tests.integration.conftest import Databases
+
+FOLDERS = {"write_model": "write_model_owner_url", "read_model": "read_model_owner_url"}
+SCHEMA = """
+    SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns
+    WHERE table_schema = 'public' AND table_name NOT LIKE '%yoyo%' ORDER BY 1, 2
+"""
+INSERT_EVENT = """
+    INSERT INTO event VALUES (0, 1, %s, 'test', 1, 'Tested', NULL, '{}', '{}', now())
+"""
+
+
+def schema_of(url: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(SCHEMA).fetchall()
+
+
+@pytest.mark.parametrize("store", FOLDERS)
+def test_every_migration_can_be_taken_back(store: str) -> None:
+    names = {path.name for path in (MIGRATIONS / store).glob("*.sql")}
+    ups = {name for name in names if not name.endswith(".rollback.sql")}
+    assert ups
+    assert {name.replace(".sql", ".rollback.sql") for name in ups} == names - ups
+
+
+@pytest.mark.parametrize("store", FOLDERS)
+def test_every_migration_goes_up_down_and_up_again(store: str, databases: Databases) -> None:
+    url = databases.settings.required(FOLDERS[store])
+    newest = schema_of(url)
+    count = len(list((MIGRATIONS / store).glob("*.rollback.sql")))
+    for steps in range(1, count + 1):
+        taken_back = roll_back(store, url, count=steps)
+        assert len(taken_back) == steps
+        assert sorted(apply_all(store, url)) == sorted(taken_back)
+        assert schema_of(url) == newest
+
+
+def test_the_read_model_goes_down_and_up_with_data(databases: Databases) -> None:
+    url = databases.settings.required("read_model_owner_url")
+    with databases.as_read_model_owner() as connection:
+        connection.execute(
+            "INSERT INTO buy_order (id, client, placed_at, currency, currency_amount, btc_rate,"
+            " btc_amount, price_source) VALUES (%s, 'a', now(), 'EUR', 1, 1, 1, 'demo')",
+            [uuid4()],
+        )
+    assert roll_back("read_model", url)
+    assert apply_all("read_model", url)
+
+
+def test_a_log_with_events_in_it_is_not_taken_away(databases: Databases) -> None:
+    url = databases.settings.required("write_model_owner_url")
+    with databases.as_owner() as connection:
+        connection.execute(INSERT_EVENT, [uuid4()])
+    with pytest.raises(psycopg.Error, match="the event log is not empty"):
+        roll_back("write_model", url)
+    with databases.as_owner() as connection:
+        assert connection.execute("SELECT count(*) FROM event").fetchone() == (1,)
+
+
+def test_two_migrations_at_once_take_turns(
+    postgres_server: PostgresUnderTest, databases: Databases
+) -> None:
+    for store, field in FOLDERS.items():
+        roll_back(store, databases.settings.required(field))
+    with ThreadPoolExecutor(2) as pool:
+        applied = list(pool.map(migrate, [databases.settings] * 2))
+    assert sorted(map(bool, applied)) == [False, True]
+    assert postgres_server.port
+
+
+def test_a_migration_that_was_killed_half_way_is_run_again(databases: Databases) -> None:
+    """The row that yoyo locks with outlives a kill -9, and would stop every later run."""
+    url = databases.settings.required("read_model_owner_url")
+    newest = schema_of(url)
+    roll_back("read_model", url)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_HALF_WAY],
+        env={"URL": url},
+        check=False,
+        capture_output=True,
+    )
+    assert killed.returncode == -9, killed.stderr.decode()
+    assert apply_all("read_model", url)
+    assert schema_of(url) == newest
+
+
+KILLED_HALF_WAY = """
+import os, signal
+import psycopg, yoyo
+from codebase.infra import migrate
+backend = yoyo.get_backend(migrate._yoyo_url(os.environ["URL"]))
+backend.init_database()
+execute = type(backend).apply_one
+def apply_then_die(self, *arguments, **options):
+    execute(self, *arguments, **options)
+    os.kill(os.getpid(), signal.SIGKILL)
+type(backend).apply_one = apply_then_die
+migrate.apply_all("read_model", os.environ["URL"])
+"""
+
+
+def test_another_number_of_partitions_is_refused_by_name(databases: Databases) -> None:
+    other = databases.settings.model_copy(update={"partitions": databases.settings.partitions + 1})
+    with pytest.raises(ConfigurationError, match="PARTITIONS"):
+        migrate(other)
+
+
+def test_a_limit_below_what_is_spent_leaves_nothing_to_spend(databases: Databases) -> None:
+    with databases.as_owner() as connection:
+        connection.execute("UPDATE budget SET spent = 60")
+    migrate(databases.settings.model_copy(update={"order_book_limit_btc": 50}))
+    with databases.as_owner() as connection:
+        row = connection.execute("SELECT spent, limit_value FROM budget").fetchone()
+    assert row == (60, 60)
+
+
+def test_only_the_owner_changes_the_schema_and_nobody_changes_history(
+    new_databases: Callable[[], Databases],
+) -> None:
+    made = new_databases()
+    with made.as_owner() as owner:
+        owner.execute(INSERT_EVENT, [uuid4()])
+    attempts = {
+        "write_model_owner_url": [
+            "UPDATE event SET data = '{}'",
+            "DELETE FROM event",
+            "TRUNCATE event",
+        ],
+        "write_model_url": [
+            "INSERT INTO event SELECT * FROM event",
+            "UPDATE log_head SET position = 0",
+            "DELETE FROM claim",
+            "UPDATE budget SET spent = 0",
+            "UPDATE relay_checkpoint SET position = 0",
+            "CREATE TABLE mine ()",
+            "ALTER TABLE event DISABLE TRIGGER ALL",
+        ],
+        "write_model_relay_url": [
+            "DELETE FROM event",
+            "SELECT append('{}','{}','{}','{}','{}','{}','{}','{}','{}','{}','{}','{}','{}','{}')",
+            "SELECT * FROM claim",
+        ],
+        "write_model_reader_url": ["DELETE FROM event", "UPDATE relay_checkpoint SET position = 0"],
+        "read_model_url": ["DELETE FROM buy_order", "UPDATE projection_checkpoint SET position = 0"],
+        "read_model_projector_url": ["DROP TABLE buy_order", "CREATE TABLE mine ()"],
+    }
+    for field, statements in attempts.items():
+        with psycopg.connect(made.settings.required(field), autocommit=True) as connection:
+            for statement in statements:
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute(statement)
