@@ -1,0 +1,223 @@
+"""The command bus on a real log: once per key, whatever else happens."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+
+from codebase.infra.batch import Outcome, Submission
+from codebase.infra.command_bus import CommandBus
+from codebase.infra.event_log import creation_stream_id
+from codebase.infra.problems import ServiceUnavailable
+from codebase.infra.settings import Settings
+from codebase.model.buy_order import BUY_ORDER, OrderBookLimit, PlaceBuyOrder, Price
+from codebase.model.money import Currency
+from codebase.model.refusals import KeyReused, Unavailable
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Databases
+
+USD = Currency.USD
+PRICE = Price(currency=USD, rate=Decimal(50_000), source="demo")
+
+
+def order(key: str, amount: str = "500", price: Price | None = PRICE) -> Submission:
+    return Submission(
+        aggregate=BUY_ORDER,
+        stream_id=creation_stream_id("alice", "buy_order", key),
+        command=PlaceBuyOrder(
+            client="alice",
+            idempotence_key=key,
+            currency=USD,
+            currency_amount=Decimal(amount),
+            price=price,
+        ),
+        idempotence_key=key,
+        fingerprint=amount,
+        actor="alice",
+        command_id=str(uuid4()),
+        creates=True,
+    )
+
+
+def with_bus(settings: Settings, story: Callable[[CommandBus], Awaitable[Any]]) -> Any:  # noqa: ANN401
+    async def opened() -> Any:  # noqa: ANN401
+        async with CommandBus.open(settings) as bus:
+            return await story(bus)
+
+    return asyncio.run(opened())
+
+
+async def together(bus: CommandBus, submissions: list[Submission]) -> list[Outcome | Exception]:
+    return await asyncio.gather(*map(bus.execute, submissions), return_exceptions=True)  # type: ignore[return-value]
+
+
+def limit(databases: Databases, btc: str) -> None:
+    with databases.as_owner() as connection:
+        connection.execute("UPDATE budget SET limit_value = %s", [Decimal(btc)])
+
+
+def events(databases: Databases) -> int:
+    with databases.as_owner() as connection:
+        row = connection.execute("SELECT count(*) FROM event").fetchone()
+        return int(row[0]) if row else 0
+
+
+def test_a_hundred_concurrent_repeats_are_one_order(databases: Databases) -> None:
+    key = str(uuid4())
+    answers = with_bus(databases.settings, lambda bus: together(bus, [order(key)] * 100))
+    assert len({(answer.position, answer.recorded_at, answer.version) for answer in answers}) == 1
+    assert events(databases) == 1
+
+
+def test_a_repeat_needs_neither_a_price_nor_room_in_the_book(databases: Databases) -> None:
+    limit(databases, "0.01")
+
+    async def story(bus: CommandBus) -> None:
+        first = await bus.execute(order("a"))
+        assert not first.replayed
+        without_price = await bus.execute(order("a", price=None))
+        assert without_price == replace(first, replayed=True)
+        with pytest.raises(OrderBookLimit):
+            await bus.execute(order("b"))
+        with pytest.raises(Unavailable):
+            await bus.execute(order("c", price=None))
+        assert await bus.execute(order("a")) == replace(first, replayed=True)
+
+    with_bus(databases.settings, story)
+
+
+def test_a_key_with_other_content_is_refused_and_changes_nothing(databases: Databases) -> None:
+    async def story(bus: CommandBus) -> None:
+        await bus.execute(order("a", "500"))
+        with pytest.raises(KeyReused):
+            await bus.execute(order("a", "501"))
+
+    with_bus(databases.settings, story)
+    assert events(databases) == 1
+
+
+def test_what_fits_gets_in_beside_what_does_not(databases: Databases) -> None:
+    limit(databases, "0.03")
+
+    async def story(bus: CommandBus) -> list[Outcome | Exception]:
+        big = [order(f"big {n}", "5000") for n in range(30)]
+        small = [order(f"small {n}", "500") for n in range(3)]
+        return await together(bus, big[:15] + small + big[15:])
+
+    answers = with_bus(databases.settings, story)
+    placed = [answer for answer in answers if isinstance(answer, Outcome)]
+    assert len(placed) == 3
+    assert sum(isinstance(answer, OrderBookLimit) for answer in answers) == 30
+    assert {answer.facts["left_btc"] for answer in answers if isinstance(answer, OrderBookLimit)}
+
+
+
+def test_a_command_that_postgres_cannot_take_fails_alone(databases: Databases) -> None:
+    good = [order(f"good {n}") for n in range(20)]
+    evil = order("evil\x00")
+
+    answers = with_bus(
+        databases.settings, lambda bus: together(bus, [*good[:10], evil, *good[10:]])
+    )
+    assert sum(isinstance(answer, Outcome) for answer in answers) == 20
+    assert isinstance(answers[10], Exception)
+    assert events(databases) == 20
+
+
+def _place_in_process(settings: Settings, keys: list[str], amount: str, answers: Any) -> None:  # noqa: ANN401
+    outcomes = with_bus(settings, lambda bus: together(bus, [order(key, amount) for key in keys]))
+    answers.put([(type(outcome).__name__, getattr(outcome, "position", None)) for outcome in outcomes])
+
+
+def in_processes(
+    settings: Settings, keys: list[list[str]], amount: str
+) -> list[tuple[str, int | None]]:
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    processes = [
+        context.Process(target=_place_in_process, args=(settings, chunk, amount, answers))
+        for chunk in keys
+    ]
+    for process in processes:
+        process.start()
+    collected = [answer for _ in processes for answer in answers.get(timeout=60)]
+    for process in processes:
+        process.join()
+    return collected
+
+
+def test_the_limit_holds_under_fifty_writers_in_several_processes(databases: Databases) -> None:
+    limit(databases, "0.5")
+    keys = [[f"{process} {n}" for n in range(50)] for process in range(3)]
+    answers = in_processes(databases.settings, keys, "500")
+    names = [name for name, _ in answers]
+    assert names.count("Outcome") == 50
+    assert names.count("OrderBookLimit") == 100
+    with databases.as_owner() as connection:
+        assert connection.execute("SELECT spent FROM budget").fetchone() == (Decimal("0.5"),)
+
+
+def test_one_key_in_several_processes_is_one_order(databases: Databases) -> None:
+    answers = in_processes(databases.settings, [["same"] * 50] * 3, "500")
+    assert {name for name, _ in answers} == {"Outcome"}
+    assert len({position for _, position in answers}) == 1
+    assert events(databases) == 1
+
+
+def test_a_write_model_that_is_away_is_said_at_once_and_comes_back_unaided(
+    databases: Databases,
+) -> None:
+    async def story(bus: CommandBus) -> None:
+        await bus.execute(order("before"))
+        await asyncio.to_thread(databases.server.stop)
+        try:
+            with pytest.raises(ServiceUnavailable):
+                await bus.execute(order("during"))
+            assert await bus.ready()
+        finally:
+            await asyncio.to_thread(databases.server.start)
+        assert await bus.ready() is None
+        assert not (await bus.execute(order("during"))).replayed
+
+    with_bus(databases.settings, story)
+    assert events(databases) == 2
+
+
+def test_a_log_that_does_not_answer_in_time_is_a_doubt_that_a_repeat_resolves(
+    databases: Databases,
+) -> None:
+    """Somebody holds the head: the append waits on the server, and the client must not."""
+    settings = databases.settings.model_copy(update={"database_deadline_seconds": 0.3})
+
+    async def story(bus: CommandBus) -> None:
+        await bus.execute(order("before"))
+        with databases.as_owner() as holder, holder.transaction():
+            holder.execute("SELECT FROM log_head FOR UPDATE")
+            with pytest.raises(ServiceUnavailable):
+                await bus.execute(order("held up"))
+        again = await bus.execute(order("held up"))
+        assert again.version == 1
+
+    with_bus(settings, story)
+    assert events(databases) == 2
+
+
+def test_closing_the_bus_writes_what_was_accepted(databases: Databases) -> None:
+    async def story() -> list[Outcome | Exception]:
+        async with CommandBus.open(databases.settings) as bus:
+            await bus.execute(order("first"))
+            waiting = [asyncio.create_task(bus.execute(order(str(n)))) for n in range(50)]
+            await asyncio.sleep(0)
+        return await asyncio.gather(*waiting, return_exceptions=True)  # type: ignore[return-value]
+
+    outcomes = asyncio.run(story())
+    assert all(isinstance(outcome, Outcome) for outcome in outcomes)
+    assert events(databases) == 51
