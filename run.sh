@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Sets everything up and runs the whole system in the foreground, until Ctrl-C.
+#
+#   ./run.sh                                              data in .local/
+#   ORDERLY_HOME=/some/folder PORT_OFFSET=1000 ./run.sh   a second one beside it
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+. requirements/environment.sh
+
+[ $# -eq 0 ] || fail "takes no arguments; .env.example lists what the environment can say"
+prepare_environment .venv "" runtime
+prepare_postgres
+exec .venv/bin/orderly up
