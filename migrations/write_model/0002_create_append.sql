@@ -44,6 +44,7 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = public, pg_temp
 SET enable_seqscan = off
+SET enable_bitmapscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
 SET plan_cache_mode = force_generic_plan
@@ -87,23 +88,24 @@ BEGIN
         SELECT DISTINCT e.unit
         FROM unnest(event_unit, event_partition, event_stream, event_version)
             AS e (unit, partition, stream_id, version)
-        WHERE EXISTS (
-            SELECT FROM event AS known
-            WHERE known.stream_id = e.stream_id
-              AND known.version = e.version
-              AND known.partition = e.partition
-        ) OR (e.version > 1 AND NOT EXISTS (
-            SELECT FROM event AS known
-            WHERE known.stream_id = e.stream_id
-              AND known.version = e.version - 1
-              AND known.partition = e.partition
-        ) AND NOT EXISTS (
-            SELECT FROM unnest(event_unit, event_stream, event_version)
-                AS earlier (unit, stream_id, version)
-            WHERE earlier.unit = e.unit
-              AND earlier.stream_id = e.stream_id
-              AND earlier.version = e.version - 1
-        ))
+        -- Joins and not EXISTS: an EXISTS below OR may be planned as a hash of the whole table.
+        LEFT JOIN event AS taken
+            ON taken.stream_id = e.stream_id
+           AND taken.version = e.version
+           AND taken.partition = e.partition
+        LEFT JOIN event AS before
+            ON e.version > 1
+           AND before.stream_id = e.stream_id
+           AND before.version = e.version - 1
+           AND before.partition = e.partition
+        WHERE taken.version IS NOT NULL
+           OR (e.version > 1 AND before.version IS NULL AND NOT EXISTS (
+                SELECT FROM unnest(event_unit, event_stream, event_version)
+                    AS earlier (unit, stream_id, version)
+                WHERE earlier.unit = e.unit
+                  AND earlier.stream_id = e.stream_id
+                  AND earlier.version = e.version - 1
+           ))
     ) AS s;
 
     IF 'claim' = ANY (guard_action) THEN
