@@ -56,14 +56,14 @@ SERVICE_PORTS: Mapping[str, int] = {
 MIGRATION = "migration"
 OWNER = "orderly"
 WRITE_MODEL, READ_MODEL = "write_model", "read_model"
-_SERVER_PORTS: Mapping[str, int] = {
+SERVER_PORTS: Mapping[str, int] = {
     WRITE_MODEL: 5433,
     READ_MODEL: 5434,
     "rabbitmq": 5672,
     "rabbitmq distribution": 5673,
     "rabbitmq port mapper": 5674,
 }
-_FALLBACK_FOLDER = Path("/var/lib/orderly")
+FALLBACK_FOLDER = Path("/var/lib/orderly")
 _READY_DEADLINE_SECONDS = 120.0
 _GIVE_UP_AFTER_DEATHS = 4
 _PREVIOUS_RUN_SECONDS = 20.0
@@ -237,7 +237,7 @@ class _Stack:
     def _refuse_occupied_ports(self, *, with_broker: bool) -> None:
         wanted = {
             name: port
-            for name, port in {**_SERVER_PORTS, **self.services}.items()
+            for name, port in {**SERVER_PORTS, **self.services}.items()
             if with_broker or not name.startswith("rabbitmq")
         }
         for name, port in wanted.items():
@@ -255,14 +255,14 @@ class _Stack:
     def _find_broker(self) -> RabbitServer | None:
         binaries = find_rabbitmq(os.environ)
         if binaries is None:
-            self.terminal.say("no RabbitMQ server is installed: the log itself feeds the readers")
+            self.terminal.say("without a RabbitMQ server: the log itself feeds the readers")
             return None
         server = RabbitServer(
             name="rabbitmq",
             folder=self.home / "rabbitmq",
-            port=self._port(_SERVER_PORTS["rabbitmq"]),
-            distribution_port=self._port(_SERVER_PORTS["rabbitmq distribution"]),
-            port_mapper_port=self._port(_SERVER_PORTS["rabbitmq port mapper"]),
+            port=self._port(SERVER_PORTS["rabbitmq"]),
+            distribution_port=self._port(SERVER_PORTS["rabbitmq distribution"]),
+            port_mapper_port=self._port(SERVER_PORTS["rabbitmq port mapper"]),
             binaries=binaries,
         )
         server.prepare()
@@ -313,7 +313,7 @@ class _Stack:
         return PostgresServer(
             name=name,
             folder=folder / name,
-            port=self._port(_SERVER_PORTS[name]),
+            port=self._port(SERVER_PORTS[name]),
             binaries=reachable_binaries(binaries, account, folder),
             account=account,
             settings=settings,
@@ -333,10 +333,10 @@ class _Stack:
         elif can_use(account := server_account(), self.home):
             return self.home
         else:
-            _FALLBACK_FOLDER.mkdir(parents=True, exist_ok=True)
+            FALLBACK_FOLDER.mkdir(parents=True, exist_ok=True)
             # A name of its own for every new home: a home that was deleted stays deleted.
             digest = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:12]
-            folder = Path(tempfile.mkdtemp(prefix=f"{digest}-", dir=_FALLBACK_FOLDER))
+            folder = Path(tempfile.mkdtemp(prefix=f"{digest}-", dir=FALLBACK_FOLDER))
             folder.chmod(0o711)
             remembered.write_text(f"{folder}\n", encoding="utf-8")
             name = account.name if account else "our user"

@@ -17,6 +17,7 @@ from codebase.infra.private_postgres import ServerError
 from codebase.infra.supervisor import FOUNDATION_STAGE, SERVER_STAGE, Program
 
 USER = "orderly"
+NO_SERVER = "none"
 START_DEADLINE_SECONDS = 90.0
 _PORT_MAPPER_SECONDS = 10.0
 _POLL_SECONDS = 0.01
@@ -57,12 +58,15 @@ def find_rabbitmq(environment: Mapping[str, str]) -> RabbitBinaries | None:
     """An installed RabbitMQ server, or None.
 
     Args:
-        environment: `RABBITMQ_SERVER`, when set, is the only start script looked at.
+        environment: `RABBITMQ_SERVER`, when set, is the only start script looked at; `none` asks
+            to do without a broker.
 
     Raises:
         ServerError: `RABBITMQ_SERVER` is not a program.
     """
     chosen = environment.get("RABBITMQ_SERVER")
+    if chosen == NO_SERVER:
+        return None
     if chosen and not os.access(chosen, os.X_OK):
         raise ServerError(f"RABBITMQ_SERVER={chosen} is not a program")
     candidates = iter([Path(chosen)]) if chosen else _likely_servers(environment)

@@ -1,0 +1,380 @@
+"""The embedded run as an operator sees it: started, hurt, killed, stopped and started again."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from codebase.infra.local_stack import FALLBACK_FOLDER, SERVER_PORTS, SERVICE_PORTS
+from codebase.infra.private_postgres import server_account
+from codebase.infra.supervisor import Keeper, Program
+
+PROJECT = Path(__file__).parents[2]
+READY_SECONDS = 60.0
+STOP_SECONDS = 10.0
+ALL_PORTS = [*SERVER_PORTS.values(), *SERVICE_PORTS.values()]
+
+
+class EmbeddedRun:
+    """One `orderly up`, with what it prints."""
+
+    def __init__(self, keeper: Keeper, home: Path, offset: int, **environment: str) -> None:
+        self.home = home
+        self.offset = offset
+        self._keeper = keeper
+        self._lines: list[str] = []
+        self._changed = threading.Condition()
+        self._ended = False
+        program = Program(
+            name="up",
+            command=[sys.executable, "-m", "codebase", "up"],
+            environment={
+                **os.environ,
+                "ORDERLY_HOME": str(home),
+                "PORT_OFFSET": str(offset),
+                **environment,
+            },
+            directory=PROJECT,
+            patience_seconds=30,
+        )
+        self.process = keeper.spawn(program, subprocess.PIPE)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as output:
+            for line in output:
+                self._add(line.decode())
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def _add(self, line: str) -> None:
+        with self._changed:
+            self._lines.append(line)
+            self._changed.notify_all()
+
+    @property
+    def output(self) -> str:
+        return "".join(self._lines)
+
+    def wait_for(self, pattern: str, timeout_seconds: float = READY_SECONDS) -> re.Match[str]:
+        """The first match in what was printed so far or will be, while the run lasts."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: re.search(pattern, self.output) or self._ended, timeout_seconds
+            )
+            found = re.search(pattern, self.output)
+        assert found, f"{pattern!r} is not in:\n{self.output}"
+        return found
+
+    def ready(self) -> EmbeddedRun:
+        self.wait_for(r"ready in [\d.]+ s")
+        return self
+
+    def ended(self, timeout_seconds: float = READY_SECONDS) -> int:
+        """The exit code, once it has ended and everything it printed was read."""
+        code = self.process.wait(timeout_seconds)
+        self._reader.join(timeout_seconds)
+        self._keeper.release(self.process)
+        return code
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.ended(STOP_SECONDS)
+
+    def descendants(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def service(self, name: str) -> psutil.Process:
+        """The process that serves `name`, among our own descendants."""
+        return next(p for p in self.descendants() if p.cmdline()[-2:] == ["serve", name])
+
+    def url(self, name: str, path: str) -> str:
+        return f"http://127.0.0.1:{SERVICE_PORTS[name] + self.offset}/{path}"
+
+    def put(self, key: str) -> httpx.Response:
+        body = {"currency": "EUR", "amount": "12.50", "idempotence_key": key}
+        return httpx.put(self.url("create_buy_order", "buy_order"), json=body, timeout=10)
+
+    def listed_keys(self, answer: httpx.Response) -> list[str]:
+        """The ids of the first page, read with the consistency token of an earlier answer."""
+        token = {"Consistency-Token": answer.headers["Consistency-Token"]}
+        page = httpx.get(self.url("fetch_buy_orders", "buy_orders"), headers=token, timeout=10)
+        return [row["id"] for row in page.raise_for_status().json()["rows"]]
+
+
+def still_running(processes: list[psutil.Process], timeout_seconds: float) -> list[psutil.Process]:
+    """Those that have not ended in time; one that only waits for init to reap it has ended."""
+    _, left = psutil.wait_procs(processes, timeout_seconds)
+    return [p for p in left if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.fixture(scope="module")
+def free_offset() -> Callable[[], int]:
+    """Call it for an offset at which every port is free; never the same twice."""
+    offsets = iter(range(1_000 + os.getpid() % 500, 20_000, 500))
+
+    def is_free(port: int) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) != 0
+
+    return lambda: next(o for o in offsets if all(is_free(port + o) for port in ALL_PORTS))
+
+
+@pytest.fixture(scope="module")
+def start(
+    keeper: Keeper, server_folder: Path, free_offset: Callable[[], int]
+) -> Iterator[Callable[..., EmbeddedRun]]:
+    """Start a run; by default in a new home and at a free offset. All are stopped at the end."""
+    runs: list[EmbeddedRun] = []
+
+    def start_run(
+        home: Path | None = None, offset: int | None = None, **environment: str
+    ) -> EmbeddedRun:
+        run = EmbeddedRun(
+            keeper,
+            home or server_folder / f"home-{uuid.uuid4().hex[:8]}",
+            free_offset() if offset is None else offset,
+            **environment,
+        )
+        runs.append(run)
+        return run
+
+    yield start_run
+    for run in runs:
+        if run.process.poll() is None:
+            run.process.terminate()
+    for run in runs:
+        run.ended()
+
+
+@pytest.fixture(scope="module")
+def run(start: Callable[..., EmbeddedRun]) -> EmbeddedRun:
+    """A run that the tests share; each leaves it as it found it."""
+    return start().ready()
+
+
+def script_environment(run: EmbeddedRun) -> Mapping[str, str]:
+    return {**os.environ, "PORT_OFFSET": str(run.offset)}
+
+
+def test_an_order_put_by_the_printed_curl_command_is_listed(run: EmbeddedRun) -> None:
+    command = run.wait_for(r"try: (curl .*)")[1]
+    printed = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)  # noqa: S602
+    order = httpx.Response(200, text=printed.stdout).json()["buy_order"]
+    assert order["currency_amount"] == "123.45"
+    assert order["id"] in run.listed_keys(run.put(str(uuid.uuid4())))
+
+
+def test_the_scripts_put_an_order_and_page_through_the_list(run: EmbeddedRun) -> None:
+    def script(*command: str) -> dict[str, object]:
+        done = subprocess.run(
+            command,
+            cwd=PROJECT,
+            env=script_environment(run),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        answer: dict[str, object] = httpx.Response(200, text=done.stdout).json()
+        return answer
+
+    key = str(uuid.uuid4())
+    assert script("./put_buy_order.sh", "USD", "5.00", key)["idempotence_key"] == key
+    assert len(run.listed_keys(run.put(str(uuid.uuid4())))) >= 2
+    first = script("./get_buy_orders.sh")
+    assert first["rows"]
+    last = str(first["rows"][0]["id"])  # type: ignore[index]
+    following = script("./get_buy_orders_pass_last_ref.sh", last, "1")
+    assert following["rows"] == first["rows"][1:2]  # type: ignore[index]
+
+
+def test_the_environment_file_holds_its_passwords_for_us_alone(run: EmbeddedRun) -> None:
+    file = run.home / "environment"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    names = {line.partition("=")[0] for line in file.read_text().splitlines()}
+    assert names >= {"WRITE_MODEL_URL", "READ_MODEL_URL", "WRITE_MODEL_OWNER_URL", "ORDERLY_HOME"}
+
+
+def test_the_servers_listen_on_loopback_only(run: EmbeddedRun) -> None:
+    addresses = {
+        connection.laddr.ip
+        for process in run.descendants()
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert addresses <= {"127.0.0.1", "::1"}
+
+
+@pytest.mark.parametrize("name", ["create_buy_order", "read_model_sync"])
+def test_a_killed_service_is_started_again_and_the_output_says_so(
+    run: EmbeddedRun, name: str
+) -> None:
+    killed = run.service(name)
+    killed.kill()
+    run.wait_for(rf"{name} ended unexpectedly \(killed by SIGKILL\); starting it again")
+    wait_until_healthy(run.url(name, "readyz"))
+    assert run.service(name).pid != killed.pid
+    assert run.listed_keys(run.put(str(uuid.uuid4())))
+
+
+def test_a_killed_write_model_comes_back_and_with_it_the_commands(run: EmbeddedRun) -> None:
+    data = str(run.home / "write_model" / "data")
+    next(p for p in run.descendants() if data in p.cmdline()).kill()
+    run.wait_for(r"write_model ended unexpectedly")
+    wait_until_healthy(run.url("create_buy_order", "readyz"))
+    assert run.put(str(uuid.uuid4())).status_code == 200
+
+
+def wait_until_healthy(url: str) -> None:
+    """Ask until the answer is 200; the transport's own retries pace the questions."""
+    deadline = time.monotonic() + READY_SECONDS
+    answer = "nothing"
+    with httpx.Client(timeout=5, transport=httpx.HTTPTransport(retries=5)) as client:
+        while time.monotonic() < deadline:
+            try:
+                response = client.get(url)
+            except httpx.TransportError as error:
+                answer = repr(error)
+                continue
+            if response.status_code == httpx.codes.OK:
+                return
+            answer = response.text
+    pytest.fail(f"{url}: {answer}")
+
+
+def test_a_second_up_on_the_same_home_is_refused(
+    run: EmbeddedRun, start: Callable[..., EmbeddedRun]
+) -> None:
+    second = start(home=run.home)
+    assert second.ended() == 1
+    assert f"already running on {run.home}" in second.output
+    assert "ORDERLY_HOME" in second.output
+
+
+def test_an_occupied_port_is_named_before_anything_is_started(
+    run: EmbeddedRun, start: Callable[..., EmbeddedRun]
+) -> None:
+    second = start(offset=run.offset)
+    assert second.ended() == 1
+    assert re.search(
+        rf"port {SERVER_PORTS['write_model'] + run.offset} .*PORT_OFFSET", second.output
+    )
+    assert not (second.home / "write_model").exists()
+
+
+def test_a_second_run_beside_it_has_its_own_orders(
+    run: EmbeddedRun, start: Callable[..., EmbeddedRun]
+) -> None:
+    second = start().ready()
+    key = str(uuid.uuid4())
+    mine, theirs = run.put(key), second.put(key)
+    assert theirs.json()["buy_order"]["id"] in second.listed_keys(theirs)
+    assert second.listed_keys(theirs) == [theirs.json()["buy_order"]["id"]]
+    assert len(run.listed_keys(mine)) > 1
+    assert second.stop() == 0
+    assert run.put(key).status_code == 200
+
+
+def test_a_stop_leaves_nothing_running_and_a_start_continues_with_the_same_data(
+    start: Callable[..., EmbeddedRun],
+) -> None:
+    first = start().ready()
+    order = first.put(key := str(uuid.uuid4())).json()["buy_order"]
+    before = (first.home / "environment").read_text()
+    everything = first.descendants()
+    began = time.monotonic()
+    assert first.stop() == 0
+    assert time.monotonic() - began < STOP_SECONDS
+    assert still_running(everything, 0) == []
+
+    again = start(home=first.home, offset=first.offset).ready()
+    repeat = again.put(key)
+    assert repeat.headers["Idempotent-Replayed"] == "true"
+    assert repeat.json()["buy_order"] == order
+    assert again.listed_keys(repeat) == [order["id"]]
+    assert (again.home / "environment").read_text() == before
+    again.stop()
+
+
+def test_kill_9_of_the_parent_leaves_nothing_running_and_loses_nothing(
+    start: Callable[..., EmbeddedRun],
+) -> None:
+    first = start().ready()
+    answer = first.put(str(uuid.uuid4()))
+    everything = first.descendants()
+    assert len(everything) > len(SERVICE_PORTS)
+    first.process.kill()
+    # At once, while the guardian may still be at work: the lock makes the new run wait for it.
+    again = start(home=first.home, offset=first.offset)
+    assert still_running(everything, 15) == []
+    again.ready()
+    assert answer.json()["buy_order"]["id"] in again.listed_keys(answer)
+    again.stop()
+
+
+def test_kill_9_while_it_is_starting_leaves_nothing_running(
+    start: Callable[..., EmbeddedRun],
+) -> None:
+    starting = start()
+    environment_file = starting.home / "environment"
+    deadline = time.monotonic() + READY_SECONDS
+    while not environment_file.exists():
+        assert time.monotonic() < deadline
+        with pytest.raises(subprocess.TimeoutExpired):
+            starting.process.wait(0.01)
+    everything = starting.descendants()
+    starting.process.kill()
+    assert still_running(everything, 15) == []
+
+
+def test_without_rabbitmq_the_log_is_the_feed_and_the_output_says_so(
+    start: Callable[..., EmbeddedRun],
+) -> None:
+    alone = start(RABBITMQ_SERVER="none").ready()
+    assert "the log itself feeds the readers" in alone.output
+    assert "BROKER_URL" not in (alone.home / "environment").read_text()
+    answer = alone.put(str(uuid.uuid4()))
+    assert alone.listed_keys(answer) == [answer.json()["buy_order"]["id"]]
+    alone.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's Postgres runs as that user")
+def test_as_root_a_home_closed_to_others_puts_the_databases_elsewhere_and_says_where(
+    start: Callable[..., EmbeddedRun],
+) -> None:
+    closed = Path(tempfile.mkdtemp())
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+    first = start(home=closed / "home").ready()
+    folder = Path(first.wait_for(r"the databases live in (\S+);")[1])
+    try:
+        account = server_account()
+        assert account is not None
+        assert folder.parent == FALLBACK_FOLDER
+        assert (folder / "write_model" / "data").owner() == account.name
+        order = first.put(key := str(uuid.uuid4())).json()["buy_order"]
+        first.stop()
+        again = start(home=closed / "home", offset=first.offset).ready()
+        assert again.put(key).json()["buy_order"] == order
+        again.stop()
+    finally:
+        shutil.rmtree(folder)
+        shutil.rmtree(closed)
