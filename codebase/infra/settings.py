@@ -77,6 +77,8 @@ class Settings(BaseSettings):
     """How long a reader of the log rests when nothing is new."""
     read_model_check_seconds: float = Field(1.0, gt=0)
     """How long a queue may be silent before the projector compares itself with the log."""
+    projector_delay_seconds: float = Field(0, ge=0)
+    """For tests: how long a projector rests before it applies what it has read."""
 
     # The read side and HTTP.
     consistency_wait_ms: int = Field(2000, ge=0, le=60_000)

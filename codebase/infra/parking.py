@@ -1,0 +1,90 @@
+"""Setting aside what cannot be applied: one stream waits, everything else flows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from psycopg import Cursor
+
+from codebase.infra.projection import LoggedEvent
+
+READ_PARKED_STREAMS = """
+    SELECT stream_id FROM parked_stream
+    WHERE projector = %(projector)s AND partition = %(partition)s
+"""
+
+# Parked again while it is parked: the first reason is the one that matters.
+PARK_STREAM = """
+    INSERT INTO parked_stream (projector, stream_id, partition, category, reason)
+    VALUES (%(projector)s, %(stream_id)s, %(partition)s, %(category)s, %(reason)s)
+    ON CONFLICT DO NOTHING
+"""
+
+PARK_EVENTS = """
+    INSERT INTO parked_event (projector, partition, position, stream_id, version, type)
+    SELECT %(projector)s, %(partition)s, event.position, event.stream_id, event.version, event.type
+    FROM unnest(%(position)b::bigint[], %(stream_id)b::uuid[], %(version)b::integer[],
+                %(type)b::text[]) AS event (position, stream_id, version, type)
+"""
+
+COUNT_PARKED_STREAMS = """
+    UPDATE projection_checkpoint AS checkpoint
+    SET parked_streams = (
+        SELECT count(*) FROM parked_stream
+        WHERE projector = checkpoint.projector AND partition = checkpoint.partition
+    )
+    WHERE projector = %(projector)s AND partition = %(partition)s
+"""
+
+
+def parked_streams(cursor: Cursor[Any], projector: str, partition: int) -> set[UUID]:
+    """The streams of a partition that are parked; the caller holds the checkpoint's lock."""
+    cursor.execute(READ_PARKED_STREAMS, {"projector": projector, "partition": partition})
+    return {row[0] for row in cursor.fetchall()}
+
+
+def park_stream(cursor: Cursor[Any], projector: str, event: LoggedEvent, reason: str) -> None:
+    """Park the event's stream from this event on; the caller holds the checkpoint's lock."""
+    parameters = {
+        "projector": projector,
+        "stream_id": event.stream_id,
+        "partition": event.partition,
+        "category": event.category,
+        "reason": reason,
+    }
+    cursor.execute(PARK_STREAM, parameters)
+    park_events(cursor, projector, event.partition, [event])
+    recount(cursor, projector, event.partition)
+
+
+def park_events(
+    cursor: Cursor[Any], projector: str, partition: int, events: Sequence[LoggedEvent]
+) -> None:
+    """Remember events of streams that are parked already."""
+    parameters = {
+        "projector": projector,
+        "partition": partition,
+        "position": [event.position for event in events],
+        "stream_id": [event.stream_id for event in events],
+        "version": [event.version for event in events],
+        "type": [event.type for event in events],
+    }
+    cursor.execute(PARK_EVENTS, parameters)
+
+
+def recount(cursor: Cursor[Any], projector: str, partition: int) -> None:
+    """Bring the checkpoint's count of parked streams up to date."""
+    cursor.execute(COUNT_PARKED_STREAMS, {"projector": projector, "partition": partition})
+
+
+def split(
+    events: Iterable[LoggedEvent], parked: set[UUID]
+) -> tuple[list[LoggedEvent], list[LoggedEvent]]:
+    """(events to apply, events of parked streams), both in log order."""
+    to_apply: list[LoggedEvent] = []
+    to_park: list[LoggedEvent] = []
+    for event in events:
+        (to_park if event.stream_id in parked else to_apply).append(event)
+    return to_apply, to_park

@@ -1,0 +1,173 @@
+"""What a projection is: events in, rows out, by SQL that works on many events at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from psycopg import Connection, Cursor
+
+from codebase.infra.event_log import RecordedEvent
+
+# `data` stays the JSON text that it is in the log: Postgres takes it apart where the rows are
+# made, which costs a fraction of doing it here. Events that nobody asked for travel without it.
+READ_EVENTS = """
+    SELECT partition, position, stream_id, category, version, type, recorded_at,
+           CASE WHEN %(categories)b::text[] IS NULL OR category = ANY (%(categories)b::text[])
+                THEN data::text END,
+           meta ->> 'event_id'
+    FROM event
+    WHERE partition = %(partition)s AND position > %(after)s AND position <= %(until)s
+    ORDER BY position
+    LIMIT %(limit)s
+"""
+
+
+class LoggedEvent(NamedTuple):
+    """One event as projections get it.
+
+    `data` is the JSON text of the event, in the shape that the model's event class defines, or
+    None when the event's category was not asked for.
+    """
+
+    partition: int
+    position: int
+    stream_id: UUID
+    category: str
+    version: int
+    type: str
+    recorded_at: datetime
+    data: str | None
+    event_id: str | None
+
+
+class LogGapError(Exception):
+    """The log lacks a position. It never should; nothing may be projected past it."""
+
+
+Apply = Callable[[Cursor[Any], Sequence[LoggedEvent]], None]
+ExpectedRows = Callable[[UUID, Sequence[RecordedEvent]], Iterable[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Projection:
+    """Tables that are a function of the log.
+
+    Args:
+        name: what `orderly rebuild` calls it.
+        categories: of the streams it is made from.
+        tables: every table that `apply` writes, and no other projection does; without a schema,
+            because a rebuild runs `apply` in a schema of its own.
+        apply: writes the rows of the given events, which are in log order and of `categories`.
+        expected_rows: (stream id, the stream's events) -> the rows of the first table that the
+            stream accounts for, as dataclasses with the table's column names. It goes through the
+            model's fold and not through `apply`, so that `verify` compares two independent ways.
+    """
+
+    name: str
+    categories: frozenset[str]
+    tables: tuple[str, ...]
+    apply: Apply
+    expected_rows: ExpectedRows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Projector:
+    """Projections that share a store and move through the log together, with one checkpoint.
+
+    Args:
+        name: names the checkpoint, the subscription and the queues; it never changes.
+        projections: applied in this order, in one transaction.
+    """
+
+    name: str
+    projections: tuple[Projection, ...]
+
+    @property
+    def categories(self) -> frozenset[str]:
+        """Every category that at least one projection is made from."""
+        return frozenset[str]().union(*(item.categories for item in self.projections))
+
+    def projection(self, name: str) -> Projection:
+        """The projection called `name`.
+
+        Raises:
+            KeyError: there is none; the text names those there are.
+        """
+        for projection in self.projections:
+            if projection.name == name:
+                return projection
+        known = ", ".join(projection.name for projection in self.projections)
+        raise KeyError(f"no projection {name}; there is: {known}")
+
+    def apply(self, cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> None:
+        """Give each projection the events of its categories."""
+        for projection in self.projections:
+            apply_projection(projection, cursor, events)
+
+
+def apply_projection(
+    projection: Projection, cursor: Cursor[Any], events: Sequence[LoggedEvent]
+) -> None:
+    """Apply those of `events` that belong to the projection."""
+    wanted = [event for event in events if event.category in projection.categories]
+    if wanted:
+        projection.apply(cursor, wanted)
+
+
+def read_events(
+    connection: Connection[Any],
+    partition: int,
+    *,
+    after: int,
+    limit: int,
+    until: int = 2**63 - 1,
+    categories: Iterable[str] | None = None,
+) -> list[LoggedEvent]:
+    """The next events of a partition, at most `limit` and none past `until`.
+
+    Args:
+        connection: to the write model, reading only.
+        partition: of the log.
+        after: the position before the first one wanted.
+        limit: number of events.
+        until: the last position wanted.
+        categories: whose `data` is needed; None means all.
+
+    Raises:
+        LogGapError: a position is missing.
+    """
+    with connection.cursor(binary=True) as cursor:
+        cursor.execute(
+            READ_EVENTS,
+            {
+                "partition": partition,
+                "after": after,
+                "until": until,
+                "limit": limit,
+                "categories": None if categories is None else sorted(categories),
+            },
+            prepare=True,
+        )
+        events = [LoggedEvent._make(row) for row in cursor.fetchall()]
+    if events and events[-1].position - after != len(events):
+        raise LogGapError(f"partition {partition} lacks a position above {after}")
+    return events
+
+
+def columns(events: Sequence[LoggedEvent]) -> dict[str, list[Any]]:
+    """The arrays that a projection's SQL takes with `unnest`, one element per event.
+
+    `data` has to be cast with `::text[]::jsonb[]`: the array is then parsed once, where a cast
+    further out would be evaluated again for every column that is taken from it.
+    """
+    return {
+        "stream_id": [event.stream_id for event in events],
+        "version": [event.version for event in events],
+        "type": [event.type for event in events],
+        "recorded_at": [event.recorded_at for event in events],
+        "data": [event.data for event in events],
+    }

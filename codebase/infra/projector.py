@@ -1,0 +1,350 @@
+"""The projector: takes a partition of the log into rows, each event once and in order.
+
+Messages say which positions there are; the log says what they hold. A worker that is told of a
+position reads the log from its checkpoint on, applies what it finds and commits rows and
+checkpoint together. So a duplicate, a message out of order, a lost message and a forged one are
+no special cases, and reading an event from the log costs less than parsing it out of a message.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from prometheus_client import Counter, Gauge
+from psycopg import Connection, Cursor
+from psycopg.errors import QueryCanceled
+
+from codebase.infra import parking
+from codebase.infra.failpoints import failpoint
+from codebase.infra.feeds import Delivery, Feed, Verdicts
+from codebase.infra.postgres import connect
+from codebase.infra.projection import LogGapError, LoggedEvent, Projector, read_events
+from codebase.infra.settings import Settings
+from codebase.infra.worker import Pauses
+
+logger = logging.getLogger(__name__)
+
+POSITION = Gauge(
+    "orderly_projection_position", "The checkpoint of a projector.", ["projector", "partition"]
+)
+PROJECTED = Counter(
+    "orderly_projected_events", "Events applied or set aside.", ["projector", "partition"]
+)
+PARKED = Counter("orderly_parked_streams", "Streams parked so far.", ["projector", "partition"])
+
+# Two workers for one partition would be safe, since the checkpoint is a fence, but they would
+# only undo each other's work. The second one waits.
+LEAD = "SELECT pg_try_advisory_lock(hashtext(%(projector)s), %(partition)s)"
+LEAD_RETRY_SECONDS = 0.5
+
+ENSURE_CHECKPOINT = """
+    INSERT INTO projection_checkpoint (projector, partition) VALUES (%(projector)s, %(partition)s)
+    ON CONFLICT DO NOTHING
+"""
+
+READ_CHECKPOINT = """
+    SELECT position FROM projection_checkpoint
+    WHERE projector = %(projector)s AND partition = %(partition)s
+"""
+
+# First in its transaction: a worker that lost its place stops before it has written anything, and
+# rows are always locked after the checkpoint, so that a rebuild's swap cannot deadlock with this.
+MOVE_CHECKPOINT = """
+    UPDATE projection_checkpoint SET position = %(new)s
+    WHERE projector = %(projector)s AND partition = %(partition)s AND position = %(old)s
+    RETURNING parked_streams
+"""
+
+READ_ATTEMPT = """
+    SELECT last_position FROM projection_attempt
+    WHERE projector = %(projector)s AND partition = %(partition)s
+"""
+
+NOTE_ATTEMPT = """
+    INSERT INTO projection_attempt AS known
+        (projector, partition, first_position, last_position, attempts)
+    VALUES (%(projector)s, %(partition)s, %(first)s, %(last)s, 1)
+    ON CONFLICT (projector, partition) DO UPDATE
+    SET first_position = excluded.first_position,
+        last_position = excluded.last_position,
+        attempts = CASE
+            WHEN known.first_position = excluded.first_position
+             AND known.last_position = excluded.last_position
+             AND excluded.first_position = excluded.last_position
+            THEN known.attempts + 1 ELSE 1 END
+    RETURNING attempts
+"""
+
+FORGIVE_ATTEMPT = """
+    UPDATE projection_attempt SET attempts = attempts - 1
+    WHERE projector = %(projector)s AND partition = %(partition)s AND attempts > 0
+"""
+
+# The log can always compute the read model again, and a server that crashes loses rows and
+# checkpoint together, never one of them. So a commit need not wait for the disk. The note of an
+# attempt survives the death of this process all the same, and that is what it is there for.
+STORE_OPTIONS = "-c synchronous_commit=off"
+
+PROGRAMMING_ERROR_CLASS = "42"
+"""SQLSTATE class of syntax errors and access rule violations: never the fault of an event."""
+
+
+class FencedError(Exception):
+    """The checkpoint is not where this worker left it: somebody else moved it."""
+
+
+class ApplyFailedError(Exception):
+    """Applying failed, and the events may be why; the cause is chained."""
+
+
+def is_circumstance(error: BaseException) -> bool:
+    """Whether an error comes from the circumstances, so that no event is to blame for it.
+
+    A statement that ran into its deadline is blamed on its events; a lost connection, a deadlock,
+    a full disk, a missing table and a missing privilege are not.
+    """
+    if isinstance(error, QueryCanceled):
+        return False
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        return True
+    state = error.sqlstate if isinstance(error, psycopg.Error) else None
+    return state is not None and state.startswith(PROGRAMMING_ERROR_CLASS)
+
+
+def describe(error: BaseException | None) -> str:
+    """What went wrong and where, without values: an error's own text may quote an event's data."""
+    if isinstance(error, psycopg.Error):
+        parts = (error.sqlstate, error.diag.table_name, error.diag.constraint_name)
+        return " ".join([type(error).__name__, *(part for part in parts if part)])
+    frames = traceback.extract_tb(error.__traceback__ if error else None)
+    place = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}"
+
+
+class PartitionProjector:
+    """Moves one projector through one partition.
+
+    Args:
+        projector: what to apply.
+        partition: of the log.
+        settings: addresses, batch size, attempts.
+        feed: tells when to look at the log.
+        stop: ends the work.
+    """
+
+    def __init__(
+        self,
+        projector: Projector,
+        partition: int,
+        settings: Settings,
+        feed: Feed,
+        stop: threading.Event,
+    ) -> None:
+        self._projector = projector
+        self._partition = partition
+        self._settings = settings
+        self._feed = feed
+        self._stop = stop
+        self._key = {"projector": projector.name, "partition": partition}
+        self._pauses = Pauses(stop)
+        self._checkpoint = 0
+        # Up to this position events are applied one by one: among them is one that failed.
+        self._singly_until = 0
+        self._know_attempt = False
+        self._to_forgive = False
+        self._taken: Sequence[Delivery] = ()
+        self.waiting_for: str | None = "not connected yet"
+        """What keeps the worker from working, or None; read by other threads."""
+
+    def run(self) -> None:
+        """Work until stopped; whatever happens to the databases, try again."""
+        while not self._stop.is_set():
+            try:
+                with self._connections() as (log, store):
+                    self._work(log, store)
+            except (psycopg.Error, LogGapError, FencedError) as error:
+                # Whatever was being applied is not to blame, so its attempt does not count.
+                self._to_forgive = True
+                self.waiting_for = describe(error)
+                logger.warning("%s pauses: %s", self._projector.name, self.waiting_for)
+                self._pauses.pause()
+
+    @contextmanager
+    def _connections(self) -> Iterator[tuple[Connection[Any], Connection[Any]]]:
+        log_url = self._settings.required("write_model_reader_url")
+        store_url = self._settings.required("read_model_projector_url")
+        with (
+            connect(log_url, self._projector.name) as log,
+            connect(store_url, self._projector.name, options=STORE_OPTIONS) as store,
+        ):
+            yield log, store
+
+    def _work(self, log: Connection[Any], store: Connection[Any]) -> None:
+        if not self._take_the_lead(store):
+            return
+        self._load(store)
+        self.waiting_for = None
+        look_again = True
+        while not self._stop.is_set():
+            # What was taken and not settled, because a connection broke, is still owed.
+            self._taken = self._taken or self._feed.take(found=look_again)
+            look_again = self._look(log, store)
+            self._pauses.succeeded()
+
+    def _take_the_lead(self, store: Connection[Any]) -> bool:
+        self.waiting_for = None
+        while not self._stop.is_set():
+            row = store.execute(LEAD, self._key).fetchone()
+            if row is not None and row[0]:
+                return True
+            self._stop.wait(LEAD_RETRY_SECONDS)
+        return False
+
+    def _load(self, store: Connection[Any]) -> None:
+        store.execute(ENSURE_CHECKPOINT, self._key)
+        row = store.execute(READ_CHECKPOINT, self._key).fetchone()
+        assert row is not None, "the checkpoint was ensured"  # noqa: S101 - an invariant
+        self._checkpoint = row[0]
+        if not self._know_attempt:
+            attempt = store.execute(READ_ATTEMPT, self._key).fetchone()
+            # Noted but not committed: the last process died in it, perhaps because of it.
+            self._singly_until = attempt[0] if attempt else 0
+            self._know_attempt = True
+        if self._to_forgive:
+            store.execute(FORGIVE_ATTEMPT, self._key)
+            self._to_forgive = False
+
+    def _look(self, log: Connection[Any], store: Connection[Any]) -> bool:
+        """Project what the log has after the checkpoint, as far as the messages taken go.
+
+        Returns:
+            Whether the log should be looked at again at once, without a message.
+        """
+        verdicts = Verdicts(self._taken, self._partition, self._checkpoint)
+        asked, events = not self._taken or verdicts.open, list[LoggedEvent]()
+        while asked and not self._stop.is_set():
+            events = self._read(log)
+            verdicts.judge(events)
+            self._project(store, events)
+            asked = bool(events) and verdicts.open
+        if self._stop.is_set():
+            return False
+        verdicts.judge_the_rest()
+        self._feed.settle(self._taken, verdicts.rejected)
+        was_told, self._taken = bool(self._taken), ()
+        return bool(events) and not was_told
+
+    def _read(self, log: Connection[Any]) -> list[LoggedEvent]:
+        return read_events(
+            log,
+            self._partition,
+            after=self._checkpoint,
+            limit=self._settings.projector_batch,
+            categories=self._projector.categories,
+        )
+
+    def _project(self, store: Connection[Any], events: Sequence[LoggedEvent]) -> None:
+        """Commit `events`; together when that works, otherwise one by one."""
+        if not events:
+            return
+        if self._settings.projector_delay_seconds:
+            self._stop.wait(self._settings.projector_delay_seconds)
+        if events[0].position > self._singly_until:
+            try:
+                self._commit_batch(store, events)
+            except ApplyFailedError as error:
+                logger.warning("a batch failed: %s", describe(error.__cause__), extra=self._key)
+                self._singly_until = events[-1].position
+            else:
+                return
+        for event in events:
+            if self._stop.is_set():
+                return
+            self._commit_one(store, event)
+
+    def _commit_one(self, store: Connection[Any], event: LoggedEvent) -> None:
+        reason = "the process ended while it was being applied"
+        pauses = Pauses(self._stop)
+        while not self._stop.is_set():
+            if self._note(store, event, event) > self._settings.max_attempts:
+                self._park(store, event, reason)
+                return
+            try:
+                self._commit(store, [event])
+            except ApplyFailedError as error:
+                reason = describe(error.__cause__)
+                logger.warning(
+                    "event at position %d failed: %s", event.position, reason, extra=self._key
+                )
+                pauses.pause()
+            else:
+                return
+
+    def _commit_batch(self, store: Connection[Any], events: Sequence[LoggedEvent]) -> None:
+        self._note(store, events[0], events[-1])
+        self._commit(store, events)
+
+    def _note(self, store: Connection[Any], first: LoggedEvent, last: LoggedEvent) -> int:
+        """Note what is about to be tried; returns which attempt this is for a single event."""
+        parameters = {**self._key, "first": first.position, "last": last.position}
+        row = store.execute(NOTE_ATTEMPT, parameters, prepare=True).fetchone()
+        assert row is not None, "an upsert returns its row"  # noqa: S101 - an invariant
+        return int(row[0])
+
+    def _commit(self, store: Connection[Any], events: Sequence[LoggedEvent]) -> None:
+        with store.transaction(), store.cursor(binary=True) as cursor:
+            parked = self._move_checkpoint(cursor, events[-1].position)
+            to_apply, to_park = parking.split(events, parked)
+            if to_park:
+                parking.park_events(cursor, self._projector.name, self._partition, to_park)
+            self._apply(cursor, to_apply)
+            failpoint("projector_before_commit")
+        self._arrived(events)
+        failpoint("projector_after_apply")
+
+    def _park(self, store: Connection[Any], event: LoggedEvent, reason: str) -> None:
+        with store.transaction(), store.cursor(binary=True) as cursor:
+            parked = self._move_checkpoint(cursor, event.position)
+            if event.stream_id in parked:
+                parking.park_events(cursor, self._projector.name, self._partition, [event])
+            else:
+                parking.park_stream(cursor, self._projector.name, event, reason)
+        self._arrived([event])
+        PARKED.labels(self._projector.name, self._partition).inc()
+        logger.error(
+            "stream %s is parked from position %d on: %s",
+            event.stream_id,
+            event.position,
+            reason,
+            extra=self._key,
+        )
+
+    def _move_checkpoint(self, cursor: Cursor[Any], position: int) -> set[Any]:
+        parameters = {**self._key, "old": self._checkpoint, "new": position}
+        row = cursor.execute(MOVE_CHECKPOINT, parameters, prepare=True).fetchone()
+        if row is None:
+            raise FencedError(f"the checkpoint is no longer at {self._checkpoint}")
+        if row[0] == 0:
+            return set()
+        return parking.parked_streams(cursor, self._projector.name, self._partition)
+
+    def _apply(self, cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> None:
+        try:
+            self._projector.apply(cursor, events)
+        except Exception as error:
+            # Broad on purpose: whatever a projection raises, its event is what must not stop
+            # the others. What comes from the circumstances goes on to be tried again.
+            if is_circumstance(error):
+                raise
+            raise ApplyFailedError from error
+
+    def _arrived(self, events: Sequence[LoggedEvent]) -> None:
+        self._checkpoint = events[-1].position
+        POSITION.labels(self._projector.name, self._partition).set(self._checkpoint)
+        PROJECTED.labels(self._projector.name, self._partition).inc(len(events))

@@ -1,0 +1,140 @@
+"""Threads that work until they are told to stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 5.0
+
+
+def end_process() -> None:
+    """Ask this process to end in order; whoever supervises it starts it again."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Worker:
+    """One thread around one function that returns soon after its `stop` event is set.
+
+    What can go wrong outside (a database, a broker) is the function's business: it pauses and
+    tries again. An exception that leaves it is a bug: it is logged, `problem` tells of it, and
+    `on_crash` is called, which ends the process, because a process that no longer does its work
+    but looks alive is worse than one that is started again.
+
+    Args:
+        name: of the thread, seen in logs.
+        work: called in the thread.
+        on_crash: called in the thread after `work` raised.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[threading.Event], None],
+        on_crash: Callable[[], None] = end_process,
+    ) -> None:
+        self.name = name
+        self._work = work
+        self._on_crash = on_crash
+        self._stop = threading.Event()
+        self._crash: BaseException | None = None
+        # A daemon, so that a thread stuck in a system call cannot keep the process alive.
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; a worker is started once."""
+        self._thread.start()
+
+    def ask_to_stop(self) -> None:
+        """Set the stop event and return at once."""
+        self._stop.set()
+
+    def stop(self, deadline_seconds: float) -> bool:
+        """Stop and wait for the thread to end.
+
+        Returns:
+            False when it had not ended after `deadline_seconds`.
+        """
+        self.ask_to_stop()
+        if self._thread.ident is not None:
+            self._thread.join(deadline_seconds)
+        return not self._thread.is_alive()
+
+    @property
+    def problem(self) -> str | None:
+        """Why this worker does no work, or None while it does."""
+        if self._crash is not None:
+            return f"{self.name} crashed: {type(self._crash).__name__}"
+        return None if self._thread.is_alive() else f"{self.name} is not running"
+
+    def _run(self) -> None:
+        try:
+            self._work(self._stop)
+        except BaseException as error:
+            self._crash = error
+            logger.critical("%s crashed", self.name, exc_info=error)
+            self._on_crash()
+
+
+@contextmanager
+def running(workers: Sequence[Worker], deadline_seconds: float) -> Iterator[None]:
+    """Start all workers; on leaving, stop them all within one common deadline."""
+    for worker in workers:
+        worker.start()
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.ask_to_stop()
+        ends_at = time.monotonic() + deadline_seconds
+        for worker in workers:
+            if not worker.stop(max(0.0, ends_at - time.monotonic())):
+                logger.error("%s did not stop in time", worker.name)
+
+
+class Pauses:
+    """Longer and longer pauses between failures, ended early by `stop`.
+
+    Exponential with full jitter, so that workers that failed together do not return together.
+    tenacity counts the attempts of one call; here success, however long ago, starts a new count.
+    """
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self._failures = 0
+
+    def succeeded(self) -> None:
+        """The next pause will be a short one."""
+        self._failures = 0
+
+    def pause(self) -> None:
+        """Rest after a failure."""
+        longest = min(FIRST_PAUSE_SECONDS * 2**self._failures, LONGEST_PAUSE_SECONDS)
+        self._failures = min(self._failures + 1, 16)
+        # Never close to zero, so that a failure that repeats does not spin.
+        self._stop.wait(longest * random.uniform(0.5, 1.0))  # noqa: S311 - jitter is no secret
+
+
+class Rests:
+    """The rests of a reader that polls: short while there is work, up to `longest` when idle."""
+
+    def __init__(self, longest_seconds: float) -> None:
+        self._longest = longest_seconds
+        self._next = 0.0
+
+    def after(self, *, found: bool) -> float:
+        """How many seconds to rest after a look that did or did not find something."""
+        if found:
+            self._next = 0.0
+            return 0.0
+        self._next = min(max(self._next * 2, 0.001), self._longest)
+        return self._next
