@@ -1,0 +1,65 @@
+"""What was stored once can be read for ever: one example of every event of every version."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from codebase.infra.batch import SCHEMA_VERSION
+from codebase.infra.event_log import RecordedEvent, UnknownEventError, decode, encode
+from codebase.model.catalogue import AGGREGATES
+
+EXAMPLES = json.loads((Path(__file__).parent / "golden_events.json").read_text())
+CATEGORIES = {aggregate.category: aggregate for aggregate in AGGREGATES}
+
+
+def recorded(category: str, name: str, data: dict[str, Any]) -> RecordedEvent:
+    return RecordedEvent(
+        partition=0,
+        position=1,
+        stream_id=UUID(int=1),
+        category=category,
+        version=1,
+        type=name,
+        idempotence_key=None,
+        data=data,
+        meta={},
+        recorded_at=datetime(2026, 11, 21, tzinfo=UTC),
+    )
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda one: f"{one['type']}-{one['schema']}")
+def test_a_stored_event_is_decoded_and_folded_as_on_its_first_day(example: dict[str, Any]) -> None:
+    aggregate = CATEGORIES[example["category"]]
+    event = decode(recorded(example["category"], example["type"], example["data"]))
+    assert aggregate.topic(event) == example["topic"]
+    assert str(aggregate.fold([event])) == example["state"]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda one: f"{one['type']}-{one['schema']}")
+def test_events_are_still_written_as_they_are_read(example: dict[str, Any]) -> None:
+    event = decode(recorded(example["category"], example["type"], example["data"]))
+    assert json.loads(encode(event)) == example["data"]
+
+
+def test_every_event_has_an_example_of_its_present_version() -> None:
+    events = {(one.category, event.__name__) for one in AGGREGATES for event in one.events}
+    examples = {
+        (one["category"], one["type"]) for one in EXAMPLES if one["schema"] == SCHEMA_VERSION
+    }
+    assert events == examples
+
+
+def test_an_unknown_event_says_so() -> None:
+    with pytest.raises(UnknownEventError, match="no event Unheard in category buy_order"):
+        decode(recorded("buy_order", "Unheard", {}))
+
+
+def test_an_event_that_cannot_be_read_says_where_and_not_what() -> None:
+    with pytest.raises(UnknownEventError, match=r"BuyOrderPlaced at 0:1 cannot be read"):
+        decode(recorded("buy_order", "BuyOrderPlaced", {"client": "secret"}))
