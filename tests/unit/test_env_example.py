@@ -1,0 +1,25 @@
+"""The example file is written by hand; this keeps it complete and true."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from codebase.infra.settings import Settings
+
+EXAMPLE = Path(__file__).parents[2] / ".env.example"
+OTHERS = {"POSTGRES_BIN", "RABBITMQ_SERVER", "PYTHON", "API_TOKEN"}
+
+
+def test_the_example_names_every_variable_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = EXAMPLE.read_text(encoding="utf-8").splitlines()
+    pairs = [line.split("=", 1) for line in lines if line and not line.startswith("#")]
+    example = {name: value for name, value in pairs if name not in OTHERS}
+    assert set(example) == {name.upper() for name in Settings.model_fields}
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    defaults = Settings()
+    for name, value in example.items():
+        monkeypatch.setenv(name, value)
+    assert Settings() == defaults
