@@ -7,7 +7,6 @@ together. What is started here ends here: in order at Ctrl-C or SIGTERM, by the 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import hashlib
 import http.client
@@ -21,12 +20,18 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from codebase.infra.embedded_home import (
+    HomeInUseError,
+    Stopped,
+    known_passwords,
+    locked,
+    write_environment,
+)
 from codebase.infra.private_postgres import (
     READ_MODEL_SETTINGS,
     WRITE_MODEL_SETTINGS,
@@ -66,7 +71,6 @@ SERVER_PORTS: Mapping[str, int] = {
 FALLBACK_FOLDER = Path("/var/lib/orderly")
 _READY_DEADLINE_SECONDS = 120.0
 _GIVE_UP_AFTER_DEATHS = 4
-_PREVIOUS_RUN_SECONDS = 20.0
 _POLL_SECONDS = 0.02
 _QUIET_SECONDS = 60.0
 _PROJECT = Path(__file__).resolve().parents[2]
@@ -74,10 +78,6 @@ _PROJECT = Path(__file__).resolve().parents[2]
 
 class StackError(Exception):
     """The embedded run cannot start; the text says why and what to change."""
-
-
-class _Stopped(Exception):  # noqa: N818 - not an error: the operator asked for it
-    """The operator stopped the run while it was starting."""
 
 
 def up(settings: Settings, services: Mapping[str, int] = SERVICE_PORTS) -> int:
@@ -98,7 +98,7 @@ def up(settings: Settings, services: Mapping[str, int] = SERVICE_PORTS) -> int:
     home = settings.orderly_home.resolve()
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with _locked(home, stopping) as lock, Keeper([lock]) as keeper:
+        with locked(home, stopping) as lock, Keeper([lock]) as keeper:
             stack = _Stack(
                 home=home,
                 settings=settings,
@@ -108,9 +108,9 @@ def up(settings: Settings, services: Mapping[str, int] = SERVICE_PORTS) -> int:
                 stopping=stopping,
             )
             stack.run()
-    except _Stopped:
+    except Stopped:
         terminal.say("stopped while starting")
-    except (StackError, ServerError, PermissionError) as error:
+    except (StackError, ServerError, HomeInUseError, PermissionError) as error:
         terminal.complain(str(error))
         return 1
     return 0
@@ -144,50 +144,6 @@ class Terminal:
             sys.stderr.write(f"orderly: {sentence}\n")
 
 
-@contextlib.contextmanager
-def _locked(home: Path, stopping: threading.Event) -> Iterator[int]:
-    """Hold the home's lock; yields its file descriptor, for the guardian to hold as well.
-
-    The lock belongs to the open file, so it is free only when both have closed it: a run that was
-    killed keeps the next one out until the guardian has ended what it left.
-    """
-    lock = os.open(home / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        _acquire(lock, home, stopping)
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, str(os.getpid()).encode(), 0)
-        yield lock
-    finally:
-        os.close(lock)
-
-
-def _acquire(lock: int, home: Path, stopping: threading.Event) -> None:
-    deadline = time.monotonic() + _PREVIOUS_RUN_SECONDS
-    while True:
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        holder = int(os.pread(lock, 20, 0) or b"0")
-        if _is_running(holder) or time.monotonic() > deadline:
-            raise StackError(
-                f"already running on {home} (process {holder}); stop it, or set ORDERLY_HOME and "
-                "PORT_OFFSET to run a second one beside it"
-            )
-        # A blocking flock has no deadline, and its owner, a guardian, ends in a few seconds.
-        if stopping.wait(_POLL_SECONDS):
-            raise _Stopped
-
-
-def _is_running(process_id: int) -> bool:
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return process_id > 0
-
-
 @dataclass(kw_only=True)
 class _Stack:
     """One embedded run from start to stop."""
@@ -214,7 +170,7 @@ class _Stack:
         except ServerError as error:
             # Whoever waits for a server gives up when the operator does.
             if self.stopping.is_set():
-                raise _Stopped from error
+                raise Stopped from error
             raise
         finally:
             self.stopping.set()
@@ -294,7 +250,7 @@ class _Stack:
             self._postgres(WRITE_MODEL, folder, WRITE_MODEL_SETTINGS),
             self._postgres(READ_MODEL, folder, READ_MODEL_SETTINGS),
         )
-        self._known_passwords = _passwords_in(self.home / "environment")
+        self._known_passwords = known_passwords(self.home)
         with ThreadPoolExecutor(len(models)) as pool:
             for outcome in [pool.submit(self._start_model, model) for model in models]:
                 outcome.result()
@@ -394,7 +350,7 @@ class _Stack:
             "PORT_OFFSET": str(self.settings.port_offset),
             "ORDERLY_HOME": str(self.home),
         }
-        _write_private(self.home / "environment", values)
+        write_environment(self.home, values)
         inherited = {name: value for name, value in os.environ.items() if name != "BROKER_URL"}
         return {**inherited, **values, "PYTHONUNBUFFERED": "1"}
 
@@ -403,7 +359,7 @@ class _Stack:
     def _start_services(self, names: Sequence[str], environment: Mapping[str, str]) -> None:
         """Start services and return when every one of them says that it is ready."""
         if self.stopping.is_set():
-            raise _Stopped
+            raise Stopped
         started = [
             self._start_program(
                 self._service(name, environment), functools.partial(self._show_errors, name)
@@ -428,7 +384,7 @@ class _Stack:
         address = (self.settings.host, self._port(self.services[name]))
         while (trouble := _readiness(*address)) is not None:
             if self.stopping.is_set():
-                raise _Stopped
+                raise Stopped
             if not _hopeful(running) or time.monotonic() > deadline:
                 raise StackError(
                     f"{name} does not become ready ({trouble}); see {running.log.path}"
@@ -440,10 +396,11 @@ class _Stack:
         put = f"http://127.0.0.1:{self._port(self.services['create_buy_order'])}/buy_order"
         get = f"http://127.0.0.1:{self._port(self.services['fetch_buy_orders'])}/buy_orders"
         order = {"currency": "EUR", "amount": "123.45", "idempotence_key": str(uuid.uuid4())}
+        token = "-H 'Authorization: Bearer YOUR_TOKEN' " if self.settings.api_tokens else ""
         return (
             f"ready in {time.monotonic() - self.started:.1f} s. New orders: PUT {put}; the list: "
             f"GET {get}; try: curl -sS -X PUT {put} -H 'Content-Type: application/json' "
-            f"-d '{json.dumps(order)}'"
+            f"{token}-d '{json.dumps(order)}'"
         )
 
     # The end.
@@ -518,24 +475,3 @@ def _error_in(line: bytes) -> str | None:
     if not isinstance(entry, dict) or str(entry.get("level")).upper() not in {"ERROR", "CRITICAL"}:
         return None
     return str(entry.get("event") or entry.get("message"))[:200]
-
-
-def _passwords_in(environment_file: Path) -> dict[tuple[str, str], str]:
-    """The passwords by database and role in a file written by an earlier start."""
-    if not environment_file.exists():
-        return {}
-    known = {}
-    for line in environment_file.read_text(encoding="utf-8").splitlines():
-        url = urlsplit(line.partition("=")[2])
-        if url.scheme == "postgresql" and url.username and url.password:
-            known[url.path.removeprefix("/"), url.username] = url.password
-    return known
-
-
-def _write_private(path: Path, values: Mapping[str, str]) -> None:
-    """Write KEY=value lines into a file that only we can read, whole or not at all."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.unlink(missing_ok=True)
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.writelines(f"{name}={value}\n" for name, value in values.items())
-    unfinished.replace(path)

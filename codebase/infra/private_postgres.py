@@ -21,6 +21,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
+from codebase.infra.embedded_home import write_private
 from codebase.infra.supervisor import SERVER_STAGE, Account, Program
 
 SUPERUSER = "postgres"
@@ -273,7 +274,7 @@ class PostgresServer:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
         password = secrets.token_hex(24)
-        _write_private(self.folder / "superuser_password", password)
+        write_private(self.folder / "superuser_password", password)
         with tempfile.NamedTemporaryFile("w", prefix="orderly-", encoding="ascii") as password_file:
             password_file.write(password)
             password_file.flush()
@@ -386,12 +387,3 @@ def _character_type() -> str:
         return "C"
     locale.setlocale(locale.LC_CTYPE, before)
     return "C.UTF-8"
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write a file that only we can read, whole or not at all."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.unlink(missing_ok=True)
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    unfinished.replace(path)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from codebase.infra.embedded_home import write_private
 from codebase.infra.private_postgres import ServerError
 from codebase.infra.supervisor import FOUNDATION_STAGE, SERVER_STAGE, Program
 
@@ -121,15 +122,13 @@ class RabbitServer:
         for name in ("password", ".erlang.cookie"):
             path = self.folder / name
             if not path.exists():
-                _write_secret(path, secrets.token_hex(24))
+                write_private(path, secrets.token_hex(24))
         text = _CONFIGURATION.format(port=self.port, user=USER, password=self.password)
         plugins = ""
         if self.management_port is not None:
             text += _MANAGEMENT_CONFIGURATION.format(management_port=self.management_port)
             plugins = "rabbitmq_management"
-        configuration = self.folder / "rabbitmq.conf"
-        configuration.unlink(missing_ok=True)
-        _write_secret(configuration, text)
+        write_private(self.folder / "rabbitmq.conf", text)
         (self.folder / "enabled_plugins").write_text(f"[{plugins}].\n", encoding="ascii")
 
     def port_mapper_program(self) -> Program:
@@ -229,8 +228,3 @@ class RabbitServer:
             connection.sendall(_PROTOCOL_HEADER)
             return connection.recv(1) == _METHOD_FRAME
         return False
-
-
-def _write_secret(path: Path, text: str) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
