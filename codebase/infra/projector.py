@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,12 +21,14 @@ from psycopg import Connection, Cursor
 from psycopg.errors import QueryCanceled
 
 from codebase.infra import parking
+from codebase.infra.broker import Subscription
 from codebase.infra.failpoints import failpoint
-from codebase.infra.feeds import Delivery, Feed, Verdicts
+from codebase.infra.feeds import Delivery, Feed, LogFeed, Verdicts
 from codebase.infra.postgres import connect
 from codebase.infra.projection import LogGapError, LoggedEvent, Projector, read_events
+from codebase.infra.queue_feed import QueueFeed
 from codebase.infra.settings import Settings
-from codebase.infra.worker import Pauses
+from codebase.infra.worker import Pauses, Team, Worker
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +62,8 @@ MOVE_CHECKPOINT = """
     WHERE projector = %(projector)s AND partition = %(partition)s AND position = %(old)s
     RETURNING parked_streams
 """
+
+READ_HEAD = "SELECT position FROM log_head WHERE partition = %(partition)s"
 
 READ_ATTEMPT = """
     SELECT last_position FROM projection_attempt
@@ -159,10 +163,13 @@ class PartitionProjector:
         self._know_attempt = False
         self._to_forgive = False
         self._taken: Sequence[Delivery] = ()
-        self.waiting_for: str | None = "not connected yet"
-        """What keeps the worker from working, or None; read by other threads."""
+        self._waiting_for: str | None = "not connected yet"
 
-    def run(self) -> None:
+    def what_is_missing(self) -> str | None:
+        """What keeps the worker from working, or None; called by other threads."""
+        return self._waiting_for
+
+    def run(self, _stop: threading.Event) -> None:
         """Work until stopped; whatever happens to the databases, try again."""
         while not self._stop.is_set():
             try:
@@ -171,8 +178,8 @@ class PartitionProjector:
             except (psycopg.Error, LogGapError, FencedError) as error:
                 # Whatever was being applied is not to blame, so its attempt does not count.
                 self._to_forgive = True
-                self.waiting_for = describe(error)
-                logger.warning("%s pauses: %s", self._projector.name, self.waiting_for)
+                self._waiting_for = describe(error)
+                logger.warning("%s pauses: %s", self._projector.name, self._waiting_for)
                 self._pauses.pause()
 
     @contextmanager
@@ -189,7 +196,7 @@ class PartitionProjector:
         if not self._take_the_lead(store):
             return
         self._load(store)
-        self.waiting_for = None
+        self._waiting_for = None
         look_again = True
         while not self._stop.is_set():
             # What was taken and not settled, because a connection broke, is still owed.
@@ -198,7 +205,7 @@ class PartitionProjector:
             self._pauses.succeeded()
 
     def _take_the_lead(self, store: Connection[Any]) -> bool:
-        self.waiting_for = None
+        self._waiting_for = None
         while not self._stop.is_set():
             row = store.execute(LEAD, self._key).fetchone()
             if row is not None and row[0]:
@@ -241,6 +248,10 @@ class PartitionProjector:
         return bool(events) and not was_told
 
     def _read(self, log: Connection[Any]) -> list[LoggedEvent]:
+        # Most looks find nothing new, and the head of the log tells so at a tenth of the price.
+        head = log.execute(READ_HEAD, self._key, prepare=True).fetchone()
+        if head is None or head[0] == self._checkpoint:
+            return []
         return read_events(
             log,
             self._partition,
@@ -348,3 +359,27 @@ class PartitionProjector:
         self._checkpoint = events[-1].position
         POSITION.labels(self._projector.name, self._partition).set(self._checkpoint)
         PROJECTED.labels(self._projector.name, self._partition).inc(len(events))
+
+
+def projector_team(settings: Settings, projector: Projector, subscription: Subscription) -> Team:
+    """One worker per partition, and one that listens to its queue when there is a broker.
+
+    Args:
+        settings: addresses, partitions, batch size.
+        projector: what to apply.
+        subscription: whose queues bring the news.
+    """
+    stop = threading.Event()
+    workers: list[Worker] = []
+    missing: list[Callable[[], str | None]] = []
+    for partition in range(settings.partitions):
+        name = f"{projector.name}.{partition}"
+        feed: Feed = LogFeed(stop, settings.idle_poll_seconds)
+        if settings.broker_url:
+            feed = queue_feed = QueueFeed(subscription, partition, settings, stop)
+            listen = queue_feed.listen
+            workers.append(Worker(f"{name} queue", listen, stop=stop, wake=feed.wake))
+        worker = PartitionProjector(projector, partition, settings, feed, stop)
+        workers.append(Worker(name, worker.run, stop=stop, wake=feed.wake))
+        missing.append(worker.what_is_missing)
+    return Team(workers, missing)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ class Worker:
     Args:
         name: of the thread, seen in logs.
         work: called in the thread.
+        stop: shared with whatever else stops at the same time; None: an event of its own.
+        wake: called after the stop event was set, to end a wait on something else.
         on_crash: called in the thread after `work` raised.
     """
 
@@ -40,12 +43,16 @@ class Worker:
         self,
         name: str,
         work: Callable[[threading.Event], None],
+        *,
+        stop: threading.Event | None = None,
+        wake: Callable[[], None] = lambda: None,
         on_crash: Callable[[], None] = end_process,
     ) -> None:
         self.name = name
         self._work = work
         self._on_crash = on_crash
-        self._stop = threading.Event()
+        self._stop = stop or threading.Event()
+        self._wake = wake
         self._crash: BaseException | None = None
         # A daemon, so that a thread stuck in a system call cannot keep the process alive.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -57,6 +64,7 @@ class Worker:
     def ask_to_stop(self) -> None:
         """Set the stop event and return at once."""
         self._stop.set()
+        self._wake()
 
     def stop(self, deadline_seconds: float) -> bool:
         """Stop and wait for the thread to end.
@@ -66,7 +74,7 @@ class Worker:
         """
         self.ask_to_stop()
         if self._thread.ident is not None:
-            self._thread.join(deadline_seconds)
+            self._thread.join(max(0.0, deadline_seconds))
         return not self._thread.is_alive()
 
     @property
@@ -85,20 +93,50 @@ class Worker:
             self._on_crash()
 
 
-@contextmanager
-def running(workers: Sequence[Worker], deadline_seconds: float) -> Iterator[None]:
-    """Start all workers; on leaving, stop them all within one common deadline."""
-    for worker in workers:
-        worker.start()
-    try:
-        yield
-    finally:
-        for worker in workers:
+class Team:
+    """Workers that start and stop together.
+
+    Args:
+        workers: their threads.
+        waiting_for: each tells what keeps it from working at the moment, or None; called from
+            other threads.
+    """
+
+    def __init__(
+        self, workers: Sequence[Worker], waiting_for: Sequence[Callable[[], str | None]]
+    ) -> None:
+        self._workers = workers
+        self._waiting_for = waiting_for
+
+    def start(self) -> None:
+        """Start every worker."""
+        for worker in self._workers:
+            worker.start()
+
+    def stop(self, deadline_seconds: float) -> bool:
+        """Stop all workers within one common deadline; False when one did not stop in time."""
+        for worker in self._workers:
             worker.ask_to_stop()
         ends_at = time.monotonic() + deadline_seconds
-        for worker in workers:
-            if not worker.stop(max(0.0, ends_at - time.monotonic())):
-                logger.error("%s did not stop in time", worker.name)
+        late = [each for each in self._workers if not each.stop(ends_at - time.monotonic())]
+        for worker in late:
+            logger.error("%s did not stop in time", worker.name)
+        return not late
+
+    @asynccontextmanager
+    async def at_work(self, stop_deadline_seconds: float) -> AsyncIterator[None]:
+        """Started on entering, stopped on leaving, without blocking the event loop."""
+        self.start()
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self.stop, stop_deadline_seconds)
+
+    async def problem(self) -> str | None:
+        """The first thing that keeps a worker from working, or None: a readiness check."""
+        problems = (worker.problem for worker in self._workers)
+        waits = (waiting_for() for waiting_for in self._waiting_for)
+        return next((each for each in (*problems, *waits) if each), None)
 
 
 class Pauses:

@@ -1,0 +1,142 @@
+"""RabbitMQ: how we connect, and the exchanges and queues that publisher and consumers share.
+
+    exchange `events` (topic) ──topics of a subscription──▶ exchange `<subscription>` (headers)
+                      ──header `partition`──▶ queue `<subscription>.<partition>`
+
+An event is published once, under the routing key that its aggregate gave it. Each subscription
+splits what it gets by partition, in an exchange of its own, so that routing keys stay clean and
+a consumer's queues hold streams in order.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pika
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.exceptions import AMQPError
+
+# pika logs each failed attempt several times, with tracebacks; whoever connects reports it once.
+logging.getLogger("pika").setLevel(logging.CRITICAL)
+
+EVENTS = "events"
+DEAD_LETTERS = "dead_letters"
+
+HEARTBEAT_SECONDS = 10
+BLOCKED_DEADLINE_SECONDS = 30
+"""A broker that is short of memory or disk stops reading from publishers, without an end."""
+CONNECT_DEADLINE_SECONDS = 3
+HANDSHAKE_DEADLINE_SECONDS = 8
+
+# A peer that vanished is noticed within seconds, also in the middle of a write.
+LIVELINESS = {
+    "TCP_USER_TIMEOUT": 5_000,
+    "TCP_KEEPIDLE": 5,
+    "TCP_KEEPINTVL": 2,
+    "TCP_KEEPCNT": 3,
+}
+
+# No x-delivery-limit: together with prefetch it drops messages that are good. Whoever consumes
+# counts attempts in a store of its own.
+QUEUE_ARGUMENTS = {"x-queue-type": "quorum", "x-single-active-consumer": True}
+DEAD_LETTER_ARGUMENTS = {"x-queue-type": "quorum"}
+
+BROKER_ERRORS: tuple[type[Exception], ...] = (AMQPError, OSError)
+"""What a broken, refusing or vanished broker looks like."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subscription:
+    """Which events a consumer wants; it gets them in one queue per partition.
+
+    Args:
+        name: of its exchange, and the first part of its queues' names.
+        topics: binding patterns on routing keys, such as `account.*.emea.#`.
+    """
+
+    name: str
+    topics: tuple[str, ...] = ("#",)
+
+    def queue(self, partition: int) -> str:
+        """The name of the queue for one partition."""
+        return f"{self.name}.{partition}"
+
+
+def parameters(url: str, connection_name: str) -> pika.URLParameters:
+    """How to connect: every wait has an end.
+
+    Args:
+        url: amqp:// or amqps://; what its query string says wins.
+        connection_name: shown by the broker's management tools.
+    """
+    chosen = pika.URLParameters(url)
+    given = url.partition("?")[2]
+    defaults: dict[str, Any] = {
+        "heartbeat": HEARTBEAT_SECONDS,
+        "blocked_connection_timeout": BLOCKED_DEADLINE_SECONDS,
+        "socket_timeout": CONNECT_DEADLINE_SECONDS,
+        "stack_timeout": HANDSHAKE_DEADLINE_SECONDS,
+        "tcp_options": LIVELINESS,
+    }
+    for name, value in defaults.items():
+        if f"{name}=" not in given:
+            setattr(chosen, name, value)
+    chosen.client_properties = {"connection_name": connection_name}
+    return chosen
+
+
+@contextmanager
+def blocking_connection(url: str, name: str) -> Iterator[pika.BlockingConnection]:
+    """A connection for one thread, closed on leaving.
+
+    Raises:
+        AMQPError, OSError: no connection within the deadline.
+    """
+    connection = pika.BlockingConnection(parameters(url, name))
+    try:
+        yield connection
+    finally:
+        close_quietly(connection)
+
+
+def close_quietly(connection: pika.BlockingConnection) -> None:
+    """Close a connection that may be broken already."""
+    try:
+        if connection.is_open:
+            connection.close()
+    except BROKER_ERRORS:
+        pass  # broken while it was being closed: closed all the same
+
+
+def declare_dead_letters(channel: BlockingChannel) -> None:
+    """Where messages go that no consumer can use, with the reason in their headers."""
+    channel.exchange_declare(DEAD_LETTERS, "topic", durable=True)
+    channel.queue_declare(DEAD_LETTERS, durable=True, arguments=DEAD_LETTER_ARGUMENTS)
+    channel.queue_bind(DEAD_LETTERS, DEAD_LETTERS, "#")
+
+
+def declare_subscription(
+    channel: BlockingChannel, subscription: Subscription, partitions: Iterable[int]
+) -> None:
+    """Declare everything between the publisher and a subscription's queues.
+
+    Publisher and consumer both do, so that neither has to be started first and a broker that lost
+    everything is set up again by whoever comes first. Declaring what exists changes nothing.
+    """
+    channel.exchange_declare(EVENTS, "topic", durable=True)
+    channel.exchange_declare(subscription.name, "headers", durable=True)
+    for topic in subscription.topics:
+        channel.exchange_bind(subscription.name, EVENTS, topic)
+    for partition in partitions:
+        queue = subscription.queue(partition)
+        channel.queue_declare(queue, durable=True, arguments=QUEUE_ARGUMENTS)
+        match = {"x-match": "all", "partition": partition}
+        channel.queue_bind(queue, subscription.name, arguments=match)
+
+
+READ_MODEL_SYNC = Subscription(name="read_model_sync")
+"""Everything, for the read model."""

@@ -1,0 +1,476 @@
+"""The relay: publishes the log to the broker, in order, and never loses an event.
+
+Whatever goes wrong between us and the broker leaves us in doubt about what arrived. The answer is
+always the same: connect again, declare the topology again, publish again from the checkpoint, with
+the same message ids. Consumers recognise a repeat by its position.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import pika
+import psycopg
+from pika.channel import Channel
+from pika.exceptions import AMQPError
+from prometheus_client import Counter, Gauge
+from psycopg import Connection
+
+from codebase.infra.broker import (
+    BROKER_ERRORS,
+    EVENTS,
+    Subscription,
+    blocking_connection,
+    declare_dead_letters,
+    declare_subscription,
+    parameters,
+)
+from codebase.infra.failpoints import failpoint
+from codebase.infra.postgres import connect
+from codebase.infra.settings import Settings
+from codebase.infra.worker import Pauses, Rests, Team, Worker
+
+logger = logging.getLogger(__name__)
+
+# One relay per partition. The lock belongs to the connection that moves the checkpoint: who loses
+# the connection loses both, and a standby takes over.
+LEAD = "SELECT pg_try_advisory_lock(%(lock)s, %(partition)s)"
+RELAY_LOCK = 0x72656C79  # "rely" in ASCII
+LEAD_RETRY_SECONDS = 0.5
+
+READ_CHECKPOINT = "SELECT position FROM relay_checkpoint WHERE partition = %(partition)s"
+READ_HEAD = "SELECT position FROM log_head WHERE partition = %(partition)s"
+
+MOVE_CHECKPOINT = """
+    UPDATE relay_checkpoint SET position = %(new)s
+    WHERE partition = %(partition)s AND position = %(old)s
+"""
+
+# The body is made here, in one pass over text that Postgres has at hand: the same in Python would
+# cost more than everything else the relay does. See docs/asyncapi for its shape.
+READ_MESSAGES = """
+    SELECT position,
+           meta ->> 'topic',
+           meta ->> 'event_id',
+           type,
+           extract(epoch FROM recorded_at)::bigint,
+           stream_id::text,
+           version,
+           meta ->> 'traceparent',
+           concat(
+               '{"event_id":', to_json(meta ->> 'event_id'),
+               ',"type":', to_json(type),
+               ',"category":', to_json(category),
+               ',"stream_id":"', stream_id,
+               '","version":', version,
+               ',"partition":', partition,
+               ',"position":', position,
+               ',"recorded_at":"',
+               to_char(recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+               '","data":', data,
+               ',"meta":', meta,
+               '}'
+           )
+    FROM event
+    WHERE partition = %(partition)s AND position > %(after)s
+    ORDER BY position
+    LIMIT %(limit)s
+"""
+
+# A lost checkpoint only means publishing again what consumers know already.
+RELAY_OPTIONS = "-c synchronous_commit=off"
+
+SAVE_INTERVAL_SECONDS = 0.05
+"""Confirms come in bursts; the checkpoint is written once for all that came in this time."""
+CONFIRM_DEADLINE_SECONDS = 30.0
+DRAIN_DEADLINE_SECONDS = 1.0
+CLOSE_DEADLINE_SECONDS = 2.0
+WATCH_SECONDS = 0.1
+
+POSITION = Gauge("orderly_relay_position", "Last confirmed position.", ["partition"])
+LAG = Gauge("orderly_relay_lag_events", "Events in the log not yet confirmed.", ["partition"])
+REPUBLISHED = Counter(
+    "orderly_relay_republished", "Events published again, their fate was in doubt.", ["partition"]
+)
+
+
+class InDoubtError(Exception):
+    """The broker did not confirm; what was in flight may or may not have arrived."""
+
+
+class LostPlaceError(Exception):
+    """The checkpoint is not where this relay left it: somebody else moved it."""
+
+
+EXPECTED_ERRORS: tuple[type[Exception], ...] = (
+    psycopg.Error,
+    InDoubtError,
+    LostPlaceError,
+    *BROKER_ERRORS,
+)
+
+
+class Message(NamedTuple):
+    """One event, ready to be published; the order is that of READ_MESSAGES."""
+
+    position: int
+    topic: str
+    event_id: str
+    type: str
+    timestamp: int
+    stream_id: str
+    version: int
+    traceparent: str | None
+    body: str
+
+    def properties(self, partition: int) -> pika.BasicProperties:
+        """What consumers see beside the body."""
+        headers: dict[str, Any] = {
+            "partition": partition,
+            "position": self.position,
+            "stream_id": self.stream_id,
+            "version": self.version,
+        }
+        if self.traceparent:
+            headers["traceparent"] = self.traceparent
+        return pika.BasicProperties(
+            content_type="application/json",
+            delivery_mode=pika.DeliveryMode.Persistent.value,
+            headers=headers,
+            message_id=self.event_id,
+            timestamp=self.timestamp,
+            type=self.type,
+        )
+
+
+class ConfirmedPrefix:
+    """How far publishing is confirmed without a hole; confirms come in any order.
+
+    Delivery tags of a channel count from 1, as positions count on from the checkpoint.
+    """
+
+    def __init__(self, checkpoint: int) -> None:
+        self._base = checkpoint
+        self._beyond: set[int] = set()
+        self.position = checkpoint
+
+    def confirm(self, delivery_tag: int, *, multiple: bool) -> None:
+        """Take in one confirm, for one event or for all up to it."""
+        position = self._base + delivery_tag
+        if multiple:
+            self.position = max(self.position, position)
+            self._beyond = {each for each in self._beyond if each > self.position}
+        else:
+            self._beyond.add(position)
+        while self.position + 1 in self._beyond:
+            self.position += 1
+            self._beyond.remove(self.position)
+
+
+class PartitionRelay:
+    """Publishes one partition while it holds the partition's lock.
+
+    Args:
+        partition: of the log.
+        settings: addresses, window, idle rest.
+        subscriptions: those that must not miss an event; their queues are declared first.
+        stop: ends the work.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        settings: Settings,
+        subscriptions: Sequence[Subscription],
+        stop: threading.Event,
+    ) -> None:
+        self.partition = partition
+        self._settings = settings
+        self._subscriptions = subscriptions
+        self._stop = stop
+        self._pauses = Pauses(stop)
+        self._key = {"partition": partition}
+        # Up to here something may have been published before: publishing it is a repeat.
+        self._furthest = 0
+        self._waiting_for: str | None = "not connected yet"
+
+    def what_is_missing(self) -> str | None:
+        """What keeps the relay from working, or None; called by other threads."""
+        return self._waiting_for
+
+    def run(self, _stop: threading.Event) -> None:
+        """Work until stopped; whatever happens to database or broker, try again."""
+        while not self._stop.is_set():
+            try:
+                self._connect_and_relay()
+            except EXPECTED_ERRORS as error:
+                self._waiting_for = type(error).__name__
+                logger.warning("relay %d pauses: %s", self.partition, describe(error))
+                self._pauses.pause()
+
+    def _connect_and_relay(self) -> None:
+        url = self._settings.required("write_model_relay_url")
+        with connect(url, "event_relay", options=RELAY_OPTIONS) as database:
+            if not self._take_the_lead(database):
+                return
+            self._declare()
+            checkpoint = self._read_checkpoint(database)
+            session = _Session(self.partition, self._settings, database, checkpoint, self._stop)
+            session.furthest = self._furthest
+            session.on_progress = self._on_progress
+            try:
+                session.run()
+            finally:
+                self._furthest = session.furthest
+
+    def _on_progress(self) -> None:
+        self._waiting_for = None
+        self._pauses.succeeded()
+
+    def _take_the_lead(self, database: Connection[Any]) -> bool:
+        parameters = {"lock": RELAY_LOCK, **self._key}
+        while not self._stop.is_set():
+            row = database.execute(LEAD, parameters).fetchone()
+            if row is not None and row[0]:
+                return True
+            self._waiting_for = None  # a standby is healthy
+            self._stop.wait(LEAD_RETRY_SECONDS)
+        return False
+
+    def _read_checkpoint(self, database: Connection[Any]) -> int:
+        row = database.execute(READ_CHECKPOINT, self._key).fetchone()
+        if row is None:
+            raise LostPlaceError(f"the log has no partition {self.partition}")
+        return int(row[0])
+
+    def _declare(self) -> None:
+        url = self._settings.required("broker_url")
+        with blocking_connection(url, "event_relay topology") as connection:
+            channel = connection.channel()
+            declare_dead_letters(channel)
+            for subscription in self._subscriptions:
+                declare_subscription(channel, subscription, [self.partition])
+
+
+def describe(error: Exception) -> str:
+    """What went wrong, without values of events."""
+    if isinstance(error, psycopg.Error):
+        return f"{type(error).__name__} {error.sqlstate or ''}".strip()
+    return f"{type(error).__name__}: {error}"
+
+
+class _Session:
+    """One connection to the broker, from the checkpoint on, until something goes wrong.
+
+    Everything here runs in one thread, in callbacks of pika's loop; the first failure is kept and
+    ends the loop.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        settings: Settings,
+        database: Connection[Any],
+        checkpoint: int,
+        stop: threading.Event,
+    ) -> None:
+        self._partition = partition
+        self._settings = settings
+        self._database = database
+        self._cursor = database.cursor(binary=True)
+        self._stop = stop
+        self._saved = checkpoint
+        self._published = checkpoint
+        self._confirmed = ConfirmedPrefix(checkpoint)
+        self._last_progress = time.monotonic()
+        self._waiting: deque[Message] = deque()
+        self._rests = Rests(settings.idle_poll_seconds)
+        self._channel: Channel | None = None
+        self._failure: Exception | None = None
+        self._pump_is_due = False
+        self._save_is_due = False
+        self._is_ending = False
+        self.furthest = 0
+        self.on_progress: Callable[[], None] = lambda: None
+        url = settings.required("broker_url")
+        self._connection = pika.SelectConnection(
+            parameters(url, f"event_relay {partition}"),
+            on_open_callback=self._on_open,
+            on_open_error_callback=self._on_closed,
+            on_close_callback=self._on_closed,
+        )
+        self._loop: Any = self._connection.ioloop
+
+    def run(self) -> None:
+        """Relay until stopped.
+
+        Raises:
+            AMQPError, OSError, InDoubtError, psycopg.Error, LostPlaceError: what ended it.
+        """
+        try:
+            self._loop.call_later(WATCH_SECONDS, self._watch)
+            self._loop.start()
+            if self._failure is None:
+                self._save()
+        finally:
+            self._close()
+        if self._failure is not None:
+            raise self._failure
+
+    def _close(self) -> None:
+        self._is_ending = True
+        if not (self._connection.is_closing or self._connection.is_closed):
+            self._connection.close()
+        if not self._connection.is_closed:
+            self._loop.call_later(CLOSE_DEADLINE_SECONDS, self._loop.stop)
+            self._loop.start()
+        self._loop.close()
+
+    def _fail(self, error: Exception) -> None:
+        self._failure = self._failure or error
+        self._loop.stop()
+
+    # Setting up
+
+    def _on_open(self, connection: pika.SelectConnection) -> None:
+        connection.channel(on_open_callback=self._on_channel_open)
+
+    def _on_channel_open(self, channel: Channel) -> None:
+        channel.add_on_close_callback(self._on_closed)
+        channel.add_on_return_callback(self._on_return)
+        channel.confirm_delivery(self._on_confirm, callback=self._on_confirming)
+        self._channel = channel
+
+    def _on_confirming(self, _frame: object) -> None:
+        self._schedule_pump(0)
+
+    def _on_closed(self, _closed: object, reason: BaseException) -> None:
+        if self._is_ending:
+            return
+        cause = reason if isinstance(reason, AMQPError | OSError) else InDoubtError(str(reason))
+        self._fail(cause)
+
+    def _on_return(self, _channel: Channel, method: Any, *_content: object) -> None:  # noqa: ANN401 - pika's
+        self._fail(InDoubtError(f"unroutable: {method.routing_key}"))
+
+    # Publishing
+
+    def _schedule_pump(self, seconds: float) -> None:
+        if not self._pump_is_due:
+            self._pump_is_due = True
+            self._loop.call_later(seconds, self._pump)
+
+    def _pump(self) -> None:
+        """Fill the window; when it is full, confirms call again."""
+        self._pump_is_due = False
+        room = self._settings.relay_window - (self._published - self._confirmed.position)
+        if self._stop.is_set() or room <= 0:
+            return
+        if not self._waiting:
+            self._waiting.extend(self._read())
+        found = bool(self._waiting)
+        for _ in range(min(room, len(self._waiting))):
+            self._publish(self._waiting.popleft())
+        if not self._in_flight():
+            self._last_progress = time.monotonic()
+            self.on_progress()
+        if self._in_flight() < self._settings.relay_window:
+            self._schedule_pump(self._rests.after(found=found))
+
+    def _read(self) -> list[Message]:
+        key = {"partition": self._partition}
+        head = self._cursor.execute(READ_HEAD, key, prepare=True).fetchone()
+        LAG.labels(self._partition).set(head[0] - self._confirmed.position if head else 0)
+        if head is None or head[0] == self._published:
+            return []
+        chunk = {**key, "after": self._published, "limit": self._settings.relay_window}
+        rows = self._cursor.execute(READ_MESSAGES, chunk, prepare=True).fetchall()
+        return [Message._make(row) for row in rows]
+
+    def _publish(self, message: Message) -> None:
+        assert self._channel is not None, "publishing begins when the channel is open"  # noqa: S101
+        if message.position != self._published + 1:
+            raise LostPlaceError(f"the log lacks position {self._published + 1}")
+        self._channel.basic_publish(
+            EVENTS,
+            message.topic,
+            message.body.encode(),
+            message.properties(self._partition),
+            mandatory=True,
+        )
+        self._published = message.position
+        if message.position <= self.furthest:
+            REPUBLISHED.labels(self._partition).inc()
+        else:
+            self.furthest = message.position
+
+    def _in_flight(self) -> int:
+        return self._published - self._confirmed.position
+
+    # Confirms
+
+    def _on_confirm(self, frame: Any) -> None:  # noqa: ANN401 - pika's
+        method = frame.method
+        if isinstance(method, pika.spec.Basic.Nack):
+            self._fail(InDoubtError("the broker refused a message"))
+            return
+        self._confirmed.confirm(method.delivery_tag, multiple=method.multiple)
+        self._last_progress = time.monotonic()
+        if not self._save_is_due:
+            self._save_is_due = True
+            self._loop.call_later(SAVE_INTERVAL_SECONDS, self._save_and_go_on)
+        # Half a window at a time: reading and publishing in small pieces costs more.
+        if self._in_flight() * 2 <= self._settings.relay_window:
+            self._schedule_pump(0)
+
+    def _save_and_go_on(self) -> None:
+        self._save_is_due = False
+        self._save()
+        self.on_progress()
+
+    def _save(self) -> None:
+        if self._confirmed.position == self._saved:
+            return
+        failpoint("relay_after_publish")
+        step = {
+            "partition": self._partition,
+            "old": self._saved,
+            "new": self._confirmed.position,
+        }
+        if self._cursor.execute(MOVE_CHECKPOINT, step, prepare=True).rowcount != 1:
+            raise LostPlaceError(f"the checkpoint is no longer at {self._saved}")
+        self._saved = self._confirmed.position
+        POSITION.labels(self._partition).set(self._saved)
+
+    # Watching
+
+    def _watch(self) -> None:
+        """End the loop when asked to, or when the broker has been silent for too long."""
+        silence = time.monotonic() - self._last_progress
+        if self._stop.is_set() and (not self._in_flight() or silence > DRAIN_DEADLINE_SECONDS):
+            self._loop.stop()
+        elif self._in_flight() and silence > CONFIRM_DEADLINE_SECONDS:
+            self._fail(InDoubtError(f"no confirm for {CONFIRM_DEADLINE_SECONDS} s"))
+        else:
+            self._loop.call_later(WATCH_SECONDS, self._watch)
+
+
+def relay_team(settings: Settings, subscriptions: Sequence[Subscription]) -> Team:
+    """One relay per partition; nobody when there is no broker.
+
+    Args:
+        settings: addresses, partitions, window.
+        subscriptions: see `PartitionRelay`.
+    """
+    stop = threading.Event()
+    partitions = range(settings.partitions if settings.broker_url else 0)
+    relays = [PartitionRelay(each, settings, subscriptions, stop) for each in partitions]
+    return Team(
+        [Worker(f"event_relay.{relay.partition}", relay.run, stop=stop) for relay in relays],
+        [relay.what_is_missing for relay in relays],
+    )
