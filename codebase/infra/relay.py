@@ -11,7 +11,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pika
@@ -88,6 +89,8 @@ RELAY_OPTIONS = "-c synchronous_commit=off"
 SAVE_INTERVAL_SECONDS = 0.05
 """Confirms come in bursts; the checkpoint is written once for all that came in this time."""
 CONFIRM_DEADLINE_SECONDS = 30.0
+TOGETHER = 50
+"""Messages that go to the socket in one piece, about 50 kB."""
 DRAIN_DEADLINE_SECONDS = 1.0
 CLOSE_DEADLINE_SECONDS = 2.0
 WATCH_SECONDS = 0.1
@@ -264,6 +267,34 @@ def describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+class _BatchingConnection(pika.SelectConnection):  # type: ignore[misc]  # pika is not typed
+    """Hands what is published together to the socket together.
+
+    pika sends each of a message's three frames on its own, and the system calls cost more than all
+    the rest of publishing. This reaches into pika (pinned): where it no longer did, publishing
+    would only be slower.
+    """
+
+    _pieces: list[bytes] | None = None
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is published inside leaves at the end, in pieces of moderate size."""
+        self._pieces = []
+        try:
+            yield
+        finally:
+            pieces, self._pieces = self._pieces, None
+            if pieces:
+                self._adapter_emit_data(b"".join(pieces))
+
+    def _adapter_emit_data(self, data: bytes) -> None:
+        if self._pieces is None:
+            super()._adapter_emit_data(data)
+        else:
+            self._pieces.append(data)
+
+
 class _Session:
     """One connection to the broker, from the checkpoint on, until something goes wrong.
 
@@ -298,7 +329,7 @@ class _Session:
         self.furthest = 0
         self.on_progress: Callable[[], None] = lambda: None
         url = settings.required("broker_url")
-        self._connection = pika.SelectConnection(
+        self._connection = _BatchingConnection(
             parameters(url, f"event_relay {partition}"),
             on_open_callback=self._on_open,
             on_open_error_callback=self._on_closed,
@@ -374,8 +405,12 @@ class _Session:
         if not self._waiting:
             self._waiting.extend(self._read())
         found = bool(self._waiting)
-        for _ in range(min(room, len(self._waiting))):
-            self._publish(self._waiting.popleft())
+        room = min(room, len(self._waiting))
+        while room > 0:
+            with self._connection.together():
+                for _ in range(min(room, TOGETHER)):
+                    self._publish(self._waiting.popleft())
+            room -= TOGETHER
         if not self._in_flight():
             self._last_progress = time.monotonic()
             self.on_progress()
