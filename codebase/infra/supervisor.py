@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -191,7 +192,14 @@ class LogFile:
         self._file = path.open("ab", buffering=0)
 
     def write(self, line: bytes) -> None:
-        """Append one line, rotating first when the file is full."""
+        """Append one line, rotating first when the file is full.
+
+        What the disk does not take is lost: a program that waits for its log would be lost too.
+        """
+        with contextlib.suppress(OSError):
+            self._write(line)
+
+    def _write(self, line: bytes) -> None:
         if self._file.tell() >= self._limit_bytes:
             self._file.close()
             self.path.replace(self.path.with_name(self.path.name + ".1"))
@@ -239,35 +247,39 @@ class Supervised:
         self._thread.join(_OUTPUT_END_SECONDS)
         self.log.close()
 
-    def _spawn(self) -> bool:
-        """Start the program, unless it is to be stopped; True when it was started."""
+    def _spawn(self) -> None:
+        """Start the program, unless it is to be stopped."""
         with self._spawning:
-            if self._stopping.is_set():
-                return False
-            self.process = self.keeper.spawn(self.program, subprocess.PIPE)
-        return True
+            if not self._stopping.is_set():
+                self.process = self.keeper.spawn(self.program, subprocess.PIPE)
 
     def _run(self) -> None:
         backoff_seconds = _FIRST_BACKOFF_SECONDS
-        running = True
-        while running:
+        while not self._stopping.is_set():
             started = time.monotonic()
-            code = self._follow()
-            if self._stopping.is_set():
-                return
+            trouble = self._follow()
             if time.monotonic() - started > _STEADY_SECONDS:
                 backoff_seconds, self.deaths = _FIRST_BACKOFF_SECONDS, 0
-            self.deaths += 1
-            self.announce(
-                f"{self.program.name} ended unexpectedly ({_how(code)}); starting it again in "
-                f"{backoff_seconds:g} s; its log is {self.log.path}"
-            )
-            self._stopping.wait(backoff_seconds)
-            backoff_seconds = min(2 * backoff_seconds, _LONGEST_BACKOFF_SECONDS)
-            running = self._spawn()
+            while trouble and not self._stopping.is_set():
+                self.deaths += 1
+                self.announce(
+                    f"{self.program.name} {trouble}; starting it again in {backoff_seconds:g} s; "
+                    f"its log is {self.log.path}"
+                )
+                self._stopping.wait(backoff_seconds)
+                backoff_seconds = min(2 * backoff_seconds, _LONGEST_BACKOFF_SECONDS)
+                trouble = self._spawn_again()
 
-    def _follow(self) -> int:
-        """Copy the output of the running process until its end; its exit code."""
+    def _spawn_again(self) -> str | None:
+        """Start the program again, unless it is to be stopped; the trouble if that fails."""
+        try:
+            self._spawn()
+        except OSError as error:
+            return f"could not be started ({error})"
+        return None
+
+    def _follow(self) -> str:
+        """Copy the output of the running process until its end; how it ended."""
         process = self.process
         if process is None or process.stderr is None:
             raise AssertionError("follow a process that was started with a pipe")
@@ -277,7 +289,7 @@ class Supervised:
                 self.on_line(line)
         code = process.wait()
         self.keeper.release(process)
-        return code
+        return f"ended unexpectedly ({_how(code)})"
 
 
 def _how(code: int) -> str:
