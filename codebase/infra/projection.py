@@ -25,6 +25,14 @@ READ_EVENTS = """
     LIMIT %(limit)s
 """
 
+READ_EVENTS_AT = """
+    SELECT partition, position, stream_id, category, version, type, recorded_at, data::text,
+           meta ->> 'event_id'
+    FROM event
+    WHERE partition = %(partition)s AND position = ANY (%(positions)b::bigint[])
+    ORDER BY position
+"""
+
 
 class LoggedEvent(NamedTuple):
     """One event as projections get it.
@@ -156,6 +164,22 @@ def read_events(
     if events and events[-1].position - after != len(events):
         raise LogGapError(f"partition {partition} lacks a position above {after}")
     return events
+
+
+def read_at(
+    connection: Connection[Any], partition: int, positions: Sequence[int]
+) -> list[LoggedEvent]:
+    """The events at the given positions of a partition, in log order.
+
+    Raises:
+        LogGapError: a position is missing.
+    """
+    parameters = {"partition": partition, "positions": list(positions)}
+    with connection.cursor(binary=True) as cursor:
+        rows = cursor.execute(READ_EVENTS_AT, parameters).fetchall()
+    if len(rows) != len(positions):
+        raise LogGapError(f"partition {partition} lacks a position that was parked")
+    return [LoggedEvent._make(row) for row in rows]
 
 
 def columns(events: Sequence[LoggedEvent]) -> dict[str, list[Any]]:

@@ -1,0 +1,217 @@
+"""`orderly parked`: see what was set aside, try it again, or decide to do without it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection, Cursor
+from psycopg.rows import class_row
+
+from codebase.infra import parking
+from codebase.infra.postgres import connect
+from codebase.infra.projection import LoggedEvent, Projector, read_at
+from codebase.infra.projector import describe
+from codebase.infra.settings import Settings
+
+LIST_PARKED = """
+    SELECT stream.stream_id, stream.category, stream.partition, stream.reason, stream.parked_at,
+           min(event.position) AS first_position, count(event.position) AS events
+    FROM parked_stream AS stream
+    LEFT JOIN parked_event AS event USING (projector, stream_id)
+    WHERE stream.projector = %(projector)s
+    GROUP BY stream.projector, stream.stream_id
+    ORDER BY stream.parked_at, stream.stream_id
+"""
+
+FIND_STREAM = """
+    SELECT partition FROM parked_stream
+    WHERE projector = %(projector)s AND stream_id = %(stream_id)s
+"""
+
+# The projector moves this row first in each of its transactions, so it is held off until we are
+# done: it cannot set aside another event of the stream behind our back.
+LOCK_CHECKPOINT = """
+    SELECT position FROM projection_checkpoint
+    WHERE projector = %(projector)s AND partition = %(partition)s
+    FOR UPDATE
+"""
+
+READ_PARKED = """
+    SELECT position FROM parked_event
+    WHERE projector = %(projector)s AND stream_id = %(stream_id)s
+    ORDER BY position
+"""
+
+REMOVE_EVENTS = """
+    DELETE FROM parked_event
+    WHERE projector = %(projector)s AND partition = %(partition)s
+      AND position = ANY (%(positions)s)
+"""
+
+REMOVE_STREAM = """
+    DELETE FROM parked_stream
+    WHERE projector = %(projector)s AND stream_id = %(stream_id)s AND NOT EXISTS (
+        SELECT FROM parked_event
+        WHERE projector = %(projector)s AND stream_id = %(stream_id)s
+    )
+"""
+
+REMEMBER_DISCARDED = """
+    INSERT INTO discarded_event
+        (projector, partition, position, stream_id, version, type, reason)
+    SELECT event.projector, event.partition, event.position, event.stream_id, event.version,
+           event.type, stream.reason
+    FROM parked_event AS event
+    JOIN parked_stream AS stream USING (projector, stream_id)
+    WHERE event.projector = %(projector)s AND event.partition = %(partition)s
+      AND event.position = %(position)s
+"""
+
+
+READ_ALL_PARKED = "SELECT partition, position FROM parked_event WHERE projector = %(projector)s"
+READ_DISCARDED = "SELECT partition, position FROM discarded_event WHERE projector = %(projector)s"
+
+
+class NotParkedError(Exception):
+    """The stream is not parked."""
+
+
+class RetryFailedError(Exception):
+    """An event of the stream still cannot be applied; nothing changed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParkedStream:
+    """A stream that waits, with the reason why its first event could not be applied."""
+
+    stream_id: UUID
+    category: str
+    partition: int
+    reason: str
+    parked_at: datetime
+    first_position: int
+    events: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeftOut:
+    """Events that are in the log and not in the rows, as (partition, position)."""
+
+    parked: frozenset[tuple[int, int]]
+    discarded: frozenset[tuple[int, int]]
+
+    def __contains__(self, place: tuple[int, int]) -> bool:
+        return place in self.parked or place in self.discarded
+
+    def sentences(self) -> list[str]:
+        """What an operator should know about it."""
+        sentences = []
+        if self.parked:
+            sentences.append(f"{len(self.parked)} parked events are left out")
+        if self.discarded:
+            sentences.append(f"{len(self.discarded)} discarded events are left out")
+        return sentences
+
+
+def list_parked(settings: Settings, projector: Projector) -> list[ParkedStream]:
+    """Every parked stream, the longest parked first."""
+    with (
+        connect(settings.required("read_model_owner_url"), "parked") as store,
+        store.cursor(row_factory=class_row(ParkedStream)) as cursor,
+    ):
+        return cursor.execute(LIST_PARKED, {"projector": projector.name}).fetchall()
+
+
+def retry(settings: Settings, projector: Projector, stream_id: UUID) -> int:
+    """Apply a stream's parked events in order and let the stream flow again.
+
+    Returns:
+        How many events were applied.
+
+    Raises:
+        NotParkedError: the stream is not parked.
+        RetryFailedError: an event still fails; the text says which and how. Nothing changed.
+    """
+    with _parked_stream(settings, projector, stream_id) as (cursor, partition, positions):
+        with connect(settings.required("write_model_reader_url"), "parked") as log:
+            events = read_at(log, partition, positions)
+        for event in events:
+            _apply(projector, cursor, event)
+        _remove(cursor, projector, stream_id, partition, positions)
+        return len(events)
+
+
+def discard(settings: Settings, projector: Projector, stream_id: UUID) -> int:
+    """Do without the first parked event of a stream; the others stay parked until a retry.
+
+    That is remembered, and rebuild and verify leave the event out too.
+
+    Returns:
+        The position of the event that was discarded.
+
+    Raises:
+        NotParkedError: the stream is not parked.
+    """
+    with _parked_stream(settings, projector, stream_id) as (cursor, partition, positions):
+        key = {"projector": projector.name, "partition": partition, "position": positions[0]}
+        cursor.execute(REMEMBER_DISCARDED, key)
+        _remove(cursor, projector, stream_id, partition, positions[:1])
+        return positions[0]
+
+
+@contextmanager
+def _parked_stream(
+    settings: Settings, projector: Projector, stream_id: UUID
+) -> Iterator[tuple[Cursor[Any], int, list[int]]]:
+    """(cursor in a transaction that holds the projector off, partition, parked positions)."""
+    key = {"projector": projector.name, "stream_id": stream_id}
+    url = settings.required("read_model_owner_url")
+    with (
+        connect(url, "parked") as store,
+        store.transaction(),
+        store.cursor(binary=True) as cursor,
+    ):
+        found = cursor.execute(FIND_STREAM, key).fetchone()
+        if found is None:
+            raise NotParkedError(f"stream {stream_id} is not parked")
+        cursor.execute(LOCK_CHECKPOINT, {**key, "partition": found[0]})
+        positions = [row[0] for row in cursor.execute(READ_PARKED, key).fetchall()]
+        if not positions:
+            raise NotParkedError(f"stream {stream_id} is not parked any more")
+        yield cursor, found[0], positions
+
+
+def _apply(projector: Projector, cursor: Cursor[Any], event: LoggedEvent) -> None:
+    try:
+        projector.apply(cursor, [event])
+    except Exception as error:
+        # Broad on purpose: whatever a projection raises is the answer to "does it work now?".
+        raise RetryFailedError(
+            f"{event.type} at {event.partition}:{event.position}: {describe(error)}"
+        ) from error
+
+
+def _remove(
+    cursor: Cursor[Any],
+    projector: Projector,
+    stream_id: UUID,
+    partition: int,
+    positions: list[int],
+) -> None:
+    key = {"projector": projector.name, "stream_id": stream_id, "partition": partition}
+    cursor.execute(REMOVE_EVENTS, {**key, "positions": positions})
+    cursor.execute(REMOVE_STREAM, key)
+    parking.recount(cursor, projector.name, partition)
+
+
+def left_out(store: Connection[Any], projector: str) -> LeftOut:
+    """What the projector's rows do not contain, as the connection's transaction sees it."""
+    key = {"projector": projector}
+    parked = store.execute(READ_ALL_PARKED, key).fetchall()
+    discarded = store.execute(READ_DISCARDED, key).fetchall()
+    return LeftOut(parked=frozenset(parked), discarded=frozenset(discarded))
