@@ -73,8 +73,13 @@ REMEMBER_DISCARDED = """
 """
 
 
-READ_ALL_PARKED = "SELECT partition, position FROM parked_event WHERE projector = %(projector)s"
-READ_DISCARDED = "SELECT partition, position FROM discarded_event WHERE projector = %(projector)s"
+# With their schema, because a rebuild looks for unqualified names elsewhere.
+READ_ALL_PARKED = """
+    SELECT partition, position FROM public.parked_event WHERE projector = %(projector)s
+"""
+READ_DISCARDED = """
+    SELECT partition, position FROM public.discarded_event WHERE projector = %(projector)s
+"""
 
 
 class NotParkedError(Exception):
