@@ -257,7 +257,7 @@ class Supervised:
         backoff_seconds = _FIRST_BACKOFF_SECONDS
         while not self._stopping.is_set():
             started = time.monotonic()
-            trouble = self._follow()
+            trouble: str | None = self._follow()
             if time.monotonic() - started > _STEADY_SECONDS:
                 backoff_seconds, self.deaths = _FIRST_BACKOFF_SECONDS, 0
             while trouble and not self._stopping.is_set():

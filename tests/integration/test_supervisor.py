@@ -107,7 +107,7 @@ def test_a_killed_guardian_is_replaced_and_knows_what_was_running() -> None:
     with Keeper() as keeper:
         before = keeper.spawn(SLEEP, subprocess.DEVNULL)
         children = psutil.Process().children()
-        guardians = [p for p in children if p.cmdline()[-1].endswith("guardian.py")]
+        guardians = [p for p in children if " ".join(p.cmdline()).endswith("guardian.py")]
         ours = max(guardians, key=lambda p: p.create_time())
         os.kill(ours.pid, signal.SIGKILL)
         os.waitid(os.P_PID, ours.pid, os.WEXITED | os.WNOWAIT)
