@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     api_tokens: Annotated[tuple[str, ...], NoDecode] = ()
     """`name:role:sha256hex` entries, comma-separated; see `orderly token`."""
     two_fa: str | None = None
+    service_token: str | None = None
+    """What services send to each other when API_TOKENS is set: the secret of one of its entries."""
 
     # The write side.
     partitions: int = Field(1, ge=1, le=1024)
@@ -65,6 +67,9 @@ class Settings(BaseSettings):
     btc_price_max_jump: float = Field(0.2, gt=0)
     """Largest relative step between two prices that a single source is believed for."""
     btc_price_sources: Annotated[tuple[str, ...], NoDecode] = ("coinbase", "kraken", "bitstamp")
+    coinbase_url: str = "https://api.coinbase.com"
+    kraken_url: str = "https://api.kraken.com"
+    bitstamp_url: str = "https://www.bitstamp.net"
     btc_price_source_timeout_seconds: float = Field(3, gt=0)
 
     # From the log to the others.

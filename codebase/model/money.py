@@ -6,6 +6,8 @@ import re
 from decimal import ROUND_CEILING, Context, Decimal
 from enum import StrEnum
 
+CURRENCY_DECIMALS = 2
+BTC_DECIMALS = 8
 CENT = Decimal("0.01")
 SATOSHI = Decimal("0.00000001")
 AMOUNT_LIMIT = Decimal(1_000_000_000)
@@ -37,13 +39,12 @@ def parse_amount(text: str) -> Decimal:
     """
     if not PLAIN_DECIMAL.fullmatch(text):
         raise ValueError("must be a plain decimal number such as 123.45")
+    if len(text.partition(".")[2]) > CURRENCY_DECIMALS:
+        raise ValueError("must have at most 2 decimals")
     amount = Decimal(text)
     if not 0 < amount < AMOUNT_LIMIT:
         raise ValueError("must be above 0 and below 1000000000")
-    in_cents = amount.quantize(CENT, context=EXACT_UP)
-    if in_cents != amount:
-        raise ValueError("must have at most 2 decimals")
-    return in_cents
+    return amount.quantize(CENT)
 
 
 def btc_for(amount: Decimal, rate: Decimal) -> Decimal:

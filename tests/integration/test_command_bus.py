@@ -22,7 +22,7 @@ from codebase.model.money import Currency
 from codebase.model.refusals import KeyReused, Unavailable
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Databases
+    from tests.databases import Databases
 
 USD = Currency.USD
 PRICE = Price(currency=USD, rate=Decimal(50_000), source="demo")

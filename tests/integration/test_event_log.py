@@ -25,7 +25,7 @@ from codebase.infra.postgres import connect, connect_async
 from codebase.model.aggregate import Claim, Guard, Release, Spend
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Databases
+    from tests.databases import Databases
 
 BUDGET = "order_book_btc"
 

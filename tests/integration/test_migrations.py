@@ -17,7 +17,7 @@ from codebase.infra.settings import ConfigurationError
 
 if TYPE_CHECKING:
     from tests.conftest import PostgresUnderTest
-    from tests.integration.conftest import Databases
+    from tests.databases import Databases
 
 FOLDERS = {"write_model": "write_model_owner_url", "read_model": "read_model_owner_url"}
 SCHEMA = """

@@ -6,7 +6,8 @@ Keyset pages: the row after `reference` is found by an index, so that every page
 
 from __future__ import annotations
 
-ARGUMENTS = ("clients", "references", "sizes")
+PAGE_ARGUMENTS = ("clients", "references", "sizes")
+ORDER_ARGUMENTS = ("clients", "ids")
 
 # What one client placed. The first page starts behind the end of time.
 PAGES_OF_CLIENT = """
@@ -15,7 +16,8 @@ PAGES_OF_CLIENT = """
     FROM unnest(%(clients)b::text[], %(references)b::uuid[], %(sizes)b::integer[])
         WITH ORDINALITY AS asked (client, reference, size, ordinal)
     CROSS JOIN LATERAL (
-        SELECT id, placed_at, currency, currency_amount::text, btc_rate::text, btc_amount::text,
+        SELECT id, placed_at, currency, round(currency_amount, 2)::text AS currency_amount,
+               round(btc_rate, 8)::text AS btc_rate, round(btc_amount, 8)::text AS btc_amount,
                price_source
         FROM buy_order
         WHERE client = asked.client
@@ -38,7 +40,8 @@ PAGES_OF_ALL = """
     FROM unnest(%(clients)b::text[], %(references)b::uuid[], %(sizes)b::integer[])
         WITH ORDINALITY AS asked (client, reference, size, ordinal)
     CROSS JOIN LATERAL (
-        SELECT id, placed_at, currency, currency_amount::text, btc_rate::text, btc_amount::text,
+        SELECT id, placed_at, currency, round(currency_amount, 2)::text AS currency_amount,
+               round(btc_rate, 8)::text AS btc_rate, round(btc_amount, 8)::text AS btc_amount,
                price_source
         FROM buy_order
         WHERE (placed_at, id) < (
@@ -54,8 +57,9 @@ PAGES_OF_ALL = """
 
 # One order; an administrator (client NULL) sees everybody's.
 ORDERS_BY_ID = """
-    SELECT asked.ordinal, found.id, found.placed_at, found.currency, found.currency_amount::text,
-           found.btc_rate::text, found.btc_amount::text, found.price_source
+    SELECT asked.ordinal, found.id, found.placed_at, found.currency,
+           round(found.currency_amount, 2)::text, round(found.btc_rate, 8)::text,
+           round(found.btc_amount, 8)::text, found.price_source
     FROM unnest(%(clients)b::text[], %(ids)b::uuid[])
         WITH ORDINALITY AS asked (client, id, ordinal)
     JOIN buy_order AS found ON found.id = asked.id

@@ -1,0 +1,74 @@
+"""Tells what a bitcoin costs: `GET /buy?currency=USD`, and `GET /record` for all currencies."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from codebase.infra.http import service_app
+from codebase.infra.runtime import Runtime
+from codebase.model.btc_price import Quote
+from codebase.model.money import Currency
+from codebase.model.refusals import Unavailable
+from codebase.services.btc_price.board import PriceBoard
+
+PORT = 8779
+
+
+class PriceAnswer(BaseModel):
+    """The last believed price; `stale` when the sources have been silent since."""
+
+    timestamp: datetime
+    currency: Currency
+    rate: str
+    source: str
+    age_s: float
+    stale: bool
+
+
+class Record(BaseModel):
+    """The last price of every currency that has one."""
+
+    prices: list[PriceAnswer]
+
+
+def create_app(board: PriceBoard) -> FastAPI:
+    """The service, given a price board that keeps itself up to date."""
+    app = service_app("btc_price", checks={"price": board.ready})
+
+    def shown(quote: Quote) -> PriceAnswer:
+        return PriceAnswer(
+            timestamp=quote.quoted_at,
+            currency=quote.currency,
+            rate=format(quote.rate, "f"),
+            source=quote.source,
+            age_s=round(board.age_seconds(quote), 3),
+            stale=board.is_stale(quote),
+        )
+
+    @app.get("/buy")
+    async def get_price(currency: Currency) -> PriceAnswer:
+        """The price to buy at; 503 when the last one is too old."""
+        quote = board.price(currency)
+        if quote is None:
+            raise Unavailable(f"no price for {currency} is young enough")
+        return shown(quote)
+
+    @app.get("/record")
+    async def get_record() -> Record:
+        """The last price of all currencies."""
+        quotes = (board.price(currency) for currency in Currency)
+        return Record(prices=[shown(quote) for quote in quotes if quote is not None])
+
+    return app
+
+
+@asynccontextmanager
+async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
+    """The service with its loop."""
+    async with PriceBoard.open(runtime.settings) as board:
+        yield create_app(board)

@@ -1,0 +1,121 @@
+"""Takes buy orders: `PUT /buy_order`, idempotent and durable."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+from pydantic_core import to_json
+
+from codebase.infra.batch import Outcome, Submission
+from codebase.infra.command_bus import CommandBus
+from codebase.infra.event_log import creation_stream_id
+from codebase.infra.http import Answer, Command, command, service_app
+from codebase.infra.prices import Prices
+from codebase.infra.request_body import Amount, FromText, RequestBody
+from codebase.infra.runtime import Runtime
+from codebase.model.buy_order import BUY_ORDER, PlaceBuyOrder
+from codebase.model.money import Currency, in_btc
+
+PORT = 8777
+
+
+class PutBuyOrder(RequestBody):
+    """Buy bitcoin for `amount` of `currency`, once per `idempotence_key`."""
+
+    currency: FromText[Currency]
+    amount: Amount
+    idempotence_key: FromText[UUID]
+
+
+class BuyOrder(BaseModel):
+    """A placed order; amounts are decimal strings, times UTC."""
+
+    id: UUID
+    created_at: datetime
+    currency: Currency
+    currency_amount: Decimal
+    btc_rate: Decimal
+    btc_amount: Decimal
+
+
+class BuyOrderAnswer(BaseModel):
+    """The order that the key stands for."""
+
+    idempotence_key: UUID
+    buy_order: BuyOrder
+
+
+def create_app(bus: CommandBus, prices: Prices) -> FastAPI:
+    """The service, given a running command bus and the prices of the moment."""
+    app = service_app("create_buy_order", checks={"write_model": bus.ready, "price": prices.ready})
+
+    @command(
+        app,
+        "PUT",
+        "/buy_order",
+        body=PutBuyOrder,
+        answer=BuyOrderAnswer,
+        summary="Place a buy order",
+        problems={409: "The order does not fit into what is left of the order book."},
+    )
+    async def put_buy_order(request: Command[PutBuyOrder]) -> Answer:
+        """Repeat the request until it is answered: the same key gives the same order."""
+        body, client = request.body, request.caller.name
+        key = str(body.idempotence_key)
+        outcome = await bus.execute(
+            Submission(
+                aggregate=BUY_ORDER,
+                stream_id=creation_stream_id(client, BUY_ORDER.category, key),
+                command=PlaceBuyOrder(
+                    client=client,
+                    idempotence_key=key,
+                    currency=body.currency,
+                    currency_amount=body.amount,
+                    price=prices.current(body.currency),
+                ),
+                idempotence_key=key,
+                fingerprint=request.fingerprint,
+                actor=client,
+                command_id=request.request_id,
+                traceparent=request.traceparent,
+                creates=True,
+            )
+        )
+        return answer_of(outcome)
+
+    return app
+
+
+def answer_of(outcome: Outcome) -> Answer:
+    """The same answer, whether the order was placed now or long ago."""
+    order = outcome.state.order
+    shown = {
+        "id": str(outcome.stream_id),
+        "created_at": outcome.recorded_at.isoformat(timespec="microseconds"),
+        "currency": order.currency,
+        "currency_amount": str(order.currency_amount),
+        "btc_rate": in_btc(order.btc_rate),
+        "btc_amount": in_btc(order.btc_amount),
+    }
+    if order.price_source == "demo":
+        shown["price_source"] = "demo"
+    return Answer(
+        to_json({"idempotence_key": order.idempotence_key, "buy_order": shown}),
+        headers={"Location": f"/buy_orders/{outcome.stream_id}"},
+        position=(outcome.partition, outcome.position),
+        replayed=outcome.replayed,
+    )
+
+
+@asynccontextmanager
+async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
+    """The service with what it needs."""
+    bus = await runtime.command_bus()
+    async with Prices.open(runtime.settings) as prices:
+        yield create_app(bus, prices)

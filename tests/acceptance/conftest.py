@@ -1,0 +1,239 @@
+"""The whole system as processes of its own, through its ports only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from codebase.infra.supervisor import Keeper, Program
+
+if TYPE_CHECKING:
+    from tests.conftest import RabbitUnderTest
+    from tests.databases import Databases
+
+PROJECT = Path(__file__).parents[2]
+SERVICES = (
+    "btc_price",
+    "create_buy_order",
+    "fetch_buy_orders",
+    "event_relay",
+    "read_model_sync",
+)
+READY_SECONDS = 30.0
+POLL_SECONDS = 0.02
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = READY_SECONDS) -> None:
+    """Look again and again until `condition` holds; fail saying `what` did not happen in time."""
+    deadline = time.monotonic() + seconds
+    moment = threading.Event()
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"after {seconds} s: {what}")
+        moment.wait(POLL_SECONDS)
+
+
+class Service:
+    """One process of one service, which tests kill and start again."""
+
+    def __init__(self, system: System, name: str, port: int) -> None:
+        self._system = system
+        self.name = name
+        self.url = f"http://127.0.0.1:{port}"
+        self._port = port
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, **environment: str) -> Service:
+        """Start it; `environment` is for this start only."""
+        command = [sys.executable, "-m", "codebase", "serve", self.name, "--port", str(self._port)]
+        program = Program(
+            name=self.name,
+            command=command,
+            environment={**self._system.environment, **environment},
+            directory=PROJECT,
+        )
+        with (self._system.folder / f"{self.name}.log").open("ab") as output:
+            self._process = self._system.keeper.spawn(program, output)
+        return self
+
+    def wait_until_ready(self) -> Service:
+        """Wait for 200 from /readyz."""
+        until(self.is_ready, f"{self.name} is not ready:\n{self.log()[-2000:]}")
+        return self
+
+    def is_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=5).status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None
+        return self._process
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, seconds: float = 30) -> int:
+        """The exit status."""
+        return self.process.wait(seconds)
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit status."""
+        if self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.wait()
+
+    def log(self) -> str:
+        return (self._system.folder / f"{self.name}.log").read_text(errors="replace")
+
+
+class System:
+    """Every service as a process, on databases and a virtual host of this test's own."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        folder: Path,
+        databases: Databases,
+        broker_url: str | None,
+        free_port: Callable[[], int],
+    ) -> None:
+        self.keeper = keeper
+        self.folder = folder
+        self.databases = databases
+        self.services = {name: Service(self, name, free_port()) for name in SERVICES}
+        addresses = {
+            name.upper(): value
+            for name, value in databases.settings
+            if name.endswith("_model_url") or name.startswith(("write_model_", "read_model_"))
+            if isinstance(value, str)
+        }
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "ORDERLY_HOME": str(folder),
+            "DEVELOPMENT": "true",
+            "BTC_PRICE_SOURCES": "demo",
+            "BTC_PRICE_URL": self["btc_price"].url,
+            "PARTITIONS": str(databases.settings.partitions),
+            **addresses,
+            **({"BROKER_URL": broker_url} if broker_url else {}),
+        }
+
+    def __getitem__(self, name: str) -> Service:
+        return self.services[name]
+
+    def start(self, *names: str, **environment: str) -> System:
+        """Start services, all of them by default, and wait until they are ready."""
+        chosen = names or SERVICES
+        for name in chosen:
+            self[name].start(**environment)
+        for name in chosen:
+            self[name].wait_until_ready()
+        return self
+
+    def stop(self) -> None:
+        for service in self.services.values():
+            if service._process is not None:  # noqa: SLF001 - the class next door
+                service.kill()
+
+    def put(
+        self, key: str | None = None, amount: str = "100", currency: str = "USD", **options: object
+    ) -> httpx.Response:
+        """One PUT /buy_order."""
+        body = {"currency": currency, "amount": amount, "idempotence_key": key or str(uuid4())}
+        url = f"{self['create_buy_order'].url}/buy_order"
+        return httpx.put(url, json=body, timeout=15, **options)  # type: ignore[arg-type]
+
+    def put_until_answered(self, key: str, amount: str = "100") -> httpx.Response:
+        """As clients do: the same request again until it is answered."""
+        answers: list[httpx.Response] = []
+
+        def answered() -> bool:
+            try:
+                answers.append(self.put(key, amount))
+            except httpx.TransportError:
+                return False
+            return answers[-1].status_code < httpx.codes.INTERNAL_SERVER_ERROR
+
+        until(answered, f"no answer for {key}")
+        return answers[-1]
+
+    def pages(self, page_size: int = 100, **options: object) -> Iterator[dict[str, str]]:
+        """Every order that the pages show, newest first."""
+        reference: dict[str, str] = {}
+        while True:
+            answer = httpx.get(
+                f"{self['fetch_buy_orders'].url}/buy_orders",
+                params={"page_size": str(page_size), **reference},
+                timeout=15,
+                **options,  # type: ignore[arg-type]
+            )
+            page = answer.raise_for_status().json()
+            yield from page["rows"]
+            if not page["rows"]:
+                return
+            reference = {"last_reference": page["last_reference"]}
+
+    def shown(self) -> list[str]:
+        """The ids of every order that the pages show."""
+        return [order["id"] for order in self.pages(1000)]
+
+    def verify(self) -> str:
+        """What `orderly verify` prints; empty when everything is as the log says."""
+        command = [sys.executable, "-m", "codebase", "verify"]
+        done = subprocess.run(
+            command, env=self.environment, cwd=PROJECT, capture_output=True, text=True, check=False
+        )
+        return "" if done.returncode == 0 else done.stdout + done.stderr
+
+    def until_shown(self, ids: set[str]) -> None:
+        """Wait until the pages show exactly these orders."""
+        until(lambda: set(self.shown()) == ids, f"the pages do not show {len(ids)} orders")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+@pytest.fixture
+def system(
+    keeper: Keeper,
+    folder: Path,
+    databases: Databases,
+    rabbitmq_server: RabbitUnderTest,
+    free_port: Callable[[], int],
+) -> Iterator[System]:
+    """The whole system with a broker; nothing is started yet."""
+    vhost = f"test-{uuid4()}"
+    made = System(keeper, folder, databases, rabbitmq_server.add_vhost(vhost), free_port)
+    yield made
+    made.stop()
+    rabbitmq_server.delete_vhost(vhost)
+
+
+@pytest.fixture
+def system_without_broker(
+    keeper: Keeper, folder: Path, databases: Databases, free_port: Callable[[], int]
+) -> Iterator[System]:
+    """The whole system fed from the log; nothing is started yet."""
+    made = System(keeper, folder, databases, None, free_port)
+    yield made
+    made.stop()
