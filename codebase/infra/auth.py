@@ -1,0 +1,167 @@
+"""Who calls: access tokens, or protected mode when there are none."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from http import HTTPStatus
+
+from codebase.infra.problems import HttpProblem
+from codebase.infra.settings import ConfigurationError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}", re.ASCII)
+SHA256_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
+SECRET_BYTES = 32
+
+Headers = Mapping[bytes, bytes]
+
+
+class Role(StrEnum):
+    """What a caller may do: `client` its own business, `admin` everything."""
+
+    CLIENT = "client"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated client; idempotence keys and buy orders belong to its name."""
+
+    name: str
+    role: Role
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether this caller sees and administers everything."""
+        return self.role is Role.ADMIN
+
+    def require_admin(self) -> None:
+        """Go on for administrators only.
+
+        Raises:
+            HttpProblem: 403.
+        """
+        if not self.is_admin:
+            raise forbidden("this needs the role admin")
+
+
+LOCAL = Caller("local", Role.ADMIN)
+"""Everybody, in protected mode: the service listens on loopback only."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEntry:
+    """One entry of API_TOKENS, `name:role:sha256hex`: the secret itself is not kept."""
+
+    caller: Caller
+    digest: bytes
+
+    @classmethod
+    def parse(cls, text: str) -> TokenEntry:
+        """The entry that a text stands for.
+
+        Raises:
+            ConfigurationError: malformed; the text is not repeated.
+        """
+        name, _, rest = text.partition(":")
+        role, _, digest = rest.partition(":")
+        if not NAME.fullmatch(name):
+            raise _malformed("a name of letters, digits and _ . @ -")
+        if role not in set(Role):
+            raise _malformed(f"the role of {name} must be client or admin")
+        if not SHA256_HEX.fullmatch(digest):
+            raise _malformed(f"the SHA-256 of {name} must be 64 lower-case hexadecimal digits")
+        return cls(Caller(name, Role(role)), digest.encode())
+
+
+class Authenticator:
+    """Knows everyone who may call.
+
+    Args:
+        entries: as API_TOKENS lists them; none means protected mode.
+
+    Raises:
+        ConfigurationError: an entry is malformed.
+    """
+
+    def __init__(self, entries: Sequence[str]) -> None:
+        self._entries = [TokenEntry.parse(entry) for entry in entries]
+
+    @property
+    def protected_mode(self) -> bool:
+        """Whether no token is configured, so that only loopback may call."""
+        return not self._entries
+
+    def caller(self, headers: Headers) -> Caller:
+        """Whoever sent these headers.
+
+        Raises:
+            HttpProblem: 401, without a token or with one that nobody has.
+        """
+        if not self._entries:
+            return LOCAL
+        secret = _sent_secret(headers)
+        if secret is None:
+            raise _unauthorized("this needs a token, as Authorization: Bearer or X-Token")
+        digest = hashlib.sha256(secret).hexdigest().encode()
+        found: Caller | None = None
+        # Every entry is compared, so that the time tells nothing about which one came close.
+        for entry in self._entries:
+            if hmac.compare_digest(entry.digest, digest):
+                found = entry.caller
+        if found is None:
+            raise _unauthorized("this token is not known")
+        return found
+
+
+def require_second_factor(headers: Headers, expected: str | None) -> None:
+    """Go on only when header TWO-FA holds the configured second factor.
+
+    Raises:
+        HttpProblem: 403, also when none is configured.
+    """
+    sent = headers.get(b"two-fa", b"")
+    if not expected or not hmac.compare_digest(sent, expected.encode()):
+        raise forbidden("this needs the second factor in header TWO-FA")
+
+
+def new_token(name: str, role: str) -> tuple[str, str]:
+    """A new secret, and the API_TOKENS entry that recognises it.
+
+    Raises:
+        ConfigurationError: a name or role that an entry cannot have.
+    """
+    secret = secrets.token_urlsafe(SECRET_BYTES)
+    entry = f"{name}:{role}:{hashlib.sha256(secret.encode()).hexdigest()}"
+    TokenEntry.parse(entry)
+    return secret, entry
+
+
+def forbidden(detail: str) -> HttpProblem:
+    """The answer to someone who is known but not allowed."""
+    return HttpProblem(HTTPStatus.FORBIDDEN, "forbidden", detail)
+
+
+def _sent_secret(headers: Headers) -> bytes | None:
+    authorization = headers.get(b"authorization", b"")
+    if authorization[:7].lower() == b"bearer ":
+        return authorization[7:].strip()
+    return headers.get(b"x-token")
+
+
+def _unauthorized(detail: str) -> HttpProblem:
+    return HttpProblem(
+        HTTPStatus.UNAUTHORIZED,
+        "unauthorized",
+        detail,
+        headers={"WWW-Authenticate": 'Bearer realm="orderly"'},
+    )
+
+
+def _malformed(what: str) -> ConfigurationError:
+    return ConfigurationError(f"API_TOKENS: entries are name:role:sha256hex; {what}")

@@ -1,0 +1,304 @@
+"""Commands over HTTP: read strictly, answered idempotently, on the shortest path there is.
+
+A command is a plain Starlette route: FastAPI's own would cost more than all the rest. It is
+documented all the same, by the FastAPI route that it would have been.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from http import HTTPStatus
+from typing import Annotated, Any, Generic, TypeVar
+from uuid import UUID
+
+from fastapi import FastAPI, Header, Path
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from codebase.infra import consistency
+from codebase.infra.auth import Caller
+from codebase.infra.exchange import Exchange, HeaderList, exchange_of
+from codebase.infra.problems import invalid
+from codebase.infra.request_body import explain, read_body, require_json, validate
+
+Body = TypeVar("Body")
+
+JSON_HEADER = (b"content-type", b"application/json")
+IDEMPOTENCE_KEY = re.compile(r"[!-~]{1,255}", re.ASCII)
+# https://www.w3.org/TR/trace-context/: whatever does not look like this is to be ignored.
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Command(Generic[Body]):
+    """A command as it came in: validated, and with everything the shell knows about it.
+
+    `body` is None when the route takes none; `path` holds the validated parts of the path;
+    `seen` is what the client's consistency token stands for.
+    """
+
+    body: Body
+    path: Mapping[str, Any]
+    exchange: Exchange
+    seen: consistency.Positions
+
+    @property
+    def caller(self) -> Caller:
+        """Who sent it."""
+        return self.exchange.caller
+
+    @property
+    def request_id(self) -> str:
+        """Names this attempt in logs, in problems and in the events that it leads to."""
+        return self.exchange.request_id
+
+    @property
+    def idempotence_key(self) -> str | None:
+        """The `Idempotency-Key` header, bare or quoted as the IETF draft has it.
+
+        Raises:
+            HttpProblem: 422, it is not what a key may be.
+        """
+        sent = self.exchange.headers.get(b"idempotency-key")
+        if sent is None:
+            return None
+        key = sent.decode("latin-1").strip().removeprefix('"').removesuffix('"')
+        if not IDEMPOTENCE_KEY.fullmatch(key):
+            raise invalid("Idempotency-Key", "must have 1 to 255 printable ASCII characters")
+        return key
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells a repeat of this command from another one with the same key.
+
+        Defaults are left out, so that a field that is added later, with a default, leaves the
+        fingerprints of the commands before it as they were.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        if isinstance(self.body, BaseModel):
+            digest.update(self.body.model_dump_json(exclude_defaults=True).encode())
+        for name in sorted(self.path):
+            digest.update(f"\n{name}={self.path[name]}".encode())
+        return digest.hexdigest()
+
+    @property
+    def traceparent(self) -> str | None:
+        """The W3C trace context, if the client sent one."""
+        sent = self.exchange.headers.get(b"traceparent")
+        if sent is None:
+            return None
+        text = sent.decode("latin-1")
+        return text if TRACEPARENT.fullmatch(text) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command is answered with.
+
+    Args:
+        content: the body, as JSON text or as a model; None for an answer without a body.
+        status: HTTP status; None for the one that the route was declared with.
+        headers: further headers.
+        position: the partition and position of the log that the client has now seen.
+        replayed: whether this is the answer to a repeat.
+    """
+
+    content: bytes | BaseModel | None = None
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    position: tuple[int, int] | None = None
+    replayed: bool = False
+
+
+Handler = Callable[[Command[Any]], Awaitable[Answer]]
+
+
+class CommandEndpoint:
+    """Reads and validates one kind of command, hands it over, and sends the answer."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        body: type[BaseModel] | None,
+        path_types: Mapping[str, type],
+        status: int,
+    ) -> None:
+        self.__name__ = handler.__name__
+        self._handler = handler
+        self._body = body
+        self._path_types = path_types
+        self._status = status
+
+    async def __call__(self, scope: Scope, receive: Receive, _send: Send) -> None:
+        """Answer one request that Starlette has routed here."""
+        await self.answer(exchange_of(scope), scope, receive)
+
+    async def answer(self, exchange: Exchange, scope: Scope, receive: Receive) -> None:
+        """Answer one request.
+
+        Raises:
+            Exception: whatever keeps it from being answered; the shell turns it into a problem.
+        """
+        headers = exchange.headers
+        seen: consistency.Positions = {}
+        if b"consistency-token" in headers or b"cookie" in headers:
+            seen = consistency.sent(scope["headers"])
+        body = None
+        if self._body is not None:
+            require_json(headers)
+            body = validate(self._body, await read_body(receive))
+        path = self._path(scope) if self._path_types else {}
+        answer = await self._handler(Command(body, path, exchange, seen))
+        content = _rendered(answer.content)
+        status = self._status if answer.status is None else answer.status
+        await exchange.reply(status, _headers(answer, seen, content), content)
+
+    def _path(self, scope: Scope) -> dict[str, Any]:
+        sent = scope["path_params"]
+        return {
+            name: _path_value(name, kind, sent[name]) for name, kind in self._path_types.items()
+        }
+
+
+def _rendered(content: bytes | BaseModel | None) -> bytes:
+    if isinstance(content, BaseModel):
+        return content.__pydantic_serializer__.to_json(content)
+    return content or b""
+
+
+def _headers(answer: Answer, seen: consistency.Positions, content: bytes) -> HeaderList:
+    headers = [JSON_HEADER] if content else []
+    if answer.position is not None:
+        token = consistency.token_after(seen, answer.position).encode()
+        cookie = b"Consistency-Token=" + token + consistency.COOKIE_ATTRIBUTES
+        headers += (consistency.HEADER, token), (b"set-cookie", cookie)
+    if answer.replayed:
+        headers.append((b"idempotent-replayed", b"true"))
+    for name, value in answer.headers.items():
+        headers.append((name.lower().encode(), value.encode("latin-1")))
+    return headers
+
+
+@cache
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _path_value(name: str, kind: type, text: str) -> Any:  # noqa: ANN401 - whatever `kind` is
+    if "\0" in text:
+        raise invalid(name, "must be text without NUL")
+    try:
+        return _adapter(kind).validate_python(text)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+        raise explain([{**detail, "loc": (name,)} for detail in details]) from None
+
+
+class CommandRoute(Route):
+    """The route of a command, and what its documentation says."""
+
+    def __init__(
+        self, path: str, endpoint: CommandEndpoint, method: str, documentation: APIRoute
+    ) -> None:
+        super().__init__(path, endpoint, methods=[method], name=endpoint.__name__)
+        self.command = endpoint
+        self.documentation = documentation
+
+
+def command(
+    app: FastAPI,
+    method: str,
+    path: str,
+    *,
+    body: type[BaseModel] | None = None,
+    answer: type[BaseModel] | None = None,
+    status: int = HTTPStatus.OK,
+    summary: str | None = None,
+    problems: Mapping[int, str] | None = None,
+    path_types: Mapping[str, type] | None = None,
+) -> Callable[[Handler], Handler]:
+    """Route a command to the decorated handler.
+
+    Args:
+        app: the service's app.
+        method: HTTP method.
+        path: path template.
+        body: what the body must be; None when there is none.
+        answer: what a success looks like, for the documentation; None when it has no body.
+        status: of a success, unless the answer itself says otherwise.
+        summary: one line for the documentation.
+        problems: status -> when that problem is answered, for the documentation.
+        path_types: the types of the parts of `path` that are templates; by default UUIDs.
+    """
+    types = dict.fromkeys(re.findall(r"\{(\w+)\}", path), UUID) | dict(path_types or {})
+
+    def register(handler: Handler) -> Handler:
+        documentation = APIRoute(
+            path,
+            _documented(handler, body, types),
+            methods=[method],
+            response_model=answer,
+            status_code=int(status),
+            summary=summary,
+            description=inspect.getdoc(handler),
+            responses={code: {"description": when} for code, when in (problems or {}).items()},
+            openapi_extra={"responses": {str(int(status)): {"headers": ANSWER_HEADERS}}},
+            tags=[app.title],
+        )
+        endpoint = CommandEndpoint(handler, body, types, int(status))
+        app.router.routes.append(CommandRoute(path, endpoint, method, documentation))
+        return handler
+
+    return register
+
+
+ANSWER_HEADERS: Mapping[str, Any] = {
+    "Consistency-Token": {
+        "description": "Send it back, and a query will show what this command did.",
+        "schema": {"type": "string", "examples": ["0.123"]},
+    },
+    "Idempotent-Replayed": {
+        "description": "`true` when the command had been carried out before.",
+        "schema": {"type": "string"},
+    },
+}
+
+
+def _documented(
+    handler: Handler, body: type[BaseModel] | None, path_types: Mapping[str, type]
+) -> Callable[..., None]:
+    """A function with the parameters that FastAPI would need to document the command."""
+    parameters = {
+        "idempotency_key": Annotated[str | None, Header(description="Names the command.")],
+        "consistency_token": Annotated[str | None, Header(description="What you have seen.")],
+    }
+    defaults: dict[str, Any] = dict.fromkeys(parameters)
+    annotations: dict[str, Any] = {
+        **{name: Annotated[kind, Path()] for name, kind in path_types.items()},
+        **({"body": body} if body else {}),
+        **parameters,
+    }
+
+    def documented(**_: object) -> None:
+        raise AssertionError("never called: CommandEndpoint answers")
+
+    documented.__name__ = handler.__name__
+    documented.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                annotation=annotation,
+                default=defaults.get(name, inspect.Parameter.empty),
+            )
+            for name, annotation in annotations.items()
+        ]
+    )
+    return documented

@@ -1,0 +1,73 @@
+"""One request and its answer, as far as they concern every service alike."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+
+from starlette.types import Message, Scope, Send
+
+from codebase.infra.auth import Caller, require_second_factor
+
+SCOPE_KEY = "orderly.exchange"
+
+HeaderList = Iterable[tuple[bytes, bytes]]
+
+
+class Exchange:
+    """What the shell knows of a request, and the way back to its sender.
+
+    Args:
+        scope: of ASGI; the exchange can be found in it again with `exchange_of`.
+        send: of ASGI.
+        two_fa: the configured second factor.
+    """
+
+    __slots__ = ("_send", "_two_fa", "caller", "headers", "request_id", "status")
+
+    caller: Caller
+    """Set by the shell before anything else sees the exchange."""
+
+    def __init__(self, scope: Scope, send: Send, two_fa: str | None) -> None:
+        self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
+        self.request_id = os.urandom(16).hex()
+        self.status = 0
+        self._send = send
+        self._two_fa = two_fa
+        scope[SCOPE_KEY] = self
+
+    @property
+    def answered(self) -> bool:
+        """Whether an answer has begun."""
+        return self.status != 0
+
+    def require_second_factor(self) -> None:
+        """Go on only when header TWO-FA holds the configured second factor.
+
+        Raises:
+            HttpProblem: 403.
+        """
+        require_second_factor(self.headers, self._two_fa)
+
+    async def send(self, message: Message) -> None:
+        """Pass on what FastAPI answers; every answer carries the request's id."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), self._id_header()]
+        await self._send(message)
+
+    async def reply(self, status: int, headers: HeaderList, body: bytes) -> None:
+        """Send a whole answer; its length and the request's id are added here."""
+        self.status = status
+        sent = [*headers, (b"content-length", b"%d" % len(body)), self._id_header()]
+        await self._send({"type": "http.response.start", "status": status, "headers": sent})
+        await self._send({"type": "http.response.body", "body": body})
+
+    def _id_header(self) -> tuple[bytes, bytes]:
+        return b"x-request-id", self.request_id.encode()
+
+
+def exchange_of(scope: Scope) -> Exchange:
+    """The exchange that a scope belongs to."""
+    exchange: Exchange = scope[SCOPE_KEY]
+    return exchange

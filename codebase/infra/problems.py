@@ -1,0 +1,174 @@
+"""Problem details (RFC 9457): the one form in which everything that goes wrong is answered."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
+
+from codebase.model.refusals import Conflict, KeyReused, NotFound, Rejected, Unavailable
+
+MEDIA_TYPE = "application/problem+json"
+
+Errors = Mapping[str, list[str]]
+"""Field name -> sentences that say what is wrong with it; never what was sent."""
+
+# The most specific class of a refusal decides; a plain Rejected is a conflict.
+STATUS_OF_REFUSAL: Mapping[type[Rejected], HTTPStatus] = {
+    KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    NotFound: HTTPStatus.NOT_FOUND,
+    Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    Conflict: HTTPStatus.CONFLICT,
+    Rejected: HTTPStatus.CONFLICT,
+}
+REFUSAL_RETRY_SECONDS = 1.0
+
+
+class HttpProblem(Exception):  # noqa: N818 - the standard's own word
+    """What a client is told instead of the answer that it asked for.
+
+    Args:
+        status: HTTP status.
+        kind: stable name, the last segment of the problem's `type`, such as `order-book-limit`.
+        detail: a sentence for the caller; it never repeats what the caller sent.
+        errors: what is wrong with which field.
+        headers: further headers of the answer, such as `Retry-After`.
+        facts: further members of the problem, such as what is left of a budget.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        detail: str,
+        *,
+        errors: Errors | None = None,
+        headers: Mapping[str, str] | None = None,
+        facts: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = int(status)
+        self.kind = kind
+        self.detail = detail
+        self.errors = errors
+        self.headers = headers or {}
+        self.facts = facts or {}
+
+    def body(self, request_id: str) -> bytes:
+        """The JSON text of the answer; `request_id` is its `instance`, which the logs carry too."""
+        members: dict[str, object] = {
+            **self.facts,
+            "type": f"/problems/{self.kind}",
+            "title": self.kind.replace("-", " ").capitalize(),
+            "status": self.status,
+            "detail": self.detail,
+            "instance": request_id,
+        }
+        if self.errors is not None:
+            members["errors"] = self.errors
+        return json.dumps(members).encode()
+
+
+class ServiceUnavailable(Exception):  # noqa: N818 - the status that it leads to
+    """Something that the answer needs is away. What was asked for may or may not have happened.
+
+    Args:
+        dependency: what is away, such as `write_model`.
+        detail: what it does, as the end of a sentence.
+        retry_after_seconds: when it is worth trying again.
+    """
+
+    def __init__(self, dependency: str, detail: str = "", retry_after_seconds: float = 1) -> None:
+        super().__init__(f"{dependency}: {detail}" if detail else dependency)
+        self.dependency = dependency
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Behind(Exception):  # noqa: N818 - a state that passes
+    """The read model does not yet hold what the client's consistency token stands for.
+
+    Args:
+        retry_after_seconds: when it is worth trying again.
+    """
+
+    def __init__(self, retry_after_seconds: float = 1) -> None:
+        super().__init__("the read model is behind what the Consistency-Token stands for")
+        self.retry_after_seconds = retry_after_seconds
+
+
+class ProblemDetails(BaseModel):
+    """What a client is told when it does not get what it asked for (RFC 9457)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: dict[str, list[str]] | None = None
+
+
+def invalid(field: str, sentence: str) -> HttpProblem:
+    """The answer to one field that does not fit; `sentence` says why without its value."""
+    return invalid_fields({field: [sentence]})
+
+
+def invalid_fields(errors: Errors) -> HttpProblem:
+    """The answer to input that does not fit: 422 with what is wrong, field by field."""
+    return HttpProblem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "invalid-input",
+        "not acceptable: " + ", ".join(errors),
+        errors=errors,
+    )
+
+
+def problem_of(error: Exception) -> HttpProblem:
+    """What a client is told of `error`; of a bug only where to find it in the logs."""
+    match error:
+        case HttpProblem():
+            return error
+        case Rejected():
+            return _refused(error)
+        case ServiceUnavailable():
+            return _unavailable("service-unavailable", str(error), error.retry_after_seconds)
+        case Behind():
+            return _unavailable("read-model-behind", str(error), error.retry_after_seconds)
+        case HTTPException():
+            return _of_the_router(error)
+        case _:
+            return HttpProblem(
+                HTTPStatus.INTERNAL_SERVER_ERROR,
+                "internal-error",
+                "something went wrong here; the logs hold it under this instance",
+            )
+
+
+def _of_the_router(error: HTTPException) -> HttpProblem:
+    """Starlette's own refusals: an unknown path, another method."""
+    kind = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+    return HttpProblem(error.status_code, kind, str(error.detail), headers=error.headers)
+
+
+def _refused(refusal: Rejected) -> HttpProblem:
+    status = next(s for kind, s in STATUS_OF_REFUSAL.items() if isinstance(refusal, kind))
+    headers = None
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        headers = _retry_after(REFUSAL_RETRY_SECONDS)
+    return HttpProblem(
+        status, refusal.problem, refusal.detail, headers=headers, facts=refusal.facts
+    )
+
+
+def _unavailable(kind: str, detail: str, retry_after_seconds: float) -> HttpProblem:
+    headers = _retry_after(retry_after_seconds)
+    return HttpProblem(HTTPStatus.SERVICE_UNAVAILABLE, kind, detail, headers=headers)
+
+
+def _retry_after(seconds: float) -> dict[str, str]:
+    return {"Retry-After": str(max(1, math.ceil(seconds)))}

@@ -1,0 +1,266 @@
+"""uvicorn, with bounds: no client can hold a connection, a request or a stop for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from http import HTTPStatus
+from ipaddress import ip_address
+from typing import Any
+
+import uvicorn
+import uvloop
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from codebase.infra import logs
+from codebase.infra.problems import MEDIA_TYPE, HttpProblem
+from codebase.infra.settings import ConfigurationError, Settings
+
+HEADER_BYTES_MAX = 32_768
+KEEP_ALIVE_SECONDS = 30
+BACKLOG = 2048
+SWEEPS_PER_DEADLINE = 5
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+NO_REQUEST = "-"
+"""The `instance` of problems that are found before there is a request to name."""
+
+TOO_SLOW = HttpProblem(
+    HTTPStatus.REQUEST_TIMEOUT, "request-timeout", "the request did not arrive in time"
+)
+HEADERS_TOO_LARGE = HttpProblem(
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "headers-too-large",
+    f"the headers may have {HEADER_BYTES_MAX} bytes",
+)
+NOT_HTTP = HttpProblem(HTTPStatus.BAD_REQUEST, "malformed-request", "this is not HTTP/1.1")
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """HTTP for clients that cannot be trusted to send, or to read, at a reasonable pace.
+
+    uvicorn has no deadline for headers, bodies, or readers of answers: a client that sends one byte
+    a minute would hold its connection, and what it costs, for as long as it likes. Here each
+    connection notes since when it waits for its client, and one sweep per server looks at all of
+    them: that is cheaper than a timer per request.
+    """
+
+    waiting_since: float
+    _reading_headers = True
+    _header_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The clock starts with the connection."""
+        super().connection_made(transport)
+        self.waiting_since = self.loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a request; endless headers end here."""
+        super().data_received(data)
+        if self._reading_headers:
+            self._header_bytes += len(data)
+            if self._header_bytes > HEADER_BYTES_MAX:
+                self._give_up(HEADERS_TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        super().on_message_begin()
+        self.waiting_since = self.loop.time()
+        self._reading_headers = True
+        self._header_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        """The body has a deadline of its own."""
+        self._reading_headers = False
+        self.waiting_since = self.loop.time()
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """From here on it is up to the client again."""
+        self.waiting_since = self.loop.time()
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's sentence is dropped
+        """Answer to bytes that are no HTTP."""
+        self._give_up(NOT_HTTP)
+
+    def sweep(self, now: float, deadline_seconds: float) -> None:
+        """Give up a client that is over its deadline."""
+        if now - self.waiting_since <= deadline_seconds:
+            return
+        if self.transport.get_write_buffer_size() > 0:
+            # It does not read its answer. A polite close would wait for it to do so.
+            self.transport.abort()
+        elif self._waits_for_client():
+            self._give_up(TOO_SLOW)
+
+    def _waits_for_client(self) -> bool:
+        cycle = self.cycle
+        return cycle is None or cycle.response_complete or cycle.more_body
+
+    def _give_up(self, problem: HttpProblem) -> None:
+        if self.transport.is_closing():
+            return
+        # A connection that is merely idle gets no answer: nobody asked.
+        idle = self.cycle is not None and self.cycle.response_complete and not self._header_bytes
+        answering = self.cycle is not None and self.cycle.response_started
+        if not idle and not answering:
+            self.transport.write(_whole_answer(problem))
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.transport.close()
+
+
+def _whole_answer(problem: HttpProblem) -> bytes:
+    body = problem.body(NO_REQUEST)
+    status = HTTPStatus(problem.status)
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {MEDIA_TYPE}\r\n"
+        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+class BoundedServer(uvicorn.Server):
+    """A server that is started, swept and stopped by its caller, and leaves signals alone."""
+
+    async def start(self, listener: socket.socket) -> None:
+        """Accept connections on `listener`."""
+        self.config.load()
+        self.lifespan = self.config.lifespan_class(self.config)
+        await self.on_tick(0)
+        await self.startup(sockets=[listener])
+
+    async def keep_time(self, deadline_seconds: float) -> None:
+        """Until cancelled: the Date header, and deadlines of clients."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(min(1.0, deadline_seconds / SWEEPS_PER_DEADLINE))
+            await self.on_tick(0)
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, BoundedProtocol):
+                    connection.sweep(loop.time(), deadline_seconds)
+
+    async def stop(self, listener: socket.socket) -> None:
+        """Finish what is in flight, and cut off what does not finish in time."""
+        self.should_exit = True
+        await self.shutdown(sockets=[listener])
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
+
+def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="none",
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=settings.drain_seconds,  # type: ignore[arg-type] # a float will do
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A bound socket; port 0 takes any free one.
+
+    Raises:
+        ConfigurationError: somebody else has the port, or there is no such address.
+    """
+    address = "127.0.0.1" if host == "localhost" else host
+    family = socket.AF_INET6 if ip_address(address).version == 6 else socket.AF_INET  # noqa: PLR2004
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((address, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    listener.settimeout(0)
+    return listener
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, settings: Settings, port: int) -> AsyncIterator[int]:
+    """A running server; on leaving, it drains.
+
+    Args:
+        app: what to serve.
+        settings: the address to listen on, the deadlines of clients and of the drain.
+        port: TCP port; 0 for any free one.
+
+    Yields:
+        The port.
+
+    Raises:
+        ConfigurationError: the port cannot be had.
+    """
+    listener = _listen(settings.host, port)
+    server = BoundedServer(_config(app, settings))
+    await server.start(listener)
+    keeping_time = asyncio.create_task(
+        server.keep_time(settings.client_deadline_seconds), name="server time"
+    )
+    bound: int = listener.getsockname()[1]
+    mode = "tokens" if settings.api_tokens else "protected: no tokens, so loopback only"
+    logs.info("listening", host=settings.host, port=bound, mode=mode)
+    try:
+        yield bound
+    finally:
+        keeping_time.cancel()
+        await server.stop(listener)
+        logs.info("stopped", port=bound)
+
+
+async def serve(app: ASGIApp, settings: Settings, port: int) -> None:
+    """Serve until SIGTERM or SIGINT: then stop accepting, finish what is in flight, return.
+
+    Later signals change nothing: the drain is bounded, and so is what the caller still closes.
+
+    Args:
+        app: what to serve.
+        settings: the address to listen on and the deadlines.
+        port: TCP port.
+
+    Raises:
+        ConfigurationError: the port cannot be had.
+    """
+    asked_to_stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    with _on_signals(lambda: loop.call_soon_threadsafe(asked_to_stop.set)):
+        async with serving(app, settings, port):
+            await asked_to_stop.wait()
+    if asked_to_stop.is_set():
+        for number in STOP_SIGNALS:
+            signal.signal(number, lambda *_: None)
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run `main` on uvloop; a signal that comes before it serves cancels it in order."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        loop = runner.get_loop()
+        task = loop.create_task(main)
+        with _on_signals(lambda: loop.call_soon_threadsafe(task.cancel)):
+            try:
+                loop.run_until_complete(task)
+            except asyncio.CancelledError:
+                logs.info("stopped_while_starting")
+
+
+@contextmanager
+def _on_signals(react: Callable[[], object]) -> Iterator[None]:
+    before = {number: signal.signal(number, lambda *_: react()) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
