@@ -23,6 +23,7 @@ SERVICE_STAGE, SERVER_STAGE, FOUNDATION_STAGE = range(3)
 _FIRST_BACKOFF_SECONDS = 0.25
 _LONGEST_BACKOFF_SECONDS = 30.0
 _OUTPUT_END_SECONDS = 1.0
+_LAST_WORDS = 300
 _STEADY_SECONDS = 60.0
 """A process that lived this long starts with the shortest backoff again."""
 
@@ -283,16 +284,19 @@ class Supervised:
         process = self.process
         if process is None or process.stderr is None:
             raise AssertionError("follow a process that was started with a pipe")
+        line = b""
         with process.stderr as output:
             for line in output:
                 self.log.write(line)
                 self.on_line(line)
         code = process.wait()
         self.keeper.release(process)
-        return f"ended unexpectedly ({_how(code)})"
+        return f"ended unexpectedly ({_how(code, line)})"
 
 
-def _how(code: int) -> str:
+def _how(code: int, last_line: bytes) -> str:
+    """The signal that ended a program, or its exit code and what it said last."""
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
-    return f"exit code {code}"
+    said = last_line.decode(errors="replace").strip()[:_LAST_WORDS]
+    return f"exit code {code}: {said}" if said else f"exit code {code}"

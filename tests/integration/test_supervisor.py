@@ -139,7 +139,7 @@ def test_a_program_that_keeps_ending_is_started_again_after_growing_pauses(
     supervised.stop()
     pauses = [float(found[1]) for line in said if (found := re.search(r"in ([\d.]+) s", line))]
     assert pauses == [0.25, 0.5, 1]
-    assert "exit code 3" in said[0]
+    assert "exit code 3: working" in said[0]
     assert lines == [b"working\n"] * 3
     assert (tmp_path / "log").read_bytes() == b"working\n" * 3
 
