@@ -1,40 +1,35 @@
 """Logs: one JSON object per line on stdout, and to FluentD when one is configured.
 
-Nothing here ever waits for FluentD: records go into a bounded queue that one thread empties, and what
-does not fit is counted. fluent-logger's own buffer is kept small, because past its limit it throws
-everything away at once.
+    logs.info("price_held_back", currency="USD", sources=["kraken"])
+
+The standard library's `logging` is underneath: what others tell it comes out in the same form.
+Of an error the type and the stack are logged, never its text: the text of a database's or a
+validator's error repeats what clients sent.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import queue
+import re
 import sys
-import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import TextIO
 
-from fluent.sender import FluentSender
-from prometheus_client import Counter
-
+from codebase.infra.fluentd import DROPPED, FluentPipe, Line
 from codebase.infra.settings import Settings
 
-QUEUE_MAX = 10_000
-BUFFER_BYTES = 1_048_576
-SEND_DEADLINE_SECONDS = 1.0
-CLOSE_DEADLINE_SECONDS = 2.0
-PAUSE_AFTER_FAILURE_SECONDS = 1.0
-
-DROPPED = Counter(
-    "orderly_log_records_dropped_total",
-    "Log records that could not be sent to FluentD.",
-)
-
 LOGGER = logging.getLogger("orderly")
+# Ours are logged from LOG_LEVEL on, what libraries say from WARNING on.
+OWN_LOGGERS = ("orderly", "codebase")
+
+TEXT_MAX = 2_000
+STACK_MAX = 30
+CAUSES_MAX = 4
+PASSWORD_IN_URL = re.compile(r"(://[^:/@\s\"]*:)[^@/\s\"]+(?=@)")
 
 
 def info(event: str, **fields: object) -> None:
@@ -48,131 +43,107 @@ def warning(event: str, **fields: object) -> None:
 
 
 def error(event: str, *, error: BaseException | None = None, **fields: object) -> None:
-    """Say that something failed; the stack of `error` goes into the record, its values do not."""
-    if error is not None:
-        fields["error"] = type(error).__name__
-        fields["stack"] = [
-            f"{frame.filename}:{frame.lineno} {frame.name}"
-            for frame in traceback.extract_tb(error.__traceback__)
-        ]
-    _log(logging.ERROR, event, fields)
+    """Say that something failed; the type and stack of `error` are logged, its text is not."""
+    _log(logging.ERROR, event, fields, error)
 
 
-def _log(level: int, event: str, fields: dict[str, object]) -> None:
+def _log(
+    level: int, event: str, fields: dict[str, object], error: BaseException | None = None
+) -> None:
     if LOGGER.isEnabledFor(level):
-        LOGGER.log(level, event, extra={"fields": fields})
+        LOGGER.log(level, event, exc_info=error, extra={"fields": fields})
 
 
-def record_of(record: logging.LogRecord, service: str) -> dict[str, Any]:
-    """What is logged: our own events with their fields, others' with their text."""
-    found = {
-        "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds"),
+def _members(record: logging.LogRecord, service: str) -> dict[str, object]:
+    """What is logged of a record: our own with their fields, others' with their text."""
+    moment = datetime.fromtimestamp(record.created, UTC)
+    always: dict[str, object] = {
+        "time": moment.isoformat(timespec="microseconds"),
         "level": record.levelname,
         "service": service,
-        "event": record.getMessage() if record.name == LOGGER.name else record.name,
+        "event": _event(record),
     }
+    members = always | getattr(record, "fields", {}) | always
     if record.name != LOGGER.name:
-        found["message"] = record.getMessage()
-    return found | getattr(record, "fields", {})
+        members["message"] = record.getMessage()[:TEXT_MAX]
+    if record.exc_info and record.exc_info[1] is not None:
+        members["errors"] = list(_errors(record.exc_info[1]))
+    return members
+
+
+def _event(record: logging.LogRecord) -> str:
+    if record.name == LOGGER.name:
+        return str(record.msg)
+    return record.name.rpartition(".")[2]
+
+
+def _errors(error: BaseException | None) -> Iterator[dict[str, object]]:
+    """An error and what caused it, outermost first."""
+    for _ in range(CAUSES_MAX):
+        if error is None:
+            return
+        frames = traceback.extract_tb(error.__traceback__)[-STACK_MAX:]
+        yield {
+            "type": f"{type(error).__module__}.{type(error).__qualname__}",
+            # The one thing about a database's error that is both telling and harmless.
+            **({"sqlstate": state} if (state := getattr(error, "sqlstate", None)) else {}),
+            "stack": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
+        }
+        error = error.__cause__ or error.__context__
 
 
 class JsonLines(logging.Handler):
-    """One JSON object per line."""
+    """Writes each record as one line of JSON, and hands it to FluentD if there is one.
 
-    def __init__(self, service: str, stream: TextIO) -> None:
+    Args:
+        service: named in every line.
+        stream: where the lines go.
+        fluentd: where they go as well.
+    """
+
+    def __init__(self, service: str, stream: TextIO, fluentd: FluentPipe | None) -> None:
         super().__init__()
         self._service = service
         self._stream = stream
+        self._fluentd = fluentd
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
-        line = json.dumps(record_of(record, self._service), default=str)
+        members = _members(record, self._service)
+        text = PASSWORD_IN_URL.sub(r"\1***", json.dumps(members, default=_as_text))
         try:
-            self._stream.write(line + "\n")
+            self._stream.write(f"{text}\n")
             self._stream.flush()
-        except (BrokenPipeError, ValueError):
+        except (OSError, ValueError):
             # Whoever read our output is gone; there is nobody left to tell.
             DROPPED.inc()
+        if self._fluentd is not None:
+            self._fluentd.put(Line(str(members["event"]), record.created, text))
 
 
-class FluentHandler(logging.Handler):
-    """Sends records to FluentD with tag `orderly.<service>.<event>`, from a thread of its own.
-
-    Args:
-        service: whose records.
-        host: of FluentD.
-        port: of its forward input.
-    """
-
-    def __init__(self, service: str, host: str, port: int) -> None:
-        super().__init__()
-        self._service = service
-        self._waiting: queue.Queue[tuple[str, float, dict[str, Any]]] = queue.Queue(QUEUE_MAX)
-        self._closing = threading.Event()
-        self._sender = FluentSender(
-            "orderly",
-            host=host,
-            port=port,
-            timeout=SEND_DEADLINE_SECONDS,
-            bufmax=BUFFER_BYTES,
-            nanosecond_precision=True,
-            buffer_overflow_handler=lambda _: DROPPED.inc(),
-        )
-        self._thread = threading.Thread(target=self._send_for_ever, name="fluentd", daemon=True)
-        self._thread.start()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Put one record in line; never waits."""
-        found = record_of(record, self._service)
-        found = json.loads(json.dumps(found, default=str))
-        try:
-            self._waiting.put_nowait((f"{self._service}.{found['event']}", record.created, found))
-        except queue.Full:
-            DROPPED.inc()
-
-    def close(self) -> None:
-        """Send what is waiting, within a deadline."""
-        self._closing.set()
-        self._thread.join(CLOSE_DEADLINE_SECONDS)
-        super().close()
-
-    def _send_for_ever(self) -> None:
-        while not (self._closing.is_set() and self._waiting.empty()):
-            try:
-                label, created, found = self._waiting.get(timeout=0.2)
-            except queue.Empty:
-                continue
-            # The event time carries nanoseconds only when it is handed over as an integer pair.
-            if not self._sender.emit_with_time(label, created, found):
-                self._note_failure()
-
-    def _note_failure(self) -> None:
-        """fluent-logger keeps what it could not send, up to its buffer, and tries again later."""
-        self._sender.clear_last_error()
-        if self._closing.is_set():
-            DROPPED.inc(self._waiting.qsize())
-            with self._waiting.mutex:
-                self._waiting.queue.clear()
-        else:
-            self._closing.wait(PAUSE_AFTER_FAILURE_SECONDS)
+def _as_text(value: object) -> str:
+    return str(value)[:TEXT_MAX]
 
 
 @contextmanager
-def configured(settings: Settings, *, service: str, stream: TextIO = sys.stdout) -> Iterator[None]:
-    """Logging as the settings want it, for as long as the `with` lasts."""
-    root = logging.getLogger()
-    handlers: list[logging.Handler] = [JsonLines(service, stream)]
-    if settings.logging_host:
-        handlers.append(FluentHandler(service, settings.logging_host, settings.logging_port))
-    for handler in handlers:
-        root.addHandler(handler)
-    root.setLevel(logging.WARNING)
-    LOGGER.setLevel(settings.log_level)
-    try:
+def configured(settings: Settings, *, service: str, stream: TextIO | None = None) -> Iterator[None]:
+    """Logging as the settings want it, for as long as the `with` lasts.
+
+    Args:
+        settings: the level, and FluentD's address if there is one.
+        service: named in every line.
+        stream: where lines go; stdout by default.
+    """
+    with ExitStack() as stack:
+        fluentd = None
+        if settings.logging_host:
+            fluentd = FluentPipe(service, settings.logging_host, settings.logging_port)
+            stack.callback(fluentd.close)
+        handler = JsonLines(service, stream or sys.stdout, fluentd)
+        logging.getLogger().addHandler(handler)
+        stack.callback(logging.getLogger().removeHandler, handler)
+        for name in OWN_LOGGERS:
+            logger = logging.getLogger(name)
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(settings.log_level)
         yield
-    finally:
-        for handler in handlers:
-            root.removeHandler(handler)
-            handler.close()
-
-
