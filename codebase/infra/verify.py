@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import fields
 from decimal import Decimal
 from itertools import groupby
 from operator import attrgetter
@@ -331,7 +331,7 @@ class _View(_Check):
         if recorded[0].category not in self._projection.categories:
             return
         for row in self._projection.expected_rows(stream_id, self._projected(recorded)):
-            expected = asdict(row)
+            expected = {field.name: getattr(row, field.name) for field in fields(row)}
             self._rows.expect(expected[KEY], expected)
 
     def _projected(self, recorded: Sequence[RecordedEvent]) -> list[RecordedEvent]:
