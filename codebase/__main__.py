@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -15,6 +14,7 @@ from codebase import services
 from codebase.infra import http, local_stack, logs, migrate, parked, rebuild, tail, verify
 from codebase.infra.runtime import Runtime
 from codebase.infra.settings import ConfigurationError, Settings, load_settings
+from codebase.services.read_model_sync.service import READ_MODEL
 
 FAILED = 1
 MISUSED = 2
@@ -30,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return MISUSED
     except psycopg.Error as error:
         print(f"orderly: Postgres: {str(error).splitlines()[0]}", file=sys.stderr)
+        return FAILED
+    except (parked.NotParkedError, parked.RetryFailedError, rebuild.RebuildError) as error:
+        print(f"orderly: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return FAILED
@@ -53,7 +56,8 @@ def parser() -> argparse.ArgumentParser:
     command("migrate", run_migrate, "Bring both stores to the newest schema.")
     command("verify", run_verify, "Recompute everything from the log and print what differs.")
     rebuilt = command("rebuild", run_rebuild, "Build a view again from the log, then swap it in.")
-    rebuilt.add_argument("view", choices=rebuild.views(), metavar="VIEW")
+    views = [projection.name for projection in READ_MODEL.projections]
+    rebuilt.add_argument("view", choices=views, help=", ".join(views))
     held = command("parked", run_parked, "List, retry or discard events that a projector parked.")
     held.add_argument("action", choices=("list", "retry", "discard"))
     held.add_argument("stream", nargs="?", type=UUID, help="the stream to retry or discard from")
@@ -68,19 +72,20 @@ def parser() -> argparse.ArgumentParser:
 
 def run_up(_chosen: argparse.Namespace, settings: Settings) -> int:
     """The embedded run."""
-    return local_stack.up(settings)
+    ports = {name: services.load(name).PORT for name in services.names()}
+    return local_stack.up(settings, ports)
 
 
 def run_serve(chosen: argparse.Namespace, settings: Settings) -> int:
     """Any set of services in one process."""
     port = chosen.port or services.load(chosen.names[0]).PORT + settings.port_offset
-    asyncio.run(_serve(chosen.names, settings, port))
+    with logs.configured(settings, service="+".join(chosen.names)):
+        http.run(_serve(chosen.names, settings, port))
     return 0
 
 
 async def _serve(names: Sequence[str], settings: Settings, port: int) -> None:
     async with AsyncExitStack() as stack:
-        stack.enter_context(logs.configured(settings, service="+".join(names)))
         runtime = await stack.enter_async_context(Runtime.open(settings))
         opening = (services.load(name).open_service(runtime) for name in names)
         apps = [await stack.enter_async_context(service) for service in opening]
@@ -96,23 +101,39 @@ def run_migrate(_chosen: argparse.Namespace, settings: Settings) -> int:
 
 def run_verify(_chosen: argparse.Namespace, settings: Settings) -> int:
     """Status 1 if anything differs from what the log says."""
-    differences = verify.verify(settings)
-    print("\n".join(differences) or "everything is as the log says")
-    return FAILED if differences else 0
+    differences = verify.verify(settings, READ_MODEL)
+    if differences:
+        return FAILED
+    print("everything is as the log says")
+    return 0
 
 
 def run_rebuild(chosen: argparse.Namespace, settings: Settings) -> int:
-    """Build a view again."""
-    print(rebuild.rebuild(settings, chosen.view))
+    """Build a view again; the old one serves until the new one is in its place."""
+    report = rebuild.rebuild(settings, READ_MODEL, chosen.view, progress=sys.stderr.isatty())
+    print("\n".join([*report.notes, *report.differences]))
+    print(f"{report.events} events gone through, {report.differing_rows} rows had been different")
     return 0
 
 
 def run_parked(chosen: argparse.Namespace, settings: Settings) -> int:
     """What a projector could not apply."""
-    if chosen.action != "list" and chosen.stream is None:
+    if chosen.action == "list":
+        for stream in parked.list_parked(settings, READ_MODEL):
+            print(
+                f"{stream.stream_id} {stream.category}: {stream.events} events wait from position"
+                f" {stream.partition}:{stream.first_position}, since {stream.parked_at}:"
+                f" {stream.reason}"
+            )
+        return 0
+    if chosen.stream is None:
         raise ConfigurationError(f"parked {chosen.action} needs a stream; see parked list")
-    actions = {"list": parked.list_parked, "retry": parked.retry, "discard": parked.discard}
-    print(actions[chosen.action](settings, chosen.stream))
+    if chosen.action == "retry":
+        applied = parked.retry(settings, READ_MODEL, chosen.stream)
+        print(f"{applied} events applied; the stream flows again")
+    else:
+        position = parked.discard(settings, READ_MODEL, chosen.stream)
+        print(f"the event at {position} is left out from now on; retry the stream for the rest")
     return 0
 
 

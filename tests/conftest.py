@@ -32,8 +32,8 @@ from codebase.infra.private_postgres import (
 )
 from codebase.infra.private_rabbitmq import USER, RabbitServer, find_rabbitmq
 from codebase.infra.supervisor import Keeper, Program
-pytest_plugins = ["tests.databases"]
 
+pytest_plugins = ["tests.databases"]
 
 
 class PostgresUnderTest:

@@ -53,6 +53,9 @@ NAMESPACE = UUID("5f0ad1a6-7e0f-5c1e-9d0e-0b1c7a5e4d11")
 """The namespace of every stream id that is derived from an idempotence key."""
 
 END_OF_LOG = 2**63 - 1
+
+# Making an adapter costs milliseconds, using it microseconds.
+ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
 MICROSECOND = timedelta(microseconds=1)
 
 
@@ -142,10 +145,12 @@ def new_event_id() -> UUID:
     return UUID(int=value)
 
 
-@cache
 def adapter(event_class: type[Any]) -> TypeAdapter[Any]:
     """How an event class is written as JSON and read from it."""
-    return TypeAdapter(event_class)
+    known = ADAPTERS.get(event_class)
+    if known is None:
+        known = ADAPTERS[event_class] = TypeAdapter(event_class)
+    return known
 
 
 @cache

@@ -141,7 +141,7 @@ def load_settings() -> Settings:
     """
     try:
         home = Path(os.environ.get("ORDERLY_HOME") or ".local")
-        return Settings(_env_file=home / "environment")
+        return Settings(_env_file=home / "environment")  # type: ignore[call-arg]
     except ValidationError as error:
         problems = (
             f"{'.'.join(map(str, item['loc'])).upper() or 'settings'}: {item['msg']}"

@@ -1,4 +1,4 @@
-"""A client buys bitcoin for an amount of money, at the price of the moment, while the book lasts."""
+"""A client buys bitcoin for an amount of money, at the price of the moment, within a limit."""
 
 from __future__ import annotations
 

@@ -34,13 +34,15 @@ READY_SECONDS = 30.0
 POLL_SECONDS = 0.02
 
 
-def until(condition: Callable[[], object], what: str, seconds: float = READY_SECONDS) -> None:
+def until(
+    condition: Callable[[], object], what: str | Callable[[], str], seconds: float = READY_SECONDS
+) -> None:
     """Look again and again until `condition` holds; fail saying `what` did not happen in time."""
     deadline = time.monotonic() + seconds
     moment = threading.Event()
     while not condition():
         if time.monotonic() > deadline:
-            pytest.fail(f"after {seconds} s: {what}")
+            pytest.fail(f"after {seconds} s: {what if isinstance(what, str) else what()}")
         moment.wait(POLL_SECONDS)
 
 
@@ -69,7 +71,7 @@ class Service:
 
     def wait_until_ready(self) -> Service:
         """Wait for 200 from /readyz."""
-        until(self.is_ready, f"{self.name} is not ready:\n{self.log()[-2000:]}")
+        until(self.is_ready, lambda: f"{self.name} is not ready:\n{self.log()[-2000:]}")
         return self
 
     def is_ready(self) -> bool:

@@ -236,7 +236,10 @@ def test_a_read_model_that_is_behind_says_so_and_never_guesses(system: System) -
 
 def test_orders_belong_to_the_client_that_placed_them(system: System) -> None:
     secrets, entries = zip(
-        *(new_token(name, role) for name, role in [("a", "client"), ("b", "client"), ("z", "admin")]),
+        *(
+            new_token(name, role)
+            for name, role in [("a", "client"), ("b", "client"), ("z", "admin")]
+        ),
         strict=True,
     )
     a, b, admin = ({"Authorization": f"Bearer {secret}"} for secret in secrets)
@@ -284,7 +287,10 @@ BAD_BODIES = {
     "no key": (b'{"currency":"USD","amount":"1"}', "idempotence_key"),
     "bad key": (b'{"currency":"USD","amount":"1","idempotence_key":"1"}', "idempotence_key"),
     "unknown": (b'{"currency":"USD","amount":"1","idempotence_key":"KEY","x":1}', "x"),
-    "duplicate": (b'{"currency":"USD","amount":"1","amount":"2","idempotence_key":"KEY"}', "amount"),
+    "duplicate": (
+        b'{"currency":"USD","amount":"1","amount":"2","idempotence_key":"KEY"}',
+        "amount",
+    ),
     "list": (b"[]", "body"),
     "no JSON": (b"{", "body"),
     "empty": (b"", "body"),
@@ -346,7 +352,7 @@ def test_the_database_going_away_is_a_503_in_time_and_heals_unaided(system: Syst
     finally:
         system.databases.server.start()
     second = system.put_until_answered(key).json()["buy_order"]["id"]
-    until(lambda: system["fetch_buy_orders"].is_ready(), "queries do not recover")
+    until(system["fetch_buy_orders"].is_ready, "queries do not recover")
     system.until_shown({first, second})
 
 

@@ -119,7 +119,6 @@ def test_what_fits_gets_in_beside_what_does_not(databases: Databases) -> None:
     assert {answer.facts["left_btc"] for answer in answers if isinstance(answer, OrderBookLimit)}
 
 
-
 def test_a_command_that_postgres_cannot_take_fails_alone(databases: Databases) -> None:
     good = [order(f"good {n}") for n in range(20)]
     evil = order("evil\x00")
@@ -134,7 +133,9 @@ def test_a_command_that_postgres_cannot_take_fails_alone(databases: Databases) -
 
 def _place_in_process(settings: Settings, keys: list[str], amount: str, answers: Any) -> None:  # noqa: ANN401
     outcomes = with_bus(settings, lambda bus: together(bus, [order(key, amount) for key in keys]))
-    answers.put([(type(outcome).__name__, getattr(outcome, "position", None)) for outcome in outcomes])
+    answers.put(
+        [(type(outcome).__name__, getattr(outcome, "position", None)) for outcome in outcomes]
+    )
 
 
 def in_processes(

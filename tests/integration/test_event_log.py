@@ -210,10 +210,10 @@ def test_a_key_stands_once_in_its_stream(databases: Databases) -> None:
     assert value(databases, "SELECT position FROM log_head WHERE partition = 0") == 1
 
 
-def test_a_reader_that_has_seen_a_position_never_meets_a_later_arrival_below_it(
+def test_a_reader_that_has_seen_a_position_never_meets_a_later_arrival_below_it(  # noqa: C901
     databases: Databases,
 ) -> None:
-    """Eight writers append while a reader follows; with a sequence it would lose late committers."""
+    """Eight writers append while a reader follows; a sequence would lose late committers."""
     partitions = databases.settings.partitions
     writers, calls = 8, 40
     errors: list[str] = []

@@ -160,7 +160,10 @@ def test_only_the_owner_changes_the_schema_and_nobody_changes_history(
             "SELECT * FROM claim",
         ],
         "write_model_reader_url": ["DELETE FROM event", "UPDATE relay_checkpoint SET position = 0"],
-        "read_model_url": ["DELETE FROM buy_order", "UPDATE projection_checkpoint SET position = 0"],
+        "read_model_url": [
+            "DELETE FROM buy_order",
+            "UPDATE projection_checkpoint SET position = 0",
+        ],
         "read_model_projector_url": ["DROP TABLE buy_order", "CREATE TABLE mine ()"],
     }
     for field, statements in attempts.items():

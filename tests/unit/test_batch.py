@@ -122,7 +122,9 @@ def test_a_hundred_repeats_in_one_round_write_once_and_answer_alike() -> None:
         assert len(this_round.new_events) == 1
         assert write(this_round) == Again()
         answers = [one.outcome.result() for one in work]
-        assert {(answer.state, answer.version, answer.position) for answer in answers} == {(3, 1, 1)}
+        assert {(answer.state, answer.version, answer.position) for answer in answers} == {
+            (3, 1, 1)
+        }
         assert [answer.replayed for answer in answers] == [False] + [True] * 99
 
     run(story())
@@ -267,5 +269,3 @@ def test_callers_that_stopped_waiting_are_left_alone() -> None:
         assert all(one.outcome.cancelled() for one in work)
 
     run(story())
-
-

@@ -28,10 +28,16 @@ class Source:
     rate: Callable[[Any, Currency], object]
 
 
+def _of_coinbase(answer: Any, currency: Currency) -> object:  # noqa: ANN401 - any JSON
+    data = answer["data"]
+    if data["currency"] != currency or data["base"] != "BTC":
+        raise SourceError("coinbase: answered about another pair")
+    return data["amount"]
+
+
 SOURCES: Mapping[str, Source] = {
     "coinbase": Source(
-        path=lambda currency: f"/v2/prices/buy?currency={currency}",
-        rate=lambda answer, currency: _of_coinbase(answer, currency),
+        path=lambda currency: f"/v2/prices/buy?currency={currency}", rate=_of_coinbase
     ),
     "kraken": Source(
         path=lambda currency: f"/0/public/Ticker?pair=XBT{currency}",
@@ -42,13 +48,6 @@ SOURCES: Mapping[str, Source] = {
         rate=lambda answer, _: answer["last"],
     ),
 }
-
-
-def _of_coinbase(answer: Any, currency: Currency) -> object:  # noqa: ANN401 - any JSON
-    data = answer["data"]
-    if data["currency"] != currency or data["base"] != "BTC":
-        raise SourceError("answered about another pair")
-    return data["amount"]
 
 
 def chosen_sources(settings: Settings) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ class BuyOrder(BaseModel):
 
 
 class Page(BaseModel):
-    """Orders, newest first; pass `last_reference` on for older ones, it is null on an empty page."""
+    """Orders, newest first; `last_reference` leads to older ones, and is null on an empty page."""
 
     rows: list[BuyOrder]
     last_reference: UUID | None
@@ -118,5 +118,8 @@ async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     """The service with its connections."""
     settings = runtime.settings
     async with ReadModel.open(settings) as read_model:
-        checkpoints = Checkpoints(read_model, PROJECTOR)
-        yield create_app(read_model, checkpoints, settings.consistency_wait_ms / 1000)
+        checkpoints = Checkpoints(settings.required("read_model_url"), PROJECTOR)
+        try:
+            yield create_app(read_model, checkpoints, settings.consistency_wait_ms / 1000)
+        finally:
+            await checkpoints.close()
