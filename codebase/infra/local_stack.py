@@ -70,6 +70,8 @@ SERVER_PORTS: Mapping[str, int] = {
 }
 FALLBACK_FOLDER = Path("/var/lib/orderly")
 _READY_DEADLINE_SECONDS = 120.0
+_PATIENT_SECONDS = 10.0
+"""After this long the operator reads what we are waiting for."""
 _GIVE_UP_AFTER_DEATHS = 4
 _POLL_SECONDS = 0.02
 _QUIET_SECONDS = 60.0
@@ -394,6 +396,8 @@ class _Stack:
                 raise StackError(
                     f"{name} does not become ready ({trouble}); see {running.log.path}"
                 )
+            if time.monotonic() > deadline - _READY_DEADLINE_SECONDS + _PATIENT_SECONDS:
+                self.terminal.say_once_a_minute(f"still waiting for {name}: {trouble}")
             # Another process's readiness is known by asking only.
             self.stopping.wait(_POLL_SECONDS)
 
