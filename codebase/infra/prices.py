@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import random
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from time import monotonic
+from typing import Annotated
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from codebase.infra import logs
 from codebase.infra.settings import Settings
@@ -18,16 +20,22 @@ from codebase.model.money import Currency
 
 FETCH_DEADLINE_SECONDS = 2.0
 PAUSE_SECONDS = 2.0
-PAUSE_AFTER_FAILURE_SECONDS = 0.25
+FIRST_PAUSE_AFTER_FAILURE_SECONDS = 0.1
+LONGEST_PAUSE_AFTER_FAILURE_SECONDS = 2.0
+
+# Whatever else a price service might say, this is all that an order can be placed at.
+Rate = Annotated[Decimal, Field(gt=0, max_digits=20, decimal_places=8)]
+Age = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Monotonic = Callable[[], float]
 
 
 class FetchedPrice(BaseModel):
     """What btc_price answers, as far as it matters here."""
 
     currency: Currency
-    rate: Decimal
+    rate: Rate
     source: str
-    age_s: float
+    age_s: Age
 
 
 class FetchedRecord(BaseModel):
@@ -39,18 +47,19 @@ class FetchedRecord(BaseModel):
 class Prices:
     """The latest price of every currency, and how old it is.
 
-    Ages are judged by a monotonic clock from the age that btc_price reported, so that clocks that
-    differ or jump do not matter.
+    Ages are judged by a monotonic clock, starting from the age that btc_price reported, so that
+    wall clocks that differ or jump do not matter.
 
     Args:
-        settings: where btc_price is, and how old a price may be.
-        token: sent to btc_price when it wants one.
+        settings: where btc_price is, what token it wants, and how old a price may be.
+        clock: seconds that only go up.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clock: Monotonic = monotonic) -> None:
         self._url = f"{settings.btc_price_url}/record"
         self._max_age_seconds = settings.btc_price_max_age_s
         self._headers = {"X-Token": settings.service_token} if settings.service_token else {}
+        self._clock = clock
         self._prices: dict[Currency, tuple[float, Price]] = {}
 
     @classmethod
@@ -58,7 +67,8 @@ class Prices:
     async def open(cls, settings: Settings) -> AsyncIterator[Prices]:
         """Prices that keep themselves fresh."""
         prices = cls(settings)
-        async with httpx.AsyncClient(timeout=FETCH_DEADLINE_SECONDS) as client:
+        # What is configured for the way to the internet is not for the way to our own services.
+        async with httpx.AsyncClient(trust_env=False, timeout=FETCH_DEADLINE_SECONDS) as client:
             loop = asyncio.create_task(prices._fetch_for_ever(client), name="prices")
             try:
                 yield prices
@@ -69,7 +79,7 @@ class Prices:
     def current(self, currency: Currency) -> Price | None:
         """The price to buy at, or None when the last one is too old."""
         quoted_at, price = self._prices.get(currency, (0.0, None))
-        if price is None or monotonic() - quoted_at > self._max_age_seconds:
+        if price is None or self._clock() - quoted_at > self._max_age_seconds:
             return None
         return price
 
@@ -78,22 +88,42 @@ class Prices:
         missing = [currency for currency in Currency if self.current(currency) is None]
         return f"no price for {', '.join(missing)}" if missing else None
 
+    def take(self, record: FetchedRecord, asked_at: float) -> None:
+        """Note the prices of an answer.
+
+        Args:
+            record: what btc_price said.
+            asked_at: when it was asked, by this object's clock; counting from there, a price may
+                seem older than it is, never younger.
+        """
+        for fetched in record.prices:
+            price = Price(currency=fetched.currency, rate=fetched.rate, source=fetched.source)
+            self._prices[fetched.currency] = (asked_at - fetched.age_s, price)
+
     async def _fetch_for_ever(self, client: httpx.AsyncClient) -> None:
-        failed = False
+        failures = 0
         while True:
             try:
-                await self._fetch(client)
-                failed = False
-            except (httpx.HTTPError, ValidationError) as error:
-                if not failed:
+                async with asyncio.timeout(FETCH_DEADLINE_SECONDS):
+                    await self._fetch(client)
+                failures = 0
+            except (httpx.HTTPError, httpx.InvalidURL, ValidationError, TimeoutError) as error:
+                failures += 1
+                if failures == 1:
                     logs.warning("price_fetch_failed", reason=type(error).__name__)
-                failed = True
-            waiting = failed or await self.ready() is not None
-            await asyncio.sleep(PAUSE_AFTER_FAILURE_SECONDS if waiting else PAUSE_SECONDS)
+            waiting = await self.ready() is not None
+            await asyncio.sleep(_pause(failures or int(waiting)))
 
     async def _fetch(self, client: httpx.AsyncClient) -> None:
+        asked_at = self._clock()
         answer = (await client.get(self._url, headers=self._headers)).raise_for_status()
-        for fetched in FetchedRecord.model_validate_json(answer.content).prices:
-            price = Price(currency=fetched.currency, rate=fetched.rate, source=fetched.source)
-            if fetched.rate.is_finite() and fetched.rate > 0:
-                self._prices[fetched.currency] = (monotonic() - fetched.age_s, price)
+        self.take(FetchedRecord.model_validate_json(answer.content), asked_at)
+
+
+def _pause(failures: int) -> float:
+    """Seconds to the next request: even, or short at first and longer with every failure."""
+    if not failures:
+        return PAUSE_SECONDS
+    longest = FIRST_PAUSE_AFTER_FAILURE_SECONDS * 2.0 ** min(failures - 1, 10)
+    jitter = random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret
+    return min(longest, LONGEST_PAUSE_AFTER_FAILURE_SECONDS) * jitter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -246,6 +247,9 @@ async def serve(app: ASGIApp, settings: Settings, port: int) -> None:
 
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run `main` on uvloop; a signal that comes before it serves cancels it in order."""
+    # A name server that hangs would hold up the end of the process: nothing can cancel the C
+    # library's look-up, and closing the loop waits for it.
+    os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:1")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         loop = runner.get_loop()
         task = loop.create_task(main)

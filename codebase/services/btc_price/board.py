@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from time import monotonic
 
 import httpx
 
@@ -18,6 +19,7 @@ from codebase.services.btc_price.sources import DEMO, SourceError, ask, chosen_s
 
 # Without internet the demo price should not keep a newcomer waiting.
 DEVELOPMENT_TIMEOUT_SECONDS = 1.0
+ROUNDS_UNTIL_STALE = 2
 
 
 class PriceBoard:
@@ -26,84 +28,104 @@ class PriceBoard:
     Args:
         settings: which sources, how often, how far a price may jump, how long it counts.
         client: for the sources.
-        now: the clock.
+        now: the wall clock, which clients are shown.
+        clock: seconds that only go up, by which ages are judged.
+
+    Raises:
+        ConfigurationError: an unknown source, or a made-up price outside development.
     """
 
-    def __init__(self, settings: Settings, client: httpx.AsyncClient, now: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        client: httpx.AsyncClient,
+        now: Clock = utc_now,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         self._settings = settings
         self._sources = chosen_sources(settings)
+        self._max_jump = Decimal(str(settings.btc_price_max_jump))
         self._client = client
         self._now = now
-        self._prices: dict[Currency, Quote] = {}
-        self._asked = asyncio.Event()
+        self._clock = clock
+        self._prices: dict[Currency, tuple[Quote, float]] = {}
+        self._loop: asyncio.Task[None] | None = None
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Settings, now: Clock = utc_now) -> AsyncIterator[PriceBoard]:
+    async def open(cls, settings: Settings) -> AsyncIterator[PriceBoard]:
         """A board that keeps itself up to date."""
-        timeout = settings.btc_price_source_timeout_seconds
-        if settings.development:
-            timeout = min(timeout, DEVELOPMENT_TIMEOUT_SECONDS)
-        async with httpx.AsyncClient(timeout=timeout, follow_redirects=False) as client:
-            board = cls(settings, client, now)
-            loop = asyncio.create_task(board._ask_for_ever(timeout), name="price loop")
+        async with httpx.AsyncClient(follow_redirects=False) as client:
+            board = cls(settings, client)
+            board._loop = asyncio.create_task(board._ask_for_ever(), name="price loop")
             try:
                 yield board
             finally:
-                loop.cancel()
-                await asyncio.gather(loop, return_exceptions=True)
+                board._loop.cancel()
+                await asyncio.gather(board._loop, return_exceptions=True)
 
-    def price(self, currency: Currency) -> Quote | None:
-        """The last believed price, or None when it is too old to count."""
-        quote = self._prices.get(currency)
-        if quote is None or self.age_seconds(quote) > self._settings.btc_price_max_age_s:
+    def price(self, currency: Currency) -> tuple[Quote, float] | None:
+        """The last believed price and its age in seconds, or None when it is too old to count."""
+        if currency not in self._prices:
             return None
-        return quote
+        quote, believed_at = self._prices[currency]
+        age_seconds = self._clock() - believed_at
+        return (quote, age_seconds) if age_seconds <= self._settings.btc_price_max_age_s else None
 
-    def age_seconds(self, quote: Quote) -> float:
-        """How long ago a price was quoted."""
-        return max(0.0, (self._now() - quote.quoted_at).total_seconds())
-
-    def is_stale(self, quote: Quote) -> bool:
+    def is_stale(self, age_seconds: float) -> bool:
         """Whether the sources have been silent since, for more than one round."""
-        return self.age_seconds(quote) > 2 * self._settings.btc_price_interval_s
+        return age_seconds > ROUNDS_UNTIL_STALE * self._settings.btc_price_interval_s
 
     async def ready(self) -> str | None:
-        """None when every currency has a price, otherwise which have none."""
+        """None when every currency has a price, otherwise what is wrong."""
+        if self._loop is not None and self._loop.done():
+            return "the price loop has ended"
         missing = [currency for currency in Currency if self.price(currency) is None]
         return f"no price for {', '.join(missing)}" if missing else None
 
-    async def _ask_for_ever(self, timeout_seconds: float) -> None:
+    async def ask_once(self) -> None:
+        """Ask every source about every currency, and believe what can be believed."""
+        await asyncio.gather(*map(self._update, Currency))
+
+    async def _ask_for_ever(self) -> None:
         while True:
-            await asyncio.gather(*(self._update(one, timeout_seconds) for one in Currency))
+            await self.ask_once()
             await asyncio.sleep(self._settings.btc_price_interval_s)
 
-    async def _update(self, currency: Currency, timeout_seconds: float) -> None:
+    async def _update(self, currency: Currency) -> None:
         """Ask all sources at once, so that a dead one costs no time, then prefer in order."""
-        answers = await asyncio.gather(
-            *(self._ask(name, currency, timeout_seconds) for name in self._sources)
-        )
+        asked_at = self._clock()
+        answers = await asyncio.gather(*(self._ask(name, currency) for name in self._sources))
         quotes = [quote for quote in answers if quote is not None]
-        real = [quote for quote in quotes if quote.source != DEMO]
-        last = self.price(currency)
-        if last is not None and last.source != DEMO and not real:
-            # A real price, though stale, is better than a made-up one.
-            return
-        if last is not None and last.source == DEMO and real:
-            # A made-up price says nothing about a real one.
-            last = None
-        jump = Decimal(str(self._settings.btc_price_max_jump))
-        chosen = choose(last, real or quotes, jump)
+        chosen = self._choose(currency, quotes)
         if chosen is not None:
-            self._prices[currency] = chosen
-        elif quotes:
-            logs.warning("price_held_back", currency=currency, sources=[q.source for q in quotes])
+            self._prices[currency] = (chosen, asked_at)
 
-    async def _ask(self, name: str, currency: Currency, timeout_seconds: float) -> Quote | None:
+    def _choose(self, currency: Currency, quotes: list[Quote]) -> Quote | None:
+        """What to believe; a made-up price only where there is no real one, of now or of before."""
+        believed = self.price(currency)
+        last = believed[0] if believed and believed[0].source != DEMO else None
+        real = [quote for quote in quotes if quote.source != DEMO]
+        if not real:
+            return None if last else next(iter(quotes), None)
+        chosen = choose(last, real, self._max_jump)
+        if chosen is None:
+            sources = [quote.source for quote in real]
+            logs.warning("price_held_back", currency=currency, sources=sources)
+        return chosen
+
+    async def _ask(self, name: str, currency: Currency) -> Quote | None:
         try:
-            async with asyncio.timeout(timeout_seconds):
+            async with asyncio.timeout(self._timeout_seconds):
                 return await ask(self._client, name, currency, self._settings, self._now)
         except (SourceError, TimeoutError) as error:
             reason = str(error) or "no answer in time"
             logs.info("price_source_failed", source=name, currency=currency, reason=reason)
             return None
+
+    @property
+    def _timeout_seconds(self) -> float:
+        configured = self._settings.btc_price_source_timeout_seconds
+        if self._settings.development:
+            return min(configured, DEVELOPMENT_TIMEOUT_SECONDS)
+        return configured

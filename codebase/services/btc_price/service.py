@@ -40,29 +40,29 @@ def create_app(board: PriceBoard) -> FastAPI:
     """The service, given a price board that keeps itself up to date."""
     app = service_app("btc_price", checks={"price": board.ready})
 
-    def shown(quote: Quote) -> PriceAnswer:
+    def shown(quote: Quote, age_seconds: float) -> PriceAnswer:
         return PriceAnswer(
             timestamp=quote.quoted_at,
             currency=quote.currency,
             rate=format(quote.rate, "f"),
             source=quote.source,
-            age_s=round(board.age_seconds(quote), 3),
-            stale=board.is_stale(quote),
+            age_s=round(age_seconds, 3),
+            stale=board.is_stale(age_seconds),
         )
 
     @app.get("/buy")
     async def get_price(currency: Currency) -> PriceAnswer:
         """The price to buy at; 503 when the last one is too old."""
-        quote = board.price(currency)
-        if quote is None:
+        price = board.price(currency)
+        if price is None:
             raise Unavailable(f"no price for {currency} is young enough")
-        return shown(quote)
+        return shown(*price)
 
     @app.get("/record")
     async def get_record() -> Record:
         """The last price of all currencies."""
-        quotes = (board.price(currency) for currency in Currency)
-        return Record(prices=[shown(quote) for quote in quotes if quote is not None])
+        prices = map(board.price, Currency)
+        return Record(prices=[shown(*price) for price in prices if price is not None])
 
     return app
 

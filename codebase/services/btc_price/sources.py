@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
 
 from codebase.infra.clock import Clock
 from codebase.infra.settings import ConfigurationError, Settings
@@ -14,6 +16,18 @@ from codebase.model.btc_price import Quote, demo_quote, parse_rate
 from codebase.model.money import Currency
 
 DEMO = "demo"
+ANSWER_BYTES_MAX = 65_536
+
+# What reading a foreign JSON text can end in: things missing, of another type, nested too deep.
+NONSENSE = (
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    StopIteration,
+    RecursionError,
+)
 
 
 class SourceError(Exception):
@@ -67,23 +81,43 @@ def chosen_sources(settings: Settings) -> tuple[str, ...]:
     return names
 
 
+# A connection that breaks once is often there again at once; the caller bounds the whole.
+once_more = retry(
+    retry=retry_if_exception_type(httpx.TransportError),
+    wait=wait_random(0.02, 0.2),
+    stop=stop_after_attempt(2),
+    reraise=True,
+)
+
+
 async def ask(
     client: httpx.AsyncClient, name: str, currency: Currency, settings: Settings, now: Clock
 ) -> Quote:
-    """One quote from one source.
+    """One quote from one source; the caller sets the deadline.
 
     Raises:
-        SourceError: no answer in time, or none that makes sense.
+        SourceError: no answer, or none that makes sense; its text does not repeat the answer.
     """
     if name == DEMO:
         return demo_quote(currency, now())
     source = SOURCES[name]
-    base = getattr(settings, f"{name}_url")
+    url = getattr(settings, f"{name}_url") + source.path(currency)
     try:
-        answer = (await client.get(base + source.path(currency))).raise_for_status().json()
+        answer = json.loads(await once_more(_fetch)(client, url))
         rate = parse_rate(source.rate(answer, currency))
-    except httpx.HTTPError as error:
-        raise SourceError(f"{name}: {type(error).__name__}") from error
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, StopIteration) as error:
-        raise SourceError(f"{name}: the answer makes no sense") from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise SourceError(type(error).__name__) from error
+    except NONSENSE as error:
+        raise SourceError("the answer makes no sense") from error
     return Quote(currency=currency, rate=rate, source=name, quoted_at=now())
+
+
+async def _fetch(client: httpx.AsyncClient, url: str) -> bytes:
+    answer = bytearray()
+    async with client.stream("GET", url) as response:
+        response.raise_for_status()
+        async for part in response.aiter_bytes():
+            answer += part
+            if len(answer) > ANSWER_BYTES_MAX:
+                raise SourceError("the answer is too long")
+    return bytes(answer)
