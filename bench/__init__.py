@@ -1,0 +1,1 @@
+"""Reproducible measurements against peers, in one run; see README.md beside this file."""

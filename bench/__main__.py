@@ -1,0 +1,64 @@
+"""Measure everything, or the sections that are named: `python -m bench [SECTION…]`.
+
+Prints a table. A complete run writes bench/results.json and bench/machine.json. A missed target is
+a finding and not a failure: the exit status is 1 only when something could not be measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import psycopg
+
+from bench import report
+from bench.lab import Lab
+from bench.measure import BenchError
+from bench.report import Result
+from bench.sections import put
+from codebase.infra.private_postgres import ServerError
+
+SECTIONS: Mapping[str, Callable[[Lab], Iterator[Result]]] = {
+    "put": put.measure,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the sections and report; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    chosen = parser.parse_args(arguments).sections or list(SECTIONS)
+    if unknown := set(chosen) - set(SECTIONS):
+        parser.error(f"no section {', '.join(sorted(unknown))}; there is: {', '.join(SECTIONS)}")
+    # Like Ctrl-C: everything that was started is ended on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    with Lab.open() as lab:
+        return _run(lab, chosen)
+
+
+def _run(lab: Lab, chosen: Sequence[str]) -> int:
+    machine = report.describe_machine(lab.write.major)
+    print("; ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
+    results: list[Result] = []
+    failed = False
+    for name in chosen:
+        started = time.monotonic()
+        try:
+            for result in SECTIONS[name](lab):
+                results.append(result)
+                print(report.line(result), flush=True)
+        except (BenchError, ServerError, psycopg.Error) as error:
+            failed = True
+            print(f"{name} could not be measured: {error}", flush=True)
+        print(f"-- {name}: {time.monotonic() - started:.0f} s", flush=True)
+    if set(chosen) == set(SECTIONS) and not failed:
+        report.save(results, machine)
+        print(f"written to {report.RESULTS}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

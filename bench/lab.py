@@ -1,0 +1,249 @@
+"""The servers that are measured: private, durable as in the embedded run, gone at the end."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg import Connection, sql
+
+from bench.measure import BenchError
+from codebase.infra.migrate import migrate
+from codebase.infra.postgres import connect
+from codebase.infra.private_postgres import (
+    READ_MODEL_SETTINGS,
+    WRITE_MODEL_SETTINGS,
+    PostgresServer,
+    can_use,
+    find_postgres,
+    reachable_binaries,
+    server_account,
+)
+from codebase.infra.settings import Settings
+from codebase.infra.supervisor import Keeper, Program
+
+PROJECT = Path(__file__).resolve().parents[1]
+OWNER = "orderly"
+PASSWORD = "of a role that lives as long as the run"  # noqa: S105
+TEMPLATES = ("template_write_model", "template_read_model")
+ORDER_BOOK_LIMIT_BTC = 10**15
+START_SECONDS = 60.0
+PATIENCE_SECONDS = 20.0
+POLL_SECONDS = 0.005
+FIRST_PORT, LAST_PORT = 20_000, 32_000
+
+
+class Cluster:
+    """One running Postgres server and its databases."""
+
+    def __init__(self, keeper: Keeper, server: PostgresServer) -> None:
+        self._server = server
+        server.prepare()
+        with (server.folder / "log").open("ab") as log:
+            process = keeper.spawn(server.program(), log)
+        server.wait_until_ready(lambda: process.poll() is None)
+
+    @property
+    def major(self) -> int:
+        """Postgres's major version."""
+        return self._server.binaries.major
+
+    @property
+    def port(self) -> int:
+        """Where it listens, on loopback."""
+        return self._server.port
+
+    def url(self, role: str, database: str) -> str:
+        """The libpq URL of a role that migrations made."""
+        return self._server.url(role, PASSWORD, database)
+
+    def create(self, database: str, template: str | None = None) -> None:
+        """A database of the owner's, empty or a copy of `template`."""
+        if template is None:
+            self._server.ensure_database(database, OWNER, PASSWORD)
+            return
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(
+            sql.Identifier(database), sql.Identifier(template), sql.Identifier(OWNER)
+        )
+        with psycopg.connect(self._server.superuser_url(), autocommit=True) as connection:
+            connection.execute(statement)
+
+    def checkpoint(self) -> None:
+        """Write out what earlier measurements left, so that the next one does not pay for it."""
+        with psycopg.connect(self._server.superuser_url(), autocommit=True) as connection:
+            connection.execute("CHECKPOINT")
+
+
+class Lab:
+    """Everything that measurements share; use `Lab.open`.
+
+    Args:
+        folder: temporary, also for an unprivileged server.
+        keeper: ends what is started here, however this process ends.
+    """
+
+    def __init__(self, folder: Path, keeper: Keeper) -> None:
+        self.folder = folder
+        self.keeper = keeper
+        # The kernel lends ports from 32768 on to outgoing connections.
+        self._ports = random.SystemRandom().sample(range(FIRST_PORT, LAST_PORT), 1_000)
+
+    @classmethod
+    @contextmanager
+    def open(cls) -> Iterator[Lab]:
+        """A lab in a folder of its own, which is removed at the end."""
+        folder = _temporary_folder()
+        try:
+            with Keeper() as keeper:
+                yield cls(folder, keeper)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def free_port(self) -> int:
+        """A port that nobody listens on."""
+        while True:
+            port = self._ports.pop()
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) != 0:
+                    return port
+
+    @cached_property
+    def write(self) -> Cluster:
+        """The cluster of write models; every commit waits for the disk."""
+        return self._cluster("write", WRITE_MODEL_SETTINGS)
+
+    @cached_property
+    def read(self) -> Cluster:
+        """The cluster of read models."""
+        return self._cluster("read", READ_MODEL_SETTINGS)
+
+    def _cluster(self, name: str, settings: Mapping[str, str]) -> Cluster:
+        binaries, account = find_postgres(os.environ), server_account()
+        if binaries is None:
+            raise BenchError("no PostgreSQL server found; ./bench.sh installs one")
+        server = PostgresServer(
+            name=name,
+            folder=self.folder / name,
+            port=self.free_port(),
+            binaries=reachable_binaries(binaries, account, self.folder),
+            account=account,
+            settings=settings,
+        )
+        return Cluster(self.keeper, server)
+
+    @cached_property
+    def _templates(self) -> tuple[str, str]:
+        self.write.create(TEMPLATES[0])
+        self.read.create(TEMPLATES[1])
+        migrate(self._settings(*TEMPLATES))
+        return TEMPLATES
+
+    def stores(self, name: str) -> Settings:
+        """A new empty write model and read model, as the settings of whoever uses them."""
+        write_template, read_template = self._templates
+        self.write.create(name, write_template)
+        self.read.create(name, read_template)
+        return self._settings(name, name)
+
+    def _settings(self, write_model: str, read_model: str) -> Settings:
+        return Settings.model_validate(
+            {
+                "orderly_home": self.folder / "no home",
+                "write_model_owner_url": self.write.url(OWNER, write_model),
+                "write_model_url": self.write.url("command_service", write_model),
+                "write_model_relay_url": self.write.url("event_relay", write_model),
+                "write_model_reader_url": self.write.url("log_reader", write_model),
+                "read_model_owner_url": self.read.url(OWNER, read_model),
+                "read_model_url": self.read.url("query_service", read_model),
+                "read_model_projector_url": self.read.url("projector", read_model),
+                "order_book_limit_btc": ORDER_BOOK_LIMIT_BTC,
+                "development": True,
+            }
+        )
+
+    def serve(self, settings: Settings, *names: str) -> str:
+        """Start services in one process, as they are deployed; their address, once ready."""
+        port = self.free_port()
+        return self.start(settings, ["codebase", "serve", *names, "--port", str(port)], port)
+
+    def start(self, settings: Settings, module: Sequence[str], port: int) -> str:
+        """Run `python -m MODULE…`, which serves HTTP on `port`; its address, once ready."""
+        program = Program(
+            name=f"{module[0]}-{port}",
+            command=[sys.executable, "-m", *module],
+            environment=_environment(settings),
+            directory=PROJECT,
+            patience_seconds=PATIENCE_SECONDS,
+        )
+        log = self.folder / f"{program.name}.log"
+        with log.open("ab") as output:
+            process = self.keeper.spawn(program, output)
+        address = f"http://127.0.0.1:{port}"
+        wait_until_ready(address, process, log)
+        return address
+
+
+def wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Return when /readyz answers 200.
+
+    Raises:
+        BenchError: the process ended, or does not become ready; the text ends with its log.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while not _is_ready(address):
+        if process.poll() is not None or time.monotonic() > deadline:
+            end = log.read_text(encoding="utf-8", errors="replace")[-1000:]
+            raise BenchError(f"{address} does not become ready: {end}")
+        time.sleep(POLL_SECONDS)
+
+
+def _is_ready(address: str) -> bool:
+    url = urlsplit(address)
+    connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=5)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def as_owner(settings: Settings, store: str) -> Connection[Any]:
+    """A connection for filling a store, `write_model` or `read_model`."""
+    url = settings.required(f"{store}_owner_url")
+    return connect(url, "bench", options="-c statement_timeout=0")
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """The environment that `settings` would be read from."""
+    values = settings.model_dump(include=settings.model_fields_set, mode="json")
+    named = {name.upper(): str(value) for name, value in values.items()}
+    return {**os.environ, **named, "PYTHONUNBUFFERED": "1"}
+
+
+def _temporary_folder() -> Path:
+    """A folder that the servers' account can enter too."""
+    account = server_account()
+    for parent in (tempfile.gettempdir(), "/var/tmp", "/var/lib"):  # noqa: S108 - mkdtemp follows
+        folder = Path(tempfile.mkdtemp(prefix="orderly-bench-", dir=parent))
+        folder.chmod(0o711)
+        if can_use(account, folder):
+            return folder
+        folder.rmdir()
+    raise BenchError(f"no temporary folder that {account} can enter")

@@ -1,0 +1,81 @@
+"""Load over HTTP, made by wrk with the scripts in `lua/`."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.measure import BenchError
+
+SCRIPTS = Path(__file__).parent / "lua"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What one run of wrk saw.
+
+    `refused` counts answers of status 400 and above, `broken` requests that were never answered.
+    """
+
+    requests: int
+    seconds: float
+    refused: int
+    broken: int
+    p50_ms: float
+    p99_ms: float
+
+    @property
+    def per_second(self) -> float:
+        """Answers per second."""
+        return self.requests / self.seconds
+
+    def all_good(self) -> Answers:
+        """These answers, provided that none was an error.
+
+        Raises:
+            BenchError: some were; a number that counts errors as work would be a lie.
+        """
+        if self.refused or self.broken:
+            raise BenchError(
+                f"of {self.requests} requests {self.refused} were refused, {self.broken} broken"
+            )
+        return self
+
+
+def put_orders(
+    address: str, *, connections: int, seconds: float, repeated: float = 0, pace: float = 0
+) -> Answers:
+    """Place buy orders with keys that no other run uses.
+
+    Args:
+        address: host and port, `http://127.0.0.1:8777`.
+        connections: how many clients, each waiting for its answer before it sends the next.
+        seconds: how long; a whole number.
+        repeated: the share of requests that repeat an earlier one, 0 to 1.
+        pace: requests per second in all; 0 means as fast as the answers come.
+    """
+    run = secrets.token_hex(4)
+    return _wrk(address, "put.lua", connections, seconds, [run, str(repeated), str(pace)])
+
+
+def get_pages(address: str, paths: Path, *, connections: int, seconds: float) -> Answers:
+    """Read the pages whose paths stand in the file `paths`, in turn, for so many seconds."""
+    return _wrk(address, "get.lua", connections, seconds, [str(paths)])
+
+
+def _wrk(
+    address: str, script: str, connections: int, seconds: float, arguments: Sequence[str]
+) -> Answers:
+    # One thread makes more requests than both cores could answer.
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "-s", script, address]
+    done = subprocess.run(
+        [*command, "--", *arguments], cwd=SCRIPTS, capture_output=True, text=True, check=False
+    )
+    last = done.stdout.splitlines()[-1:]
+    if done.returncode != 0 or not last or not last[0].startswith("{"):
+        raise BenchError(f"wrk failed: {(done.stdout + done.stderr)[-500:]}")
+    return Answers(**json.loads(last[0]))

@@ -1,0 +1,1 @@
+"""The measurements, one module per subject; each yields its rows."""

@@ -1,0 +1,103 @@
+"""Services without a store, to compare with: the same routes behind the same shell.
+
+python -m bench.stand_ins put PORT          PUT /buy_order, decided in memory and forgotten
+python -m bench.stand_ins get PORT FILE     GET /buy_orders, always answered with FILE
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, cast
+from uuid import UUID
+
+from fastapi import FastAPI, Query, Response
+
+from bench.orders import PRICE
+from codebase.infra import http, logs
+from codebase.infra.batch import Outcome, Submission
+from codebase.infra.command_bus import CommandBus
+from codebase.infra.prices import Prices
+from codebase.infra.settings import Settings, load_settings
+from codebase.model.buy_order import Price
+from codebase.model.money import Currency
+from codebase.services.create_buy_order.service import create_app
+from codebase.services.fetch_buy_orders.service import PAGE_SIZE_MAX, Page
+
+
+class ForgetfulBus:
+    """Decides like the command bus, and keeps nothing."""
+
+    def __init__(self) -> None:
+        self._position = 0
+
+    async def execute(self, submission: Submission) -> Outcome:
+        """The outcome that the command has on an empty stream."""
+        self._position += 1
+        aggregate = submission.aggregate
+        return Outcome(
+            state=aggregate.fold(aggregate.decide(submission.command, None)),
+            stream_id=submission.stream_id,
+            version=1,
+            partition=0,
+            position=self._position,
+            recorded_at=datetime.now(UTC),
+            replayed=False,
+        )
+
+    async def ready(self) -> str | None:
+        """It always is."""
+        return None
+
+
+class OnePrice:
+    """The same price at all times."""
+
+    def current(self, _currency: Currency) -> Price | None:
+        """What orders are placed at."""
+        return PRICE
+
+    async def ready(self) -> str | None:
+        """It always is."""
+        return None
+
+
+def put_without_storage() -> FastAPI:
+    """The app of create_buy_order, with nothing behind it."""
+    return create_app(cast("CommandBus", ForgetfulBus()), cast("Prices", OnePrice()))
+
+
+def get_constant(content: bytes) -> FastAPI:
+    """The route of fetch_buy_orders, with the parameters that it validates, without its query."""
+    app = http.service_app("constant", checks={})
+
+    @app.get("/buy_orders", response_model=Page)
+    async def get_buy_orders(
+        last_reference: UUID | None = None,  # noqa: ARG001 - validated, as in the service
+        page_size: Annotated[int, Query(ge=1, le=PAGE_SIZE_MAX)] = 10,  # noqa: ARG001 - the same
+    ) -> Response:
+        return Response(content, media_type="application/json")
+
+    return app
+
+
+async def _serve(app: FastAPI, settings: Settings, port: int) -> None:
+    with logs.configured(settings, service="stand_in"):
+        await http.serve(http.assemble([app], settings), settings, port)
+
+
+def main(arguments: list[str]) -> None:
+    """Serve what the arguments name until SIGTERM."""
+    match arguments:
+        case ["put", port]:
+            app = put_without_storage()
+        case ["get", port, file]:
+            app = get_constant(Path(file).read_bytes())
+        case _:
+            sys.exit(__doc__)
+    http.run(_serve(app, load_settings(), int(port)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
