@@ -59,6 +59,8 @@ SERVICE_PORTS: Mapping[str, int] = {
 """Services and their ports before `PORT_OFFSET`, for a caller that names none."""
 
 MIGRATION = "migration"
+BROKER_CLIENTS = frozenset({"event_relay"})
+"""Services that are ready only when the broker is: the run is ready without them."""
 OWNER = "orderly"
 WRITE_MODEL, READ_MODEL = "write_model", "read_model"
 SERVER_PORTS: Mapping[str, int] = {
@@ -389,7 +391,8 @@ class _Stack:
     def _wait_until_ready(self, running: Supervised, deadline: float) -> None:
         name = running.program.name
         address = (self.settings.host, self._port(self.services[name]))
-        while (trouble := _readiness(*address)) is not None:
+        path = "/healthz" if name in BROKER_CLIENTS else "/readyz"
+        while (trouble := _trouble(*address, path)) is not None:
             if self.stopping.is_set():
                 raise Stopped
             if not _hopeful(running) or time.monotonic() > deadline:
@@ -461,18 +464,27 @@ def _is_occupied(port: int, host: str) -> bool:
     return False
 
 
-def _readiness(host: str, port: int) -> str | None:
-    """None when /readyz answers 200, otherwise what is in the way."""
+def _trouble(host: str, port: int, path: str) -> str | None:
+    """None when GET `path` answers 200, otherwise what is in the way."""
     connection = http.client.HTTPConnection(host, port, timeout=2)
     try:
-        connection.request("GET", "/readyz")
+        connection.request("GET", path)
         answer = connection.getresponse()
-        text = answer.read(500).decode(errors="replace")
+        text = answer.read().decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
         return f"{type(error).__name__} on port {port}"
     finally:
         connection.close()
-    return None if answer.status == http.HTTPStatus.OK else f"{answer.status} {text}"
+    return None if answer.status == http.HTTPStatus.OK else f"{answer.status} {_detail_of(text)}"
+
+
+def _detail_of(text: str) -> str:
+    """The sentence in a problem document, or the beginning of whatever else it is."""
+    with contextlib.suppress(ValueError):
+        problem = json.loads(text)
+        if isinstance(problem, dict) and "detail" in problem:
+            return str(problem["detail"])
+    return text[:200]
 
 
 def _error_in(line: bytes) -> str | None:
