@@ -399,6 +399,8 @@ class _Session:
     def _pump(self) -> None:
         """Fill the window; when it is full, confirms call again."""
         self._pump_is_due = False
+        if self._is_ending:
+            return
         room = self._settings.relay_window - (self._published - self._confirmed.position)
         if self._stop.is_set() or room <= 0:
             return
@@ -450,6 +452,9 @@ class _Session:
     # Confirms
 
     def _on_confirm(self, frame: Any) -> None:  # noqa: ANN401 - pika's
+        if self._failure is not None:
+            # A message that came back as unroutable is confirmed all the same, right after.
+            return
         method = frame.method
         if isinstance(method, pika.spec.Basic.Nack):
             self._fail(InDoubtError("the broker refused a message"))
@@ -465,8 +470,9 @@ class _Session:
 
     def _save_and_go_on(self) -> None:
         self._save_is_due = False
-        self._save()
-        self.on_progress()
+        if not self._is_ending:
+            self._save()
+            self.on_progress()
 
     def _save(self) -> None:
         if self._confirmed.position == self._saved:

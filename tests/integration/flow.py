@@ -1,0 +1,258 @@
+"""What tests of the way from the log to the read model share."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import pika
+import psycopg
+from psycopg import Connection, Cursor
+
+from codebase.infra.broker import READ_MODEL_SYNC
+from codebase.infra.event_log import (
+    APPEND,
+    NewEvent,
+    append_parameters,
+    encode,
+    new_event_id,
+    partition_of,
+)
+from codebase.infra.projection import LoggedEvent, Projection, Projector, columns
+from codebase.infra.projector import projector_team
+from codebase.infra.relay import relay_team
+from codebase.infra.settings import Settings
+from codebase.infra.worker import Team
+from codebase.model.buy_order import BuyOrderPlaced, guards, topic
+from codebase.model.money import Currency
+from codebase.services.read_model_sync.service import READ_MODEL
+
+if TYPE_CHECKING:
+    from tests.databases import Databases
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_SECONDS = 30.0
+
+
+def eventually(condition: Callable[[], object], what: str = "") -> None:
+    """Return as soon as the condition holds; fail when it does not in time."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"not in time: {what or condition}"
+        time.sleep(0.01)
+
+
+def order_event(settings: Settings, *, amount: str = "100.00") -> NewEvent:
+    event = BuyOrderPlaced(
+        client="local",
+        idempotence_key=str(uuid4()),
+        currency=Currency.USD,
+        currency_amount=Decimal(amount),
+        btc_rate=Decimal("48478.88000000"),
+        btc_amount=Decimal("0.00000001"),
+        price_source="test",
+    )
+    stream_id = uuid4()
+    return NewEvent(
+        unit=0,
+        partition=partition_of(stream_id, settings.partitions),
+        stream_id=stream_id,
+        category="buy_order",
+        version=1,
+        type="BuyOrderPlaced",
+        idempotence_key=event.idempotence_key,
+        data=encode(event),
+        meta=meta(topic(event)),
+        guards=guards(event),
+    )
+
+
+def tested_event(settings: Settings, stream_id: UUID, version: int, value: str) -> NewEvent:
+    return NewEvent(
+        unit=0,
+        partition=partition_of(stream_id, settings.partitions),
+        stream_id=stream_id,
+        category="test",
+        version=version,
+        type="Tested",
+        idempotence_key=None,
+        data=json.dumps({"value": value}),
+        meta=meta("test.tested"),
+        guards=(),
+    )
+
+
+def meta(routing_key: str) -> str:
+    return json.dumps(
+        {
+            "event_id": str(new_event_id()),
+            "actor": "local",
+            "traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01",
+            "schema": 1,
+            "topic": routing_key,
+        }
+    )
+
+
+def write(databases: Databases, events: Sequence[NewEvent]) -> list[UUID]:
+    """Append events as the command services do; returns their streams."""
+    url = databases.settings.required("write_model_url")
+    with psycopg.connect(url, autocommit=True) as log, log.cursor(binary=True) as cursor:
+        row = cursor.execute(APPEND, append_parameters(events)).fetchone()
+    assert row is not None
+    assert not row[3], "nothing is refused"
+    return [event.stream_id for event in events]
+
+
+def place_orders(databases: Databases, count: int) -> list[UUID]:
+    return write(databases, [order_event(databases.settings) for _ in range(count)])
+
+
+def heads(databases: Databases) -> dict[int, int]:
+    with databases.as_owner() as log:
+        return dict(log.execute("SELECT partition, position FROM log_head").fetchall())
+
+
+def checkpoints(databases: Databases, projector: str = READ_MODEL.name) -> dict[int, int]:
+    with databases.as_read_model_owner() as store:
+        return dict(
+            store.execute(
+                "SELECT partition, position FROM projection_checkpoint WHERE projector = %s",
+                [projector],
+            ).fetchall()
+        )
+
+
+def relayed(databases: Databases) -> dict[int, int]:
+    with databases.as_owner() as log:
+        return dict(log.execute("SELECT partition, position FROM relay_checkpoint").fetchall())
+
+
+def is_projected(databases: Databases, projector: str = READ_MODEL.name) -> bool:
+    return checkpoints(databases, projector) == heads(databases)
+
+
+def is_relayed(databases: Databases) -> bool:
+    return relayed(databases) == heads(databases)
+
+
+def order_ids(databases: Databases) -> set[UUID]:
+    with databases.as_read_model_owner() as store:
+        return {row[0] for row in store.execute("SELECT id FROM buy_order").fetchall()}
+
+
+def query(connection: Connection[Any], statement: str, *values: object) -> list[Any]:
+    with connection:
+        return connection.execute(statement.encode(), values).fetchall()
+
+
+@contextmanager
+def at_work(team: Team) -> Iterator[Team]:
+    team.start()
+    try:
+        yield team
+    finally:
+        assert team.stop(10), "stops within its deadline"
+
+
+@contextmanager
+def relaying(settings: Settings) -> Iterator[Team]:
+    with at_work(relay_team(settings, [READ_MODEL_SYNC])) as team:
+        yield team
+
+
+@contextmanager
+def projecting(settings: Settings, projector: Projector = READ_MODEL) -> Iterator[Team]:
+    with at_work(projector_team(settings, projector, READ_MODEL_SYNC)) as team:
+        yield team
+
+
+@contextmanager
+def part(name: str, settings: Settings, **extra: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A relay or a projector in a process of its own, killed on leaving."""
+    environment = {
+        field.upper(): str(value)
+        for field, value in settings.model_dump(exclude_defaults=True).items()
+    }
+    command = [sys.executable, "-m", "tests.integration.run_part", name]
+    inherited = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
+    process = subprocess.Popen(command, cwd=ROOT, env={**inherited, **environment, **extra})
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+@contextmanager
+def channel_to(settings: Settings) -> Iterator[Any]:
+    """A channel for a test that interferes with the broker; publishing waits for the confirm."""
+    connection = pika.BlockingConnection(pika.URLParameters(settings.required("broker_url")))
+    try:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        yield channel
+    finally:
+        connection.close()
+
+
+def messages_in(channel: Any, queue: str) -> list[tuple[Any, bytes]]:  # noqa: ANN401 - pika's
+    """Take everything out of a queue: (properties, body), in order."""
+    taken = []
+    # A queue with a single active consumer cannot be read with basic.get.
+    for method, properties, body in channel.consume(queue, auto_ack=True, inactivity_timeout=0.3):
+        if method is None:
+            break
+        taken.append((properties, body))
+    channel.cancel()
+    return taken
+
+
+INSERT_TESTED = """
+    INSERT INTO tested (stream_id, version, value, rank)
+    SELECT event.stream_id, event.version, event.data ->> 'value',
+           (SELECT count(*) FROM tested) + event.nth
+    FROM unnest(%(stream_id)b::uuid[], %(version)b::integer[], %(data)b::text[]::jsonb[])
+        WITH ORDINALITY AS event (stream_id, version, data, nth)
+"""
+
+
+def insert_tested(cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> None:
+    cursor.execute(INSERT_TESTED, columns(events))
+
+
+TESTED = Projection(
+    name="tested",
+    categories=frozenset({"test"}),
+    tables=("tested",),
+    apply=insert_tested,
+    expected_rows=lambda _stream_id, _recorded: (),
+)
+TESTER = Projector(name="tester", projections=(TESTED,))
+
+
+def create_tested(databases: Databases) -> None:
+    """A view that cannot bear the value `poison`, until the constraint is dropped."""
+    with databases.as_read_model_owner() as store:
+        store.execute(
+            "CREATE TABLE tested (stream_id uuid, version integer, value text, rank bigint,"
+            " PRIMARY KEY (stream_id, version),"
+            " CONSTRAINT palatable CHECK (value <> 'poison'))"
+        )
+
+
+def tested_rows(databases: Databases, stream_id: UUID) -> list[tuple[int, str]]:
+    """(version, value) of a stream in the order in which they were applied."""
+    statement = "SELECT version, value FROM tested WHERE stream_id = %s ORDER BY rank"
+    return query(databases.as_read_model_owner(), statement, stream_id)

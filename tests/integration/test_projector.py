@@ -1,0 +1,373 @@
+"""The projector against real servers: the read model equals the log, whatever happens between."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from codebase.infra.broker import (
+    DEAD_LETTERS,
+    READ_MODEL_SYNC,
+    declare_dead_letters,
+    declare_subscription,
+)
+from codebase.infra.failpoints import EXIT_STATUS
+from codebase.infra.projection import LogGapError, read_events
+from codebase.infra.relay import READ_MESSAGES
+from codebase.infra.settings import Settings
+from tests.integration.flow import (
+    channel_to,
+    checkpoints,
+    eventually,
+    heads,
+    is_projected,
+    is_relayed,
+    messages_in,
+    order_ids,
+    part,
+    place_orders,
+    projecting,
+    query,
+    relaying,
+)
+
+if TYPE_CHECKING:
+    from tests.conftest import RabbitUnderTest
+    from tests.databases import Databases
+
+
+def publish(
+    settings: Settings, databases: Databases, choose: Callable[[list[bytes]], list[bytes]]
+) -> None:
+    """Put messages of the log into the projector's queues, as `choose` likes them."""
+    with channel_to(settings) as channel, databases.as_owner() as log:
+        declare_dead_letters(channel)
+        partitions = range(settings.partitions)
+        declare_subscription(channel, READ_MODEL_SYNC, partitions)
+        for partition in partitions:
+            key = {"partition": partition, "after": 0, "limit": 10_000}
+            bodies = [row[-1].encode() for row in log.execute(READ_MESSAGES, key).fetchall()]
+            for body in choose(bodies):
+                channel.basic_publish("", READ_MODEL_SYNC.queue(partition), body)
+
+
+def test_the_log_alone_feeds_the_read_model(databases: Databases) -> None:
+    orders = place_orders(databases, 2500)
+    with projecting(databases.settings):
+        eventually(lambda: is_projected(databases))
+        orders += place_orders(databases, 10)
+        eventually(lambda: is_projected(databases))
+    assert order_ids(databases) == set(orders)
+
+
+def test_a_row_shows_what_was_recorded(databases: Databases) -> None:
+    (order,) = place_orders(databases, 1)
+    with projecting(databases.settings):
+        eventually(lambda: is_projected(databases))
+    ((recorded_at,),) = query(databases.as_owner(), "SELECT recorded_at FROM event")
+    (row,) = query(databases.as_read_model_owner(), "SELECT * FROM buy_order")
+    assert row[0] == order
+    assert row[2] == recorded_at
+    assert [str(value) for value in (row[1], *row[3:])] == [
+        "local",
+        "USD",
+        "100.00",
+        "48478.88000000",
+        "1E-8",
+        "test",
+    ]
+
+
+def test_relay_and_queue_feed_the_read_model(databases: Databases, with_broker: Settings) -> None:
+    with projecting(with_broker), relaying(with_broker):
+        orders = place_orders(databases, 1500)
+        eventually(lambda: is_projected(databases) and is_relayed(databases))
+    assert order_ids(databases) == set(orders)
+    with channel_to(with_broker) as channel:
+        assert messages_in(channel, DEAD_LETTERS) == []
+
+
+def test_the_queue_brings_the_news_before_the_projector_would_look(
+    databases: Databases, with_broker: Settings
+) -> None:
+    slow = with_broker.model_copy(update={"read_model_check_seconds": 60.0})
+    with projecting(slow), relaying(slow):
+        place_orders(databases, 5)
+        eventually(lambda: is_projected(databases))
+        started = time.monotonic()
+        place_orders(databases, 1)
+        eventually(lambda: is_projected(databases))
+        assert time.monotonic() - started < 5
+
+
+def test_purged_queues_lose_nothing(databases: Databases, with_broker: Settings) -> None:
+    orders = place_orders(databases, 50)
+    with relaying(with_broker):
+        eventually(lambda: is_relayed(databases))
+    with channel_to(with_broker) as channel:
+        for partition in range(with_broker.partitions):
+            channel.queue_purge(READ_MODEL_SYNC.queue(partition))
+    with projecting(with_broker):
+        eventually(lambda: is_projected(databases))
+    assert order_ids(databases) == set(orders)
+
+
+def test_a_deleted_queue_is_declared_again(databases: Databases, with_broker: Settings) -> None:
+    slow = with_broker.model_copy(update={"read_model_check_seconds": 60.0})
+    with projecting(slow), relaying(slow):
+        place_orders(databases, 5)
+        eventually(lambda: is_projected(databases))
+        with channel_to(slow) as channel:
+            for partition in range(slow.partitions):
+                channel.queue_delete(READ_MODEL_SYNC.queue(partition))
+        orders = place_orders(databases, 5)
+        eventually(lambda: is_projected(databases))
+    assert set(orders) <= order_ids(databases)
+
+
+@pytest.mark.parametrize(
+    "choose",
+    [
+        pytest.param(lambda bodies: bodies + bodies, id="twice"),
+        pytest.param(lambda bodies: [each for each in bodies for _ in range(3)], id="thrice each"),
+        pytest.param(lambda bodies: bodies[::-1], id="backwards"),
+        pytest.param(
+            lambda bodies: random.Random(1).sample(bodies, len(bodies)),  # noqa: S311
+            id="shuffled",
+        ),
+        pytest.param(lambda bodies: bodies[::7], id="with gaps"),
+        pytest.param(lambda bodies: bodies[-1:], id="only the last"),
+    ],
+)
+def test_however_messages_arrive_the_read_model_converges(
+    databases: Databases,
+    with_broker: Settings,
+    choose: Callable[[list[bytes]], list[bytes]],
+) -> None:
+    slow = with_broker.model_copy(update={"read_model_check_seconds": 60.0, "projector_batch": 20})
+    orders = place_orders(databases, 200)
+    publish(slow, databases, choose)
+    with projecting(slow):
+        eventually(lambda: is_projected(databases))
+        assert order_ids(databases) == set(orders)
+
+
+def test_forged_messages_are_dead_lettered_with_the_reason(
+    databases: Databases, with_broker: Settings
+) -> None:
+    def forge(bodies: list[bytes]) -> list[bytes]:
+        if not bodies:
+            return []
+        true = json.loads(bodies[0])
+        return [
+            b"not json",
+            json.dumps({**true, "position": 10_000}).encode(),
+            json.dumps({**true, "stream_id": str(uuid4())}).encode(),
+            json.dumps({**true, "event_id": str(uuid4())}).encode(),
+            json.dumps({**true, "partition": 99}).encode(),
+            *bodies,
+        ]
+
+    orders = place_orders(databases, 1)
+    publish(with_broker, databases, forge)
+    with projecting(with_broker), channel_to(with_broker) as channel:
+        eventually(lambda: is_projected(databases))
+        letters = []
+        eventually(lambda: letters.extend(messages_in(channel, DEAD_LETTERS)) or len(letters) == 5)
+    assert order_ids(databases) == set(orders)
+    partition = next(iter(part for part, head in heads(databases).items() if head))
+    assert {properties.headers["reason"] for properties, _ in letters} == {
+        "body: json_invalid",
+        "the log has no such position",
+        "the log holds another stream at this position",
+        "the log holds another event at this position",
+        f"not an event of partition {partition}",
+    }
+    assert letters[0][1] == b"not json"
+    assert letters[0][0].headers["queue"].startswith("read_model_sync.")
+
+
+def test_a_forged_amount_never_reaches_a_row(databases: Databases, with_broker: Settings) -> None:
+    def forge(bodies: list[bytes]) -> list[bytes]:
+        return [body.replace(b'"100.00"', b'"999.00"') for body in bodies]
+
+    place_orders(databases, 3)
+    publish(with_broker, databases, forge)
+    with projecting(with_broker):
+        eventually(lambda: is_projected(databases))
+    amounts = query(databases.as_read_model_owner(), "SELECT currency_amount::text FROM buy_order")
+    assert amounts == [("100.00",)] * 3
+
+
+@pytest.mark.parametrize("place", ["projector_before_commit", "projector_after_apply"])
+def test_a_projector_killed_around_its_commit_applies_each_event_once(
+    databases: Databases, with_broker: Settings, place: str
+) -> None:
+    orders = place_orders(databases, 100)
+    with relaying(with_broker):
+        with part("projector", with_broker, ORDERLY_FAILPOINT=place) as process:
+            assert process.wait(30) == EXIT_STATUS
+        with projecting(with_broker):
+            eventually(lambda: is_projected(databases))
+            orders += place_orders(databases, 5)
+            eventually(lambda: is_projected(databases))
+    assert order_ids(databases) == set(orders)
+
+
+def test_a_worker_that_lost_its_place_cannot_commit(databases: Databases) -> None:
+    """Somebody else projects while this one rests between reading and applying."""
+    slow = databases.settings.model_copy(update={"projector_delay_seconds": 0.3})
+    orders = place_orders(databases, 4)
+    with projecting(slow):
+        # The slow worker holds the lead; the one that overtakes it does not ask for it.
+        eventually(lambda: bool(checkpoints(databases)))
+        with databases.as_read_model_owner() as owner:
+            owner.execute("UPDATE projection_checkpoint SET position = position")
+            stolen = owner.execute(
+                "UPDATE projection_checkpoint SET position = 1 WHERE position = 0"
+                " AND partition = %s",
+                [next(iter(sorted(heads(databases))))],
+            ).rowcount
+        eventually(lambda: is_projected(databases))
+    # The first event was claimed as projected by the thief, who wrote no row for it.
+    assert len(order_ids(databases)) == len(orders) - stolen
+
+
+def test_two_projectors_apply_each_event_once(databases: Databases) -> None:
+    orders = place_orders(databases, 50)
+    with projecting(databases.settings), projecting(databases.settings):
+        orders += place_orders(databases, 500)
+        eventually(lambda: is_projected(databases))
+    assert order_ids(databases) == set(orders)
+
+
+def test_a_second_projector_takes_over_when_the_first_is_killed(
+    databases: Databases, with_broker: Settings
+) -> None:
+    with relaying(with_broker), part("projector", with_broker) as first:
+        orders = place_orders(databases, 10)
+        eventually(lambda: is_projected(databases))
+        with projecting(with_broker):
+            first.kill()
+            first.wait()
+            orders += place_orders(databases, 10)
+            eventually(lambda: is_projected(databases))
+    assert order_ids(databases) == set(orders)
+
+
+def test_cut_connections_are_made_again(databases: Databases) -> None:
+    orders = place_orders(databases, 10)
+    with projecting(databases.settings):
+        eventually(lambda: is_projected(databases))
+        with psycopg.connect(databases.server.superuser_url(), autocommit=True) as superuser:
+            superuser.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'read_model_sync'"
+            )
+        orders += place_orders(databases, 10)
+        eventually(lambda: is_projected(databases))
+    assert order_ids(databases) == set(orders)
+
+
+def test_a_missing_table_is_nobodys_fault_and_nothing_is_parked(databases: Databases) -> None:
+    with databases.as_read_model_owner() as owner:
+        owner.execute("ALTER TABLE buy_order RENAME TO away")
+        orders = place_orders(databases, 3)
+        with projecting(databases.settings) as team:
+            eventually(lambda: _problem(team.problem) == "UndefinedTable 42P01")
+            owner.execute("ALTER TABLE away RENAME TO buy_order")
+            eventually(lambda: is_projected(databases))
+        assert owner.execute("SELECT count(*) FROM parked_stream").fetchone() == (0,)
+    assert order_ids(databases) == set(orders)
+
+
+def _problem(check: Callable[[], object]) -> object:
+    coroutine = check()
+    try:
+        coroutine.send(None)  # type: ignore[attr-defined]
+    except StopIteration as answer:
+        return answer.value
+    raise AssertionError("a readiness check of threads waits for nothing")
+
+
+def test_without_its_broker_the_projector_reads_the_log_and_takes_the_queue_up_later(
+    databases: Databases, with_broker: Settings, rabbitmq_server: RabbitUnderTest
+) -> None:
+    slow = with_broker.model_copy(update={"read_model_check_seconds": 60.0})
+    rabbitmq_server.stop()
+    try:
+        with projecting(slow), relaying(slow):
+            orders = place_orders(databases, 10)
+            eventually(lambda: is_projected(databases))
+            rabbitmq_server.start()
+            orders += place_orders(databases, 10)
+            eventually(lambda: is_projected(databases) and is_relayed(databases))
+            # Now the queue is what brings the news, and a kill of the broker changes nothing.
+            rabbitmq_server.kill()
+            orders += place_orders(databases, 10)
+            eventually(lambda: is_projected(databases))
+            rabbitmq_server.start()
+            eventually(lambda: is_relayed(databases))
+    finally:
+        if not _answers(slow):
+            rabbitmq_server.start()
+    assert order_ids(databases) == set(orders)
+
+
+def _answers(settings: Settings) -> bool:
+    try:
+        with channel_to(settings):
+            return True
+    except Exception:  # noqa: BLE001 - only asks whether the server has to be started again
+        return False
+
+
+def test_an_idle_projector_stops_at_once(databases: Databases, with_broker: Settings) -> None:
+    slow = with_broker.model_copy(update={"read_model_check_seconds": 60.0})
+    place_orders(databases, 1)
+    with projecting(slow):
+        eventually(lambda: is_projected(databases))
+        started = time.monotonic()
+    assert time.monotonic() - started < 3
+
+
+def test_a_log_with_a_hole_is_not_projected_past_it(databases: Databases) -> None:
+    place_orders(databases, 20)
+    with databases.as_owner() as owner:
+        owner.execute("ALTER TABLE event DISABLE TRIGGER event_is_append_only")
+        owner.execute("DELETE FROM event WHERE position = 2")
+        with pytest.raises(LogGapError):
+            read_events(owner, 0, after=0, limit=100)
+
+
+def test_orders_keep_coming_while_workers_come_and_go(
+    databases: Databases, with_broker: Settings
+) -> None:
+    stop = threading.Event()
+    orders = []
+
+    def keep_placing() -> None:
+        while not stop.is_set():
+            orders.extend(place_orders(databases, 20))
+
+    placing = threading.Thread(target=keep_placing)
+    placing.start()
+    try:
+        for _ in range(3):
+            with relaying(with_broker), projecting(with_broker):
+                seen = checkpoints(databases)
+                eventually(lambda seen=seen: checkpoints(databases) != seen)
+    finally:
+        stop.set()
+        placing.join()
+    with relaying(with_broker), projecting(with_broker):
+        eventually(lambda: is_projected(databases))
+    assert order_ids(databases) == set(orders)

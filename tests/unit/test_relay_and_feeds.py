@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from codebase.infra.feeds import Delivery, Notice, Verdicts
+from codebase.infra.queue_feed import read_notice
+from codebase.infra.relay import ConfirmedPrefix
+from codebase.infra.worker import Rests
+
+
+def test_confirms_in_any_order_move_the_prefix_only_over_what_is_complete() -> None:
+    prefix = ConfirmedPrefix(checkpoint=100)
+    prefix.confirm(3, multiple=False)
+    prefix.confirm(2, multiple=False)
+    assert prefix.position == 100
+    prefix.confirm(1, multiple=False)
+    assert prefix.position == 103
+
+
+def test_a_multiple_confirm_covers_everything_before_it() -> None:
+    prefix = ConfirmedPrefix(checkpoint=0)
+    prefix.confirm(6, multiple=False)
+    prefix.confirm(5, multiple=True)
+    assert prefix.position == 6
+
+
+def test_every_order_of_confirms_ends_at_the_last() -> None:
+    shuffle = random.Random(7)  # noqa: S311 - a repeatable order
+    for _ in range(50):
+        tags = list(range(1, 40))
+        shuffle.shuffle(tags)
+        prefix = ConfirmedPrefix(checkpoint=10)
+        seen = set()
+        for tag in tags:
+            prefix.confirm(tag, multiple=False)
+            seen.add(tag)
+            expected = next(n for n in range(41) if n + 1 not in seen)
+            assert prefix.position == 10 + expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"not json",
+        b"[]",
+        b"null",
+        b'{"position": 1}',
+        b'{"event_id":"x","stream_id":"y","partition":0,"position":1}',
+        b"\xff\xfe",
+        (b'{"event_id":"01a1fbef-6c7f-741a-915d-82d2d95b3a5c",'
+        b'"stream_id":"3f493fce-6c0a-4e20-8c1c-15c8fca1b8fe","partition":0,"position":NaN}'),
+    ],
+)
+def test_a_message_that_is_not_ours_is_told_from_one_that_is(body: bytes) -> None:
+    with pytest.raises(ValueError, match=r"^[a-z_.]+: [a-z_]+$"):
+        read_notice(body)
+
+
+def delivery(position: int, partition: int = 0) -> Delivery:
+    body = (
+        '{"event_id":"01a1fbef-6c7f-741a-915d-82d2d95b3a5c",'
+        '"stream_id":"3f493fce-6c0a-4e20-8c1c-15c8fca1b8fe",'
+        f'"partition":{partition},"position":{position}}}'
+    ).encode()
+    return Delivery(connection=1, tag=1, routing_key="a.b", body=body, notice=read_notice(body))
+
+
+def test_a_repeat_is_no_question_for_the_log() -> None:
+    verdicts = Verdicts([delivery(5)], partition=0, checkpoint=5)
+    assert not verdicts.open
+    verdicts.judge_the_rest()
+    assert verdicts.rejected == []
+
+
+def test_a_position_that_the_log_does_not_have_is_a_lie() -> None:
+    verdicts = Verdicts([delivery(6)], partition=0, checkpoint=5)
+    assert verdicts.open
+    verdicts.judge([])
+    verdicts.judge_the_rest()
+    assert [reason for _, reason in verdicts.rejected] == ["the log has no such position"]
+
+
+def test_a_message_of_another_partition_is_refused() -> None:
+    verdicts = Verdicts([delivery(6, partition=1)], partition=0, checkpoint=5)
+    assert [reason for _, reason in verdicts.rejected] == ["not an event of partition 0"]
+
+
+def test_a_notice_carries_what_the_body_says() -> None:
+    notice = delivery(6).notice
+    assert isinstance(notice, Notice)
+    assert (notice.partition, notice.position) == (0, 6)
+
+
+def test_rests_grow_while_nothing_is_found_and_end_with_the_first_find() -> None:
+    rests = Rests(longest_seconds=0.02)
+    lengths = [rests.after(found=False) for _ in range(8)]
+    assert lengths == sorted(lengths)
+    assert lengths[0] < 0.005
+    assert lengths[-1] == 0.02
+    assert rests.after(found=True) == 0
+    assert rests.after(found=False) < 0.005
