@@ -18,11 +18,15 @@ from bench import report
 from bench.lab import Lab
 from bench.measure import BenchError
 from bench.report import Result
-from bench.sections import put
+from bench.sections import bus, log, put
 from codebase.infra.private_postgres import ServerError
 
 SECTIONS: Mapping[str, Callable[[Lab], Iterator[Result]]] = {
     "put": put.measure,
+    "bus": bus.measure,
+    "bulk": log.measure_bulk,
+    "growth": log.measure_growth,
+    "rebuild": log.measure_rebuild,
 }
 
 

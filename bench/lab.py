@@ -100,6 +100,8 @@ class Lab:
     def __init__(self, folder: Path, keeper: Keeper) -> None:
         self.folder = folder
         self.keeper = keeper
+        self.long_log: Settings | None = None
+        """A log that takes long to fill, for whoever needs one."""
         # The kernel lends ports from 32768 on to outgoing connections.
         self._ports = random.SystemRandom().sample(range(FIRST_PORT, LAST_PORT), 1_000)
 
