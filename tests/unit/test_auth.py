@@ -1,0 +1,111 @@
+"""Who is let in."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from codebase.infra.auth import (
+    LOCAL,
+    Authenticator,
+    Caller,
+    Role,
+    new_token,
+    require_second_factor,
+)
+from codebase.infra.problems import HttpProblem
+from codebase.infra.settings import ConfigurationError
+
+SECRET = "a secret"  # noqa: S105 - of a test
+DIGEST = hashlib.sha256(SECRET.encode()).hexdigest()
+
+MALFORMED = {
+    "empty": "",
+    "no role": f"shop::{DIGEST}",
+    "an unknown role": f"shop:root:{DIGEST}",
+    "no name": f":client:{DIGEST}",
+    "a name with a blank": f"the shop:client:{DIGEST}",
+    "no digest": "shop:client:",
+    "the secret instead of its digest": f"shop:client:{SECRET}",
+    "a digest that is too short": f"shop:client:{DIGEST[:-1]}",
+    "a digest in upper case": f"shop:client:{DIGEST.upper()}",
+    "a fourth part": f"shop:client:{DIGEST}:x",
+    "full-width digits": f"shop:client:{'０' * 64}",
+}
+
+
+@pytest.mark.parametrize("entry", MALFORMED.values(), ids=MALFORMED.keys())
+def test_a_malformed_entry_refuses_to_start_and_is_not_repeated(entry: str) -> None:
+    with pytest.raises(ConfigurationError, match="API_TOKENS") as refusal:
+        Authenticator([entry])
+    assert SECRET not in str(refusal.value)
+
+
+def test_without_tokens_everybody_is_local_and_administers() -> None:
+    authenticator = Authenticator([])
+    assert authenticator.protected_mode
+    assert authenticator.caller({}) == LOCAL
+    assert Caller("local", Role.ADMIN) == LOCAL
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {b"authorization": b"Bearer " + SECRET.encode()},
+        {b"authorization": b"bearer  " + SECRET.encode()},
+        {b"x-token": SECRET.encode()},
+        {b"authorization": b"Basic eDp5", b"x-token": SECRET.encode()},
+    ],
+)
+def test_a_token_names_its_caller(headers: dict[bytes, bytes]) -> None:
+    authenticator = Authenticator([f"other:admin:{'0' * 64}", f"shop:client:{DIGEST}"])
+    assert authenticator.caller(headers) == Caller("shop", Role.CLIENT)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {b"authorization": b""},
+        {b"authorization": b"Bearer"},
+        {b"authorization": b"Bearer "},
+        {b"authorization": SECRET.encode()},
+        {b"authorization": b"Bearer " + DIGEST.encode()},
+        {b"x-token": b"wrong"},
+        {b"x-token": b"\xff\x00"},
+    ],
+)
+def test_whoever_has_no_token_is_told_how_to_bring_one(headers: dict[bytes, bytes]) -> None:
+    with pytest.raises(HttpProblem) as refusal:
+        Authenticator([f"shop:client:{DIGEST}"]).caller(headers)
+    assert refusal.value.status == 401
+    assert "Bearer" in refusal.value.headers["WWW-Authenticate"]
+
+
+def test_a_client_is_no_administrator() -> None:
+    Caller("boss", Role.ADMIN).require_admin()
+    with pytest.raises(HttpProblem) as refusal:
+        Caller("shop", Role.CLIENT).require_admin()
+    assert refusal.value.status == 403
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"), [({}, "42"), ({b"two-fa": b"41"}, "42"), ({b"two-fa": b""}, None)]
+)
+def test_without_the_second_factor_nothing_is_destroyed(
+    sent: dict[bytes, bytes], expected: str | None
+) -> None:
+    require_second_factor({b"two-fa": b"42"}, "42")
+    with pytest.raises(HttpProblem) as refusal:
+        require_second_factor(sent, expected)
+    assert refusal.value.status == 403
+
+
+def test_a_new_token_opens_the_door_that_its_entry_makes() -> None:
+    secret, entry = new_token("shop", "client")
+    caller = Authenticator([entry]).caller({b"x-token": secret.encode()})
+    assert caller == Caller("shop", Role.CLIENT)
+    assert secret not in entry
+    with pytest.raises(ConfigurationError):
+        new_token("the shop", "client")

@@ -1,0 +1,142 @@
+"""What a body may look like, and what is said of one that does not."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from uuid import UUID
+
+import pytest
+from pydantic import Field
+
+from codebase.infra.problems import HttpProblem
+from codebase.infra.request_body import Amount, FromText, RequestBody, require_json, validate
+from codebase.model.money import Currency
+
+KEY = "0b0b7e0a-97c0-4f0b-8b0e-1a6a3d0b6b7c"
+SECRET = "4111111111111111"  # noqa: S105 - a card number that must not come back
+
+
+class Item(RequestBody):
+    """A nested object."""
+
+    count: int = Field(ge=1, le=5)
+
+
+class Order(RequestBody):
+    """A body with one field of every kind."""
+
+    currency: FromText[Currency] = Currency.USD
+    amount: Amount = Decimal(1)
+    key: FromText[UUID] | None = None
+    name: str = Field("x", max_length=20)
+    vip: bool = False
+    item: Item | None = None
+    items: list[Item] = Field(default_factory=list)
+
+
+AMOUNTS_TAKEN = ['"123.45"', "123.45", '"0.01"', "0.01", "7", '"999999999.99"', "1.5", '"1.50"']
+AMOUNTS_REFUSED = {
+    "zero": '"0"',
+    "minus zero": "-0",
+    "negative": '"-1"',
+    "too many decimals": '"0.001"',
+    "too many decimals that are zero": '"1.000"',
+    "a number with too many decimals": "0.001",
+    "too large": '"1000000000"',
+    "a number that is too large": "1000000000",
+    "an exponent": '"1e5"',
+    "a number with an exponent": "1e5",
+    "beyond every double": "1e999",
+    "an exponent that comes out even": "10.0E-1",
+    "NaN": "NaN",
+    "NaN as text": '"NaN"',
+    "Infinity": "Infinity",
+    "Infinity as text": '"-Infinity"',
+    "full-width digits": '"１２"',
+    "Arabic-Indic digits": '"١٢"',
+    "a separator": '"1_000"',
+    "a comma": '"1,5"',
+    "blanks": '" 1"',
+    "a newline": '"1\\n"',
+    "a plus": '"+1"',
+    "no digits": '"."',
+    "empty": '""',
+    "true": "true",
+    "null": "null",
+    "a list": "[1]",
+    "an object": '{"amount":1}',
+    "a NUL": '"1\\u0000"',
+    "very long": '"' + "1" * 10_000 + '"',
+}
+
+
+@pytest.mark.parametrize("text", AMOUNTS_TAKEN)
+def test_an_amount_is_taken_exactly(text: str) -> None:
+    order = validate(Order, f'{{"amount":{text}}}'.encode())
+    assert order.amount == Decimal(text.strip('"'))
+    assert order.amount.as_tuple().exponent == -2
+
+
+@pytest.mark.parametrize("text", AMOUNTS_REFUSED.values(), ids=AMOUNTS_REFUSED.keys())
+def test_an_amount_is_refused_by_name(text: str) -> None:
+    problem = refused(f'{{"amount":{text}}}')
+    assert list(problem.errors or ()) == ["amount"]
+
+
+REFUSED = {
+    "a list instead of an object": ("[]", "body"),
+    "a text instead of an object": (f'"{SECRET}"', "body"),
+    "an unknown field": ('{"colour":1}', "colour"),
+    "an unknown field that is no name": (f'{{"{SECRET}":1}}', "?"),
+    "a text for a whole number": ('{"item":{"count":"3"}}', "item.count"),
+    "a decimal for a whole number": ('{"item":{"count":3.0}}', "item.count"),
+    "true for a whole number": ('{"item":{"count":true}}', "item.count"),
+    "a whole number that is too large": ('{"items":[{"count":1},{"count":6}]}', "items.1.count"),
+    "a missing field": ('{"item":{}}', "item.count"),
+    "yes for true": ('{"vip":"yes"}', "vip"),
+    "1 for true": ('{"vip":1}', "vip"),
+    "a number for a text": (f'{{"name":{SECRET}}}', "name"),
+    "a text that is too long": (f'{{"name":"{SECRET * 2}"}}', "name"),
+    "an unknown currency": (f'{{"currency":"{SECRET}"}}', "currency"),
+    "a currency in lower case": ('{"currency":"usd"}', "currency"),
+    "a key that is no UUID": (f'{{"key":"{SECRET}"}}', "key"),
+    "a key that is a number": (f'{{"key":{SECRET}}}', "key"),
+    "an object for a list": ('{"items":{}}', "items"),
+}
+
+
+@pytest.mark.parametrize(("text", "field"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_field_is_refused_by_name_and_its_value_is_not_repeated(text: str, field: str) -> None:
+    problem = refused(text)
+    assert list(problem.errors or ()) == [field]
+    assert SECRET not in problem.body("1").decode()
+
+
+def refused(text: str) -> HttpProblem:
+    with pytest.raises(HttpProblem) as refusal:
+        validate(Order, text.encode())
+    assert refusal.value.status == 422
+    return refusal.value
+
+
+def test_what_fits_is_taken_as_it_was_meant() -> None:
+    order = validate(Order, f'{{"currency":"EUR","key":"{KEY}","item":{{"count":5}}}}'.encode())
+    assert (order.currency, order.key, order.item) == (Currency.EUR, UUID(KEY), Item(count=5))
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [b"application/json", b"application/json; charset=utf-8", b'Application/JSON;charset="UTF-8"'],
+)
+def test_json_is_taken(content_type: bytes) -> None:
+    require_json({b"content-type": content_type})
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [b"", b"text/plain", b"application/jsonp", b"application/json; charset=latin-1", b"\xff"],
+)
+def test_what_is_not_said_to_be_json_is_refused(content_type: bytes) -> None:
+    with pytest.raises(HttpProblem) as refusal:
+        require_json({b"content-type": content_type})
+    assert refusal.value.status == 415
