@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from codebase.infra.guardian import is_zombie
+
 _PREVIOUS_RUN_SECONDS = 20.0
 _POLL_SECONDS = 0.02
 
@@ -70,7 +72,7 @@ def _is_running(process_id: int) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    return not is_zombie(process_id)
 
 
 def write_private(path: Path, text: str) -> None:
