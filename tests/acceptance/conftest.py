@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -47,18 +47,20 @@ def until(
 
 
 class Service:
-    """One process of one service, which tests kill and start again."""
+    """One process of one or more services, which tests kill and start again."""
 
-    def __init__(self, system: System, name: str, port: int) -> None:
+    def __init__(self, system: System, names: Sequence[str], port: int) -> None:
         self._system = system
-        self.name = name
+        self.names = names
+        self.name = "+".join(names)
         self.url = f"http://127.0.0.1:{port}"
         self._port = port
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, **environment: str) -> Service:
         """Start it; `environment` is for this start only."""
-        command = [sys.executable, "-m", "codebase", "serve", self.name, "--port", str(self._port)]
+        port = str(self._port)
+        command = [sys.executable, "-m", "codebase", "serve", *self.names, "--port", port]
         program = Program(
             name=self.name,
             command=command,
@@ -116,11 +118,18 @@ class System:
         databases: Databases,
         broker_url: str | None,
         free_port: Callable[[], int],
+        *,
+        in_one_process: bool = False,
     ) -> None:
         self.keeper = keeper
         self.folder = folder
         self.databases = databases
-        self.services = {name: Service(self, name, free_port()) for name in SERVICES}
+        groups = [SERVICES] if in_one_process else [(name,) for name in SERVICES]
+        self.services = {
+            name: service
+            for service in (Service(self, names, free_port()) for names in groups)
+            for name in service.names
+        }
         addresses = {
             name.upper(): value
             for name, value in databases.settings
@@ -143,11 +152,11 @@ class System:
 
     def start(self, *names: str, **environment: str) -> System:
         """Start services, all of them by default, and wait until they are ready."""
-        chosen = names or SERVICES
-        for name in chosen:
-            self[name].start(**environment)
-        for name in chosen:
-            self[name].wait_until_ready()
+        chosen = {id(self[name]): self[name] for name in names or SERVICES}.values()
+        for service in chosen:
+            service.start(**environment)
+        for service in chosen:
+            service.wait_until_ready()
         return self
 
     def stop(self) -> None:
@@ -232,10 +241,27 @@ def system(
 
 
 @pytest.fixture
+def system_in_one_process(
+    keeper: Keeper,
+    folder: Path,
+    databases: Databases,
+    rabbitmq_server: RabbitUnderTest,
+    free_port: Callable[[], int],
+) -> Iterator[System]:
+    """The whole system with a broker, all services in one process; nothing is started yet."""
+    vhost = f"test-{uuid4()}"
+    broker_url = rabbitmq_server.add_vhost(vhost)
+    made = System(keeper, folder, databases, broker_url, free_port, in_one_process=True)
+    yield made
+    made.stop()
+    rabbitmq_server.delete_vhost(vhost)
+
+
+@pytest.fixture
 def system_without_broker(
     keeper: Keeper, folder: Path, databases: Databases, free_port: Callable[[], int]
 ) -> Iterator[System]:
     """The whole system fed from the log; nothing is started yet."""
-    made = System(keeper, folder, databases, None, free_port)
+    made = System(keeper, folder, databases, None, free_port, in_one_process=True)
     yield made
     made.stop()

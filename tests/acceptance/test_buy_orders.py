@@ -31,7 +31,8 @@ def recorded(system: System) -> int:
         return int(row[0]) if row else 0
 
 
-def test_an_order_is_placed_and_shown_as_the_contract_says(system: System) -> None:
+def test_an_order_is_placed_and_shown_as_the_contract_says(system_in_one_process: System) -> None:
+    system = system_in_one_process
     system.start()
     key = str(uuid4())
     answer = system.put(key, "123.45")
@@ -65,8 +66,11 @@ def test_an_order_is_placed_and_shown_as_the_contract_says(system: System) -> No
     assert page == {"rows": [order], "last_reference": order["id"]}
 
 
-def test_a_hundred_concurrent_puts_with_one_key_are_one_order(system: System) -> None:
-    system.start("btc_price", "create_buy_order")
+def test_a_hundred_concurrent_puts_with_one_key_are_one_order(
+    system_in_one_process: System,
+) -> None:
+    system = system_in_one_process
+    system.start()
     key = str(uuid4())
     with ThreadPoolExecutor(50) as pool:
         answers = list(pool.map(lambda _: system.put(key), range(100)))
@@ -76,7 +80,10 @@ def test_a_hundred_concurrent_puts_with_one_key_are_one_order(system: System) ->
     assert recorded(system) == 1
 
 
-def test_a_key_with_other_content_is_refused_and_changes_nothing(system: System) -> None:
+def test_a_key_with_other_content_is_refused_and_changes_nothing(
+    system_in_one_process: System,
+) -> None:
+    system = system_in_one_process
     system.start("btc_price", "create_buy_order")
     key = str(uuid4())
     first = system.put(key, "100")
@@ -123,7 +130,6 @@ def test_the_order_book_holds_to_the_last_satoshi_and_what_fits_gets_in(
     third = System(system.keeper, system.folder, system.databases, None, free_port)
     for other, name in ((second, "second"), (third, "third")):
         other.environment["BTC_PRICE_URL"] = system["btc_price"].url
-        other["create_buy_order"].name = "create_buy_order"
         other.folder = system.folder / name
         other.folder.mkdir()
     try:
@@ -159,8 +165,9 @@ def test_the_order_book_holds_to_the_last_satoshi_and_what_fits_gets_in(
 
 @pytest.mark.parametrize("page_size", [1, 7, 100])
 def test_paging_shows_each_order_once_while_others_are_placed(
-    system: System, page_size: int
+    system_in_one_process: System, page_size: int
 ) -> None:
+    system = system_in_one_process
     system.start()
     with ThreadPoolExecutor(16) as pool:
         before = {
@@ -178,7 +185,8 @@ def test_paging_shows_each_order_once_while_others_are_placed(
     assert times == sorted(times, reverse=True)
 
 
-def test_pages_refuse_what_they_cannot_know(system: System) -> None:
+def test_pages_refuse_what_they_cannot_know(system_in_one_process: System) -> None:
+    system = system_in_one_process
     system.start()
     url = f"{system['fetch_buy_orders'].url}/buy_orders"
     assert httpx.get(url).json() == {"rows": [], "last_reference": None}
@@ -195,8 +203,9 @@ def test_pages_refuse_what_they_cannot_know(system: System) -> None:
     assert end.json() == {"rows": [], "last_reference": None}
 
 
-def test_a_token_always_finds_what_was_written(system: System) -> None:
+def test_a_token_always_finds_what_was_written(system_in_one_process: System) -> None:
     """Under load, with a projector that takes its time."""
+    system = system_in_one_process
     system.start(PROJECTOR_DELAY_SECONDS="0.05", CONSISTENCY_WAIT_MS="10000")
 
     def write_and_read(_: int) -> tuple[int, str, str]:
@@ -234,7 +243,8 @@ def test_a_read_model_that_is_behind_says_so_and_never_guesses(system: System) -
     assert list(malformed.json()["errors"]) == ["Consistency-Token"]
 
 
-def test_orders_belong_to_the_client_that_placed_them(system: System) -> None:
+def test_orders_belong_to_the_client_that_placed_them(system_in_one_process: System) -> None:
+    system = system_in_one_process
     secrets, entries = zip(
         *(
             new_token(name, role)
@@ -300,7 +310,8 @@ BAD_BODIES = {
 }
 
 
-def test_bad_input_is_named_and_never_echoed(system: System) -> None:
+def test_bad_input_is_named_and_never_echoed(system_in_one_process: System) -> None:
+    system = system_in_one_process
     system.start("btc_price", "create_buy_order")
     url = f"{system['create_buy_order'].url}/buy_order"
     headers = {"Content-Type": "application/json"}
@@ -323,7 +334,8 @@ def test_bad_input_is_named_and_never_echoed(system: System) -> None:
     assert recorded(system) == 0
 
 
-def test_numbers_are_taken_when_they_are_read_exactly(system: System) -> None:
+def test_numbers_are_taken_when_they_are_read_exactly(system_in_one_process: System) -> None:
+    system = system_in_one_process
     system.start("btc_price", "create_buy_order")
     url = f"{system['create_buy_order'].url}/buy_order"
     key = str(uuid4())
@@ -348,7 +360,7 @@ def test_the_database_going_away_is_a_503_in_time_and_heals_unaided(system: Syst
             assert int(answer.headers["retry-after"]) >= 1
             assert answer.elapsed.total_seconds() < 6
         for name in ("create_buy_order", "fetch_buy_orders", "event_relay", "read_model_sync"):
-            assert not system[name].is_ready()
+            until(lambda name=name: not system[name].is_ready(), f"{name} says it is ready")
     finally:
         system.databases.server.start()
     second = system.put_until_answered(key).json()["buy_order"]["id"]
@@ -364,7 +376,8 @@ def test_everything_works_without_a_broker(system_without_broker: System) -> Non
     assert system.verify() == ""
 
 
-def test_the_price_service_answers_as_the_contract_says(system: System) -> None:
+def test_the_price_service_answers_as_the_contract_says(system_in_one_process: System) -> None:
+    system = system_in_one_process
     system.start("btc_price")
     url = system["btc_price"].url
     price = httpx.get(f"{url}/buy", params={"currency": "USD"}).json()
