@@ -19,7 +19,7 @@ from uuid import UUID
 from fastapi import FastAPI, Header, Path
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from codebase.infra import consistency
@@ -201,7 +201,16 @@ def _path_value(name: str, kind: type, text: str) -> Any:  # noqa: ANN401 - what
         raise explain([{**detail, "loc": (name,)} for detail in details]) from None
 
 
-class CommandRoute(Route):
+class CountedRoute(Route):
+    """A route that is seen in the metrics: it says that it was taken, as FastAPI's routes do."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Starlette's answer, and this route."""
+        match, child_scope = super().matches(scope)
+        return match, {**child_scope, "route": self} if match is not Match.NONE else child_scope
+
+
+class CommandRoute(CountedRoute):
     """The route of a command, and what its documentation says."""
 
     def __init__(

@@ -20,12 +20,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.openapi.utils import get_openapi
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from codebase.infra import logs
 from codebase.infra.auth import Authenticator, Caller, new_token
-from codebase.infra.commands import Answer, Command, CommandRoute, command
+from codebase.infra.commands import Answer, Command, CommandRoute, CountedRoute, command
 from codebase.infra.exchange import Exchange, exchange_of
 from codebase.infra.metrics import RequestMetrics
 from codebase.infra.problems import MEDIA_TYPE, HttpProblem, ProblemDetails, problem_of
@@ -302,7 +302,7 @@ def _add_operations(app: ServiceApp, metrics: RequestMetrics) -> None:
         "/readyz": ready,
         "/metrics": measured,
     }.items():
-        app.router.routes.append(Route(path, endpoint, methods=["GET"]))
+        app.router.routes.append(CountedRoute(path, endpoint, methods=["GET"]))
     app.openapi_url = "/openapi.json"
     app.setup()
 
