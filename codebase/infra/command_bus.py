@@ -45,6 +45,7 @@ COUNT_PARTITIONS = "SELECT count(*) FROM log_head"
 ROUNDS_MAX = 50
 """A command that is still overtaken after so many rounds is told to come back."""
 
+
 def _log_connection(settings: Settings) -> DeadlinedConnection:
     return DeadlinedConnection(
         settings.required("write_model_url"),

@@ -1,0 +1,102 @@
+"""Pages of any depth cost the same: an index finds the first row, and no sort follows."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from codebase.services.fetch_buy_orders import queries
+
+if TYPE_CHECKING:
+    from tests.databases import Databases
+
+ROWS = 200_000
+FILL = """
+    INSERT INTO buy_order
+    SELECT gen_random_uuid(), 'client ' || number %% 10, now() - number * interval '1 second',
+           'USD', 1, 1, 1, 'demo'
+    FROM generate_series(1, %s) AS number
+"""
+NTH = "SELECT id FROM buy_order ORDER BY placed_at DESC, id DESC OFFSET %s LIMIT 1"
+
+
+@pytest.fixture
+def connection(databases: Databases) -> psycopg.Connection:
+    with databases.as_read_model_owner() as owner:
+        owner.execute(FILL, [ROWS])
+        owner.execute("ANALYZE buy_order")
+    return psycopg.connect(databases.settings.required("read_model_url"), autocommit=True)
+
+
+def plan(connection: psycopg.Connection, query: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The plan that was carried out, with how many blocks it touched."""
+    row = connection.execute(
+        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", arguments
+    ).fetchone()
+    assert row
+    found: dict[str, Any] = row[0][0]["Plan"]
+    return found
+
+
+def blocks(found: dict[str, Any]) -> int:
+    return int(found["Shared Hit Blocks"] + found["Shared Read Blocks"])
+
+
+@pytest.mark.parametrize(
+    ("query", "client"),
+    [(queries.PAGES_OF_ALL, None), (queries.PAGES_OF_CLIENT, "client 3")],
+    ids=["an administrator", "a client"],
+)
+def test_every_page_is_found_by_an_index_and_costs_the_same(
+    connection: psycopg.Connection, query: str, client: str | None
+) -> None:
+    # The deepest reference that still has a page of this client behind it.
+    row = connection.execute(NTH, [ROWS - 1000]).fetchone()
+    assert row
+    owner = connection.execute("SELECT client FROM buy_order WHERE id = %s", row).fetchone()
+    assert owner
+    costs = []
+    with connection:
+        for reference in (None, row[0]):
+            arguments = {
+                "clients": [owner[0] if client else None],
+                "references": [reference],
+                "sizes": [10],
+            }
+            found = plan(connection, query, arguments)
+            text = json.dumps(found)
+            assert "Seq Scan" not in text
+            assert '"Sort"' not in text
+            assert found["Actual Rows"] == 10
+            costs.append(blocks(found))
+    assert costs[1] <= costs[0] + 10, f"blocks touched: first page {costs[0]}, deep page {costs[1]}"
+
+
+def test_pages_of_several_clients_in_one_round_trip_stay_apart(
+    connection: psycopg.Connection,
+) -> None:
+    first = connection.execute(NTH, [0]).fetchone()
+    assert first
+    arguments: dict[str, list[Any]] = {
+        "clients": ["client 1", "client 2", "nobody", "client 1"],
+        "references": [None, None, None, UUID(int=0)],
+        "sizes": [3, 5, 5, 5],
+    }
+    with connection:
+        rows = connection.execute(queries.PAGES_OF_CLIENT, arguments).fetchall()
+        owners = {
+            row[0]: {
+                found[0]
+                for found in connection.execute(
+                    "SELECT client FROM buy_order WHERE id = ANY (%s)",
+                    [[one[1] for one in rows if one[0] == row[0]]],
+                )
+            }
+            for row in rows
+        }
+    assert [row[0] for row in rows] == [1] * 3 + [2] * 5
+    assert owners == {1: {"client 1"}, 2: {"client 2"}}
