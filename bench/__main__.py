@@ -18,7 +18,7 @@ from bench import report
 from bench.lab import Lab
 from bench.measure import BenchError
 from bench.report import Result
-from bench.sections import bus, log, put
+from bench.sections import bus, live, log, pages, put
 from codebase.infra.private_postgres import ServerError
 
 SECTIONS: Mapping[str, Callable[[Lab], Iterator[Result]]] = {
@@ -27,6 +27,8 @@ SECTIONS: Mapping[str, Callable[[Lab], Iterator[Result]]] = {
     "bulk": log.measure_bulk,
     "growth": log.measure_growth,
     "rebuild": log.measure_rebuild,
+    "pages": pages.measure,
+    "live": live.measure,
 }
 
 

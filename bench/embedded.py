@@ -1,0 +1,136 @@
+"""The whole embedded run as an operator starts it, for measurements from outside."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from bench.lab import ORDER_BOOK_LIMIT_BTC, PROJECT, Lab
+from bench.measure import BenchError
+from codebase.infra.local_stack import SERVICE_PORTS
+from codebase.infra.settings import Settings
+from codebase.infra.supervisor import Keeper, Program
+
+READY = re.compile(r"^orderly: ready in ([\d.]+) s", re.MULTILINE)
+BROKER_IS_UP = re.compile(r"^orderly: RabbitMQ is up", re.MULTILINE)
+START_SECONDS = 180.0
+STOP_SECONDS = 30.0
+POLL_SECONDS = 0.01
+HIGHEST_OFFSET = 20_000
+
+
+@dataclass(kw_only=True)
+class EmbeddedRun:
+    """A run that is up; use `running`."""
+
+    home: Path
+    offset: int
+    process: subprocess.Popen[bytes]
+    ready_seconds: float
+    """From the command to the line that says ready."""
+    keeper: Keeper
+
+    def address(self, service: str) -> str:
+        """Where a service listens."""
+        return f"http://127.0.0.1:{SERVICE_PORTS[service] + self.offset}"
+
+    def settings(self) -> Settings:
+        """What the run wrote down for its services."""
+        lines = (self.home / "environment").read_text(encoding="utf-8").splitlines()
+        named = (line.partition("=") for line in lines)
+        return Settings.model_validate({name.lower(): value for name, _, value in named})
+
+    def stop(self) -> None:
+        """End the run; everything that it started ends with it."""
+        self.keeper.stop(self.process)
+
+    def processes(self) -> dict[str, list[psutil.Process]]:
+        """Every process of the run by what it is: a service, a server, the supervisor."""
+        root = psutil.Process(self.process.pid)
+        groups: dict[str, list[psutil.Process]] = {"supervisor": [root]}
+        for process in root.children(recursive=True):
+            groups.setdefault(_name_of(process), []).append(process)
+        return groups
+
+
+def _name_of(process: psutil.Process) -> str:
+    command = process.cmdline()
+    if "serve" in command:
+        return command[command.index("serve") + 1]
+    if "guardian.py" in " ".join(command):
+        return "supervisor"
+    title = " ".join(command)
+    if "postgres" in title:
+        return "Postgres"
+    return "RabbitMQ"
+
+
+@contextmanager
+def running(
+    lab: Lab,
+    home: Path,
+    command: Sequence[str | Path] = (sys.executable, "-m", "codebase", "up"),
+    *,
+    directory: Path = PROJECT,
+    extra_environment: dict[str, str] | None = None,
+) -> Iterator[EmbeddedRun]:
+    """An embedded run in `home`, once it says that it is ready and its broker is up.
+
+    Raises:
+        BenchError: it ended, or does not become ready; the text ends with its output.
+    """
+    offset = _free_offset(lab)
+    environment = {
+        **os.environ,
+        **(extra_environment or {}),
+        "ORDERLY_HOME": str(home),
+        "PORT_OFFSET": str(offset),
+        "ORDER_BOOK_LIMIT_BTC": str(ORDER_BOOK_LIMIT_BTC),
+        "PYTHONUNBUFFERED": "1",
+    }
+    program = Program(
+        name="embedded",
+        command=command,
+        environment=environment,
+        directory=directory,
+        patience_seconds=STOP_SECONDS,
+    )
+    log = home.with_suffix(".log")
+    started = time.monotonic()
+    with log.open("wb") as output:
+        process = lab.keeper.spawn(program, output)
+    _wait_for(READY, log, process)
+    run = EmbeddedRun(
+        home=home,
+        offset=offset,
+        process=process,
+        ready_seconds=time.monotonic() - started,
+        keeper=lab.keeper,
+    )
+    try:
+        _wait_for(BROKER_IS_UP, log, process)
+        yield run
+    finally:
+        run.stop()
+
+
+def _wait_for(line: re.Pattern[str], log: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not line.search(text := log.read_text(encoding="utf-8", errors="replace")):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise BenchError(f"the embedded run does not start: {text[-1000:]}")
+        time.sleep(POLL_SECONDS)
+
+
+def _free_offset(lab: Lab) -> int:
+    """An offset that keeps every port below those that the kernel lends out."""
+    return lab.free_port() % (HIGHEST_OFFSET // 2) + HIGHEST_OFFSET // 2
