@@ -24,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 differs or failed, 2 misconfigured."""
     chosen = parser().parse_args(arguments)
     try:
-        status: int = chosen.run(chosen, load_settings())
+        settings = load_settings(embedded_home=chosen.run is not run_up)
+        status: int = chosen.run(chosen, settings)
     except ConfigurationError as error:
         print(f"orderly: {error}", file=sys.stderr)
         return MISUSED

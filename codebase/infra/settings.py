@@ -133,15 +133,18 @@ class Settings(BaseSettings):
         return value
 
 
-def load_settings() -> Settings:
+def load_settings(*, embedded_home: bool = True) -> Settings:
     """Read the environment, and below it what an embedded run left in `<ORDERLY_HOME>/environment`.
+
+    Args:
+        embedded_home: False for whoever writes that file, so that one run's choices do not stick.
 
     Raises:
         ConfigurationError: names every variable that is wrong, and says why.
     """
     try:
         home = Path(os.environ.get("ORDERLY_HOME") or ".local")
-        return Settings(_env_file=home / "environment")  # type: ignore[call-arg]
+        return Settings(_env_file=home / "environment" if embedded_home else None)  # type: ignore[call-arg]
     except ValidationError as error:
         problems = (
             f"{'.'.join(map(str, item['loc'])).upper() or 'settings'}: {item['msg']}"
