@@ -229,7 +229,7 @@ def _counted(receive: Receive, limit_bytes: int) -> Receive:
         message = await receive()
         received += len(message.get("body", b""))
         if received > limit_bytes:
-            raise _too_large(limit_bytes, close=True)
+            raise _too_large(limit_bytes, close=False)
         return message
 
     return counted

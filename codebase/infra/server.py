@@ -52,6 +52,8 @@ class BoundedProtocol(HttpToolsProtocol):
     waiting_since: float
     _reading_headers = True
     _header_bytes = 0
+    _unread_bytes = 0
+    _given_up = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The clock starts with the connection."""
@@ -60,6 +62,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a request; endless headers end here."""
+        if self._given_up:
+            return
         super().data_received(data)
         if self._reading_headers:
             self._header_bytes += len(data)
@@ -76,6 +80,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The body has a deadline of its own."""
         self._reading_headers = False
+        self._header_bytes = 0
         self.waiting_since = self.loop.time()
         super().on_headers_complete()
 
@@ -89,11 +94,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self._give_up(NOT_HTTP)
 
     def sweep(self, now: float, deadline_seconds: float) -> None:
-        """Give up a client that is over its deadline."""
+        """Let go of a client that is over its deadline."""
+        unread_bytes = self.transport.get_write_buffer_size()
+        if unread_bytes < self._unread_bytes:
+            self.waiting_since = now
+        self._unread_bytes = unread_bytes
         if now - self.waiting_since <= deadline_seconds:
             return
-        if self.transport.get_write_buffer_size() > 0:
-            # It does not read its answer. A polite close would wait for it to do so.
+        if unread_bytes > 0 or self._given_up:
+            # A polite close would wait until the client has read what it was told.
             self.transport.abort()
         elif self._waits_for_client():
             self._give_up(TOO_SLOW)
@@ -102,18 +111,35 @@ class BoundedProtocol(HttpToolsProtocol):
         cycle = self.cycle
         return cycle is None or cycle.response_complete or cycle.more_body
 
+    def _is_idle(self) -> bool:
+        between_requests = self.cycle is not None and self.cycle.response_complete
+        return between_requests and not self._header_bytes
+
     def _give_up(self, problem: HttpProblem) -> None:
+        """Say why, if anybody asked, and end the connection."""
         if self.transport.is_closing():
             return
-        # A connection that is merely idle gets no answer: nobody asked.
-        idle = self.cycle is not None and self.cycle.response_complete and not self._header_bytes
-        answering = self.cycle is not None and self.cycle.response_started
-        if not idle and not answering:
+        self._given_up = True
+        self.waiting_since = self.loop.time()
+        cycle = self.cycle
+        answering = cycle is not None and not cycle.response_complete and cycle.response_started
+        if self._is_idle() or answering:
+            self.transport.close()
+        else:
             self.transport.write(_whole_answer(problem))
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-        self.transport.close()
+            # Closing now, with bytes from the client unread, would reset the connection, and the
+            # client might never see why. What still comes is dropped; the sweep ends it.
+            self.transport.write_eof()
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+
+    def shutdown(self) -> None:
+        """The server stops: end after what is in flight."""
+        if self._given_up:
+            self.transport.close()
+        else:
+            super().shutdown()
 
 
 def _whole_answer(problem: HttpProblem) -> bytes:

@@ -1,0 +1,302 @@
+"""Clients that are slow, stuck or hostile, and a server that is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from tests.integration.shell import (
+    ORDER,
+    SECONDS,
+    Gate,
+    Server,
+    in_time,
+    request,
+    running,
+    small_service,
+)
+
+Ports = Callable[[], int]
+DEADLINE = 0.3
+PROJECT = Path(__file__).parents[2]
+
+SLOW_CLIENTS = {
+    "nothing at all": b"",
+    "half a request line": b"PUT /ord",
+    "headers that do not end": b"PUT /order HTTP/1.1\r\nHost: x\r\n",
+    "half a body": request("PUT", "/order", ORDER)[:-5],
+    "half a chunk": request(
+        "PUT",
+        "/order",
+        headers={"Transfer-Encoding": "chunked", "Content-Type": "application/json"},
+    )
+    + b"10\r\nabc",
+}
+
+
+@pytest.mark.parametrize("sent", SLOW_CLIENTS.values(), ids=SLOW_CLIENTS.keys())
+def test_a_client_that_does_not_finish_its_request_is_told_so_and_let_go(
+    free_port: Ports, sent: bytes
+) -> None:
+    async def scenario() -> None:
+        async with (
+            running([small_service()], free_port(), client_deadline_seconds=DEADLINE) as server,
+            server.client() as client,
+        ):
+            client.send(sent)
+            answer = await client.ends()
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"/problems/request-timeout" in answer
+
+    in_time(scenario)
+
+
+def test_a_byte_now_and_then_does_not_move_the_deadline(free_port: Ports) -> None:
+    async def scenario() -> None:
+        async with (
+            running([small_service()], free_port(), client_deadline_seconds=DEADLINE) as server,
+            server.client() as client,
+        ):
+            ends = asyncio.create_task(client.ends())
+            client.send(b"GET /orders HTTP/1.1\r\n")
+            while not ends.done():
+                client.send(b"X: y\r\n")
+                await asyncio.wait({ends}, timeout=0.05)
+            assert ends.result().startswith(b"HTTP/1.1 408 ")
+
+    in_time(scenario)
+
+
+def test_a_client_that_waits_for_its_answer_has_all_the_time(free_port: Ports) -> None:
+    gate = Gate()
+
+    async def scenario() -> None:
+        async with (
+            running([small_service(gate)], free_port(), client_deadline_seconds=0.1) as server,
+            server.client() as client,
+            server.client() as slow,
+        ):
+            client.send(request("PUT", "/order", ORDER))
+            await gate.arrived.wait()
+            # When this one has been let go, several deadlines have passed for the other.
+            slow.send(b"GET / HTTP/1.1\r\n")
+            await slow.ends()
+            gate.opened.set()
+            assert (await client.reply()).status == 200
+
+    in_time(scenario)
+
+
+def test_an_idle_connection_is_closed_without_a_word(free_port: Ports) -> None:
+    async def scenario() -> None:
+        async with (
+            running([small_service()], free_port(), client_deadline_seconds=DEADLINE) as server,
+            server.client() as client,
+        ):
+            client.send(request("GET", "/orders"))
+            await client.reply()
+            client.send(b"\r\n")
+            assert await client.ends() == b""
+
+    in_time(scenario)
+
+
+@pytest.mark.parametrize(
+    "endless", [b"X: " + b"y" * 200_000, b"X: y\r\n" * 40_000, b""], ids=["one", "many", "url"]
+)
+def test_endless_headers_are_cut_off(free_port: Ports, endless: bytes) -> None:
+    async def scenario() -> None:
+        async with (
+            running([small_service()], free_port()) as server,
+            server.client() as client,
+        ):
+            start = b"GET /orders" + (b"x" * 200_000 if not endless else b" HTTP/1.1\r\n")
+            client.send(start + endless)
+            answer = await client.ends()
+        assert answer.startswith(b"HTTP/1.1 431 ")
+
+    in_time(scenario)
+
+
+@pytest.mark.parametrize(
+    "sent", [b"\x16\x03\x01\x02\x00", b"HELLO\r\n\r\n", b"GET / HTTP/9\r\n\r\n"]
+)
+def test_what_is_not_http_gets_a_problem(free_port: Ports, sent: bytes) -> None:
+    async def scenario() -> None:
+        async with (
+            running([small_service()], free_port()) as server,
+            server.client() as client,
+        ):
+            client.send(sent)
+            answer = await client.ends()
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"/problems/malformed-request" in answer
+
+    in_time(scenario)
+
+
+def test_a_client_that_does_not_read_its_answer_is_let_go(free_port: Ports) -> None:
+    async def scenario() -> None:
+        async with (
+            running([small_service()], free_port(), client_deadline_seconds=DEADLINE) as server,
+            server.client() as client,
+        ):
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            client.send(request("GET", "/large"))
+            await no_connections(server.port)
+            client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+            assert len(await client.ends()) < 30_000_000
+
+    in_time(scenario)
+
+
+def is_connected(port: int) -> bool:
+    """Whether the kernel has an established connection on the server's side of `port`."""
+    local, established = f"0100007F:{port:04X}", "01"
+    lines = Path("/proc/net/tcp").read_text().splitlines()
+    return any((local, established) == (line.split()[1], line.split()[3]) for line in lines)
+
+
+async def no_connections(port: int) -> None:
+    while is_connected(port):  # noqa: ASYNC110 - the kernel does not tell
+        await asyncio.sleep(0.01)
+
+
+def test_many_slow_clients_do_not_keep_others_waiting(free_port: Ports) -> None:
+    async def scenario() -> None:
+        async with running([small_service()], free_port(), client_deadline_seconds=5.0) as server:
+            slow = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(200)]
+            for _, writer in slow:
+                writer.write(b"PUT /order HTTP/1.1\r\n")
+            assert (await server.ask("PUT", "/order", ORDER)).status == 200
+            for _, writer in slow:
+                writer.transport.abort()
+
+    in_time(scenario)
+
+
+class Served:
+    """The small service in a process of its own."""
+
+    def __init__(self, port: int, process: subprocess.Popen[str]) -> None:
+        self.port = port
+        self.process = process
+
+    def says(self, word: str) -> str:
+        """Read its output up to a line with `word`."""
+        assert self.process.stdout is not None
+        seen = ""
+        for line in self.process.stdout:
+            seen += line
+            if word in line:
+                return seen
+        pytest.fail(f"it ended without saying {word!r}:\n{seen}")
+
+    def ends(self) -> tuple[int, str]:
+        """Its exit status, and what it said until then."""
+        said, _ = self.process.communicate(timeout=SECONDS)
+        return self.process.returncode, said
+
+
+@contextmanager
+def served(port: int, drain_seconds: float, *more: str) -> Iterator[Served]:
+    command = [sys.executable, "-m", "tests.integration.serve_small"]
+    process = subprocess.Popen(
+        [*command, str(port), str(drain_seconds), *more],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=PROJECT,
+    )
+    try:
+        yield Served(port, process)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_at_a_signal_it_answers_what_is_in_flight_closes_its_resources_and_ends(
+    free_port: Ports, number: signal.Signals
+) -> None:
+    async def scenario(service: Served) -> None:
+        server = Server(service.port)
+        async with server.client() as client, server.client() as idle:
+            idle.send(request("GET", "/orders"))
+            assert (await idle.reply()).status == 200
+            client.send(request("PUT", "/order", ORDER))
+            await asyncio.to_thread(service.says, "arrived")
+            service.process.send_signal(number)
+            await refused(service.port)
+            assert await idle.ends() == b""
+            # A second signal, as a terminal and a supervisor send them together, changes nothing.
+            service.process.send_signal(number)
+            service.process.send_signal(signal.SIGUSR1)
+            reply = await client.reply()
+            assert (reply.status, reply.headers["connection"]) == (200, "close")
+            assert await client.ends() == b""
+
+    with served(free_port(), 10) as service:
+        service.says("listening")
+        in_time(lambda: scenario(service))
+        status, said = service.ends()
+    assert status == 0
+    assert "closed" in said
+
+
+async def refused(port: int) -> None:
+    """Wait until nobody listens on `port`."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except ConnectionError:
+            return
+        writer.transport.abort()
+
+
+def test_stuck_clients_cannot_hold_up_a_stop(free_port: Ports) -> None:
+    async def scenario(service: Served) -> None:
+        server = Server(service.port)
+        async with (
+            server.client() as held,
+            server.client() as half_headers,
+            server.client() as half_body,
+            server.client() as deaf,
+        ):
+            deaf.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            deaf.send(request("GET", "/large"))
+            half_headers.send(b"PUT /order HTTP/1.1\r\n")
+            half_body.send(request("PUT", "/order", ORDER)[:-3])
+            held.send(request("PUT", "/order", ORDER))
+            await asyncio.to_thread(service.says, "arrived")
+            service.process.send_signal(signal.SIGTERM)
+            said.append(await asyncio.to_thread(service.ends))
+
+    said: list[tuple[int, str]] = []
+    with served(free_port(), 0.5) as service:
+        service.says("listening")
+        began = monotonic()
+        in_time(lambda: scenario(service))
+        assert monotonic() - began < 5
+    status, output = said[0]
+    assert status == 0
+    assert "closed" in output
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_it_is_still_opening_closes_what_was_opened(
+    free_port: Ports, number: signal.Signals
+) -> None:
+    with served(free_port(), 1, "hang") as service:
+        service.says("opening")
+        service.process.send_signal(number)
+        status, said = service.ends()
+    assert status == 0
+    assert "closed" in said
