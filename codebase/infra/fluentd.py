@@ -32,6 +32,14 @@ DROPPED = Counter(
 )
 
 
+# msgpack has no longer ones than 64 bits.
+INTEGER_DIGITS_MAX = 18
+
+
+def _integer(digits: str) -> int | str:
+    return int(digits) if len(digits) <= INTEGER_DIGITS_MAX else digits
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """A log record: its event, its time in seconds since 1970, and its JSON text."""
@@ -109,7 +117,7 @@ class FluentPipe:
         sent: bool = self._sender.emit_with_time(
             NOT_IN_A_TAG.sub("_", line.event),
             EventTime.from_unix_nano(int(line.created * 1_000_000_000)),
-            json.loads(line.text),
+            json.loads(line.text, parse_int=_integer),
         )
         if not sent:
             self._sender.pendings = None
