@@ -18,7 +18,7 @@ from bench import report
 from bench.lab import Lab
 from bench.measure import BenchError
 from bench.report import Result
-from bench.sections import bus, live, log, pages, put
+from bench.sections import bus, live, log, pages, put, start
 from codebase.infra.private_postgres import ServerError
 
 SECTIONS: Mapping[str, Callable[[Lab], Iterator[Result]]] = {
@@ -29,6 +29,7 @@ SECTIONS: Mapping[str, Callable[[Lab], Iterator[Result]]] = {
     "rebuild": log.measure_rebuild,
     "pages": pages.measure,
     "live": live.measure,
+    "start": start.measure,
 }
 
 
