@@ -203,7 +203,7 @@ def test_what_libraries_say_comes_out_in_the_same_form() -> None:
 
 def fail_twice() -> None:
     try:
-        raise KeyError("4111")
+        dict[str, int]()["4111"]
     except KeyError as error:
         raise ValueError("5500") from error
 

@@ -49,6 +49,7 @@ class PriceBoard:
         self._now = now
         self._clock = clock
         self._prices: dict[Currency, tuple[Quote, float]] = {}
+        self._failing: set[tuple[str, Currency]] = set()
         self._loop: asyncio.Task[None] | None = None
 
     @classmethod
@@ -117,11 +118,20 @@ class PriceBoard:
     async def _ask(self, name: str, currency: Currency) -> Quote | None:
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                return await ask(self._client, name, currency, self._settings, self._now)
+                quote = await ask(self._client, name, currency, self._settings, self._now)
         except (SourceError, TimeoutError) as error:
-            reason = str(error) or "no answer in time"
-            logs.info("price_source_failed", source=name, currency=currency, reason=reason)
+            self._note_failure(name, currency, str(error) or "no answer in time")
             return None
+        if (name, currency) in self._failing:
+            self._failing.remove((name, currency))
+            logs.info("price_source_back", source=name, currency=currency)
+        return quote
+
+    def _note_failure(self, name: str, currency: Currency, reason: str) -> None:
+        """Said once, and not again every few seconds of an outage."""
+        if (name, currency) not in self._failing:
+            self._failing.add((name, currency))
+            logs.warning("price_source_failed", source=name, currency=currency, reason=reason)
 
     @property
     def _timeout_seconds(self) -> float:
