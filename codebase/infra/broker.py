@@ -11,14 +11,15 @@ a consumer's queues hold streams in order.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
-from pika.exceptions import AMQPError
+from pika.exceptions import AMQPConnectionError, AMQPError
 
 # pika logs each failed attempt several times, with tracebacks; whoever connects reports it once.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
@@ -31,6 +32,8 @@ BLOCKED_DEADLINE_SECONDS = 30
 """A broker that is short of memory or disk stops reading from publishers, without an end."""
 CONNECT_DEADLINE_SECONDS = 3
 HANDSHAKE_DEADLINE_SECONDS = 8
+REQUEST_DEADLINE_SECONDS = 8
+"""For a declaration or a subscription; deleting a dead quorum queue takes the broker 5 s."""
 
 # A peer that vanished is noticed within seconds, also in the middle of a write.
 LIVELINESS = {
@@ -103,13 +106,43 @@ def blocking_connection(url: str, name: str) -> Iterator[pika.BlockingConnection
         close_quietly(connection)
 
 
+@contextmanager
+def deadline(connection: pika.BlockingConnection, seconds: float) -> Iterator[None]:
+    """Break the connection when what happens inside takes longer than `seconds`.
+
+    pika waits for the broker's answer to a request without an end, and a broker does not always
+    answer. This reaches into pika (pinned): there is no public way to end such a wait.
+
+    Raises:
+        AMQPError: from the request that was waiting.
+    """
+    implementation = connection._impl  # noqa: SLF001
+
+    def break_it() -> None:
+        with suppress(*BROKER_ERRORS):
+            implementation._adapter_add_callback_threadsafe(abort)  # noqa: SLF001
+
+    def abort() -> None:
+        if implementation.is_open:
+            silence = AMQPConnectionError(f"no answer within {seconds} s")
+            implementation._terminate_stream(silence)  # noqa: SLF001
+
+    timer = threading.Timer(seconds, break_it)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def close_quietly(connection: pika.BlockingConnection) -> None:
     """Close a connection that may be broken already."""
-    try:
+    # Broken while it is being closed is closed all the same.
+    with suppress(*BROKER_ERRORS):
         if connection.is_open:
-            connection.close()
-    except BROKER_ERRORS:
-        pass  # broken while it was being closed: closed all the same
+            with deadline(connection, REQUEST_DEADLINE_SECONDS):
+                connection.close()
 
 
 def declare_dead_letters(channel: BlockingChannel) -> None:

@@ -18,8 +18,10 @@ from pydantic import TypeAdapter, ValidationError
 from codebase.infra.broker import (
     BROKER_ERRORS,
     DEAD_LETTERS,
+    REQUEST_DEADLINE_SECONDS,
     Subscription,
     blocking_connection,
+    deadline,
     declare_dead_letters,
     declare_subscription,
 )
@@ -96,6 +98,7 @@ class QueueFeed:
         # Counts connections: a delivery tag means something only on the one that it came by.
         self._connection_number = 0
         self._connection: pika.BlockingConnection | None = None
+        self._seems_dead = False
         self._orders: deque[Callable[[BlockingChannel, BlockingChannel], None]] = deque()
 
     # For the projector's thread
@@ -172,27 +175,48 @@ class QueueFeed:
         name = self._subscription.queue(self._partition)
         url = self._settings.required("broker_url")
         with blocking_connection(url, name) as connection:
-            letters = connection.channel()
-            letters.confirm_delivery()
-            declare_dead_letters(letters)
+            with deadline(connection, REQUEST_DEADLINE_SECONDS):
+                letters = self._declare(connection)
             channel = connection.channel()
-            declare_subscription(channel, self._subscription, [self._partition])
             # One batch is being applied while the next one comes in.
             channel.basic_qos(prefetch_count=min(2 * self._settings.projector_batch, 65_535))
             channel.add_on_cancel_callback(self._on_cancel)
-            self._begin(connection)
+            self._forget_what_was_delivered()
+            self._subscribe(connection, channel)
+            self._connection = connection
             try:
-                channel.basic_consume(name, self._on_message)
                 yield connection, channel, letters
             finally:
                 self._end()
 
-    def _begin(self, connection: pika.BlockingConnection) -> None:
+    def _declare(self, connection: pika.BlockingConnection) -> BlockingChannel:
+        letters = connection.channel()
+        letters.confirm_delivery()
+        declare_dead_letters(letters)
+        if self._seems_dead:
+            logger.warning("the queue does not answer; it is made anew")
+            letters.queue_delete(self._subscription.queue(self._partition))
+            self._seems_dead = False
+        declare_subscription(letters, self._subscription, [self._partition])
+        return letters
+
+    def _subscribe(self, connection: pika.BlockingConnection, channel: BlockingChannel) -> None:
+        """Start consuming.
+
+        A quorum queue whose broker was killed seconds after the queue was first declared comes
+        back as a name without a process, and never answers (seen with 3.10.8). Such a queue is
+        made anew, which loses nothing: what it held is in the log.
+        """
+        self._seems_dead = True
+        with deadline(connection, REQUEST_DEADLINE_SECONDS):
+            channel.basic_consume(self._subscription.queue(self._partition), self._on_message)
+        self._seems_dead = False
+
+    def _forget_what_was_delivered(self) -> None:
         with self._changed:
             self._connection_number += 1
             self._deliveries.clear()
             self._orders.clear()
-            self._connection = connection
 
     def _end(self) -> None:
         with self._changed:

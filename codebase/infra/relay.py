@@ -25,8 +25,10 @@ from psycopg import Connection
 from codebase.infra.broker import (
     BROKER_ERRORS,
     EVENTS,
+    REQUEST_DEADLINE_SECONDS,
     Subscription,
     blocking_connection,
+    deadline,
     declare_dead_letters,
     declare_subscription,
     parameters,
@@ -88,7 +90,7 @@ RELAY_OPTIONS = "-c synchronous_commit=off"
 
 SAVE_INTERVAL_SECONDS = 0.05
 """Confirms come in bursts; the checkpoint is written once for all that came in this time."""
-CONFIRM_DEADLINE_SECONDS = 30.0
+CONFIRM_DEADLINE_SECONDS = 10.0
 TOGETHER = 50
 """Messages that go to the socket in one piece, about 50 kB."""
 DRAIN_DEADLINE_SECONDS = 1.0
@@ -253,7 +255,10 @@ class PartitionRelay:
 
     def _declare(self) -> None:
         url = self._settings.required("broker_url")
-        with blocking_connection(url, "event_relay topology") as connection:
+        with (
+            blocking_connection(url, "event_relay topology") as connection,
+            deadline(connection, REQUEST_DEADLINE_SECONDS),
+        ):
             channel = connection.channel()
             declare_dead_letters(channel)
             for subscription in self._subscriptions:
@@ -357,10 +362,18 @@ class _Session:
         self._is_ending = True
         if not (self._connection.is_closing or self._connection.is_closed):
             self._connection.close()
+        self._run_until_closed()
         if not self._connection.is_closed:
-            self._loop.call_later(CLOSE_DEADLINE_SECONDS, self._loop.stop)
-            self._loop.start()
+            # pika has no public way to let go of a peer that does not answer.
+            self._connection._terminate_stream(InDoubtError("closing took too long"))  # noqa: SLF001
+            self._run_until_closed()
         self._loop.close()
+
+    def _run_until_closed(self) -> None:
+        if not self._connection.is_closed:
+            give_up = self._loop.call_later(CLOSE_DEADLINE_SECONDS, self._loop.stop)
+            self._loop.start()
+            self._loop.remove_timeout(give_up)
 
     def _fail(self, error: Exception) -> None:
         self._failure = self._failure or error
@@ -380,8 +393,10 @@ class _Session:
     def _on_confirming(self, _frame: object) -> None:
         self._schedule_pump(0)
 
-    def _on_closed(self, _closed: object, reason: BaseException) -> None:
+    def _on_closed(self, closed: object, reason: BaseException) -> None:
         if self._is_ending:
+            if closed is self._connection:
+                self._loop.stop()
             return
         cause = reason if isinstance(reason, AMQPError | OSError) else InDoubtError(str(reason))
         self._fail(cause)

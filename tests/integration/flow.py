@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from tests.databases import Databases
 
 ROOT = Path(__file__).parents[2]
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 45.0
 
 
 def eventually(condition: Callable[[], object], what: str = "") -> None:
