@@ -77,7 +77,7 @@ def order_event(settings: Settings, *, amount: str = "100.00") -> NewEvent:
     )
 
 
-def tested_event(settings: Settings, stream_id: UUID, version: int, value: str) -> NewEvent:
+def sample_event(settings: Settings, stream_id: UUID, version: int, value: str) -> NewEvent:
     return NewEvent(
         unit=0,
         partition=partition_of(stream_id, settings.partitions),
@@ -153,7 +153,7 @@ def order_ids(databases: Databases) -> set[UUID]:
 
 def query(connection: Connection[Any], statement: str, *values: object) -> list[Any]:
     with connection:
-        return connection.execute(statement.encode(), values).fetchall()
+        return connection.execute(statement.encode(), values or None).fetchall()
 
 
 @contextmanager
@@ -252,7 +252,7 @@ def create_tested(databases: Databases) -> None:
         )
 
 
-def tested_rows(databases: Databases, stream_id: UUID) -> list[tuple[int, str]]:
+def sample_rows(databases: Databases, stream_id: UUID) -> list[tuple[int, str]]:
     """(version, value) of a stream in the order in which they were applied."""
     statement = "SELECT version, value FROM tested WHERE stream_id = %s ORDER BY rank"
     return query(databases.as_read_model_owner(), statement, stream_id)

@@ -1,0 +1,116 @@
+"""Waiting for the read model to catch up: bounded, shared, and free when there is nothing to do."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from codebase.infra.checkpoints import Checkpoints
+from codebase.services.read_model_sync.service import READ_MODEL
+
+if TYPE_CHECKING:
+    from tests.databases import Databases
+
+
+def move(databases: Databases, position: int) -> None:
+    with databases.as_read_model_owner() as owner:
+        owner.execute(
+            "INSERT INTO projection_checkpoint (projector, partition, position)"
+            " VALUES (%s, 0, %s) ON CONFLICT (projector, partition)"
+            " DO UPDATE SET position = excluded.position",
+            [READ_MODEL.name, position],
+        )
+
+
+def run(databases: Databases, test: Callable[[Checkpoints], Awaitable[None]]) -> None:
+    async def running() -> None:
+        checkpoints = Checkpoints(databases.settings.required("read_model_url"), READ_MODEL.name)
+        try:
+            await test(checkpoints)
+        finally:
+            await checkpoints.close()
+
+    asyncio.run(running())
+
+
+def test_what_is_there_already_is_covered(databases: Databases) -> None:
+    move(databases, 10)
+
+    async def test(checkpoints: Checkpoints) -> None:
+        assert await checkpoints.covers({0: 10}, 5)
+        assert await checkpoints.covers({}, 0)
+        assert await checkpoints.covers({0: 9}, 0), "known by now, so it costs no wait"
+
+    run(databases, test)
+
+
+def test_past_the_deadline_it_says_no_instead_of_guessing(databases: Databases) -> None:
+    move(databases, 10)
+
+    async def test(checkpoints: Checkpoints) -> None:
+        started = time.monotonic()
+        assert not await checkpoints.covers({0: 11}, 0.1)
+        assert not await checkpoints.covers({0: 10, 7: 1}, 0.1), "a partition nobody knows"
+        assert time.monotonic() - started < 2
+
+    run(databases, test)
+
+
+def test_a_hundred_waiters_share_one_connection_and_all_hear_of_it(databases: Databases) -> None:
+    move(databases, 0)
+
+    async def test(checkpoints: Checkpoints) -> None:
+        waiting = [asyncio.create_task(checkpoints.covers({0: 5}, 10)) for _ in range(100)]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(move, databases, 5)
+        assert await asyncio.gather(*waiting) == [True] * 100
+        with psycopg.connect(databases.server.superuser_url()) as superuser:
+            row = superuser.execute(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE application_name = 'read_model_sync checkpoints'"
+            ).fetchone()
+        assert row == (1,)
+
+    run(databases, test)
+
+
+def test_nobody_asks_while_nobody_waits(databases: Databases) -> None:
+    move(databases, 1)
+
+    async def test(checkpoints: Checkpoints) -> None:
+        assert await checkpoints.covers({0: 1}, 5)
+        poller = checkpoints._poller  # noqa: SLF001 - that it ends is what is tested
+        assert poller is not None
+        await asyncio.wait_for(poller, 5)
+
+    run(databases, test)
+
+
+def test_a_read_model_that_is_away_costs_no_more_than_the_deadline(databases: Databases) -> None:
+    async def test(checkpoints: Checkpoints) -> None:
+        checkpoints._url = "postgresql://nobody@127.0.0.1:1/nothing"  # noqa: SLF001
+        started = time.monotonic()
+        assert not await checkpoints.covers({0: 1}, 0.2)
+        assert time.monotonic() - started < 2
+
+    run(databases, test)
+
+
+def test_a_cut_connection_is_made_again(databases: Databases) -> None:
+    move(databases, 1)
+
+    async def test(checkpoints: Checkpoints) -> None:
+        assert await checkpoints.covers({0: 1}, 5)
+        with psycopg.connect(databases.server.superuser_url(), autocommit=True) as superuser:
+            superuser.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'read_model_sync checkpoints'"
+            )
+        move(databases, 2)
+        assert await checkpoints.covers({0: 2}, 10)
+
+    run(databases, test)

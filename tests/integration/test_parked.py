@@ -1,0 +1,160 @@
+"""A poison event stops its own stream and nothing else, and comes back in order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+import pytest
+
+from codebase.infra import parked
+from codebase.infra.settings import Settings
+from tests.integration.flow import (
+    TESTER,
+    create_tested,
+    eventually,
+    is_projected,
+    part,
+    projecting,
+    query,
+    relaying,
+    sample_event,
+    sample_rows,
+    write,
+)
+
+if TYPE_CHECKING:
+    from tests.databases import Databases
+
+DROP_CHECK = "ALTER TABLE tested DROP CONSTRAINT palatable"
+
+
+def write_values(databases: Databases, stream_id: UUID, first_version: int, *values: str) -> None:
+    events = [
+        sample_event(databases.settings, stream_id, first_version + nth, value)
+        for nth, value in enumerate(values)
+    ]
+    write(databases, events)
+
+
+def reached(databases: Databases) -> bool:
+    return is_projected(databases, TESTER.name)
+
+
+def park_one(databases: Databases) -> tuple[UUID, UUID]:
+    """(a stream whose second event is poison, a good stream), both with events after it."""
+    create_tested(databases)
+    bad, good = uuid4(), uuid4()
+    write_values(databases, bad, 1, "one")
+    write_values(databases, good, 1, "one", "two")
+    write_values(databases, bad, 2, "poison", "three")
+    write_values(databases, good, 3, "three")
+    with projecting(databases.settings, TESTER):
+        eventually(lambda: reached(databases))
+        write_values(databases, bad, 4, "four")
+        write_values(databases, good, 4, "four")
+        eventually(lambda: reached(databases))
+    return bad, good
+
+
+def test_only_the_stream_of_the_poison_event_waits(databases: Databases) -> None:
+    bad, good = park_one(databases)
+    assert sample_rows(databases, bad) == [(1, "one")]
+    assert [value for _, value in sample_rows(databases, good)] == ["one", "two", "three", "four"]
+    (stream,) = parked.list_parked(databases.settings, TESTER)
+    assert (stream.stream_id, stream.events) == (bad, 3)
+    assert stream.reason == "CheckViolation 23514 tested palatable"
+    counts = "SELECT coalesce(sum(parked_streams), 0) FROM projection_checkpoint"
+    assert query(databases.as_read_model_owner(), counts) == [(1,)]
+
+
+def test_it_is_tried_so_often_and_no_more(databases: Databases) -> None:
+    create_tested(databases)
+    with databases.as_read_model_owner() as owner:
+        owner.execute("CREATE SEQUENCE tries")
+        owner.execute("GRANT USAGE ON SEQUENCE tries TO projector")
+        # A sequence is not rolled back, so it counts the attempts that failed.
+        owner.execute("ALTER TABLE tested ADD CHECK (nextval('tries') > 0)")
+        owner.execute("ALTER TABLE tested DROP CONSTRAINT palatable")
+        owner.execute("ALTER TABLE tested ADD CHECK (value <> 'poison')")
+    settings = databases.settings.model_copy(update={"max_attempts": 4})
+    write_values(databases, uuid4(), 1, "poison")
+    with projecting(settings, TESTER):
+        eventually(lambda: reached(databases))
+    # The first try belongs to the batch, which here is this one event alone.
+    assert query(databases.as_read_model_owner(), "SELECT last_value FROM tries") == [(4,)]
+
+
+def test_retry_brings_a_stream_back_in_order(databases: Databases) -> None:
+    bad, _ = park_one(databases)
+    with databases.as_read_model_owner() as owner:
+        owner.execute(DROP_CHECK)
+    with projecting(databases.settings, TESTER):
+        assert parked.retry(databases.settings, TESTER, bad) == 3
+        write_values(databases, bad, 5, "five")
+        eventually(lambda: reached(databases))
+    assert sample_rows(databases, bad) == [
+        (1, "one"),
+        (2, "poison"),
+        (3, "three"),
+        (4, "four"),
+        (5, "five"),
+    ]
+    assert parked.list_parked(databases.settings, TESTER) == []
+    with pytest.raises(parked.NotParkedError):
+        parked.retry(databases.settings, TESTER, bad)
+
+
+def test_a_retry_that_fails_changes_nothing(databases: Databases) -> None:
+    bad, _ = park_one(databases)
+    with pytest.raises(parked.RetryFailedError, match="CheckViolation 23514 tested palatable"):
+        parked.retry(databases.settings, TESTER, bad)
+    assert sample_rows(databases, bad) == [(1, "one")]
+    assert [stream.events for stream in parked.list_parked(databases.settings, TESTER)] == [3]
+
+
+def test_discard_drops_the_first_event_alone_and_remembers_it(databases: Databases) -> None:
+    bad, _ = park_one(databases)
+    position = parked.discard(databases.settings, TESTER, bad)
+    discarded = "SELECT position, stream_id, version, reason FROM discarded_event"
+    assert query(databases.as_read_model_owner(), discarded) == [
+        (position, bad, 2, "CheckViolation 23514 tested palatable")
+    ]
+    assert [stream.events for stream in parked.list_parked(databases.settings, TESTER)] == [2]
+    assert parked.retry(databases.settings, TESTER, bad) == 2
+    assert sample_rows(databases, bad) == [(1, "one"), (3, "three"), (4, "four")]
+
+
+def test_many_poisoned_streams_in_one_batch(databases: Databases) -> None:
+    create_tested(databases)
+    streams = [uuid4() for _ in range(12)]
+    for nth, stream in enumerate(streams):
+        write_values(databases, stream, 1, "poison" if nth % 3 == 0 else "fine", "after")
+    with projecting(databases.settings, TESTER):
+        eventually(lambda: reached(databases))
+    waiting = {stream.stream_id for stream in parked.list_parked(databases.settings, TESTER)}
+    assert waiting == set(streams[::3])
+    for stream in set(streams) - waiting:
+        assert sample_rows(databases, stream) == [(1, "fine"), (2, "after")]
+
+
+def test_an_event_that_kills_the_process_is_parked_too(
+    databases: Databases, with_broker: Settings
+) -> None:
+    create_tested(databases)
+    deadly, good = uuid4(), uuid4()
+    write_values(databases, good, 1, "one")
+    write_values(databases, deadly, 1, "deadly", "two")
+    write_values(databases, good, 2, "two")
+    deaths = 0
+    with relaying(with_broker):
+        while not reached(databases):
+            with part("killer", with_broker) as process:
+                eventually(lambda p=process: p.poll() is not None or reached(databases))
+                deaths += process.poll() is not None
+    # Once in the batch, then on its own as often as any event may fail.
+    assert deaths == 1 + databases.settings.max_attempts
+    (stream,) = parked.list_parked(databases.settings, TESTER)
+    assert (stream.stream_id, stream.events) == (deadly, 2)
+    assert "the process ended" in stream.reason
+    assert [value for _, value in sample_rows(databases, good)] == ["one", "two"]
