@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -11,9 +12,20 @@ from uuid import UUID
 import psycopg
 
 from codebase import services
-from codebase.infra import http, local_stack, logs, migrate, parked, rebuild, tail, verify
+from codebase.infra import (
+    asyncapi,
+    http,
+    local_stack,
+    logs,
+    migrate,
+    parked,
+    rebuild,
+    tail,
+    verify,
+)
 from codebase.infra.runtime import Runtime
 from codebase.infra.settings import ConfigurationError, Settings, load_settings
+from codebase.model.catalogue import AGGREGATES
 from codebase.services.read_model_sync.service import READ_MODEL
 
 FAILED = 1
@@ -65,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     log = command("log", run_log, "Show events of the log, or follow it.")
     log.add_argument("action", choices=("tail", "show"))
     log.add_argument("stream", nargs="?", type=UUID, help="only this stream")
+    command("asyncapi", run_asyncapi, "Print the AsyncAPI document of the published events.")
     token = command("token", run_token, "Make an access token and its API_TOKENS entry.")
     token.add_argument("name")
     token.add_argument("role", choices=("client", "admin"))
@@ -112,7 +125,8 @@ def run_verify(_chosen: argparse.Namespace, settings: Settings) -> int:
 def run_rebuild(chosen: argparse.Namespace, settings: Settings) -> int:
     """Build a view again; the old one serves until the new one is in its place."""
     report = rebuild.rebuild(settings, READ_MODEL, chosen.view, progress=sys.stderr.isatty())
-    print("\n".join([*report.notes, *report.differences]))
+    for sentence in [*report.notes, *report.differences]:
+        print(sentence)
     print(f"{report.events} events gone through, {report.differing_rows} rows had been different")
     return 0
 
@@ -141,6 +155,12 @@ def run_parked(chosen: argparse.Namespace, settings: Settings) -> int:
 def run_log(chosen: argparse.Namespace, settings: Settings) -> int:
     """Events as JSON lines."""
     tail.tail(settings, follow=chosen.action == "tail", stream_id=chosen.stream)
+    return 0
+
+
+def run_asyncapi(_chosen: argparse.Namespace, _settings: Settings) -> int:
+    """The document that docs/asyncapi.json holds."""
+    print(json.dumps(asyncapi.document(AGGREGATES), indent=2))
     return 0
 
 
