@@ -41,7 +41,8 @@ ENVELOPE = {
 
 def document(aggregates: Iterable[Aggregate[Any, Any, Any]]) -> dict[str, Any]:
     """The AsyncAPI 3.0 document for all events of `aggregates`."""
-    messages, schemas = {}, {}
+    messages: dict[str, Any] = {}
+    schemas: dict[str, Any] = {}
     for aggregate in aggregates:
         for event_class in aggregate.events:
             schema = adapter(event_class).json_schema(ref_template="#/components/schemas/{model}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 
 from starlette.types import Message, Scope, Send
 
@@ -59,7 +60,9 @@ class Exchange:
     async def reply(self, status: int, headers: HeaderList, body: bytes) -> None:
         """Send a whole answer; its length and the request's id are added here."""
         self.status = status
-        sent = [*headers, (b"content-length", b"%d" % len(body)), self._id_header()]
+        sent = [*headers, self._id_header()]
+        if status != HTTPStatus.NO_CONTENT:
+            sent.append((b"content-length", b"%d" % len(body)))
         await self._send({"type": "http.response.start", "status": status, "headers": sent})
         await self._send({"type": "http.response.body", "body": body})
 

@@ -1,4 +1,4 @@
-"""Subscribers read docs/asyncapi.json: it must be what the model says, and describe what is sent."""
+"""Subscribers read docs/asyncapi.json: it must say what the model says."""
 
 from __future__ import annotations
 
