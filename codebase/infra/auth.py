@@ -17,6 +17,8 @@ from codebase.infra.settings import ConfigurationError
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}", re.ASCII)
 SHA256_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 SECRET_BYTES = 32
+# A page of the internet has a name with a dot; this machine's names have none.
+LOCAL_HOST = re.compile(rb"(?:[A-Za-z0-9_-]+|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?")
 
 Headers = Mapping[bytes, bytes]
 
@@ -101,9 +103,11 @@ class Authenticator:
         """Whoever sent these headers.
 
         Raises:
-            HttpProblem: 401, without a token or with one that nobody has.
+            HttpProblem: 401, without a token or with one that nobody has; 403 in protected mode,
+                when the client believes that it talks to another host.
         """
         if not self._entries:
+            _require_local_name(headers)
             return LOCAL
         secret = _sent_secret(headers)
         if secret is None:
@@ -145,6 +149,16 @@ def new_token(name: str, role: str) -> tuple[str, str]:
 def forbidden(detail: str) -> HttpProblem:
     """The answer to someone who is known but not allowed."""
     return HttpProblem(HTTPStatus.FORBIDDEN, "forbidden", detail)
+
+
+def _require_local_name(headers: Headers) -> None:
+    """Refuse web pages that reach loopback under a name of their own (DNS rebinding).
+
+    Only a browser sends such a name, and only for a page that it should not trust.
+    """
+    host = headers.get(b"host")
+    if host is not None and not LOCAL_HOST.fullmatch(host):
+        raise forbidden("without API_TOKENS only requests to a loopback address are answered")
 
 
 def _sent_secret(headers: Headers) -> bytes | None:

@@ -12,6 +12,8 @@ from codebase.infra.auth import Caller, require_second_factor
 
 SCOPE_KEY = "orderly.exchange"
 
+NO_CONTENT = int(HTTPStatus.NO_CONTENT)
+
 HeaderList = Iterable[tuple[bytes, bytes]]
 
 
@@ -61,7 +63,7 @@ class Exchange:
         """Send a whole answer; its length and the request's id are added here."""
         self.status = status
         sent = [*headers, self._id_header()]
-        if status != HTTPStatus.NO_CONTENT:
+        if status != NO_CONTENT:
             sent.append((b"content-length", b"%d" % len(body)))
         await self._send({"type": "http.response.start", "status": status, "headers": sent})
         await self._send({"type": "http.response.body", "body": body})

@@ -55,6 +55,7 @@ VERSION = "1"
 # Whoever watches whether a process lives needs no token for it.
 OPEN_PATHS = frozenset({"/healthz", "/healthcheck", "/readyz"})
 CLIENT_GONE = 499
+SERVER_ERROR = int(HTTPStatus.INTERNAL_SERVER_ERROR)
 """What the metrics show when there was nobody left to answer; no client ever sees it."""
 
 
@@ -185,7 +186,7 @@ class Shell:
         if isinstance(error, RequestValidationError):
             error = explain(error.errors())
         problem = problem_of(error)
-        if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        if problem.status == SERVER_ERROR:
             logs.error("request_failed", error=error, request_id=exchange.request_id)
         if exchange.answered:
             # Half an answer cannot be taken back; the server closes the connection for it.
@@ -201,7 +202,7 @@ class Shell:
         service = self._services.get(id(route), "none")
         template = getattr(route, "path", "unknown")
         self._metrics.observe((service, template, scope["method"], status), seconds)
-        if self._access_log or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        if status >= SERVER_ERROR or self._access_log:
             logs.info(
                 "request_answered",
                 request_id=exchange.request_id,

@@ -201,7 +201,7 @@ def request(
 ) -> bytes:
     """The bytes of a request; a body is JSON unless its headers say otherwise."""
     content = json.dumps(body).encode() if isinstance(body, dict) else body
-    fields = {"Host": "test"}
+    fields = {"Host": "127.0.0.1"}
     if content is not None:
         fields |= {"Content-Type": "application/json", "Content-Length": str(len(content))}
     lines = [f"{name}: {value}" for name, value in (fields | dict(headers or {})).items()]

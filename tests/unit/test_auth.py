@@ -50,6 +50,23 @@ def test_without_tokens_everybody_is_local_and_administers() -> None:
 
 
 @pytest.mark.parametrize(
+    "host", [b"localhost", b"LOCALHOST:8777", b"127.0.0.1", b"127.1.2.3:80", b"[::1]:8777"]
+)
+def test_in_protected_mode_loopback_names_are_served(host: bytes) -> None:
+    assert Authenticator([]).caller({b"host": host}) == LOCAL
+
+
+@pytest.mark.parametrize(
+    "host",
+    [b"evil.example", b"localhost.evil.example", b"127.0.0.1.evil.example", b"10.0.0.1", b""],
+)
+def test_a_web_page_that_calls_loopback_by_its_own_name_is_refused(host: bytes) -> None:
+    with pytest.raises(HttpProblem) as refusal:
+        Authenticator([]).caller({b"host": host})
+    assert refusal.value.status == 403
+
+
+@pytest.mark.parametrize(
     "headers",
     [
         {b"authorization": b"Bearer " + SECRET.encode()},
