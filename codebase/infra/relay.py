@@ -61,7 +61,7 @@ READ_MESSAGES = """
            meta ->> 'topic',
            meta ->> 'event_id',
            type,
-           extract(epoch FROM recorded_at)::bigint,
+           floor(extract(epoch FROM recorded_at))::bigint,
            stream_id::text,
            version,
            meta ->> 'traceparent',
