@@ -40,8 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments).sections or list(SECTIONS)
     if unknown := set(chosen) - set(SECTIONS):
         parser.error(f"no section {', '.join(sorted(unknown))}; there is: {', '.join(SECTIONS)}")
-    # Like Ctrl-C: everything that was started is ended on the way out.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    # Everything that was started is ended on the way out.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))
     with Lab.open() as lab:
         return _run(lab, chosen)
 
