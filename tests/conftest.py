@@ -36,6 +36,14 @@ from codebase.infra.supervisor import Keeper, Program
 pytest_plugins = ["tests.databases"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs on Postgres, so that it can be run again on another one, or partitioned."""
+    for item in items:
+        if "postgres_server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.postgres)
+
+
+
 class PostgresUnderTest:
     """A private cluster without durability; `stop`, `start` and `kill` for tests of trouble."""
 
