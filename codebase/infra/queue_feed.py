@@ -197,7 +197,9 @@ class QueueFeed:
             logger.warning("the queue does not answer; it is made anew")
             letters.queue_delete(self._subscription.queue(self._partition))
             self._seems_dead = False
-        declare_subscription(letters, self._subscription, [self._partition])
+        declare_subscription(
+            letters, self._subscription, [self._partition], self._settings.partitions
+        )
         return letters
 
     def _subscribe(self, connection: pika.BlockingConnection, channel: BlockingChannel) -> None:

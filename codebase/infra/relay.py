@@ -262,7 +262,9 @@ class PartitionRelay:
             channel = connection.channel()
             declare_dead_letters(channel)
             for subscription in self._subscriptions:
-                declare_subscription(channel, subscription, [self.partition])
+                declare_subscription(
+                    channel, subscription, [self.partition], self._settings.partitions
+                )
 
 
 def describe(error: Exception) -> str:

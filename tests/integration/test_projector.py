@@ -51,7 +51,7 @@ def publish(
     with channel_to(settings) as channel, databases.as_owner() as log:
         declare_dead_letters(channel)
         partitions = range(settings.partitions)
-        declare_subscription(channel, READ_MODEL_SYNC, partitions)
+        declare_subscription(channel, READ_MODEL_SYNC, partitions, settings.partitions)
         for partition in partitions:
             key = {"partition": partition, "after": 0, "limit": 10_000}
             bodies = [row[-1].encode() for row in log.execute(READ_MESSAGES, key).fetchall()]
