@@ -1,7 +1,7 @@
 """A process that serves the small service as `orderly serve` would; tests send it signals.
 
 Arguments: port, drain seconds. SIGUSR1 opens the gate that holds `PUT /order`. It says on stdout
-what it does: `arrived` when the gate holds a request, `closed` when its resources are closed.
+what it does: `arrived` when the gate holds a request, `closing` and `closed` at the end.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ async def resource() -> AsyncIterator[None]:
             await asyncio.Event().wait()
         yield
     finally:
-        await asyncio.sleep(0.05)
+        say("closing")
+        await asyncio.sleep(0.3)
         say("closed")
 
 

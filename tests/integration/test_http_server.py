@@ -16,6 +16,7 @@ import pytest
 from tests.integration.shell import (
     ORDER,
     SECONDS,
+    Client,
     Gate,
     Server,
     in_time,
@@ -170,6 +171,35 @@ async def no_connections(port: int) -> None:
         await asyncio.sleep(0.01)
 
 
+def test_leaving_cuts_off_who_has_not_read_its_answer_in_time(free_port: Ports) -> None:
+    async def scenario() -> None:
+        port = free_port()
+        async with running([small_service()], port, drain_seconds=0.3):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            writer.write(request("GET", "/large"))
+            await is_answering(port)
+        await no_connections(port)
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert len(await Client(reader, writer).ends()) < 30_000_000
+        writer.transport.abort()
+
+    in_time(scenario)
+
+
+async def is_answering(port: int) -> None:
+    """Wait until an answer has filled the kernel's buffers."""
+    while not has_unread_bytes(port):  # noqa: ASYNC110 - the kernel does not tell
+        await asyncio.sleep(0.01)
+
+
+def has_unread_bytes(port: int) -> bool:
+    """Whether the kernel holds bytes that were written on the server's side of `port`."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()
+    of_server = (line.split() for line in lines if line.split()[1] == f"0100007F:{port:04X}")
+    return any(int(fields[4].split(":")[0], 16) > 0 for fields in of_server)
+
+
 def test_many_slow_clients_do_not_keep_others_waiting(free_port: Ports) -> None:
     async def scenario() -> None:
         async with running([small_service()], free_port(), client_deadline_seconds=5.0) as server:
@@ -246,6 +276,8 @@ def test_at_a_signal_it_answers_what_is_in_flight_closes_its_resources_and_ends(
     with served(free_port(), 10) as service:
         service.says("listening")
         in_time(lambda: scenario(service))
+        service.says("closing")
+        service.process.send_signal(number)
         status, said = service.ends()
     assert status == 0
     assert "closed" in said

@@ -164,7 +164,9 @@ def test_a_client_that_asks_before_it_sends_too_much_is_told_not_to(free_port: P
             server.client() as client,
         ):
             client.send(request("PUT", "/order", headers=headers))
-            assert_problem(await client.reply(), 413)
+            reply = await client.reply()
+            assert_problem(reply, 413)
+            assert reply.headers["connection"] == "close"
             assert await client.ends() == b""
 
     in_time(scenario)
