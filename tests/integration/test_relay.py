@@ -152,7 +152,8 @@ def test_an_unroutable_event_waits_until_its_queue_is_there_again(
         with channel_to(with_broker) as channel:
             for name in queues(with_broker):
                 channel.queue_delete(name)
-            lost = {str(order) for order in place_orders(databases, 5)}
+            # Enough for every partition to notice.
+            lost = {str(order) for order in place_orders(databases, 80)}
             eventually(lambda: is_relayed(databases))
     arrived = {event["stream_id"] for _, event in published(with_broker)}
     assert lost <= arrived
