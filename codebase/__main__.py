@@ -23,6 +23,7 @@ from codebase.infra import (
     tail,
     verify,
 )
+from codebase.infra.postgres import trouble
 from codebase.infra.runtime import Runtime
 from codebase.infra.settings import ConfigurationError, Settings, load_settings
 from codebase.model.catalogue import AGGREGATES
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"orderly: {error}", file=sys.stderr)
         return MISUSED
     except psycopg.Error as error:
-        print(f"orderly: Postgres: {str(error).splitlines()[0]}", file=sys.stderr)
+        print(f"orderly: Postgres: {trouble(error)}", file=sys.stderr)
         return FAILED
     except (parked.NotParkedError, parked.RetryFailedError, rebuild.RebuildError) as error:
         print(f"orderly: {error}", file=sys.stderr)

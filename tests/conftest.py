@@ -43,7 +43,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.postgres)
 
 
-
 class PostgresUnderTest:
     """A private cluster without durability; `stop`, `start` and `kill` for tests of trouble."""
 
@@ -59,6 +58,11 @@ class PostgresUnderTest:
 
     def superuser_url(self, database: str = "postgres") -> str:
         return self._server.superuser_url(database)
+
+    @property
+    def process_id(self) -> int:
+        """Of the server's main process; stopped by a signal it answers no new connection."""
+        return self._process.pid
 
     def url(self, user: str, password: str, database: str) -> str:
         return self._server.url(user, password, database)

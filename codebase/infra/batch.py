@@ -20,6 +20,7 @@ from codebase.infra.event_log import (
     NewEvent,
     RecordedEvent,
     Refusal,
+    UnknownEventError,
     decode,
     encode,
     new_event_id,
@@ -118,24 +119,7 @@ class History:
 
     entries: list[Entry]
     read: bool
-
-    @classmethod
-    def of(cls, recorded: Iterable[RecordedEvent]) -> History:
-        """The history that the log tells."""
-        return cls(
-            [
-                Entry(
-                    event=decode(row),
-                    idempotence_key=row.idempotence_key,
-                    fingerprint=row.meta.get("fingerprint"),
-                    command_id=row.meta.get("causation_id"),
-                    position=row.position,
-                    recorded_at=row.recorded_at,
-                )
-                for row in recorded
-            ],
-            read=True,
-        )
+    unreadable: UnknownEventError | None = None
 
     def version_of(self, submission: Submission) -> int | None:
         """The version that an earlier sending of this command produced, if there was one.
@@ -164,6 +148,25 @@ class History:
         return index + 1
 
 
+def history_of(recorded: Iterable[RecordedEvent]) -> History:
+    """The history that the log tells; one that cannot be read concerns its own commands only."""
+    try:
+        entries = [
+            Entry(
+                event=decode(row),
+                idempotence_key=row.idempotence_key,
+                fingerprint=row.meta.get("fingerprint"),
+                command_id=row.meta.get("causation_id"),
+                position=row.position,
+                recorded_at=row.recorded_at,
+            )
+            for row in recorded
+        ]
+    except UnknownEventError as error:
+        return History([], read=True, unreadable=error)
+    return History(entries, read=True)
+
+
 @dataclass(slots=True)
 class Unit:
     """What a round does in one stream: written whole, or not at all."""
@@ -190,6 +193,8 @@ class Unit:
 
     def _decide(self, pending: Pending) -> None:
         submission, history = pending.submission, self.history
+        if history.unreadable:
+            raise history.unreadable
         version = history.version_of(submission)
         if version is not None:
             self.answers.append((pending, version, True))
@@ -230,7 +235,10 @@ class Unit:
     def settle(self) -> Iterator[Pending]:
         """Answer everyone, now that the unit stands in the log; yields who has to go again."""
         for pending, version, replayed in self.answers:
-            pending.answer(self._outcome(pending.submission, version, replayed=replayed))
+            try:
+                pending.answer(self._outcome(pending.submission, version, replayed=replayed))
+            except Exception as bug:  # noqa: BLE001 - the boundary between neighbours
+                pending.refuse(bug)
         if self.history.read or self.new_events:
             for pending, error in self.refusals:
                 pending.refuse(error)

@@ -18,10 +18,10 @@ import psycopg
 from prometheus_client import Counter, Histogram
 from psycopg import AsyncConnection, errors
 
-from codebase.infra.batch import Again, History, Outcome, Pending, Round, Submission
+from codebase.infra.batch import Again, History, Outcome, Pending, Round, Submission, history_of
 from codebase.infra.event_log import Appended, append, partition_of, read_streams
 from codebase.infra.failpoints import failpoint
-from codebase.infra.postgres import DeadlinedConnection
+from codebase.infra.postgres import DeadlinedConnection, trouble
 from codebase.infra.problems import ServiceUnavailable
 from codebase.infra.settings import Settings
 
@@ -52,6 +52,8 @@ def _log_connection(settings: Settings) -> DeadlinedConnection:
         "write_model",
         application="command_bus",
         deadline_seconds=settings.database_deadline_seconds,
+        # Acknowledged means durable, whatever the server is configured to do by default.
+        options="-c synchronous_commit=on",
     )
 
 
@@ -96,7 +98,10 @@ class Lane:
                 continue
             take = min(len(self._waiting), self._batch_max)
             batch = [self._waiting.popleft() for _ in range(take)]
-            await self._write([pending for pending in batch if not pending.outcome.done()])
+            # Whoever has stopped waiting has been told that nothing is certain.
+            wanted = [pending for pending in batch if not pending.outcome.done()]
+            if wanted:
+                await self._write(wanted)
 
     async def _write(self, batch: list[Pending]) -> None:
         BATCH_SIZE.observe(len(batch))
@@ -128,7 +133,7 @@ class Lane:
         if not wanted:
             return {}
         streams = await self._log.in_time(read_streams(connection, list(wanted)))
-        return {stream_id: History.of(recorded) for stream_id, recorded in streams.items()}
+        return {stream_id: history_of(recorded) for stream_id, recorded in streams.items()}
 
     async def _append(self, connection: AsyncConnection[Any], this_round: Round) -> Again:
         events = this_round.new_events
@@ -191,14 +196,14 @@ class CommandBus:
             ServiceUnavailable: the log did not answer in time. The command may have been written:
                 the sender repeats it with the same key and gets the answer.
         """
-        lanes = self._lanes or await self._open_lanes()
-        lane = lanes[partition_of(submission.stream_id, len(lanes))]
-        if self._closing or len(lane) >= self._settings.command_queue_max:
-            raise ServiceUnavailable("write_model", "too many commands are waiting")
-        pending = Pending(submission, asyncio.get_running_loop().create_future())
-        lane.enqueue(pending)
         try:
             async with asyncio.timeout(self._settings.command_deadline_seconds):
+                lanes = self._lanes or await self._open_lanes()
+                lane = lanes[partition_of(submission.stream_id, len(lanes))]
+                if self._closing or len(lane) >= self._settings.command_queue_max:
+                    raise ServiceUnavailable("write_model", "too many commands are waiting")
+                pending = Pending(submission, asyncio.get_running_loop().create_future())
+                lane.enqueue(pending)
                 return await pending.outcome
         except TimeoutError:
             raise ServiceUnavailable("write_model", "no answer in time") from None
@@ -208,7 +213,7 @@ class CommandBus:
         try:
             await self._count_partitions()
         except (ServiceUnavailable, psycopg.Error) as error:
-            return str(error)
+            return trouble(error)
         return None
 
     async def _open_lanes(self) -> list[Lane]:

@@ -199,13 +199,34 @@ def _guard_row(guard: Guard) -> tuple[str, str, str]:
             return "spend", name, format(amount, "f")
 
 
-def append_parameters(events: Sequence[NewEvent]) -> dict[str, Any]:
-    """The arrays that append() takes, column by column."""
-    guards = [
+def _guard_rows(events: Sequence[NewEvent]) -> list[tuple[int, str, str, str, UUID]]:
+    """What the events of each unit claim, release and spend, taken together.
+
+    A value that a unit claims and releases again, or releases and claims again, stays as it was.
+    """
+    rows = [
         (event.unit, *_guard_row(guard), event.stream_id)
         for event in events
         for guard in event.guards
     ]
+    actions: dict[tuple[int, str, str], list[str]] = {}
+    for unit, action, name, value, _ in rows:
+        if action != "spend":
+            actions.setdefault((unit, name, value), []).append(action)
+    if not actions:
+        return rows
+    net = []
+    for row in rows:
+        unit, action, name, value, _ = row
+        done = actions.pop((unit, name, value), []) if action != "spend" else [action]
+        if done and done[0] == done[-1]:
+            net.append(row)
+    return net
+
+
+def append_parameters(events: Sequence[NewEvent]) -> dict[str, Any]:
+    """The arrays that append() takes, column by column."""
+    guards = _guard_rows(events)
     guard_columns = list(zip(*guards, strict=True)) or [()] * 5
     return {
         "event_unit": [event.unit for event in events],

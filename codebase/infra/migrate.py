@@ -125,10 +125,14 @@ def _set_passwords(connection: Connection, settings: Settings, fields: tuple[str
         url = getattr(settings, field)
         target = conninfo_to_dict(url) if url else {}
         if target.get("user") and target.get("password"):
+            role, password = str(target["user"]), str(target["password"])
+            # Hashed here, so that no log of statements ever holds it.
+            hashed = connection.pgconn.encrypt_password(
+                password.encode(), role.encode(), b"scram-sha-256"
+            )
             connection.execute(
                 sql.SQL("ALTER ROLE {role} PASSWORD {password}").format(
-                    role=sql.Identifier(str(target["user"])),
-                    password=sql.Literal(str(target["password"])),
+                    role=sql.Identifier(role), password=sql.Literal(hashed.decode())
                 )
             )
 

@@ -25,18 +25,25 @@ LIVELINESS: dict[str, str | int] = {
     "tcp_user_timeout": 5_000,
 }
 
-# The server's own deadline is the second fence; callers keep their own in the application.
-DEFAULT_OPTIONS = "-c statement_timeout=30s -c jit=off -c timezone=UTC"
+# The server's own deadline is the second fence; callers keep their own in the application. The
+# server watches its side of a connection too, so that the locks of a host that vanished go with it.
+DEFAULT_OPTIONS = (
+    "-c statement_timeout=30s -c jit=off -c timezone=UTC -c tcp_keepalives_idle=5"
+    " -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=5000"
+)
 
 
 def _arguments(url: str, application: str, options: str = "") -> dict[str, Any]:
-    server = f"-c statement_timeout=30s -c jit=off {options}"
-    return {
-        **conninfo_to_dict(url),
-        **LIVELINESS,
-        "application_name": application,
-        "options": server,
-    }
+    server = {"application_name": application, "options": f"{DEFAULT_OPTIONS} {options}"}
+    return {**conninfo_to_dict(url), **LIVELINESS, **server}
+
+
+def trouble(error: Exception) -> str:
+    """What went wrong with a store, fit for everybody's eyes: no address, no password, no value."""
+    if isinstance(error, ServiceUnavailable):
+        return str(error)
+    state = error.sqlstate if isinstance(error, psycopg.Error) else None
+    return " ".join(filter(None, [type(error).__name__, state]))
 
 
 def connect(
@@ -73,17 +80,25 @@ class DeadlinedConnection:
         dependency: what clients are told is away, such as `write_model`.
         application: shown in pg_stat_activity.
         deadline_seconds: for each piece of work, connecting included.
+        options: further server settings, as `connect` takes them.
     """
 
     def __init__(
-        self, url: str, dependency: str, *, application: str, deadline_seconds: float
+        self,
+        url: str,
+        dependency: str,
+        *,
+        application: str,
+        deadline_seconds: float,
+        options: str = "",
     ) -> None:
+        self._options = options
         self._url = url
         self._dependency = dependency
         self._application = application
         self._deadline_seconds = deadline_seconds
         self._connection: AsyncConnection[Any] | None = None
-        self._opening = asyncio.Lock()
+        self._opening: asyncio.Task[AsyncConnection[Any]] | None = None
         self._abandoned: set[asyncio.Future[Any]] = set()
 
     async def get(self) -> AsyncConnection[Any]:
@@ -92,11 +107,17 @@ class DeadlinedConnection:
         Raises:
             ServiceUnavailable: Postgres cannot be reached.
         """
-        async with self._opening:
-            if self._connection is None or self._connection.closed:
-                opening = connect_async(self._url, self._application)
-                self._connection = await self.in_time(opening)
+        if self._connection is not None and not self._connection.closed:
             return self._connection
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(self._open(), name="connecting")
+        # Whoever asks meanwhile shares this one attempt, and its failure.
+        return await asyncio.shield(self._opening)
+
+    async def _open(self) -> AsyncConnection[Any]:
+        opening = connect_async(self._url, self._application, options=self._options)
+        self._connection = await self.in_time(opening)
+        return self._connection
 
     async def in_time(self, work: Awaitable[Answer]) -> Answer:
         """The result of `work`, which waits for Postgres.
@@ -117,7 +138,12 @@ class DeadlinedConnection:
             return task.result()
         except errors.DeadlockDetected:
             raise
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except (
+            psycopg.OperationalError,
+            psycopg.InterfaceError,
+            # A primary that has been demoted; the next connection may find the new one.
+            errors.ReadOnlySqlTransaction,
+        ) as error:
             await self.close()
             raise ServiceUnavailable(self._dependency, "cannot be reached") from error
 

@@ -7,9 +7,20 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Self
 
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+STORES = (
+    "write_model_url",
+    "write_model_owner_url",
+    "write_model_relay_url",
+    "write_model_reader_url",
+    "read_model_url",
+    "read_model_owner_url",
+    "read_model_projector_url",
+)
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -106,6 +117,16 @@ class Settings(BaseSettings):
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator(*STORES)
+    @classmethod
+    def _names_a_database(cls, value: str | None) -> str | None:
+        try:
+            conninfo_to_dict(value or "")
+        except psycopg.ProgrammingError:
+            # Its text would repeat what was given, password and all.
+            raise ValueError("is not a libpq URL or key=value string") from None
         return value
 
     @field_validator("log_level")

@@ -119,11 +119,12 @@ BEGIN
                    CASE WHEN held.value IS NOT NULL THEN 'claim' ELSE 'race' END AS why
             FROM (
                 SELECT u.*, row_number() OVER (PARTITION BY name, value ORDER BY u.unit) AS nth
-                FROM unnest(guard_unit, guard_action, guard_name, guard_value)
-                    AS u (unit, action, name, value)
+                FROM unnest(guard_unit, guard_action, guard_name, guard_value, guard_stream)
+                    AS u (unit, action, name, value, stream_id)
                 WHERE action = 'claim' AND u.unit <> ALL (refused_unit)
             ) AS g
-            LEFT JOIN claim AS held ON held.kind = g.name AND held.value = g.value
+            LEFT JOIN claim AS held
+                ON held.kind = g.name AND held.value = g.value AND held.stream_id <> g.stream_id
             WHERE held.value IS NOT NULL OR g.nth > 1
             ORDER BY g.unit
         ) AS c;
@@ -211,7 +212,10 @@ BEGIN
         SELECT g.name, g.value, g.stream_id
         FROM unnest(guard_unit, guard_action, guard_name, guard_value, guard_stream)
             AS g (unit, action, name, value, stream_id)
-        WHERE g.action = 'claim' AND g.unit <> ALL (refused_unit)
+        -- A stream may claim again what is its own.
+        LEFT JOIN claim AS own
+            ON own.kind = g.name AND own.value = g.value AND own.stream_id = g.stream_id
+        WHERE g.action = 'claim' AND g.unit <> ALL (refused_unit) AND own.value IS NULL
         ORDER BY g.name, g.value;
     END IF;
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
+import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from decimal import Decimal
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -190,6 +193,26 @@ def test_a_write_model_that_is_away_is_said_at_once_and_comes_back_unaided(
 
     with_bus(databases.settings, story)
     assert events(databases) == 2
+
+
+def test_however_many_wait_for_a_log_that_is_away_none_waits_long(databases: Databases) -> None:
+    settings = databases.settings.model_copy(
+        update={"database_deadline_seconds": 0.5, "command_deadline_seconds": 2.0}
+    )
+
+    async def story() -> tuple[list[Outcome | Exception], float]:
+        async with CommandBus.open(settings) as bus:
+            started = monotonic()
+            answers = await together(bus, [order(str(number)) for number in range(300)])
+            return answers, monotonic() - started
+
+    os.kill(databases.server.process_id, signal.SIGSTOP)
+    try:
+        answers, took = asyncio.run(story())
+    finally:
+        os.kill(databases.server.process_id, signal.SIGCONT)
+    assert all(isinstance(answer, ServiceUnavailable) for answer in answers)
+    assert took < 4
 
 
 def test_a_log_that_does_not_answer_in_time_is_a_doubt_that_a_repeat_resolves(

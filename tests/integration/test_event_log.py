@@ -160,6 +160,24 @@ def test_two_units_of_one_call_that_claim_the_same_are_a_race(databases: Databas
     assert refusals(appended) == {1: "race"}
 
 
+def test_the_claims_of_one_unit_count_together(databases: Databases) -> None:
+    stream, other = uuid4(), uuid4()
+    mine, changed, kept, passing = write(
+        databases,
+        [event(0, stream, guards=[Claim("email", "a")])],
+        [event(0, stream, version=2, guards=[Release("email", "a"), Claim("email", "b")])],
+        [
+            event(0, stream, version=3, guards=[Release("email", "b")]),
+            event(0, stream, version=4, guards=[Claim("email", "b"), Claim("email", "b")]),
+        ],
+        [event(0, other, guards=[Claim("email", "c"), Release("email", "c")])],
+    )
+    assert not (mine.refused or changed.refused or kept.refused or passing.refused)
+    with databases.as_owner() as connection:
+        claims = connection.execute("SELECT value, stream_id FROM claim").fetchall()
+    assert claims == [("b", stream)]
+
+
 def test_nobody_releases_what_belongs_to_another(databases: Databases) -> None:
     write(
         databases,

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from codebase.infra.batch import Again, Entry, History, Pending, Round, Submission
-from codebase.infra.event_log import Appended, Refusal
+from codebase.infra.event_log import Appended, Refusal, UnknownEventError
 from codebase.model.aggregate import Aggregate, Claim
 from codebase.model.refusals import Conflict, KeyReused, NotFound
 
@@ -45,11 +45,17 @@ def decide(command: Add, state: int | None) -> list[Added]:
     return [Added(by=command.by)] if command.by else []
 
 
+def evolve(state: int | None, event: Added) -> int:
+    if event.by == 13:
+        raise ZeroDivisionError("a bug in a fold")
+    return (state or 0) + event.by
+
+
 COUNTER: Aggregate[Add, Added, int] = Aggregate(
     category="counter",
     events=(Added,),
     decide=decide,
-    evolve=lambda state, event: (state or 0) + event.by,
+    evolve=evolve,
     guards=lambda event: [Claim("step", str(event.by))],
     topic=lambda _: "counter.added",
 )
@@ -144,6 +150,31 @@ def test_one_bad_command_fails_alone(bad: int, error: type[Exception]) -> None:
         assert work[0].outcome.result().state == 3
         assert work[2].outcome.result().state == 4
         with pytest.raises(error):
+            work[1].outcome.result()
+
+    run(story())
+
+
+def test_a_fold_that_fails_after_the_commit_fails_alone() -> None:
+    async def story() -> None:
+        work = pending(*(submission(uuid4(), by) for by in (3, 13, 4)))
+        assert write(Round(work, {}, partitions=1)) == Again()
+        assert work[0].outcome.result().state == 3
+        assert work[2].outcome.result().state == 4
+        with pytest.raises(ZeroDivisionError):
+            work[1].outcome.result()
+
+    run(story())
+
+
+def test_a_stream_that_cannot_be_read_fails_alone() -> None:
+    async def story() -> None:
+        good, evil = uuid4(), uuid4()
+        work = pending(submission(good, 3), submission(evil, 3))
+        histories = {evil: History([], read=True, unreadable=UnknownEventError("what is this?"))}
+        assert write(Round(work, histories, partitions=1)) == Again()
+        assert work[0].outcome.result().state == 3
+        with pytest.raises(UnknownEventError):
             work[1].outcome.result()
 
     run(story())

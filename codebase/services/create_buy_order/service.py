@@ -17,6 +17,7 @@ from codebase.infra.command_bus import CommandBus
 from codebase.infra.event_log import creation_stream_id
 from codebase.infra.http import Answer, Command, command, service_app
 from codebase.infra.prices import Prices
+from codebase.infra.problems import invalid
 from codebase.infra.request_body import Amount, FromText, RequestBody
 from codebase.infra.runtime import Runtime
 from codebase.model.buy_order import BUY_ORDER, PlaceBuyOrder
@@ -30,7 +31,8 @@ class PutBuyOrder(RequestBody):
 
     currency: FromText[Currency]
     amount: Amount
-    idempotence_key: FromText[UUID]
+    idempotence_key: FromText[UUID] | None = None
+    """Required, here or as the `Idempotency-Key` header."""
 
 
 class BuyOrder(BaseModel):
@@ -67,7 +69,7 @@ def create_app(bus: CommandBus, prices: Prices) -> FastAPI:
     async def put_buy_order(request: Command[PutBuyOrder]) -> Answer:
         """Repeat the request until it is answered: the same key gives the same order."""
         body, client = request.body, request.caller.name
-        key = str(body.idempotence_key)
+        key = key_of(request)
         outcome = await bus.execute(
             Submission(
                 aggregate=BUY_ORDER,
@@ -80,7 +82,7 @@ def create_app(bus: CommandBus, prices: Prices) -> FastAPI:
                     price=prices.current(body.currency),
                 ),
                 idempotence_key=key,
-                fingerprint=request.fingerprint,
+                fingerprint=f"{body.currency} {body.amount}",
                 actor=client,
                 command_id=request.request_id,
                 traceparent=request.traceparent,
@@ -90,6 +92,26 @@ def create_app(bus: CommandBus, prices: Prices) -> FastAPI:
         return answer_of(outcome)
 
     return app
+
+
+def key_of(request: Command[PutBuyOrder]) -> str:
+    """The key from the body, or from the header; a UUID in its usual form.
+
+    Raises:
+        HttpProblem: 422, there is none, the header's is no UUID, or there are two.
+    """
+    in_body, in_header = request.body.idempotence_key, request.idempotence_key
+    if in_header is None:
+        if in_body is None:
+            raise invalid("idempotence_key", "is required")
+        return str(in_body)
+    try:
+        key = UUID(in_header)
+    except ValueError:
+        raise invalid("Idempotency-Key", "must be a UUID") from None
+    if in_body not in {None, key}:
+        raise invalid("Idempotency-Key", "must be the same as idempotence_key")
+    return str(key)
 
 
 def answer_of(outcome: Outcome) -> Answer:

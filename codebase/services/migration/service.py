@@ -13,21 +13,27 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_expo
 from codebase.infra.http import service_app
 from codebase.infra.migrate import migrate
 from codebase.infra.runtime import Runtime
+from codebase.infra.settings import Settings
 
 PORT = 8782
 PATIENCE_SECONDS = 60
 
-# A store that is still starting refuses connections for a while.
-patiently = retry(
+
+# A store that is still starting refuses connections for a while. Between two attempts nothing
+# holds up a stop.
+@retry(
     retry=retry_if_exception_type(psycopg.OperationalError),
     wait=wait_exponential_jitter(initial=0.1, max=2),
     stop=stop_after_delay(PATIENCE_SECONDS),
     reraise=True,
 )
+async def migrate_patiently(settings: Settings) -> None:
+    """Migrate both stores as soon as they can be reached."""
+    await asyncio.to_thread(migrate, settings)
 
 
 @asynccontextmanager
 async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     """Nothing answers on this service's port before both stores are migrated."""
-    await asyncio.to_thread(patiently(migrate), runtime.settings)
+    await migrate_patiently(runtime.settings)
     yield service_app("migration", checks={})
