@@ -18,8 +18,8 @@ from codebase.infra.command_bus import CommandBus
 from codebase.infra.settings import Settings
 
 CONCURRENT = 32
-ROUNDS = 3
-RUN_SECONDS = 3.0
+ROUNDS = 5
+RUN_SECONDS = 2.0
 RIVAL = f"eventsourcing, {CONCURRENT} threads"
 
 

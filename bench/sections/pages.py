@@ -25,9 +25,11 @@ PAGE_SIZE = 10
 FIRST_PAGE = f"/buy_orders?page_size={PAGE_SIZE}"
 
 CONNECTIONS = 64
-ROUNDS = 3
-RUN_SECONDS = 3
+ROUNDS = 5
+RUN_SECONDS = 2
 WARM_UP_SECONDS = 1
+DEEP_ROUNDS = 9
+DEEP_RUN_SECONDS = 1
 OFFSET_RUNS = 3
 
 # In the order of time, as a projector inserts them; ids are random, as they are in operation.
@@ -114,11 +116,11 @@ def _beside_a_constant(lab: Lab, settings: Settings, service: str, first: Path) 
 
 def _deep_beside_first(service: str, first: Path, deep: Path) -> Iterator[Result]:
     def p50_ms(paths: Path) -> float:
-        answers = get_pages(service, paths, connections=1, seconds=RUN_SECONDS)
+        answers = get_pages(service, paths, connections=1, seconds=DEEP_RUN_SECONDS)
         return answers.all_good().p50_ms
 
     p50_ms(deep)
-    numbers = alternate(ROUNDS, {"first": lambda: p50_ms(first), "deep": lambda: p50_ms(deep)})
+    numbers = alternate(DEEP_ROUNDS, {"first": lambda: p50_ms(first), "deep": lambda: p50_ms(deep)})
     yield Result(name="first page, p50", value=numbers.median("first"), unit="ms")
     yield Result(name=f"page {DEEP:,} rows deep, p50", value=numbers.median("deep"), unit="ms")
     yield Result(

@@ -19,8 +19,8 @@ from bench.measure import BenchError, alternate
 from bench.report import Result, at_least
 
 CONNECTIONS = 64
-ROUNDS = 3
-RUN_SECONDS = 3
+ROUNDS = 5
+RUN_SECONDS = 2
 WARM_UP_SECONDS = 2
 
 PGBENCH_CLIENTS = 32
