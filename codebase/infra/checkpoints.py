@@ -58,6 +58,10 @@ class Checkpoints:
                 await self._wait_for(lambda: self._covered(token_positions))
         return self._covered(token_positions)
 
+    def observe(self, checkpoints: Mapping[int, int]) -> None:
+        """Take over what a query has seen: a server that crashed may have gone back."""
+        self._known = dict(checkpoints)
+
     def _covered(self, token_positions: Mapping[int, int]) -> bool:
         return all(
             self._known.get(partition, 0) >= position

@@ -10,16 +10,20 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from prometheus_client import Histogram
 
-from codebase.infra.postgres import DeadlinedConnection
+from codebase.infra.postgres import DeadlinedConnection, trouble
 from codebase.infra.problems import ServiceUnavailable
 from codebase.infra.settings import Settings
 
+LOOK = "SELECT FROM projection_checkpoint LIMIT 1"
+
 READ_BATCH_MAX = 64
+READ_QUEUE_MAX = 10_000
 
 BATCH_SIZE = Histogram(
     "orderly_read_batch_size",
@@ -28,7 +32,17 @@ BATCH_SIZE = Histogram(
 )
 
 Row = tuple[Any, ...]
-Waiting = tuple[Sequence[Any], asyncio.Future[list[Row]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The rows for one request, and the positions that the read model had reached with them."""
+
+    rows: list[Row]
+    checkpoints: Mapping[int, int]
+
+
+Waiting = tuple[Sequence[Any], asyncio.Future[Found]]
 
 
 class ReadModel:
@@ -49,6 +63,7 @@ class ReadModel:
             for _ in range(settings.read_connections)
         ]
         self._idle = list(self._connections)
+        self.deadline_seconds = settings.command_deadline_seconds
         self._queries: deque[GroupRead] = deque()
         self._workers: set[asyncio.Task[None]] = set()
 
@@ -64,21 +79,13 @@ class ReadModel:
             for connection in read_model._connections:
                 await connection.close()
 
-    async def fetch(self, query: str, arguments: Mapping[str, Any]) -> list[Row]:
-        """The rows of one query, asked alone.
-
-        Raises:
-            ServiceUnavailable: no answer in time.
-        """
-        connection = self._connections[-1]
-        return await connection.in_time(_rows(await connection.get(), query, arguments))
-
     async def ready(self) -> str | None:
         """None when the read model answers, otherwise what is wrong."""
         try:
-            await self.fetch("SELECT FROM projection_checkpoint LIMIT 1", {})
+            connection = self._connections[-1]
+            await connection.in_time((await connection.get()).execute(LOOK))
         except (ServiceUnavailable, psycopg.Error) as error:
-            return str(error)
+            return trouble(error)
         return None
 
     def wake(self, query: GroupRead) -> None:
@@ -104,7 +111,8 @@ class GroupRead:
     Args:
         read_model: whose connections it uses.
         query: takes one array per argument, unnested WITH ORDINALITY; the ordinal, from 1, is the
-            first column of every row that it returns.
+            first column of every row that it returns. The row with ordinal 0 has the positions
+            that the read model has reached, by partition, as JSON in its last column.
         arguments: the names of the query's parameters.
     """
 
@@ -114,43 +122,54 @@ class GroupRead:
         self._arguments = arguments
         self._waiting: deque[Waiting] = deque()
 
-    async def fetch(self, *values: Any) -> list[Row]:  # noqa: ANN401 - any type that psycopg binds
-        """The rows for one request, without the ordinal; `values` in the order of `arguments`.
+    async def fetch(self, *values: Any) -> Found:  # noqa: ANN401 - any type that psycopg binds
+        """What is found for one request; `values` in the order of `arguments`.
 
         Raises:
             ServiceUnavailable: no answer in time.
         """
-        rows: asyncio.Future[list[Row]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((values, rows))
+        if len(self._waiting) >= READ_QUEUE_MAX:
+            raise ServiceUnavailable("read_model", "too many queries are waiting")
+        found: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
+        self._waiting.append((values, found))
         self._read_model.wake(self)
-        return await rows
+        try:
+            async with asyncio.timeout(self._read_model.deadline_seconds):
+                return await found
+        except TimeoutError:
+            raise ServiceUnavailable("read_model", "no answer in time") from None
 
     async def run(self, connection: DeadlinedConnection) -> None:
         """Answer everyone who waits at the moment, up to a batch."""
         take = min(len(self._waiting), READ_BATCH_MAX)
-        batch = [self._waiting.popleft() for _ in range(take)]
+        taken = [self._waiting.popleft() for _ in range(take)]
+        batch = [(values, found) for values, found in taken if not found.done()]
         if self._waiting:
             self._read_model.wake(self)
         if not batch:
             return
-        BATCH_SIZE.observe(take)
+        BATCH_SIZE.observe(len(batch))
         try:
             await self._answer(connection, batch)
         except Exception as error:  # noqa: BLE001 - it belongs to those who asked
-            for _, rows in batch:
-                if not rows.done():
-                    rows.set_exception(error)
+            for _, found in batch:
+                if not found.done():
+                    found.set_exception(error)
 
     async def _answer(self, connection: DeadlinedConnection, batch: list[Waiting]) -> None:
         columns = zip(*(values for values, _ in batch), strict=True)
         arguments = dict(zip(self._arguments, map(list, columns), strict=True))
         fetching = _rows(await connection.get(), self._query, arguments)
         answers: list[list[Row]] = [[] for _ in batch]
+        checkpoints: Mapping[int, int] = {}
         for ordinal, *row in await connection.in_time(fetching):
-            answers[ordinal - 1].append(tuple(row))
-        for (_, rows), answer in zip(batch, answers, strict=True):
-            if not rows.done():
-                rows.set_result(answer)
+            if ordinal == 0:
+                checkpoints = {int(partition): at for partition, at in (row[-1] or {}).items()}
+            else:
+                answers[ordinal - 1].append(tuple(row[:-1]))
+        for (_, found), rows in zip(batch, answers, strict=True):
+            if not found.done():
+                found.set_result(Found(rows, checkpoints))
 
 
 async def _rows(

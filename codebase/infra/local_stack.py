@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from codebase.infra.auth import new_token
 from codebase.infra.embedded_home import (
     HomeInUseError,
     Stopped,
@@ -45,7 +46,7 @@ from codebase.infra.private_postgres import (
     server_account,
 )
 from codebase.infra.private_rabbitmq import RabbitServer, find_rabbitmq
-from codebase.infra.settings import Settings
+from codebase.infra.settings import LOOPBACK_HOSTS, Settings
 from codebase.infra.supervisor import Keeper, LogFile, Program, Supervised
 
 SERVICE_PORTS: Mapping[str, int] = {
@@ -345,6 +346,8 @@ class _Stack:
         self, write: PostgresServer, read: PostgresServer, broker: RabbitServer | None
     ) -> dict[str, str]:
         """Write `environment` in the home, for our services and for the `orderly` command."""
+        everywhere = self.settings.host in {*LOOPBACK_HOSTS, "0.0.0.0", "::"}  # noqa: S104
+        host = "127.0.0.1" if everywhere else self.settings.host
         price_port = self._port(self.services.get("btc_price", SERVICE_PORTS["btc_price"]))
         values = {
             variable: server.url(role, self._password(server.name, role), server.name)
@@ -354,14 +357,23 @@ class _Stack:
         if broker is not None:
             values["BROKER_URL"] = broker.url()
         values |= {
-            "BTC_PRICE_URL": os.environ.get("BTC_PRICE_URL") or f"http://127.0.0.1:{price_port}",
+            "BTC_PRICE_URL": os.environ.get("BTC_PRICE_URL") or f"http://{host}:{price_port}",
+            "PARTITIONS": str(self.settings.partitions),
+            "ORDER_BOOK_LIMIT_BTC": str(self.settings.order_book_limit_btc),
             "DEVELOPMENT": "true",
             "PORT_OFFSET": str(self.settings.port_offset),
             "ORDERLY_HOME": str(self.home),
         }
         write_environment(self.home, values)
         inherited = {name: value for name, value in os.environ.items() if name != "BROKER_URL"}
-        return {**inherited, **values, "PYTHONUNBUFFERED": "1"}
+        return {**inherited, **values, **self._service_token(), "PYTHONUNBUFFERED": "1"}
+
+    def _service_token(self) -> dict[str, str]:
+        """With tokens configured, one more for what services ask each other, for this run only."""
+        if not self.settings.api_tokens or self.settings.service_token:
+            return {}
+        secret, entry = new_token("orderly-services", "client")
+        return {"API_TOKENS": ",".join([*self.settings.api_tokens, entry]), "SERVICE_TOKEN": secret}
 
     # Services.
 

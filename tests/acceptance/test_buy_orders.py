@@ -243,6 +243,46 @@ def test_a_read_model_that_is_behind_says_so_and_never_guesses(system: System) -
     assert list(malformed.json()["errors"]) == ["Consistency-Token"]
 
 
+def test_a_read_model_that_went_back_never_passes_for_up_to_date(system: System) -> None:
+    """After a crash of its server the read model may have lost its last commits."""
+    system.start()
+    put = system.put()
+    token = {"Consistency-Token": put.headers["consistency-token"]}
+    url = f"{system['fetch_buy_orders'].url}{put.headers['location']}"
+    assert httpx.get(url, headers=token).status_code == 200
+    system["read_model_sync"].kill()
+    with system.databases.as_read_model_owner() as connection, connection.transaction():
+        connection.execute("DELETE FROM buy_order")
+        connection.execute("UPDATE projection_checkpoint SET position = 0")
+    assert httpx.get(url, headers=token, timeout=15).status_code == 503
+    assert httpx.get(url).status_code == 404
+    system["read_model_sync"].start().wait_until_ready()
+    until(lambda: httpx.get(url, headers=token).status_code == 200, "the order is not back")
+
+
+def test_the_key_may_come_by_header(system_in_one_process: System) -> None:
+    system = system_in_one_process
+    system.start()
+    url = f"{system['create_buy_order'].url}/buy_order"
+    key = str(uuid4())
+    order = {"currency": "USD", "amount": "1"}
+    by_header = httpx.put(url, json=order, headers={"Idempotency-Key": key.upper()})
+    by_body = httpx.put(url, json={**order, "idempotence_key": key})
+    both = httpx.put(
+        url, json={**order, "idempotence_key": key}, headers={"Idempotency-Key": f'"{key}"'}
+    )
+    assert by_header.status_code == 200
+    assert by_header.content == by_body.content == both.content
+    other = httpx.put(
+        url, json={**order, "idempotence_key": key}, headers={"Idempotency-Key": str(uuid4())}
+    )
+    bad = httpx.put(url, json=order, headers={"Idempotency-Key": "no UUID"})
+    for answer in (other, bad):
+        assert answer.status_code == 422
+        assert list(answer.json()["errors"]) == ["Idempotency-Key"]
+    assert recorded(system) == 1
+
+
 def test_orders_belong_to_the_client_that_placed_them(system_in_one_process: System) -> None:
     system = system_in_one_process
     secrets, entries = zip(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from pydantic_core import to_json
 
 from codebase.infra import consistency
 from codebase.infra.checkpoints import Checkpoints
-from codebase.infra.group_read import GroupRead, ReadModel
+from codebase.infra.group_read import Found, GroupRead, ReadModel, Row
 from codebase.infra.http import caller_of, service_app
 from codebase.infra.problems import Behind
 from codebase.infra.runtime import Runtime
@@ -24,6 +25,10 @@ from codebase.services.fetch_buy_orders import queries
 PORT = 8778
 PROJECTOR = "read_model_sync"
 PAGE_SIZE_MAX = 1000
+
+# Where the parts of a page's row are.
+KNOWN = 0
+ORDER = slice(1, None)
 
 
 class BuyOrder(BaseModel):
@@ -53,13 +58,20 @@ def create_app(
     pages_of_all = GroupRead(read_model, queries.PAGES_OF_ALL, queries.PAGE_ARGUMENTS)
     orders = GroupRead(read_model, queries.ORDERS_BY_ID, queries.ORDER_ARGUMENTS)
 
-    async def up_to_date(request: Request) -> None:
-        wanted = consistency.sent(request.scope["headers"])
-        if wanted and not await checkpoints.covers(wanted, consistency_wait_seconds):
-            raise Behind
+    async def up_to_date(request: Request, ask: Callable[[], Awaitable[Found]]) -> list[Row]:
+        """What `ask` finds, once it holds everything that the client has seen.
 
-    async def order(client: str | None, order_id: UUID) -> list[tuple[Any, ...]]:
-        return await orders.fetch(client, order_id)
+        Rows and checkpoints come from one snapshot, so that not even a read model that went back
+        after a crash passes for up to date.
+        """
+        wanted = consistency.sent(request.scope["headers"])
+        deadline = monotonic() + consistency_wait_seconds
+        while await checkpoints.covers(wanted, max(0.0, deadline - monotonic())):
+            found = await ask()
+            if all(found.checkpoints.get(one, 0) >= at for one, at in wanted.items()):
+                return found.rows
+            checkpoints.observe(found.checkpoints)
+        raise Behind
 
     @app.get("/buy_orders", response_model=Page)
     async def get_buy_orders(
@@ -68,23 +80,22 @@ def create_app(
         page_size: Annotated[int, Query(ge=1, le=PAGE_SIZE_MAX)] = 10,
     ) -> Response:
         """The orders after `last_reference`, the last row of the page before."""
-        await up_to_date(request)
         caller = caller_of(request)
         client = None if caller.is_admin else caller.name
         pages = pages_of_all if caller.is_admin else pages_of_client
-        rows = await pages.fetch(client, last_reference, page_size)
-        if not rows and last_reference and not await order(client, last_reference):
+        rows = await up_to_date(request, lambda: pages.fetch(client, last_reference, page_size))
+        if not rows[0][KNOWN]:
             raise NotFound("last_reference names no order")
-        shown = [shown_order(row) for row in rows]
+        shown = [shown_order(row[ORDER]) for row in rows if row[ORDER][0] is not None]
         last = shown[-1]["id"] if shown else None
         return json_response({"rows": shown, "last_reference": last})
 
     @app.get("/buy_orders/{order_id}", response_model=BuyOrder)
     async def get_buy_order(request: Request, order_id: UUID) -> Response:
         """One order."""
-        await up_to_date(request)
         caller = caller_of(request)
-        rows = await order(None if caller.is_admin else caller.name, order_id)
+        client = None if caller.is_admin else caller.name
+        rows = await up_to_date(request, lambda: orders.fetch(client, order_id))
         if not rows:
             raise NotFound("there is no such order")
         return json_response(shown_order(rows[0]))
