@@ -97,6 +97,10 @@ STORE_OPTIONS = "-c synchronous_commit=off"
 
 PROGRAMMING_ERROR_CLASS = "42"
 """SQLSTATE class of syntax errors and access rule violations: never the fault of an event."""
+LIMIT_EXCEEDED_CLASS = "54"
+"""SQLSTATE class of what is too large for Postgres itself, and stays so however often it is tried.
+
+psycopg counts it among the operational errors."""
 
 
 class FencedError(Exception):
@@ -110,14 +114,14 @@ class ApplyFailedError(Exception):
 def is_circumstance(error: BaseException) -> bool:
     """Whether an error comes from the circumstances, so that no event is to blame for it.
 
-    A statement that ran into its deadline is blamed on its events; a lost connection, a deadlock,
-    a full disk, a missing table and a missing privilege are not.
+    A statement that ran into its deadline, or into a limit of Postgres, is blamed on its events; a
+    lost connection, a deadlock, a full disk, a missing table and a missing privilege are not.
     """
-    if isinstance(error, QueryCanceled):
+    state = error.sqlstate if isinstance(error, psycopg.Error) else None
+    if isinstance(error, QueryCanceled) or (state or "").startswith(LIMIT_EXCEEDED_CLASS):
         return False
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         return True
-    state = error.sqlstate if isinstance(error, psycopg.Error) else None
     return state is not None and state.startswith(PROGRAMMING_ERROR_CLASS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
@@ -66,6 +67,21 @@ def test_only_the_stream_of_the_poison_event_waits(databases: Databases) -> None
     assert stream.reason == "CheckViolation 23514 tested palatable"
     counts = "SELECT coalesce(sum(parked_streams), 0) FROM projection_checkpoint"
     assert query(databases.as_read_model_owner(), counts) == [(1,)]
+
+
+def test_what_is_too_large_for_postgres_is_parked(databases: Databases) -> None:
+    create_tested(databases)
+    with databases.as_read_model_owner() as owner:
+        owner.execute("CREATE INDEX ON tested (value)")
+    incompressible = random.Random(1).randbytes(10_000).hex()  # noqa: S311 - repeatable
+    bad, good = uuid4(), uuid4()
+    write_values(databases, bad, 1, incompressible)
+    write_values(databases, good, 1, "one")
+    with projecting(databases.settings, TESTER):
+        eventually(lambda: reached(databases))
+    (stream,) = parked.list_parked(databases.settings, TESTER)
+    assert (stream.stream_id, stream.reason) == (bad, "ProgramLimitExceeded 54000")
+    assert sample_rows(databases, good) == [(1, "one")]
 
 
 def test_it_is_tried_so_often_and_no_more(databases: Databases) -> None:
