@@ -263,7 +263,9 @@ class _Guards(_Check):
     def stream(self, stream_id: UUID, recorded: Sequence[RecordedEvent]) -> None:
         held: set[tuple[str, str]] = set()
         for event in recorded:
-            for guard in self._guards[event.category](decode(event)):
+            # First: for a category that nobody knows there are no guards either.
+            decoded = decode(event)
+            for guard in self._guards[event.category](decoded):
                 match guard:
                     case Claim(kind=kind, value=value):
                         held.add((kind, value))

@@ -89,6 +89,7 @@ def test_a_read_model_changed_by_hand_is_found(
             "is older than the one before it",
         ),
         (f"{UNLOCK} UPDATE event SET type = 'Nonsense' WHERE {EVENT}", "no event Nonsense"),
+        (f"{UNLOCK} UPDATE event SET category = 'nonsense' WHERE {EVENT}", "category nonsense"),
         ("UPDATE log_head SET position = position + 1", "and its head says"),
         ("UPDATE budget SET spent = spent + 1", "budget order_book_btc"),
         ("DELETE FROM budget", "budget order_book_btc: is missing"),
