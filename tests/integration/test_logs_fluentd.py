@@ -8,7 +8,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
 
@@ -71,11 +71,13 @@ class Forward:
         return bool(self._connections)
 
     def die(self) -> None:
-        # shutdown() wakes the thread that accepts; close() alone would leave it listening.
+        # shutdown() wakes the threads that wait; close() alone would leave the sockets as they are.
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join()
         for connection in self._connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
             connection.close()
 
 
