@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 from collections.abc import Sequence
@@ -104,7 +105,12 @@ async def _serve(names: Sequence[str], settings: Settings, port: int) -> None:
         runtime = await stack.enter_async_context(Runtime.open(settings))
         opening = (services.load(name).open_service(runtime) for name in names)
         apps = [await stack.enter_async_context(service) for service in opening]
-        await http.serve(http.assemble(apps, settings), settings, port)
+        app = http.assemble(apps, settings)
+        # What is there now stays for good; the collector need not go through it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(100_000, 50, 100)
+        await http.serve(app, settings, port)
 
 
 def run_migrate(_chosen: argparse.Namespace, settings: Settings) -> int:

@@ -26,13 +26,16 @@ from codebase.infra.event_log import (
     new_event_id,
     partition_of,
 )
+from codebase.infra.problems import ServiceUnavailable
 from codebase.model.aggregate import Aggregate
 from codebase.model.refusals import KeyReused, Rejected
 
 SCHEMA_VERSION = 1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+# The classes here are not frozen, though never changed: a frozen dataclass takes four times as long
+# to make, and several are made for every command.
+@dataclass(kw_only=True, slots=True)
 class Submission:
     """A command on its way to its stream.
 
@@ -67,7 +70,7 @@ class Submission:
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Outcome:
     """What a command led to: the state as of the version that it produced, now or long ago.
 
@@ -83,7 +86,7 @@ class Outcome:
     replayed: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Pending:
     """A submission, and whoever waits for its outcome."""
 
@@ -94,6 +97,10 @@ class Pending:
         """Answer with an error, unless the caller has stopped waiting."""
         if not self.outcome.done():
             self.outcome.set_exception(error)
+
+    def expire(self) -> None:
+        """The deadline has passed; what becomes of the command is uncertain to its sender."""
+        self.refuse(ServiceUnavailable("write_model", "no answer in time"))
 
     def answer(self, outcome: Outcome) -> None:
         """Answer with the outcome, unless the caller has stopped waiting."""
@@ -292,7 +299,7 @@ def _new_event(unit: Unit, submission: Submission, event: Any, version: int) -> 
     first = version == len(unit.history.entries) + 1
     aggregate = submission.aggregate
     meta = {
-        "event_id": str(new_event_id()),
+        "event_id": new_event_id(),
         "correlation_id": submission.command_id,
         "causation_id": submission.command_id,
         "actor": submission.actor,

@@ -196,17 +196,19 @@ class CommandBus:
             ServiceUnavailable: the log did not answer in time. The command may have been written:
                 the sender repeats it with the same key and gets the answer.
         """
+        lanes = self._lanes or await self._open_lanes()
+        lane = lanes[partition_of(submission.stream_id, len(lanes))]
+        if self._closing or len(lane) >= self._settings.command_queue_max:
+            raise ServiceUnavailable("write_model", "too many commands are waiting")
+        loop = asyncio.get_running_loop()
+        pending = Pending(submission, loop.create_future())
+        lane.enqueue(pending)
+        # A timer of the loop: asyncio.timeout costs as much as all the rest of this function.
+        deadline = loop.call_later(self._settings.command_deadline_seconds, pending.expire)
         try:
-            async with asyncio.timeout(self._settings.command_deadline_seconds):
-                lanes = self._lanes or await self._open_lanes()
-                lane = lanes[partition_of(submission.stream_id, len(lanes))]
-                if self._closing or len(lane) >= self._settings.command_queue_max:
-                    raise ServiceUnavailable("write_model", "too many commands are waiting")
-                pending = Pending(submission, asyncio.get_running_loop().create_future())
-                lane.enqueue(pending)
-                return await pending.outcome
-        except TimeoutError:
-            raise ServiceUnavailable("write_model", "no answer in time") from None
+            return await pending.outcome
+        finally:
+            deadline.cancel()
 
     async def ready(self) -> str | None:
         """None when the log answers, otherwise what is wrong."""
@@ -217,7 +219,11 @@ class CommandBus:
         return None
 
     async def _open_lanes(self) -> list[Lane]:
-        partitions = await self._count_partitions()
+        try:
+            async with asyncio.timeout(self._settings.command_deadline_seconds):
+                partitions = await self._count_partitions()
+        except TimeoutError:
+            raise ServiceUnavailable("write_model", "no answer in time") from None
         if partitions == 0:
             raise ServiceUnavailable("write_model", "the write model is not migrated yet")
         if not self._lanes:

@@ -8,8 +8,9 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
+from hashlib import sha1
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from psycopg import AsyncConnection, Connection
 from psycopg.rows import class_row
@@ -52,6 +53,9 @@ READ_HEADS = "SELECT partition, position FROM log_head ORDER BY partition"
 NAMESPACE = UUID("5f0ad1a6-7e0f-5c1e-9d0e-0b1c7a5e4d11")
 """The namespace of every stream id that is derived from an idempotence key."""
 
+UUID_VERSION_5 = 5 << 76 | 2 << 62
+UUID_FIELDS_MASK = ~(0xF << 76 | 0x3 << 62)
+
 END_OF_LOG = 2**63 - 1
 
 # Making an adapter costs milliseconds, using it microseconds.
@@ -82,7 +86,9 @@ class UnknownEventError(Exception):
     """The log holds an event that this version of the code does not know, or cannot read."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+# Not frozen, though never changed: a frozen dataclass takes four times as long to make, and one of
+# these is made for every event.
+@dataclass(kw_only=True, slots=True)
 class NewEvent:
     """An event on its way into the log; `data` and `meta` are JSON texts."""
 
@@ -126,23 +132,27 @@ class Appended:
 
 
 def creation_stream_id(client: str, category: str, idempotence_key: str) -> UUID:
-    """The stream that a client's creation command leads to, however often it is sent."""
-    return uuid5(NAMESPACE, f"{client}\n{category}\n{idempotence_key}")
+    """The stream that a client's creation command leads to, however often it is sent.
+
+    It is `uuid5(NAMESPACE, …)`, written out because the library's takes three times as long.
+    """
+    name = f"{client}\n{category}\n{idempotence_key}".encode()
+    value = int.from_bytes(sha1(NAMESPACE.bytes + name, usedforsecurity=False).digest()[:16])
+    return UUID(int=value & UUID_FIELDS_MASK | UUID_VERSION_5)
 
 
 def partition_of(stream_id: UUID, partitions: int) -> int:
     """The partition that holds a stream, out of `partitions`."""
-    return int.from_bytes(stream_id.bytes[-4:]) % partitions
+    return (stream_id.int & 0xFFFFFFFF) % partitions
 
 
-def new_event_id() -> UUID:
-    """A UUID of version 7 (RFC 9562): 48 bits of milliseconds, then random bits."""
-    random = int.from_bytes(os.urandom(10))
-    milliseconds = time.time_ns() // 1_000_000
-    value = (milliseconds & (1 << 48) - 1) << 80 | random
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    return UUID(int=value)
+def new_event_id() -> str:
+    """A UUID of version 7 (RFC 9562) as text: 48 bits of milliseconds, then random bits."""
+    since = f"{time.time_ns() // 1_000_000:012x}"
+    random = os.urandom(10)
+    digits = random.hex()
+    variant = "89ab"[random[9] & 3]
+    return f"{since[:8]}-{since[8:]}-7{digits[:3]}-{variant}{digits[3:6]}-{digits[6:18]}"
 
 
 def adapter(event_class: type[Any]) -> TypeAdapter[Any]:

@@ -16,10 +16,12 @@ CREATE TABLE event (
     UNIQUE (stream_id, version, partition)
 );
 
--- A command happens once in its stream; only the first event of a command carries its key.
+-- A command happens once in its stream; only the first event of a command carries its key. The
+-- first event of a stream needs no entry: the id of a stream that a command creates is made of its
+-- key. That halves what an append of new streams writes, most of all right after a checkpoint.
 CREATE UNIQUE INDEX event_idempotence_key
     ON event (stream_id, idempotence_key, partition)
-    WHERE idempotence_key IS NOT NULL;
+    WHERE idempotence_key IS NOT NULL AND version > 1;
 
 -- One row per partition. Its lock, held only inside append(), makes positions dense and puts
 -- them in commit order: a reader that has seen n never meets a later arrival below n.

@@ -51,8 +51,9 @@ SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
-    wanted_name text[];
-    wanted_amount numeric[];
+    spent_all boolean;
+    taken_name text[];
+    taken_amount numeric[];
     candidate integer;
     short record;
 BEGIN
@@ -131,35 +132,33 @@ BEGIN
     END IF;
 
     IF 'spend' = ANY (guard_action) THEN
-        PERFORM FROM budget
-        WHERE name IN (
-            SELECT g.name FROM unnest(guard_action, guard_name) AS g (action, name)
-            WHERE g.action = 'spend'
-        )
-        ORDER BY name
-        FOR UPDATE;
-
-        SELECT array_agg(w.name), array_agg(w.amount)
-        INTO wanted_name, wanted_amount
-        FROM (
+        -- The usual case: all of it fits, in one statement.
+        WITH wanted AS (
             SELECT g.name, sum(g.value::numeric) AS amount
             FROM unnest(guard_unit, guard_action, guard_name, guard_value)
                 AS g (unit, action, name, value)
             WHERE g.action = 'spend' AND g.unit <> ALL (refused_unit)
             GROUP BY g.name
-        ) AS w;
-
-        -- The usual case: all of it fits, one update per budget.
-        IF NOT EXISTS (
-            SELECT FROM unnest(wanted_name, wanted_amount) AS w (name, amount)
-            LEFT JOIN budget AS b USING (name)
-            WHERE (b.spent + w.amount <= b.limit_value) IS NOT TRUE
-        ) THEN
+        ), taken AS (
             UPDATE budget AS b
-            SET spent = b.spent + w.amount
-            FROM unnest(wanted_name, wanted_amount) AS w (name, amount)
-            WHERE b.name = w.name;
-        ELSE
+            SET spent = b.spent + wanted.amount
+            FROM wanted
+            WHERE b.name = wanted.name AND b.spent + wanted.amount <= b.limit_value
+            RETURNING b.name, wanted.amount
+        )
+        SELECT (SELECT count(*) FROM wanted) = count(*), array_agg(taken.name),
+               array_agg(taken.amount)
+        INTO spent_all, taken_name, taken_amount
+        FROM taken;
+
+        IF NOT spent_all THEN
+            -- From here on nobody else spends; in one order, as everywhere.
+            PERFORM FROM budget WHERE name = ANY (guard_name) ORDER BY name FOR UPDATE;
+            UPDATE budget AS b
+            SET spent = b.spent - taken.amount
+            FROM unnest(taken_name, taken_amount) AS taken (name, amount)
+            WHERE b.name = taken.name;
+
             -- Close to the limit each unit is asked in turn; a smaller one may still fit.
             FOR candidate IN
                 SELECT DISTINCT g.unit
@@ -202,12 +201,15 @@ BEGIN
         END IF;
     END IF;
 
-    IF cardinality(guard_unit) > 0 THEN
+    IF 'release' = ANY (guard_action) THEN
         DELETE FROM claim AS c
         USING unnest(guard_unit, guard_action, guard_name, guard_value, guard_stream)
             AS g (unit, action, name, value, stream_id)
         WHERE g.action = 'release' AND g.unit <> ALL (refused_unit)
           AND c.kind = g.name AND c.value = g.value AND c.stream_id = g.stream_id;
+    END IF;
+
+    IF 'claim' = ANY (guard_action) THEN
         INSERT INTO claim (kind, value, stream_id)
         SELECT g.name, g.value, g.stream_id
         FROM unnest(guard_unit, guard_action, guard_name, guard_value, guard_stream)

@@ -221,11 +221,12 @@ def test_a_key_stands_once_in_its_stream(databases: Databases) -> None:
     with pytest.raises(psycopg.errors.UniqueViolation):
         write(
             databases,
-            [event(0, stream, key="k")],
+            [event(0, stream)],
             [event(0, stream, version=2, key="k")],
+            [event(0, stream, version=3, key="k")],
         )
-    assert value(databases, "SELECT count(*) FROM event") == 1
-    assert value(databases, "SELECT position FROM log_head WHERE partition = 0") == 1
+    assert value(databases, "SELECT count(*) FROM event") == 2
+    assert value(databases, "SELECT position FROM log_head WHERE partition = 0") == 2
 
 
 def test_a_reader_that_has_seen_a_position_never_meets_a_later_arrival_below_it(  # noqa: C901
