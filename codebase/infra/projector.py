@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -162,6 +163,7 @@ class PartitionProjector:
         self._key = {"projector": projector.name, "partition": partition}
         self._pauses = Pauses(stop)
         self._checkpoint = 0
+        self._check_at = 0.0
         # Up to this position events are applied one by one: among them is one that failed.
         self._singly_until = 0
         self._know_attempt = False
@@ -237,6 +239,7 @@ class PartitionProjector:
         Returns:
             Whether the log should be looked at again at once, without a message.
         """
+        self._check(store)
         verdicts = Verdicts(self._taken, self._partition, self._checkpoint)
         asked, events = not self._taken or verdicts.open, list[LoggedEvent]()
         while asked and not self._stop.is_set():
@@ -250,6 +253,19 @@ class PartitionProjector:
         self._feed.settle(self._taken, verdicts.rejected)
         was_told, self._taken = bool(self._taken), ()
         return bool(events) and not was_told
+
+    def _check(self, store: Connection[Any]) -> None:
+        """Notice now and then that the read model went back, also when there is nothing to commit.
+
+        A server that crashed may have lost its last transactions; one that was restored, more.
+        """
+        now = time.monotonic()
+        if now < self._check_at:
+            return
+        self._check_at = now + self._settings.read_model_check_seconds
+        row = store.execute(READ_CHECKPOINT, self._key, prepare=True).fetchone()
+        if row is None or row[0] != self._checkpoint:
+            raise FencedError(f"the checkpoint is no longer at {self._checkpoint}")
 
     def _read(self, log: Connection[Any]) -> list[LoggedEvent]:
         # Most looks find nothing new, and the head of the log tells so at a tenth of the price.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
 
 import pika
@@ -154,6 +154,16 @@ def order_ids(databases: Databases) -> set[UUID]:
 def query(connection: Connection[Any], statement: str, *values: object) -> list[Any]:
     with connection:
         return connection.execute(statement.encode(), values or None).fetchall()
+
+
+def problem_of(team: Team) -> str | None:
+    """What the team's readiness check says."""
+    check = team.problem()
+    try:
+        check.send(None)
+    except StopIteration as answer:
+        return cast("str | None", answer.value)
+    raise AssertionError("a readiness check of threads waits for nothing")
 
 
 @contextmanager

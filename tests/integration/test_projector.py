@@ -34,6 +34,7 @@ from tests.integration.flow import (
     order_ids,
     part,
     place_orders,
+    problem_of,
     projecting,
     query,
     relaying,
@@ -277,25 +278,32 @@ def test_cut_connections_are_made_again(databases: Databases) -> None:
     assert order_ids(databases) == set(orders)
 
 
+@pytest.mark.parametrize("feed", ["databases", "with_broker"])
+def test_an_idle_projector_notices_that_the_read_model_went_back(
+    databases: Databases, feed: str, request: pytest.FixtureRequest
+) -> None:
+    """As after a crash of its server, which takes back rows and checkpoint together."""
+    given = request.getfixturevalue(feed)
+    orders = place_orders(databases, 20)
+    with projecting(given if feed == "with_broker" else given.settings):
+        eventually(lambda: is_projected(databases))
+        with databases.as_read_model_owner() as owner, owner.transaction():
+            owner.execute("DELETE FROM buy_order")
+            owner.execute("UPDATE projection_checkpoint SET position = 0")
+        eventually(lambda: is_projected(databases))
+    assert order_ids(databases) == set(orders)
+
+
 def test_a_missing_table_is_nobodys_fault_and_nothing_is_parked(databases: Databases) -> None:
     with databases.as_read_model_owner() as owner:
         owner.execute("ALTER TABLE buy_order RENAME TO away")
         orders = place_orders(databases, 3)
         with projecting(databases.settings) as team:
-            eventually(lambda: _problem(team.problem) == "UndefinedTable 42P01")
+            eventually(lambda: problem_of(team) == "UndefinedTable 42P01")
             owner.execute("ALTER TABLE away RENAME TO buy_order")
             eventually(lambda: is_projected(databases))
         assert owner.execute("SELECT count(*) FROM parked_stream").fetchone() == (0,)
     assert order_ids(databases) == set(orders)
-
-
-def _problem(check: Callable[[], object]) -> object:
-    coroutine = check()
-    try:
-        coroutine.send(None)  # type: ignore[attr-defined]
-    except StopIteration as answer:
-        return answer.value
-    raise AssertionError("a readiness check of threads waits for nothing")
 
 
 def test_without_its_broker_the_projector_reads_the_log_and_takes_the_queue_up_later(
