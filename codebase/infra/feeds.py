@@ -41,6 +41,9 @@ class Delivery:
 class Feed(Protocol):
     """Where a projector's worker rests until there may be something to do."""
 
+    def open(self) -> None:
+        """The log is the one that the settings speak of: from now on, listen."""
+
     def take(self, *, found: bool) -> Sequence[Delivery]:
         """Wait for messages; none means: look at the log.
 
@@ -66,6 +69,9 @@ class LogFeed:
     def __init__(self, stop: threading.Event, idle_poll_seconds: float) -> None:
         self._stop = stop
         self._rests = Rests(idle_poll_seconds)
+
+    def open(self) -> None:
+        """There is nothing to listen to."""
 
     def take(self, *, found: bool) -> Sequence[Delivery]:
         """Rest, then say: look at the log."""

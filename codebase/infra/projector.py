@@ -25,6 +25,7 @@ from codebase.infra import parking
 from codebase.infra.broker import Subscription
 from codebase.infra.failpoints import failpoint
 from codebase.infra.feeds import Delivery, Feed, LogFeed, Verdicts
+from codebase.infra.log_check import LogMismatchError, check_partitions, read_head
 from codebase.infra.postgres import connect
 from codebase.infra.projection import LogGapError, LoggedEvent, Projector, read_events
 from codebase.infra.queue_feed import QueueFeed
@@ -63,8 +64,6 @@ MOVE_CHECKPOINT = """
     WHERE projector = %(projector)s AND partition = %(partition)s AND position = %(old)s
     RETURNING parked_streams
 """
-
-READ_HEAD = "SELECT position FROM log_head WHERE partition = %(partition)s"
 
 READ_ATTEMPT = """
     SELECT last_position FROM projection_attempt
@@ -128,6 +127,8 @@ def is_circumstance(error: BaseException) -> bool:
 
 def describe(error: BaseException | None) -> str:
     """What went wrong and where, without values: an error's own text may quote an event's data."""
+    if isinstance(error, LogGapError | LogMismatchError | FencedError):
+        return str(error)  # these speak of positions and partitions only
     if isinstance(error, psycopg.Error):
         parts = (error.sqlstate, error.diag.table_name, error.diag.constraint_name)
         return " ".join([type(error).__name__, *(part for part in parts if part)])
@@ -181,7 +182,7 @@ class PartitionProjector:
             try:
                 with self._connections() as (log, store):
                     self._work(log, store)
-            except (psycopg.Error, LogGapError, FencedError) as error:
+            except (psycopg.Error, LogGapError, LogMismatchError, FencedError) as error:
                 # Whatever was being applied is not to blame, so its attempt does not count.
                 self._to_forgive = True
                 self._waiting_for = describe(error)
@@ -199,23 +200,25 @@ class PartitionProjector:
             yield log, store
 
     def _work(self, log: Connection[Any], store: Connection[Any]) -> None:
+        check_partitions(log, self._settings.partitions)
+        self._feed.open()
         if not self._take_the_lead(store):
             return
         self._load(store)
-        self._waiting_for = None
         look_again = True
         while not self._stop.is_set():
             # What was taken and not settled, because a connection broke, is still owed.
             self._taken = self._taken or self._feed.take(found=look_again)
             look_again = self._look(log, store)
+            self._waiting_for = None
             self._pauses.succeeded()
 
     def _take_the_lead(self, store: Connection[Any]) -> bool:
-        self._waiting_for = None
         while not self._stop.is_set():
             row = store.execute(LEAD, self._key).fetchone()
             if row is not None and row[0]:
                 return True
+            self._waiting_for = None  # a standby is healthy
             self._stop.wait(LEAD_RETRY_SECONDS)
         return False
 
@@ -239,7 +242,7 @@ class PartitionProjector:
         Returns:
             Whether the log should be looked at again at once, without a message.
         """
-        self._check(store)
+        self._check(log, store)
         verdicts = Verdicts(self._taken, self._partition, self._checkpoint)
         asked, events = not self._taken or verdicts.open, list[LoggedEvent]()
         while asked and not self._stop.is_set():
@@ -254,23 +257,24 @@ class PartitionProjector:
         was_told, self._taken = bool(self._taken), ()
         return bool(events) and not was_told
 
-    def _check(self, store: Connection[Any]) -> None:
-        """Notice now and then that the read model went back, also when there is nothing to commit.
+    def _check(self, log: Connection[Any], store: Connection[Any]) -> None:
+        """Notice now and then that a store went back, also when there is nothing to commit.
 
         A server that crashed may have lost its last transactions; one that was restored, more.
+        Messages would not tell: those of a log that went back look like repeats.
         """
         now = time.monotonic()
         if now < self._check_at:
             return
         self._check_at = now + self._settings.read_model_check_seconds
+        read_head(log, self._partition, self._checkpoint)
         row = store.execute(READ_CHECKPOINT, self._key, prepare=True).fetchone()
         if row is None or row[0] != self._checkpoint:
             raise FencedError(f"the checkpoint is no longer at {self._checkpoint}")
 
     def _read(self, log: Connection[Any]) -> list[LoggedEvent]:
         # Most looks find nothing new, and the head of the log tells so at a tenth of the price.
-        head = log.execute(READ_HEAD, self._key, prepare=True).fetchone()
-        if head is None or head[0] == self._checkpoint:
+        if read_head(log, self._partition, self._checkpoint) == self._checkpoint:
             return []
         return read_events(
             log,

@@ -99,6 +99,8 @@ class QueueFeed:
         self._connection_number = 0
         self._connection: pika.BlockingConnection | None = None
         self._seems_dead = False
+        # Nobody listens, and nothing is declared, before the projector knows the log for its own.
+        self._wanted = threading.Event()
         self._orders: deque[Callable[[BlockingChannel, BlockingChannel], None]] = deque()
 
     # For the projector's thread
@@ -107,6 +109,10 @@ class QueueFeed:
     def waiting_for(self) -> str | None:
         """What keeps the feed from listening, or None."""
         return None if self._connection is not None else "the broker"
+
+    def open(self) -> None:
+        """Let the listening thread begin."""
+        self._wanted.set()
 
     def take(self, *, found: bool) -> Sequence[Delivery]:
         """Messages as soon as there are some; none when it is time to look at the log."""
@@ -140,6 +146,7 @@ class QueueFeed:
 
     def wake(self) -> None:
         """End a wait in `take` and in the listening thread."""
+        self._wanted.set()
         with self._changed:
             self._changed.notify_all()
         self._interrupt()
@@ -154,7 +161,8 @@ class QueueFeed:
     # The listening thread
 
     def listen(self, stop: threading.Event) -> None:
-        """Keep a consumer on the queue until stopped."""
+        """Keep a consumer on the queue until stopped, from `open` on."""
+        self._wanted.wait()
         pauses = Pauses(stop)
         while not stop.is_set():
             try:

@@ -34,6 +34,7 @@ from codebase.infra.broker import (
     parameters,
 )
 from codebase.infra.failpoints import failpoint
+from codebase.infra.log_check import LogMismatchError, check_partitions, read_head
 from codebase.infra.postgres import connect
 from codebase.infra.settings import Settings
 from codebase.infra.worker import Pauses, Rests, Team, Worker
@@ -47,7 +48,6 @@ RELAY_LOCK = 0x72656C79  # "rely" in ASCII
 LEAD_RETRY_SECONDS = 0.5
 
 READ_CHECKPOINT = "SELECT position FROM relay_checkpoint WHERE partition = %(partition)s"
-READ_HEAD = "SELECT position FROM log_head WHERE partition = %(partition)s"
 
 MOVE_CHECKPOINT = """
     UPDATE relay_checkpoint SET position = %(new)s
@@ -116,6 +116,7 @@ EXPECTED_ERRORS: tuple[type[Exception], ...] = (
     psycopg.Error,
     InDoubtError,
     LostPlaceError,
+    LogMismatchError,
     *BROKER_ERRORS,
 )
 
@@ -214,13 +215,16 @@ class PartitionRelay:
             try:
                 self._connect_and_relay()
             except EXPECTED_ERRORS as error:
-                self._waiting_for = type(error).__name__
+                # A broker's or a database's own text is not for everybody's eyes.
+                is_ours = isinstance(error, LostPlaceError | LogMismatchError)
+                self._waiting_for = str(error) if is_ours else type(error).__name__
                 logger.warning("relay %d pauses: %s", self.partition, describe(error))
                 self._pauses.pause()
 
     def _connect_and_relay(self) -> None:
         url = self._settings.required("write_model_relay_url")
         with connect(url, "event_relay", options=RELAY_OPTIONS) as database:
+            check_partitions(database, self._settings.partitions)
             if not self._take_the_lead(database):
                 return
             self._declare()
@@ -348,7 +352,8 @@ class _Session:
         """Relay until stopped.
 
         Raises:
-            AMQPError, OSError, InDoubtError, psycopg.Error, LostPlaceError: what ended it.
+            AMQPError, OSError, InDoubtError, psycopg.Error, LostPlaceError, LogMismatchError:
+                what ended it.
         """
         try:
             self._loop.call_later(WATCH_SECONDS, self._watch)
@@ -437,12 +442,15 @@ class _Session:
             self._schedule_pump(self._rests.after(found=found))
 
     def _read(self) -> list[Message]:
-        key = {"partition": self._partition}
-        head = self._cursor.execute(READ_HEAD, key, prepare=True).fetchone()
-        LAG.labels(self._partition).set(head[0] - self._confirmed.position if head else 0)
-        if head is None or head[0] == self._published:
+        head = read_head(self._database, self._partition, self._published)
+        LAG.labels(self._partition).set(head - self._confirmed.position)
+        if head == self._published:
             return []
-        chunk = {**key, "after": self._published, "limit": self._settings.relay_window}
+        chunk = {
+            "partition": self._partition,
+            "after": self._published,
+            "limit": self._settings.relay_window,
+        }
         rows = self._cursor.execute(READ_MESSAGES, chunk, prepare=True).fetchall()
         return [Message._make(row) for row in rows]
 

@@ -12,6 +12,8 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.exceptions import ChannelClosedByBroker
 
 from codebase.infra.broker import (
     DEAD_LETTERS,
@@ -21,8 +23,10 @@ from codebase.infra.broker import (
 )
 from codebase.infra.failpoints import EXIT_STATUS
 from codebase.infra.projection import LogGapError, read_events
+from codebase.infra.projector import LEAD
 from codebase.infra.relay import READ_MESSAGES
 from codebase.infra.settings import Settings
+from codebase.services.read_model_sync.service import READ_MODEL
 from tests.integration.flow import (
     channel_to,
     checkpoints,
@@ -38,6 +42,7 @@ from tests.integration.flow import (
     projecting,
     query,
     relaying,
+    truncate_log,
 )
 
 if TYPE_CHECKING:
@@ -179,7 +184,14 @@ def test_forged_messages_are_dead_lettered_with_the_reason(
 
     orders = place_orders(databases, 1)
     publish(with_broker, databases, forge)
+    lead = databases.as_read_model_owner()
+    queues = [READ_MODEL_SYNC.queue(partition) for partition in range(with_broker.partitions)]
+    for partition in range(with_broker.partitions):
+        lead.execute(LEAD, {"projector": READ_MODEL.name, "partition": partition})
     with projecting(with_broker), channel_to(with_broker) as channel:
+        # All messages are there before the projector looks at the log: later they are repeats.
+        eventually(lambda: all(_is_taken_up(channel, queue) for queue in queues))
+        lead.close()
         eventually(lambda: is_projected(databases))
         letters = []
         eventually(lambda: letters.extend(messages_in(channel, DEAD_LETTERS)) or len(letters) == 5)
@@ -194,6 +206,12 @@ def test_forged_messages_are_dead_lettered_with_the_reason(
     }
     assert letters[0][1] == b"not json"
     assert letters[0][0].headers["queue"].startswith("read_model_sync.")
+
+
+def _is_taken_up(channel: BlockingChannel, queue: str) -> bool:
+    """Whether a consumer has everything that was in the queue."""
+    declared = channel.queue_declare(queue, passive=True).method
+    return declared.consumer_count == 1 and declared.message_count == 0
 
 
 def test_a_forged_amount_never_reaches_a_row(databases: Databases, with_broker: Settings) -> None:
@@ -354,6 +372,31 @@ def test_a_log_with_a_hole_is_not_projected_past_it(databases: Databases) -> Non
         owner.execute("DELETE FROM event WHERE position = 2")
         with pytest.raises(LogGapError):
             read_events(owner, 0, after=0, limit=100)
+
+
+@pytest.mark.parametrize("feed", ["databases", "with_broker"])
+def test_a_log_that_went_back_is_not_projected_and_the_reason_is_told(
+    databases: Databases, feed: str, request: pytest.FixtureRequest
+) -> None:
+    given = request.getfixturevalue(feed)
+    place_orders(databases, 40)
+    with projecting(given if feed == "with_broker" else given.settings) as team:
+        eventually(lambda: is_projected(databases) and problem_of(team) is None)
+        truncate_log(databases)
+        eventually(lambda: "of the log ends at 1, and" in (problem_of(team) or ""))
+    assert len(order_ids(databases)) == 40
+
+
+def test_partitions_that_the_settings_do_not_know_of_are_refused_and_nothing_is_declared(
+    databases: Databases, with_broker: Settings
+) -> None:
+    wrong = with_broker.model_copy(update={"partitions": with_broker.partitions + 1})
+    with projecting(wrong) as team:
+        reason = f"PARTITIONS is {wrong.partitions}, and the log has {with_broker.partitions}"
+        eventually(lambda: problem_of(team) == reason)
+    assert checkpoints(databases) == {}
+    with channel_to(wrong) as channel, pytest.raises(ChannelClosedByBroker):
+        channel.queue_declare(READ_MODEL_SYNC.queue(0), passive=True)
 
 
 def test_orders_keep_coming_while_workers_come_and_go(

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+import pytest
+from pika.exceptions import ChannelClosedByBroker
 
 from codebase.infra.broker import EVENTS, READ_MODEL_SYNC
 from codebase.infra.failpoints import EXIT_STATUS
@@ -18,9 +20,11 @@ from tests.integration.flow import (
     messages_in,
     part,
     place_orders,
+    problem_of,
     query,
     relayed,
     relaying,
+    truncate_log,
 )
 
 if TYPE_CHECKING:
@@ -189,6 +193,27 @@ def test_a_relay_whose_checkpoint_was_moved_goes_on_from_there(
     events = [event for _, event in published(with_broker)]
     assert len({event["event_id"] for event in events}) == 100
     assert len(events) > 100, "and everything from there on was published again"
+
+
+def test_a_log_that_ends_before_the_checkpoint_is_not_relayed_and_the_reason_is_told(
+    databases: Databases, with_broker: Settings
+) -> None:
+    with relaying(with_broker) as team:
+        place_orders(databases, 40)
+        eventually(lambda: is_relayed(databases) and problem_of(team) is None)
+        truncate_log(databases)
+        eventually(lambda: "of the log ends at 1, and" in (problem_of(team) or ""))
+
+
+def test_partitions_that_the_settings_do_not_know_of_are_refused_and_nothing_is_declared(
+    with_broker: Settings,
+) -> None:
+    wrong = with_broker.model_copy(update={"partitions": with_broker.partitions + 1})
+    with relaying(wrong) as team:
+        reason = f"PARTITIONS is {wrong.partitions}, and the log has {with_broker.partitions}"
+        eventually(lambda: problem_of(team) == reason)
+    with channel_to(wrong) as channel, pytest.raises(ChannelClosedByBroker):
+        channel.exchange_declare(EVENTS, passive=True)
 
 
 def test_without_a_broker_there_is_nothing_to_relay_and_nothing_wrong(

@@ -1,0 +1,46 @@
+"""What a worker makes sure of before it trusts the log that it was pointed at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg import Connection
+
+from codebase.infra.event_log import read_heads
+
+READ_HEAD = "SELECT position FROM log_head WHERE partition = %(partition)s"
+
+
+class LogMismatchError(Exception):
+    """The log is not the one that the settings, or a checkpoint, are about."""
+
+
+def check_partitions(log: Connection[Any], expected: int) -> None:
+    """Refuse to serve some partitions of a log that has others.
+
+    Args:
+        log: a connection to the write model.
+        expected: how many partitions the settings speak of.
+
+    Raises:
+        LogMismatchError: the log has more, or fewer.
+    """
+    found = len(read_heads(log))
+    if found != expected:
+        raise LogMismatchError(f"PARTITIONS is {expected}, and the log has {found}")
+
+
+def read_head(log: Connection[Any], partition: int, reached: int) -> int:
+    """The last position of a partition, which is `reached` or later.
+
+    Raises:
+        LogMismatchError: the log ends before `reached`. It was restored from a backup, or it is
+            another log; what it gets from now on would be taken for what is known already.
+    """
+    row = log.execute(READ_HEAD, {"partition": partition}, prepare=True).fetchone()
+    head = 0 if row is None else int(row[0])
+    if head < reached:
+        raise LogMismatchError(
+            f"partition {partition} of the log ends at {head}, and the checkpoint is {reached}"
+        )
+    return head
