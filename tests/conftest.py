@@ -14,6 +14,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -146,6 +147,15 @@ class RabbitUnderTest:
     def kill(self) -> None:
         os.killpg(self._process.pid, signal.SIGKILL)
         self.stop()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """The node hears nothing and says nothing, and its connections stay."""
+        os.killpg(self._process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self._process.pid, signal.SIGCONT)
 
     def close(self) -> None:
         # A graceful stop with the management plugin takes seconds, for nothing we still need.

@@ -53,6 +53,10 @@ BROKER_ERRORS: tuple[type[Exception], ...] = (AMQPError, OSError)
 """What a broken, refusing or vanished broker looks like."""
 
 
+class NoAnswerError(AMQPConnectionError):  # type: ignore[misc]  # pika is not typed
+    """The broker was silent for longer than a `deadline`, which broke the connection."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Subscription:
     """Which events a consumer wants; it gets them in one queue per partition.
@@ -115,7 +119,7 @@ def deadline(connection: pika.BlockingConnection, seconds: float) -> Iterator[No
     answer. This reaches into pika (pinned): there is no public way to end such a wait.
 
     Raises:
-        AMQPError: from the request that was waiting.
+        NoAnswerError: from the request that was waiting.
     """
     implementation = connection._impl  # noqa: SLF001
 
@@ -125,7 +129,7 @@ def deadline(connection: pika.BlockingConnection, seconds: float) -> Iterator[No
 
     def abort() -> None:
         if implementation.is_open:
-            silence = AMQPConnectionError(f"no answer within {seconds} s")
+            silence = NoAnswerError(f"no answer within {seconds} s")
             implementation._terminate_stream(silence)  # noqa: SLF001
 
     timer = threading.Timer(seconds, break_it)

@@ -19,6 +19,7 @@ from codebase.infra.broker import (
     BROKER_ERRORS,
     DEAD_LETTERS,
     REQUEST_DEADLINE_SECONDS,
+    NoAnswerError,
     Subscription,
     blocking_connection,
     deadline,
@@ -217,10 +218,13 @@ class QueueFeed:
         back as a name without a process, and never answers (seen with 3.10.8). Such a queue is
         made anew, which loses nothing: what it held is in the log.
         """
-        self._seems_dead = True
-        with deadline(connection, REQUEST_DEADLINE_SECONDS):
-            channel.basic_consume(self._subscription.queue(self._partition), self._on_message)
-        self._seems_dead = False
+        try:
+            with deadline(connection, REQUEST_DEADLINE_SECONDS):
+                channel.basic_consume(self._subscription.queue(self._partition), self._on_message)
+        except NoAnswerError:
+            # Only silence: a broker that refuses, or goes away, has not lost the queue.
+            self._seems_dead = True
+            raise
 
     def _forget_what_was_delivered(self) -> None:
         with self._changed:

@@ -18,10 +18,14 @@ from pika.exceptions import ChannelClosedByBroker
 from codebase.infra.broker import (
     DEAD_LETTERS,
     READ_MODEL_SYNC,
+    NoAnswerError,
+    blocking_connection,
+    deadline,
     declare_dead_letters,
     declare_subscription,
 )
 from codebase.infra.failpoints import EXIT_STATUS
+from codebase.infra.private_rabbitmq import USER
 from codebase.infra.projection import LogGapError, read_events
 from codebase.infra.projector import LEAD
 from codebase.infra.relay import READ_MESSAGES
@@ -137,6 +141,38 @@ def test_a_deleted_queue_is_declared_again(databases: Databases, with_broker: Se
         orders = place_orders(databases, 5)
         eventually(lambda: is_projected(databases))
     assert set(orders) <= order_ids(databases)
+
+
+def test_a_queue_that_may_not_be_read_keeps_its_messages(
+    databases: Databases,
+    with_broker: Settings,
+    rabbitmq_server: RabbitUnderTest,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    place_orders(databases, 5)
+    with relaying(with_broker):
+        eventually(lambda: is_relayed(databases))
+    permissions = f"permissions/{with_broker.required('broker_url').rsplit('/', 1)[1]}/{USER}"
+    everything = {"configure": ".*", "write": ".*", "read": ".*"}
+    # All that declaring needs, and no queue of ours.
+    exchanges = "^(events|dead_letters|read_model_sync)$"
+    rabbitmq_server.manage("PUT", permissions, json={**everything, "read": exchanges})
+    with projecting(with_broker):
+        eventually(lambda: caplog.text.count("the broker is away: ChannelClosedByBroker") > 2)
+    rabbitmq_server.manage("PUT", permissions, json=everything)
+    with channel_to(with_broker) as channel:
+        queues = [READ_MODEL_SYNC.queue(partition) for partition in range(with_broker.partitions)]
+        kept = [channel.queue_declare(each, passive=True).method.message_count for each in queues]
+    assert sum(kept) == 5
+
+
+def test_only_silence_looks_like_a_dead_queue(
+    with_broker: Settings, rabbitmq_server: RabbitUnderTest
+) -> None:
+    with blocking_connection(with_broker.required("broker_url"), "test") as connection:
+        channel = connection.channel()
+        with rabbitmq_server.paused(), pytest.raises(NoAnswerError), deadline(connection, 0.5):
+            channel.queue_declare("any")
 
 
 @pytest.mark.parametrize(
