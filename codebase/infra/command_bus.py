@@ -42,6 +42,9 @@ DECIDED_AGAIN = Counter(
 
 COUNT_PARTITIONS = "SELECT count(*) FROM log_head"
 
+WRITERS_PER_LANE = 2
+"""One decides while the other waits for the disk; more would only make smaller batches."""
+
 ROUNDS_MAX = 50
 """A command that is still overtaken after so many rounds is told to come back."""
 
@@ -57,53 +60,24 @@ def _log_connection(settings: Settings) -> DeadlinedConnection:
     )
 
 
-class Lane:
-    """Writes the commands of one partition, batch after batch.
+class Writer:
+    """Decides and appends one batch after the other, on a connection of its own.
 
     Args:
-        settings: batch size and the write model's address.
+        settings: the write model's address.
         partitions: how many the log has.
     """
 
     def __init__(self, settings: Settings, partitions: int) -> None:
-        self._batch_max = settings.command_batch_max
         self._partitions = partitions
         self._log = _log_connection(settings)
-        self._waiting: deque[Pending] = deque()
-        self._arrived = asyncio.Event()
-        self._closing = False
-        self._writer = asyncio.create_task(self._write_for_ever(), name="command lane")
-
-    def __len__(self) -> int:
-        """How many commands wait."""
-        return len(self._waiting)
-
-    def enqueue(self, pending: Pending) -> None:
-        """Put a command in line."""
-        self._waiting.append(pending)
-        self._arrived.set()
 
     async def close(self) -> None:
-        """Write what is waiting, then stop."""
-        self._closing = True
-        self._arrived.set()
-        await self._writer
+        """Close the connection."""
         await self._log.close()
 
-    async def _write_for_ever(self) -> None:
-        while self._waiting or not self._closing:
-            if not self._waiting:
-                self._arrived.clear()
-                await self._arrived.wait()
-                continue
-            take = min(len(self._waiting), self._batch_max)
-            batch = [self._waiting.popleft() for _ in range(take)]
-            # Whoever has stopped waiting has been told that nothing is certain.
-            wanted = [pending for pending in batch if not pending.outcome.done()]
-            if wanted:
-                await self._write(wanted)
-
-    async def _write(self, batch: list[Pending]) -> None:
+    async def write(self, batch: list[Pending]) -> None:
+        """Answer every command of a batch."""
         BATCH_SIZE.observe(len(batch))
         try:
             await self._rounds(batch)
@@ -160,6 +134,57 @@ class Lane:
             for pending in work:
                 await self._rounds([pending])
         return Again()
+
+
+class Lane:
+    """The commands of one partition, and the writers that take them in turn.
+
+    While one writer waits for Postgres the other decides. The lock of the log's head puts their
+    batches in order; whoever decided on what the other has changed is told so, and decides again.
+
+    Args:
+        settings: batch size and the write model's address.
+        partitions: how many the log has.
+    """
+
+    def __init__(self, settings: Settings, partitions: int) -> None:
+        self._batch_max = settings.command_batch_max
+        self._waiting: deque[Pending] = deque()
+        self._arrived = asyncio.Event()
+        self._closing = False
+        self._writers = [
+            asyncio.create_task(self._write_for_ever(Writer(settings, partitions)))
+            for _ in range(WRITERS_PER_LANE)
+        ]
+
+    def __len__(self) -> int:
+        """How many commands wait."""
+        return len(self._waiting)
+
+    def enqueue(self, pending: Pending) -> None:
+        """Put a command in line."""
+        self._waiting.append(pending)
+        self._arrived.set()
+
+    async def close(self) -> None:
+        """Write what is waiting, then stop."""
+        self._closing = True
+        self._arrived.set()
+        await asyncio.gather(*self._writers)
+
+    async def _write_for_ever(self, writer: Writer) -> None:
+        while self._waiting or not self._closing:
+            if not self._waiting:
+                self._arrived.clear()
+                await self._arrived.wait()
+                continue
+            take = min(len(self._waiting), self._batch_max)
+            batch = [self._waiting.popleft() for _ in range(take)]
+            # Whoever has stopped waiting has been told that nothing is certain.
+            wanted = [pending for pending in batch if not pending.outcome.done()]
+            if wanted:
+                await writer.write(wanted)
+        await writer.close()
 
 
 class CommandBus:

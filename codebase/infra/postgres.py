@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
@@ -72,6 +73,19 @@ async def connect_async(url: str, application: str, *, options: str = "") -> Asy
     return await AsyncConnection.connect(**_arguments(url, application, options), autocommit=True)
 
 
+def _is_alive(connection: AsyncConnection[Any]) -> bool:
+    """Whether a connection can be used, as far as can be told without asking the server.
+
+    A server that ends says so on the connections that it closes: something to read on an idle
+    connection is its farewell.
+    """
+    if connection.closed or connection.lock.locked():
+        return not connection.closed
+    news = select.poll()
+    news.register(connection.pgconn.socket, select.POLLIN)
+    return not news.poll(0)
+
+
 class DeadlinedConnection:
     """One connection for an event loop: made when needed, given up when the server is late.
 
@@ -107,7 +121,7 @@ class DeadlinedConnection:
         Raises:
             ServiceUnavailable: Postgres cannot be reached.
         """
-        if self._connection is not None and not self._connection.closed:
+        if self._connection is not None and _is_alive(self._connection):
             return self._connection
         if self._opening is None or self._opening.done():
             self._opening = asyncio.create_task(self._open(), name="connecting")
@@ -115,6 +129,7 @@ class DeadlinedConnection:
         return await asyncio.shield(self._opening)
 
     async def _open(self) -> AsyncConnection[Any]:
+        await self.close()
         opening = connect_async(self._url, self._application, options=self._options)
         self._connection = await self.in_time(opening)
         return self._connection
