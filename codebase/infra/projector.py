@@ -30,6 +30,7 @@ from codebase.infra.postgres import connect
 from codebase.infra.projection import LogGapError, LoggedEvent, Projector, read_events
 from codebase.infra.queue_feed import QueueFeed
 from codebase.infra.settings import Settings
+from codebase.infra.sql_watch import SqlWatch
 from codebase.infra.worker import Pauses, Team, Worker
 
 logger = logging.getLogger(__name__)
@@ -163,6 +164,7 @@ class PartitionProjector:
         self._stop = stop
         self._key = {"projector": projector.name, "partition": partition}
         self._pauses = Pauses(stop)
+        self._watch = SqlWatch(settings.database_deadline_seconds, stop)
         self._checkpoint = 0
         self._check_at = 0.0
         # Up to this position events are applied one by one: among them is one that failed.
@@ -174,7 +176,7 @@ class PartitionProjector:
 
     def what_is_missing(self) -> str | None:
         """What keeps the worker from working, or None; called by other threads."""
-        return self._waiting_for
+        return self._watch.what_is_late() or self._waiting_for
 
     def run(self, _stop: threading.Event) -> None:
         """Work until stopped; whatever happens to the databases, try again."""
@@ -197,7 +199,7 @@ class PartitionProjector:
             connect(log_url, self._projector.name) as log,
             connect(store_url, self._projector.name, options=STORE_OPTIONS) as store,
         ):
-            yield log, store
+            yield self._watch.over(log), self._watch.over(store)
 
     def _work(self, log: Connection[Any], store: Connection[Any]) -> None:
         check_partitions(log, self._settings.partitions)

@@ -37,6 +37,7 @@ from codebase.infra.failpoints import failpoint
 from codebase.infra.log_check import LogMismatchError, check_partitions, read_head
 from codebase.infra.postgres import connect
 from codebase.infra.settings import Settings
+from codebase.infra.sql_watch import SqlWatch
 from codebase.infra.worker import Pauses, Rests, Team, Worker
 
 logger = logging.getLogger(__name__)
@@ -200,6 +201,7 @@ class PartitionRelay:
         self._subscriptions = subscriptions
         self._stop = stop
         self._pauses = Pauses(stop)
+        self._watch = SqlWatch(settings.database_deadline_seconds, stop)
         self._key = {"partition": partition}
         # Up to here something may have been published before: publishing it is a repeat.
         self._furthest = 0
@@ -207,7 +209,7 @@ class PartitionRelay:
 
     def what_is_missing(self) -> str | None:
         """What keeps the relay from working, or None; called by other threads."""
-        return self._waiting_for
+        return self._watch.what_is_late() or self._waiting_for
 
     def run(self, _stop: threading.Event) -> None:
         """Work until stopped; whatever happens to database or broker, try again."""
@@ -224,6 +226,7 @@ class PartitionRelay:
     def _connect_and_relay(self) -> None:
         url = self._settings.required("write_model_relay_url")
         with connect(url, "event_relay", options=RELAY_OPTIONS) as database:
+            self._watch.over(database)
             check_partitions(database, self._settings.partitions)
             if not self._take_the_lead(database):
                 return

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from codebase.infra.command_bus import CommandBus
 from codebase.infra.settings import Settings
+
+AFTER_DRAIN_SECONDS = 1.5
+"""For all workers of the process together, once HTTP has drained, which takes up to 8 s: whoever
+asked us to stop, such as `docker stop`, kills after 10 s."""
 
 
 class Runtime:
@@ -21,6 +26,7 @@ class Runtime:
         self.settings = settings
         self._stack = stack
         self._command_bus: CommandBus | None = None
+        self._stop_at: float | None = None
 
     @classmethod
     @asynccontextmanager
@@ -35,3 +41,9 @@ class Runtime:
             opening = CommandBus.open(self.settings)
             self._command_bus = await self._stack.enter_async_context(opening)
         return self._command_bus
+
+    def seconds_to_stop(self) -> float:
+        """What is left of the time that workers have for their end; the first to ask starts it."""
+        if self._stop_at is None:
+            self._stop_at = time.monotonic() + AFTER_DRAIN_SECONDS
+        return max(0.0, self._stop_at - time.monotonic())

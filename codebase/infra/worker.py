@@ -124,13 +124,19 @@ class Team:
         return not late
 
     @asynccontextmanager
-    async def at_work(self, stop_deadline_seconds: float) -> AsyncIterator[None]:
-        """Started on entering, stopped on leaving, without blocking the event loop."""
+    async def at_work(self, seconds_to_stop: Callable[[], float]) -> AsyncIterator[None]:
+        """Started on entering, stopped on leaving, without blocking the event loop.
+
+        Args:
+            seconds_to_stop: how long stopping may take, asked when it begins. A thread that takes
+                longer is left behind: it cannot keep the process, and its work bears an end at
+                any point.
+        """
         self.start()
         try:
             yield
         finally:
-            await asyncio.to_thread(self.stop, stop_deadline_seconds)
+            await asyncio.to_thread(self.stop, seconds_to_stop())
 
     async def problem(self) -> str | None:
         """The first thing that keeps a worker from working, or None: a readiness check."""

@@ -38,6 +38,7 @@ from codebase.model.money import Currency
 from codebase.services.read_model_sync.service import READ_MODEL
 
 if TYPE_CHECKING:
+    from tests.conftest import PostgresUnderTest
     from tests.databases import Databases
 
 ROOT = Path(__file__).parents[2]
@@ -198,11 +199,20 @@ def projecting(settings: Settings, projector: Projector = READ_MODEL) -> Iterato
 @contextmanager
 def part(name: str, settings: Settings, **extra: str) -> Iterator[subprocess.Popen[bytes]]:
     """A relay or a projector in a process of its own, killed on leaving."""
+    with running(["tests.integration.run_part", name], settings, **extra) as process:
+        yield process
+
+
+@contextmanager
+def running(
+    module: Sequence[str], settings: Settings, **extra: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A module with its arguments in a process of its own, killed on leaving."""
     environment = {
         field.upper(): str(value)
         for field, value in settings.model_dump(exclude_defaults=True).items()
     }
-    command = [sys.executable, "-m", "tests.integration.run_part", name]
+    command = [sys.executable, "-m", *module]
     inherited = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
     process = subprocess.Popen(command, cwd=ROOT, env={**inherited, **environment, **extra})
     try:
@@ -211,6 +221,24 @@ def part(name: str, settings: Settings, **extra: str) -> Iterator[subprocess.Pop
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
         process.wait()
+
+
+@contextmanager
+def frozen(server: PostgresUnderTest, application: str, database: str = "%") -> Iterator[None]:
+    """The server processes of an application's connections do not go on, and do not end."""
+    with psycopg.connect(server.superuser_url()) as superuser:
+        found = superuser.execute(
+            "SELECT pid FROM pg_stat_activity WHERE application_name = %s AND datname LIKE %s",
+            [application, database],
+        ).fetchall()
+    assert found, "there is something to freeze"
+    for (process_id,) in found:
+        os.kill(process_id, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for (process_id,) in found:
+            os.kill(process_id, signal.SIGCONT)
 
 
 @contextmanager

@@ -22,5 +22,5 @@ SUBSCRIPTIONS = (READ_MODEL_SYNC,)
 async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     """Relay while the app lives; without a broker there is nothing to do, and that is fine."""
     team = relay_team(runtime.settings, SUBSCRIPTIONS)
-    async with team.at_work(runtime.settings.drain_seconds):
+    async with team.at_work(runtime.seconds_to_stop):
         yield service_app("event_relay", checks={"relay": team.problem})

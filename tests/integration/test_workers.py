@@ -1,0 +1,83 @@
+"""Workers whose Postgres falls silent: they say so, go on by themselves, and stop in time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from codebase.infra import sql_watch
+from codebase.infra.runtime import AFTER_DRAIN_SECONDS
+from codebase.infra.settings import Settings
+from tests.integration.flow import (
+    eventually,
+    frozen,
+    is_projected,
+    is_relayed,
+    place_orders,
+    problem_of,
+    projecting,
+    relaying,
+    running,
+)
+
+if TYPE_CHECKING:
+    from tests.databases import Databases
+
+SILENCE = "Postgres has not answered for 1.1 s"
+
+
+@pytest.mark.parametrize(
+    ("working", "application", "is_done"),
+    [
+        pytest.param(projecting, "read_model_sync", is_projected, id="projector"),
+        pytest.param(relaying, "event_relay", is_relayed, id="relay"),
+    ],
+)
+def test_a_statement_without_an_answer_is_told_of_and_does_not_hold_up_the_stop(
+    databases: Databases,
+    with_broker: Settings,
+    working: Callable[..., object],
+    application: str,
+    is_done: Callable[[Databases], bool],
+) -> None:
+    hasty = with_broker.model_copy(update={"database_deadline_seconds": 0.1})
+    place_orders(databases, 5)
+    with working(hasty) as team:  # type: ignore[attr-defined]
+        eventually(lambda: is_done(databases) and problem_of(team) is None)
+        with frozen(databases.server, application):
+            eventually(lambda: problem_of(team) == SILENCE)
+        place_orders(databases, 5)
+        eventually(lambda: is_done(databases) and problem_of(team) is None)
+        with frozen(databases.server, application):
+            eventually(lambda: problem_of(team) == SILENCE)
+            began = time.monotonic()
+            assert team.stop(30)
+            assert time.monotonic() - began < 3
+
+
+def test_a_connection_that_stays_silent_is_given_up_for_another(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql_watch, "ANSWER_DEADLINE_SECONDS", 0.5)
+    with projecting(databases.settings):
+        place_orders(databases, 5)
+        eventually(lambda: is_projected(databases))
+        with frozen(databases.server, "read_model_sync", "write_model%"):
+            place_orders(databases, 5)
+            eventually(lambda: is_projected(databases))
+
+
+def test_a_process_whose_postgres_is_silent_ends_in_time(
+    databases: Databases, with_broker: Settings, free_port: Callable[[], int]
+) -> None:
+    command = ["codebase", "serve", "event_relay", "read_model_sync", "--port", str(free_port())]
+    with running(command, with_broker) as process:
+        place_orders(databases, 5)
+        eventually(lambda: is_projected(databases) and is_relayed(databases))
+        with frozen(databases.server, "read_model_sync"), frozen(databases.server, "event_relay"):
+            process.terminate()
+            process.wait(10 - with_broker.drain_seconds)
+    assert Settings().drain_seconds + AFTER_DRAIN_SECONDS < 10
