@@ -402,7 +402,8 @@ def test_an_idle_projector_stops_at_once(databases: Databases, with_broker: Sett
 
 
 def test_a_log_with_a_hole_is_not_projected_past_it(databases: Databases) -> None:
-    place_orders(databases, 20)
+    # Enough for every partition to have a position after the hole.
+    place_orders(databases, 100)
     with databases.as_owner() as owner:
         owner.execute("ALTER TABLE event DISABLE TRIGGER event_is_append_only")
         owner.execute("DELETE FROM event WHERE position = 2")
