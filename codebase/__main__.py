@@ -109,7 +109,7 @@ async def _serve(names: Sequence[str], settings: Settings, port: int) -> None:
         # What is there now stays for good; the collector need not go through it again and again.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(100_000, 50, 100)
+        gc.set_threshold(50_000, 50, 100)
         await http.serve(app, settings, port)
 
 
@@ -132,8 +132,6 @@ def run_verify(_chosen: argparse.Namespace, settings: Settings) -> int:
 def run_rebuild(chosen: argparse.Namespace, settings: Settings) -> int:
     """Build a view again; the old one serves until the new one is in its place."""
     report = rebuild.rebuild(settings, READ_MODEL, chosen.view, progress=sys.stderr.isatty())
-    for sentence in [*report.notes, *report.differences]:
-        print(sentence)
     print(f"{report.events} events gone through, {report.differing_rows} rows had been different")
     return 0
 
