@@ -50,8 +50,10 @@ def test_every_order_of_confirms_ends_at_the_last() -> None:
         b'{"position": 1}',
         b'{"event_id":"x","stream_id":"y","partition":0,"position":1}',
         b"\xff\xfe",
-        (b'{"event_id":"01a1fbef-6c7f-741a-915d-82d2d95b3a5c",'
-        b'"stream_id":"3f493fce-6c0a-4e20-8c1c-15c8fca1b8fe","partition":0,"position":NaN}'),
+        (
+            b'{"event_id":"01a1fbef-6c7f-741a-915d-82d2d95b3a5c",'
+            b'"stream_id":"3f493fce-6c0a-4e20-8c1c-15c8fca1b8fe","partition":0,"position":NaN}'
+        ),
     ],
 )
 def test_a_message_that_is_not_ours_is_told_from_one_that_is(body: bytes) -> None:
