@@ -278,13 +278,17 @@ class PartitionProjector:
         # Most looks find nothing new, and the head of the log tells so at a tenth of the price.
         if read_head(log, self._partition, self._checkpoint) == self._checkpoint:
             return []
-        return read_events(
+        events = read_events(
             log,
             self._partition,
             after=self._checkpoint,
             limit=self._settings.projector_batch,
             categories=self._projector.categories,
         )
+        if not events:
+            # A head is committed together with its events.
+            raise LogGapError(f"partition {self._partition} has nothing above {self._checkpoint}")
+        return events
 
     def _project(self, store: Connection[Any], events: Sequence[LoggedEvent]) -> None:
         """Commit `events`; together when that works, otherwise one by one."""

@@ -455,6 +455,8 @@ class _Session:
             "limit": self._settings.relay_window,
         }
         rows = self._cursor.execute(READ_MESSAGES, chunk, prepare=True).fetchall()
+        if not rows:
+            raise LostPlaceError(f"the log has nothing above {self._published}")
         return [Message._make(row) for row in rows]
 
     def _publish(self, message: Message) -> None:

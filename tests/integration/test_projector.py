@@ -411,6 +411,13 @@ def test_a_log_with_a_hole_is_not_projected_past_it(databases: Databases) -> Non
             read_events(owner, 0, after=0, limit=100)
 
 
+def test_a_log_without_its_last_events_is_told_of(databases: Databases) -> None:
+    with databases.as_owner() as owner:
+        owner.execute("UPDATE log_head SET position = 5")
+    with projecting(databases.settings) as team:
+        eventually(lambda: "has nothing above 0" in (problem_of(team) or ""))
+
+
 @pytest.mark.parametrize("feed", ["databases", "with_broker"])
 def test_a_log_that_went_back_is_not_projected_and_the_reason_is_told(
     databases: Databases, feed: str, request: pytest.FixtureRequest
