@@ -397,7 +397,8 @@ class _Stack:
             command=[sys.executable, "-m", "codebase", "serve", name],
             environment=environment,
             directory=_PROJECT,
-            patience_seconds=self.settings.drain_seconds + 0.5,
+            # The drain, what workers have after it, and a moment to leave.
+            patience_seconds=self.settings.drain_seconds + 1.8,
         )
 
     def _wait_until_ready(self, running: Supervised, deadline: float) -> None:
