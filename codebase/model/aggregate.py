@@ -34,7 +34,26 @@ class Spend:
     amount: Decimal
 
 
-Guard = Claim | Release | Spend
+@dataclass(frozen=True, slots=True)
+class Require:
+    """Some stream holds `value` of `kind`; it goes on doing so until this is written."""
+
+    kind: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Vacate:
+    """Nobody holds a value of `kind` any more once this is written.
+
+    Whoever claims one has to `Require` something that is released together with this, or it could
+    be claimed again right after.
+    """
+
+    kind: str
+
+
+Guard = Claim | Release | Spend | Require | Vacate
 
 Command = TypeVar("Command")
 Event = TypeVar("Event")
