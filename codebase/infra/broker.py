@@ -3,6 +3,8 @@
     exchange `events` (topic) ──topics of a subscription──▶ exchange `<subscription>` (headers)
                       ──header `partition`──▶ queue `<subscription>.<partition>`
 
+    exchange `commands` (topic) ──▶ queue `<service>`, of the service that takes them
+
 A log with one partition has nothing to split, and its queues are bound to `events` directly.
 An event is published once, under the routing key that its aggregate gave it. Each subscription
 splits what it gets by partition, in an exchange of its own, so that routing keys stay clean and
@@ -13,19 +15,24 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
-from pika.exceptions import AMQPConnectionError, AMQPError
+from pika.exceptions import AMQPConnectionError, AMQPError, UnroutableError
+
+from codebase.infra.problems import ServiceUnavailable
 
 # pika logs each failed attempt several times, with tracebacks; whoever connects reports it once.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
 
+logger = logging.getLogger(__name__)
+
 EVENTS = "events"
+COMMANDS = "commands"
 DEAD_LETTERS = "dead_letters"
 
 HEARTBEAT_SECONDS = 10
@@ -35,6 +42,8 @@ CONNECT_DEADLINE_SECONDS = 3
 HANDSHAKE_DEADLINE_SECONDS = 8
 REQUEST_DEADLINE_SECONDS = 8
 """For a declaration or a subscription; deleting a dead quorum queue takes the broker 5 s."""
+PUBLISH_DEADLINE_SECONDS = 5.0
+"""For the confirm of a command; whoever sends it is waiting."""
 
 # A peer that vanished is noticed within seconds, also in the middle of a write.
 LIVELINESS = {
@@ -188,6 +197,116 @@ def declare_subscription(
         else:
             for topic in subscription.topics:
                 channel.queue_bind(queue, EVENTS, topic)
+
+
+def dead_letter(
+    letters: BlockingChannel, queue: str, routing_key: str, body: bytes, reason: str
+) -> None:
+    """Put aside what no consumer can use; confirmed when this returns.
+
+    Args:
+        letters: a channel with confirms.
+        queue: that the message came by; also its new routing key.
+        routing_key: that it was published with.
+        body: of the message.
+        reason: why nobody can use it.
+
+    Raises:
+        AMQPError, OSError: the broker did not take it; the message is still where it was.
+    """
+    logger.error("dead-lettered a message of %s: %s", queue, reason)
+    properties = pika.BasicProperties(
+        delivery_mode=pika.DeliveryMode.Persistent.value,
+        headers={"reason": reason, "queue": queue, "routing_key": routing_key},
+    )
+    # Refused when it has nowhere to go.
+    letters.basic_publish(DEAD_LETTERS, queue, body, properties, mandatory=True)
+
+
+def declare_commands(channel: BlockingChannel) -> None:
+    """Declare the exchange that commands are sent to; senders and takers both do."""
+    channel.exchange_declare(COMMANDS, "topic", durable=True)
+
+
+def declare_command_queue(channel: BlockingChannel, queue: str, topics: Iterable[str]) -> None:
+    """Declare what a service takes commands from.
+
+    Only the service itself does: commands for a service that was never deployed are refused to
+    their sender, and do not fill the broker.
+    """
+    declare_commands(channel)
+    channel.queue_declare(queue, durable=True, arguments=QUEUE_ARGUMENTS)
+    for topic in topics:
+        channel.queue_bind(queue, COMMANDS, topic)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutgoingCommand:
+    """A command on its way to the exchange `commands`.
+
+    Args:
+        routing_key: what to do, such as `agent.block`.
+        body: as the taker wants it, usually JSON.
+        message_id: names the command; the same when it is sent again.
+        reply_to: the queue that its outcome is sent to, with `message_id` as correlation id.
+    """
+
+    routing_key: str
+    body: bytes
+    message_id: str
+    reply_to: str | None = None
+
+
+def publish_command(url: str, command: OutgoingCommand) -> None:
+    """Send one command, on a connection of its own; it is stored in a queue when this returns.
+
+    Blocks for at most about 15 s: call it in a thread, not on an event loop.
+
+    Raises:
+        ServiceUnavailable: no service takes such commands, or the broker is away. In the second
+            case the command may have been stored: send it again with the same key.
+    """
+    try:
+        with commands_to(url, "command sender") as send:
+            send(command)
+    except BROKER_ERRORS as error:
+        raise ServiceUnavailable("broker", _why_not_sent(error)) from error
+
+
+@contextmanager
+def commands_to(url: str, name: str) -> Iterator[Callable[[OutgoingCommand], None]]:
+    """A function that sends commands on one connection, for one thread that sends many.
+
+    Raises:
+        AMQPError, OSError: from the function too; the command may have been stored all the same,
+            unless it is an UnroutableError.
+    """
+    with blocking_connection(url, name) as connection:
+        with deadline(connection, REQUEST_DEADLINE_SECONDS):
+            channel = connection.channel()
+            channel.confirm_delivery()
+            declare_commands(channel)
+
+        def send(command: OutgoingCommand) -> None:
+            properties = pika.BasicProperties(
+                content_type="application/json",
+                delivery_mode=pika.DeliveryMode.Persistent.value,
+                message_id=command.message_id,
+                correlation_id=command.message_id,
+                reply_to=command.reply_to,
+            )
+            with deadline(connection, PUBLISH_DEADLINE_SECONDS):
+                channel.basic_publish(
+                    COMMANDS, command.routing_key, command.body, properties, mandatory=True
+                )
+
+        yield send
+
+
+def _why_not_sent(error: Exception) -> str:
+    if isinstance(error, UnroutableError):
+        return "no service takes this command"
+    return "no confirm for the command"
 
 
 READ_MODEL_SYNC = Subscription(name="read_model_sync")

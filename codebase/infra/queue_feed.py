@@ -17,11 +17,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from codebase.infra.broker import (
     BROKER_ERRORS,
-    DEAD_LETTERS,
     REQUEST_DEADLINE_SECONDS,
     NoAnswerError,
     Subscription,
     blocking_connection,
+    dead_letter,
     deadline,
     declare_dead_letters,
     declare_subscription,
@@ -134,12 +134,13 @@ class QueueFeed:
         if not taken:
             return
         number = taken[-1].connection
+        queue = self._subscription.queue(self._partition)
 
         def settle_on(channel: BlockingChannel, letters: BlockingChannel) -> None:
             if number != self._connection_number:
                 return  # that connection is gone, and the broker delivers these again
             for delivery, reason in rejected:
-                self._dead_letter(letters, delivery, reason)
+                dead_letter(letters, queue, delivery.routing_key, delivery.body, reason)
             channel.basic_ack(taken[-1].tag, multiple=True)
 
         self._orders.append(settle_on)
@@ -273,17 +274,3 @@ class QueueFeed:
     def _carry_out(self, channel: BlockingChannel, letters: BlockingChannel) -> None:
         while self._orders:
             self._orders.popleft()(channel, letters)
-
-    def _dead_letter(self, letters: BlockingChannel, delivery: Delivery, reason: str) -> None:
-        queue = self._subscription.queue(self._partition)
-        logger.error("dead-lettered a message of %s: %s", queue, reason)
-        properties = pika.BasicProperties(
-            delivery_mode=pika.DeliveryMode.Persistent.value,
-            headers={
-                "reason": reason,
-                "queue": queue,
-                "routing_key": delivery.routing_key,
-            },
-        )
-        # Confirmed before the original is acknowledged, and refused when it has nowhere to go.
-        letters.basic_publish(DEAD_LETTERS, queue, delivery.body, properties, mandatory=True)
