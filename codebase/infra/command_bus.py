@@ -19,7 +19,15 @@ from prometheus_client import Counter, Histogram
 from psycopg import AsyncConnection, errors
 
 from codebase.infra.batch import Again, History, Outcome, Pending, Round, Submission, history_of
-from codebase.infra.event_log import Appended, append, partition_of, read_streams
+from codebase.infra.event_log import (
+    Appended,
+    append,
+    partition_of,
+    read_holders,
+    read_notes,
+    read_streams,
+    write_notes,
+)
 from codebase.infra.failpoints import failpoint
 from codebase.infra.postgres import DeadlinedConnection, trouble
 from codebase.infra.problems import ServiceUnavailable
@@ -44,6 +52,8 @@ COUNT_PARTITIONS = "SELECT count(*) FROM log_head"
 
 WRITERS_PER_LANE = 2
 """One decides while the other waits for the disk; more would only make smaller batches."""
+
+NOTHING = Appended(recorded=[], refused={})
 
 ROUNDS_MAX = 50
 """A command that is still overtaken after so many rounds is told to come back."""
@@ -90,29 +100,46 @@ class Writer:
         assumed_empty = {p.submission.stream_id for p in work if p.submission.creates}
         one_each: set[UUID] = set()
         for _ in range(ROUNDS_MAX):
-            histories = await self._read(connection, work, assumed_empty)
-            again = await self._append(
-                connection, Round(work, histories, self._partitions, one_each)
-            )
+            holders = await self._read_holders(connection, work)
+            wanted = _streams_to_read(work, holders) - assumed_empty
+            histories = await self._read(connection, work, wanted) if wanted else {}
+            this_round = Round(work, histories, self._partitions, one_each, holders)
+            again = await self._append(connection, this_round)
             if not again.work:
                 return
             DECIDED_AGAIN.inc(len(again.work))
             work, one_each, assumed_empty = again.work, again.one_each, set()
         raise ServiceUnavailable("write_model", "others were faster too many times")
 
-    async def _read(
-        self, connection: AsyncConnection[Any], work: list[Pending], assumed_empty: set[UUID]
-    ) -> dict[UUID, History]:
-        wanted = {pending.submission.stream_id for pending in work} - assumed_empty
-        if not wanted:
+    async def _read_holders(
+        self, connection: AsyncConnection[Any], work: list[Pending]
+    ) -> dict[str, list[UUID]]:
+        kinds = {p.submission.along.kind for p in work if p.submission.along}
+        if not kinds:
             return {}
+        held = await self._log.in_time(read_holders(connection, sorted(kinds)))
+        return {kind: [stream_id for _, stream_id in claims] for kind, claims in held.items()}
+
+    async def _read(
+        self, connection: AsyncConnection[Any], work: list[Pending], wanted: set[UUID]
+    ) -> dict[UUID, History]:
         streams = await self._log.in_time(read_streams(connection, list(wanted)))
-        return {stream_id: history_of(recorded) for stream_id, recorded in streams.items()}
+        histories = {stream_id: history_of(recorded) for stream_id, recorded in streams.items()}
+        keys = [
+            (submission.stream_id, submission.idempotence_key)
+            for submission in (pending.submission for pending in work)
+            if submission.idempotence_key is not None and not submission.creates
+        ]
+        if keys:
+            notes = await self._log.in_time(read_notes(connection, keys))
+            for stream_id, known in notes.items():
+                histories[stream_id].notes = known
+        return histories
 
     async def _append(self, connection: AsyncConnection[Any], this_round: Round) -> Again:
         events = this_round.new_events
         if not events:
-            return this_round.settle(Appended(recorded=[], refused={}))
+            return await self._settle(connection, this_round, NOTHING)
         failpoint("before_append")
         started = perf_counter()
         try:
@@ -124,6 +151,14 @@ class Writer:
             return await self._one_by_one(this_round.everyone(), error)
         APPEND_SECONDS.observe(perf_counter() - started)
         failpoint("after_append")
+        return await self._settle(connection, this_round, appended)
+
+    async def _settle(
+        self, connection: AsyncConnection[Any], this_round: Round, appended: Appended
+    ) -> Again:
+        notes = this_round.notes(appended)
+        if notes:
+            await self._log.in_time(write_notes(connection, notes))
         return this_round.settle(appended)
 
     async def _one_by_one(self, work: list[Pending], error: psycopg.DatabaseError) -> Again:
@@ -134,6 +169,16 @@ class Writer:
             for pending in work:
                 await self._rounds([pending])
         return Again()
+
+
+def _streams_to_read(work: list[Pending], holders: dict[str, list[UUID]]) -> set[UUID]:
+    wanted = {pending.submission.stream_id for pending in work}
+    for held in holders.values():
+        wanted.update(held)
+    for pending in work:
+        if pending.submission.given:
+            wanted.add(pending.submission.given.stream_id)
+    return wanted
 
 
 class Lane:
@@ -234,6 +279,16 @@ class CommandBus:
             return await pending.outcome
         finally:
             deadline.cancel()
+
+    async def holders(self, kind: str) -> list[str]:
+        """Every value of `kind` that is claimed at the moment.
+
+        Raises:
+            ServiceUnavailable: the log did not answer in time.
+        """
+        connection = await self._log.get()
+        held = await self._log.in_time(read_holders(connection, [kind]))
+        return [value for value, _ in held[kind]]
 
     async def ready(self) -> str | None:
         """None when the log answers, otherwise what is wrong."""

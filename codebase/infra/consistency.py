@@ -67,11 +67,9 @@ def render(positions: Positions) -> str:
     return "-".join(f"{partition}.{position}" for partition, position in sorted(positions.items()))
 
 
-def token_after(seen: Positions, position: tuple[int, int]) -> str:
-    """The token of a client that had seen `seen` and now one more partition and position."""
-    if not seen:
-        return f"{position[0]}.{position[1]}"
-    return render(merge(seen, [position]))
+def token_after(seen: Positions, more: Positions) -> str:
+    """The token of a client that had seen `seen` and now `more`."""
+    return render(merge(seen, more.items()) if seen else more)
 
 
 def _tokens_of_cookie(cookies: str) -> Iterable[str]:

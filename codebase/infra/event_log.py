@@ -16,7 +16,7 @@ from psycopg import AsyncConnection, Connection
 from psycopg.rows import class_row
 from pydantic import TypeAdapter
 
-from codebase.model.aggregate import Aggregate, Claim, Guard, Release, Spend
+from codebase.model.aggregate import Aggregate, Claim, Guard, Release, Require, Spend, Vacate
 from codebase.model.catalogue import AGGREGATES
 
 APPEND = """
@@ -48,6 +48,23 @@ READ_STREAMS = """
     ORDER BY stream_id, version
 """
 
+READ_HOLDERS = """
+    SELECT kind, value, stream_id FROM claim
+    WHERE kind = ANY (%(kinds)b::text[])
+    ORDER BY kind, value
+"""
+
+READ_NOTES = """
+    SELECT note.stream_id, note.idempotence_key, note.fingerprint, note.version
+    FROM unnest(%(stream)b::uuid[], %(key)b::text[]) AS wanted (stream_id, idempotence_key)
+    JOIN command_note AS note USING (stream_id, idempotence_key)
+"""
+
+NOTE_COMMANDS = """
+    SELECT note_commands(%(partition)b::smallint[], %(stream)b::uuid[], %(key)b::text[],
+                         %(fingerprint)b::text[], %(version)b::integer[])
+"""
+
 READ_HEADS = "SELECT partition, position FROM log_head ORDER BY partition"
 
 NAMESPACE = UUID("5f0ad1a6-7e0f-5c1e-9d0e-0b1c7a5e4d11")
@@ -55,6 +72,9 @@ NAMESPACE = UUID("5f0ad1a6-7e0f-5c1e-9d0e-0b1c7a5e4d11")
 
 UUID_VERSION_5 = 5 << 76 | 2 << 62
 UUID_FIELDS_MASK = ~(0xF << 76 | 0x3 << 62)
+
+HELD = frozenset({"claim", "release"})
+"""The actions of guards that leave a claim held or free."""
 
 END_OF_LOG = 2**63 - 1
 
@@ -102,6 +122,20 @@ class NewEvent:
     data: str
     meta: str
     guards: Sequence[Guard]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Note:
+    """A command that had nothing to do when its stream was at `version`: it stays without effect.
+
+    Whoever repeats it, however late, gets the answer that it got then.
+    """
+
+    partition: int
+    stream_id: UUID
+    idempotence_key: str
+    fingerprint: str
+    version: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -207,6 +241,10 @@ def _guard_row(guard: Guard) -> tuple[str, str, str]:
             return "release", kind, value
         case Spend(name=name, amount=amount):
             return "spend", name, format(amount, "f")
+        case Require(kind=kind, value=value):
+            return "require", kind, value
+        case Vacate(kind=kind):
+            return "vacate", kind, ""
 
 
 def _guard_rows(events: Sequence[NewEvent]) -> list[tuple[int, str, str, str, UUID]]:
@@ -221,14 +259,14 @@ def _guard_rows(events: Sequence[NewEvent]) -> list[tuple[int, str, str, str, UU
     ]
     actions: dict[tuple[int, str, str], list[str]] = {}
     for unit, action, name, value, _ in rows:
-        if action != "spend":
+        if action in HELD:
             actions.setdefault((unit, name, value), []).append(action)
     if not actions:
         return rows
     net = []
     for row in rows:
         unit, action, name, value, _ = row
-        done = actions.pop((unit, name, value), []) if action != "spend" else [action]
+        done = actions.pop((unit, name, value), []) if action in HELD else [action]
         if done and done[0] == done[-1]:
             net.append(row)
     return net
@@ -298,6 +336,49 @@ async def read_streams(
         async for row in cursor:
             found[row.stream_id].append(row)
     return found
+
+
+async def read_holders(
+    connection: AsyncConnection[Any], kinds: Sequence[str]
+) -> dict[str, list[tuple[str, UUID]]]:
+    """Kind -> what is claimed of that kind, and the stream that holds it, for each of `kinds`."""
+    found: dict[str, list[tuple[str, UUID]]] = {kind: [] for kind in kinds}
+    async with connection.cursor(binary=True) as cursor:
+        await cursor.execute(READ_HOLDERS, {"kinds": list(found)}, prepare=True)
+        async for kind, value, stream_id in cursor:
+            found[kind].append((value, stream_id))
+    return found
+
+
+async def read_notes(
+    connection: AsyncConnection[Any], keys: Sequence[tuple[UUID, str]]
+) -> dict[UUID, dict[str, tuple[str, int]]]:
+    """Stream -> key -> fingerprint and version, of those commands that had nothing to do.
+
+    Args:
+        connection: to the write model.
+        keys: stream and idempotence key of the commands asked about.
+    """
+    wanted = {"stream": [stream for stream, _ in keys], "key": [key for _, key in keys]}
+    found: dict[UUID, dict[str, tuple[str, int]]] = {}
+    async with connection.cursor(binary=True) as cursor:
+        await cursor.execute(READ_NOTES, wanted, prepare=True)
+        async for stream_id, key, fingerprint, version in cursor:
+            found.setdefault(stream_id, {})[key] = fingerprint, version
+    return found
+
+
+async def write_notes(connection: AsyncConnection[Any], notes: Sequence[Note]) -> None:
+    """Remember commands that had nothing to do; what is known already stays as it is."""
+    columns = {
+        "partition": [note.partition for note in notes],
+        "stream": [note.stream_id for note in notes],
+        "key": [note.idempotence_key for note in notes],
+        "fingerprint": [note.fingerprint for note in notes],
+        "version": [note.version for note in notes],
+    }
+    async with connection.cursor(binary=True) as cursor:
+        await cursor.execute(NOTE_COMMANDS, columns, prepare=True)
 
 
 def read_log(

@@ -31,7 +31,7 @@ from codebase.infra.parked import LeftOut, left_out
 from codebase.infra.postgres import connect
 from codebase.infra.projection import Projection, Projector
 from codebase.infra.settings import Settings
-from codebase.model.aggregate import Claim, Release, Spend
+from codebase.model.aggregate import Claim, Release, Require, Spend, Vacate
 from codebase.model.catalogue import AGGREGATES
 
 OPTIONS = "-c statement_timeout=0"
@@ -273,6 +273,8 @@ class _Guards(_Check):
                         held.discard((kind, value))
                     case Spend(name=name, amount=amount):
                         self._spent[name] += amount
+                    case Require() | Vacate():
+                        pass  # they spoke of that moment, and leave nothing behind
         if held:
             self._claims.expect(stream_id, held)
 

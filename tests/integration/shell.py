@@ -93,7 +93,7 @@ def small_service(
             seen=dict(request.seen),
             fingerprint=request.fingerprint,
         )
-        return Answer(told, headers={"Location": "/orders/1"}, position=(0, 7), replayed=True)
+        return Answer(told, headers={"Location": "/orders/1"}, positions={0: 7}, replayed=True)
 
     @command(app, "DELETE", "/orders/{order_id}", status=202)
     async def delete_order(request: Command[None]) -> Answer:

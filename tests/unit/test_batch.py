@@ -115,7 +115,7 @@ def test_streams_of_one_round_are_units_of_their_own() -> None:
         assert [event.unit for event in this_round.new_events] == [0, 1]
         assert write(this_round) == Again()
         assert [one.outcome.result().state for one in work] == [3, 4]
-        assert [one.outcome.result().position for one in work] == [1, 2]
+        assert [one.outcome.result().positions for one in work] == [{0: 1}, {0: 2}]
 
     run(story())
 
@@ -128,7 +128,7 @@ def test_a_hundred_repeats_in_one_round_write_once_and_answer_alike() -> None:
         assert len(this_round.new_events) == 1
         assert write(this_round) == Again()
         answers = [one.outcome.result() for one in work]
-        assert {(answer.state, answer.version, answer.position) for answer in answers} == {
+        assert {(answer.state, answer.version, answer.positions[0]) for answer in answers} == {
             (3, 1, 1)
         }
         assert [answer.replayed for answer in answers] == [False] + [True] * 99
@@ -214,7 +214,7 @@ def test_a_repeat_is_answered_with_the_state_of_its_own_version() -> None:
         work = pending(submission(stream, 3, "first"))
         assert write(Round(work, {stream: history}, partitions=1)) == Again()
         outcome = work[0].outcome.result()
-        assert (outcome.state, outcome.version, outcome.position) == (3, 1, 1)
+        assert (outcome.state, outcome.version, outcome.positions) == (3, 1, {0: 1})
 
     run(story())
 
@@ -227,7 +227,7 @@ def test_a_command_of_several_events_is_answered_with_its_last_version() -> None
         assert [event.idempotence_key for event in this_round.new_events] == ["two", None]
         assert write(this_round) == Again()
         assert [one.outcome.result().version for one in work] == [2, 2]
-        assert [one.outcome.result().position for one in work] == [2, 2]
+        assert [one.outcome.result().positions for one in work] == [{0: 2}, {0: 2}]
 
     run(story())
 
@@ -239,7 +239,7 @@ def test_whoever_was_overtaken_decides_again_on_fresh_state() -> None:
         this_round = Round(work, {}, partitions=1)
         again = write(this_round, refused={0: Refusal(why="stale", guard=None, detail=None)})
         assert again == Again(work=[work[0]])
-        assert work[1].outcome.result().position == 1
+        assert work[1].outcome.result().positions == {0: 1}
         assert write(Round(again.work, {stream: recorded(5)}, partitions=1), after=9) == Again()
         assert work[0].outcome.result().state == 8
 

@@ -34,9 +34,9 @@ def test_the_text_is_sorted_and_fits_into_a_cookie() -> None:
 
 
 def test_a_command_adds_what_it_did_to_what_was_seen() -> None:
-    assert consistency.token_after({}, (0, 7)) == "0.7"
-    assert consistency.token_after({0: 9, 1: 2}, (0, 7)) == "0.9-1.2"
-    assert consistency.token_after({1: 2}, (0, 7)) == "0.7-1.2"
+    assert consistency.token_after({}, {0: 7}) == "0.7"
+    assert consistency.token_after({0: 9, 1: 2}, {0: 7}) == "0.9-1.2"
+    assert consistency.token_after({1: 2}, {0: 7}) == "0.7-1.2"
 
 
 MALFORMED = (

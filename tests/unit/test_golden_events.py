@@ -38,7 +38,11 @@ def test_a_stored_event_is_decoded_and_folded_as_on_its_first_day(example: dict[
     aggregate = CATEGORIES[example["category"]]
     event = decode(recorded(example["category"], example["type"], example["data"]))
     assert aggregate.topic(event) == example["topic"]
-    assert str(aggregate.fold([event])) == example["state"]
+    before = [
+        decode(recorded(example["category"], one["type"], one["data"]))
+        for one in example.get("after", [])
+    ]
+    assert str(aggregate.fold([*before, event])) == example["state"]
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda one: f"{one['type']}-{one['schema']}")

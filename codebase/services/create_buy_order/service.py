@@ -117,6 +117,7 @@ def key_of(request: Command[PutBuyOrder]) -> str:
 def answer_of(outcome: Outcome) -> Answer:
     """The same answer, whether the order was placed now or long ago."""
     order = outcome.state.order
+    assert outcome.recorded_at is not None, "an order that was placed has a time"  # noqa: S101
     shown = {
         "id": str(outcome.stream_id),
         "created_at": outcome.recorded_at.isoformat(timespec="microseconds"),
@@ -130,7 +131,7 @@ def answer_of(outcome: Outcome) -> Answer:
     return Answer(
         to_json({"idempotence_key": order.idempotence_key, "buy_order": shown}),
         headers={"Location": f"/buy_orders/{outcome.stream_id}"},
-        position=(outcome.partition, outcome.position),
+        positions=outcome.positions,
         replayed=outcome.replayed,
     )
 
