@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from uuid import UUID
 
@@ -9,7 +10,15 @@ import pytest
 from pydantic import Field
 
 from codebase.infra.problems import HttpProblem
-from codebase.infra.request_body import Amount, FromText, RequestBody, require_json, validate
+from codebase.infra.request_body import (
+    Amount,
+    Email,
+    FromText,
+    RequestBody,
+    Text,
+    require_json,
+    validate,
+)
 from codebase.model.money import Currency
 
 KEY = "0b0b7e0a-97c0-4f0b-8b0e-1a6a3d0b6b7c"
@@ -83,6 +92,87 @@ def test_an_amount_is_refused_by_name(text: str) -> None:
     assert list(problem.errors or ()) == ["amount"]
 
 
+class Person(RequestBody):
+    """Texts for people."""
+
+    name: Text = "x"
+    email: Email = "x@example.org"
+
+
+@pytest.mark.parametrize(
+    "name", ["x", "Jo O'Neill", "Łukasz Ångström", "李", "a" * 200, " x ", "👩‍🚒", '\\ " <b>']
+)
+def test_a_name_is_taken_as_it_was_sent(name: str) -> None:
+    assert validate(Person, json.dumps({"name": name}).encode()).name == name
+
+
+NAMES_REFUSED = {
+    "empty": "",
+    "blank": "   ",
+    "blank in another way": "\u2003",
+    "too long": "a" * 201,
+    "a newline": f"{SECRET}\n",
+    "a NUL": f"{SECRET}\0",
+    "an escape": f"{SECRET}\x1b[31m",
+    "a control character of the second row": f"{SECRET}\x85",
+    "a line separator": f"{SECRET}\u2028",
+    "a lone surrogate": f"{SECRET}\ud800",
+    "a number": 5,
+    "null": None,
+    "a list": ["x"],
+}
+
+
+@pytest.mark.parametrize("name", NAMES_REFUSED.values(), ids=NAMES_REFUSED.keys())
+def test_a_name_is_refused_without_being_repeated(name: object) -> None:
+    problem = refused(json.dumps({"name": name}), Person)
+    assert list(problem.errors or ()) == ["name"]
+    assert SECRET not in problem.body("1").decode()
+
+
+@pytest.mark.parametrize(
+    ("sent", "taken"),
+    [
+        ("jo.doe+x@example.org", "jo.doe+x@example.org"),
+        ("Jo.Doe@Example.ORG", "Jo.Doe@example.org"),
+        ("a@x.test", "a@x.test"),
+        ("o'neill@example.com", "o'neill@example.com"),
+        ("a@xn--bcher-kva.example", "a@xn--bcher-kva.example"),
+    ],
+)
+def test_an_email_address_is_taken_with_its_domain_in_lower_case(sent: str, taken: str) -> None:
+    assert validate(Person, json.dumps({"email": sent}).encode()).email == taken
+
+
+EMAILS_REFUSED = {
+    "empty": "",
+    "no at sign": SECRET,
+    "two at signs": f"{SECRET}@a@example.org",
+    "no domain": f"{SECRET}@",
+    "a domain without a dot": f"{SECRET}@example",
+    "an address": f"{SECRET}@[127.0.0.1]",
+    "a display name": f"Jo <{SECRET}@example.org>",
+    "a header": f"{SECRET}@example.org\r\nBcc: x@example.org",
+    "a blank": f" {SECRET}@example.org",
+    "a NUL": f"{SECRET}\0@example.org",
+    "two dots": f"{SECRET}..x@example.org",
+    "letters that look alike": f"{SECRET}@ех\u0430mple.org",
+    "full-width": f"{SECRET}＠example.org",
+    "a local part that is too long": f"{SECRET * 5}@example.org",
+    "too long": f"{SECRET}@{'a.' * 150}org",
+    "enormous": f"{SECRET}@{'a' * 50_000}.org",
+    "a number": 5,
+    "null": None,
+}
+
+
+@pytest.mark.parametrize("email", EMAILS_REFUSED.values(), ids=EMAILS_REFUSED.keys())
+def test_an_email_address_is_refused_without_being_repeated(email: object) -> None:
+    problem = refused(json.dumps({"email": email}), Person)
+    assert list(problem.errors or ()) == ["email"]
+    assert SECRET not in problem.body("1").decode()
+
+
 REFUSED = {
     "a list instead of an object": ("[]", "body"),
     "a text instead of an object": (f'"{SECRET}"', "body"),
@@ -112,9 +202,9 @@ def test_a_field_is_refused_by_name_and_its_value_is_not_repeated(text: str, fie
     assert SECRET not in problem.body("1").decode()
 
 
-def refused(text: str) -> HttpProblem:
+def refused(text: str, model: type[RequestBody] = Order) -> HttpProblem:
     with pytest.raises(HttpProblem) as refusal:
-        validate(Order, text.encode())
+        validate(model, text.encode())
     assert refusal.value.status == 422
     return refusal.value
 
