@@ -130,6 +130,8 @@ class Pending:
 
     submission: Submission
     outcome: Future[Outcome]
+    attempts: int = 0
+    """How often it was decided without coming to an end."""
 
     def refuse(self, error: Exception) -> None:
         """Answer with an error, unless the caller has stopped waiting."""

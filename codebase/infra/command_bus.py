@@ -22,6 +22,7 @@ from codebase.infra.batch import Again, History, Outcome, Pending, Round, Submis
 from codebase.infra.event_log import (
     Appended,
     append,
+    hold_claims,
     partition_of,
     read_holders,
     read_notes,
@@ -55,8 +56,10 @@ WRITERS_PER_LANE = 2
 
 NOTHING = Appended(recorded=[], refused={})
 
-ROUNDS_MAX = 50
-"""A command that is still overtaken after so many rounds is told to come back."""
+ROUNDS_MAX = 4
+"""A command that is still overtaken after so many rounds makes room for others."""
+REST_SECONDS = 0.01
+"""Before it is in line again, until its deadline."""
 
 
 def _log_connection(settings: Settings) -> DeadlinedConnection:
@@ -80,36 +83,39 @@ class Writer:
 
     def __init__(self, settings: Settings, partitions: int) -> None:
         self._partitions = partitions
+        self._hold_seconds = settings.command_deadline_seconds
         self._log = _log_connection(settings)
 
     async def close(self) -> None:
         """Close the connection."""
         await self._log.close()
 
-    async def write(self, batch: list[Pending]) -> None:
-        """Answer every command of a batch."""
+    async def write(self, batch: list[Pending]) -> list[Pending]:
+        """Answer the commands of a batch; returns those that others have overtaken every time."""
         BATCH_SIZE.observe(len(batch))
         try:
-            await self._rounds(batch)
+            return await self._rounds(batch)
         except Exception as error:  # noqa: BLE001 - whatever fails a batch must not end the lane
             for pending in batch:
                 pending.refuse(error)
+            return []
 
-    async def _rounds(self, work: list[Pending]) -> None:
+    async def _rounds(self, work: list[Pending]) -> list[Pending]:
         connection = await self._log.get()
-        assumed_empty = {p.submission.stream_id for p in work if p.submission.creates}
         one_each: set[UUID] = set()
         for _ in range(ROUNDS_MAX):
             holders = await self._read_holders(connection, work)
-            wanted = _streams_to_read(work, holders) - assumed_empty
+            wanted = _streams_to_read(work, holders)
             histories = await self._read(connection, work, wanted) if wanted else {}
             this_round = Round(work, histories, self._partitions, one_each, holders)
             again = await self._append(connection, this_round)
             if not again.work:
-                return
+                return []
             DECIDED_AGAIN.inc(len(again.work))
-            work, one_each, assumed_empty = again.work, again.one_each, set()
-        raise ServiceUnavailable("write_model", "others were faster too many times")
+            work, one_each = again.work, again.one_each
+            for pending in work:
+                pending.attempts += 1
+        return work
 
     async def _read_holders(
         self, connection: AsyncConnection[Any], work: list[Pending]
@@ -117,6 +123,10 @@ class Writer:
         kinds = {p.submission.along.kind for p in work if p.submission.along}
         if not kinds:
             return {}
+        overtaken = {p.submission.along.kind for p in work if p.submission.along and p.attempts}
+        if overtaken:
+            holding = hold_claims(connection, sorted(overtaken), self._hold_seconds)
+            await self._log.in_time(holding)
         held = await self._log.in_time(read_holders(connection, sorted(kinds)))
         return {kind: [stream_id for _, stream_id in claims] for kind, claims in held.items()}
 
@@ -165,19 +175,20 @@ class Writer:
         """Postgres cannot take the batch as a whole: find whose command it cannot take."""
         if len(work) == 1:
             work[0].refuse(error)
-        else:
-            for pending in work:
-                await self._rounds([pending])
-        return Again()
+            return Again()
+        overtaken = [await self._rounds([pending]) for pending in work]
+        return Again(work=[pending for each in overtaken for pending in each])
 
 
 def _streams_to_read(work: list[Pending], holders: dict[str, list[UUID]]) -> set[UUID]:
-    wanted = {pending.submission.stream_id for pending in work}
-    for held in holders.values():
-        wanted.update(held)
+    """Whatever the rules will ask for; a stream that is being created is assumed to be empty."""
+    wanted = {stream_id for held in holders.values() for stream_id in held}
     for pending in work:
-        if pending.submission.given:
-            wanted.add(pending.submission.given.stream_id)
+        submission = pending.submission
+        if pending.attempts or not submission.creates:
+            wanted.add(submission.stream_id)
+        if submission.given:
+            wanted.add(submission.given.stream_id)
     return wanted
 
 
@@ -197,6 +208,7 @@ class Lane:
         self._waiting: deque[Pending] = deque()
         self._arrived = asyncio.Event()
         self._closing = False
+        self._resting = 0
         self._writers = [
             asyncio.create_task(self._write_for_ever(Writer(settings, partitions)))
             for _ in range(WRITERS_PER_LANE)
@@ -218,7 +230,7 @@ class Lane:
         await asyncio.gather(*self._writers)
 
     async def _write_for_ever(self, writer: Writer) -> None:
-        while self._waiting or not self._closing:
+        while self._waiting or self._resting or not self._closing:
             if not self._waiting:
                 self._arrived.clear()
                 await self._arrived.wait()
@@ -227,9 +239,17 @@ class Lane:
             batch = [self._waiting.popleft() for _ in range(take)]
             # Whoever has stopped waiting has been told that nothing is certain.
             wanted = [pending for pending in batch if not pending.outcome.done()]
-            if wanted:
-                await writer.write(wanted)
+            overtaken = await writer.write(wanted) if wanted else []
+            if overtaken:
+                self._resting += 1
+                asyncio.get_running_loop().call_later(REST_SECONDS, self._return, overtaken)
+        self._arrived.set()
         await writer.close()
+
+    def _return(self, overtaken: list[Pending]) -> None:
+        self._resting -= 1
+        self._waiting.extendleft(reversed(overtaken))
+        self._arrived.set()
 
 
 class CommandBus:

@@ -54,6 +54,8 @@ READ_HOLDERS = """
     ORDER BY kind, value
 """
 
+HOLD_CLAIMS = "SELECT hold_claims(%(kinds)b::text[], %(seconds)b)"
+
 READ_NOTES = """
     SELECT note.stream_id, note.idempotence_key, note.fingerprint, note.version
     FROM unnest(%(stream)b::uuid[], %(key)b::text[]) AS wanted (stream_id, idempotence_key)
@@ -348,6 +350,14 @@ async def read_holders(
         async for kind, value, stream_id in cursor:
             found[kind].append((value, stream_id))
     return found
+
+
+async def hold_claims(
+    connection: AsyncConnection[Any], kinds: Sequence[str], seconds: float
+) -> None:
+    """Keep others from claiming anything of `kinds`, until they are vacated or time is up."""
+    async with connection.cursor(binary=True) as cursor:
+        await cursor.execute(HOLD_CLAIMS, {"kinds": list(kinds), "seconds": seconds}, prepare=True)
 
 
 async def read_notes(

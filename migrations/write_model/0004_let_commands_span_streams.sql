@@ -5,6 +5,7 @@
 --   vacate:  once the unit is written nobody holds a claim of this kind, or else it is stale.
 -- Together they let a stream be closed with everything that belongs to it, while others join it.
 -- A unit may hold events of several streams and partitions.
+-- A kind of claim can be held for a while: whoever claims one of it meanwhile is in a race.
 
 CREATE TABLE command_note (
     partition smallint NOT NULL,
@@ -16,6 +17,29 @@ CREATE TABLE command_note (
     -- What a command came to is decided once.
     PRIMARY KEY (stream_id, idempotence_key, partition)
 );
+
+-- Whoever vacates a kind while others keep claiming it would be overtaken again and again.
+CREATE TABLE claim_hold (
+    kind text PRIMARY KEY,
+    held_until timestamptz NOT NULL
+);
+
+CREATE FUNCTION hold_claims(held_kind text[], held_seconds double precision)
+RETURNS void
+LANGUAGE sql
+SECURITY DEFINER
+SET search_path = public, pg_temp
+AS $$
+    DELETE FROM claim_hold WHERE held_until < statement_timestamp();
+    INSERT INTO claim_hold (kind, held_until)
+    SELECT wanted.kind, statement_timestamp() + make_interval(secs => held_seconds)
+    FROM unnest(held_kind) AS wanted (kind)
+    ORDER BY wanted.kind
+    ON CONFLICT (kind) DO UPDATE SET held_until = excluded.held_until;
+$$;
+
+REVOKE ALL ON FUNCTION hold_claims(text[], double precision) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION hold_claims(text[], double precision) TO command_service;
 
 -- A command that changes nothing writes no event that could carry its key. Noted here, its repeat
 -- changes nothing either, whatever has happened in between.
@@ -220,6 +244,9 @@ BEGIN
                   WHERE freed.action = 'release' AND freed.unit = g.unit AND freed.name = g.name
               )
         ) AS v;
+        DELETE FROM claim_hold AS hold
+        USING unnest(guard_unit, guard_action, guard_name) AS g (unit, action, name)
+        WHERE g.action = 'vacate' AND g.unit <> ALL (refused_unit) AND hold.kind = g.name;
     END IF;
 
     IF 'claim' = ANY (guard_action) THEN
@@ -239,7 +266,9 @@ BEGIN
             ) AS g
             LEFT JOIN claim AS held
                 ON held.kind = g.name AND held.value = g.value AND held.stream_id <> g.stream_id
-            WHERE held.value IS NOT NULL OR g.nth > 1
+            LEFT JOIN claim_hold AS hold
+                ON hold.kind = g.name AND hold.held_until > statement_timestamp()
+            WHERE held.value IS NOT NULL OR g.nth > 1 OR hold.kind IS NOT NULL
             ORDER BY g.unit
         ) AS c;
     END IF;
