@@ -130,7 +130,11 @@ def read_email(value: object) -> str:
         raise ValueError("must be in ASCII; a domain can be written with xn--")
     try:
         address = validate_email(
-            value, allow_smtputf8=False, check_deliverability=False, test_environment=True
+            value,
+            allow_smtputf8=False,
+            check_deliverability=False,
+            strict=True,
+            test_environment=True,
         ).ascii_email
     except EmailNotValidError:
         # Its own sentence may repeat what was sent.
