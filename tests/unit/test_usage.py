@@ -163,7 +163,7 @@ def test_months_are_those_of_utc(text: str, hours: int) -> None:
     "text",
     [
         "",
-        "2026",
+        "2031",
         "2026-13",
         "2026-00",
         "2026-1",
