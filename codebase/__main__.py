@@ -24,11 +24,11 @@ from codebase.infra import (
     tail,
     verify,
 )
-from codebase.infra.postgres import trouble
+from codebase.infra.postgres import connect, trouble
+from codebase.infra.projection import Projector, present
 from codebase.infra.runtime import Runtime
 from codebase.infra.settings import ConfigurationError, Settings, load_settings
 from codebase.model.catalogue import AGGREGATES
-from codebase.services.read_model_sync.service import READ_MODEL
 
 FAILED = 1
 MISUSED = 2
@@ -71,11 +71,11 @@ def parser() -> argparse.ArgumentParser:
     command("migrate", run_migrate, "Bring both stores to the newest schema.")
     command("verify", run_verify, "Recompute everything from the log and print what differs.")
     rebuilt = command("rebuild", run_rebuild, "Build a view again from the log, then swap it in.")
-    views = [projection.name for projection in READ_MODEL.projections]
-    rebuilt.add_argument("view", choices=views, help=", ".join(views))
+    rebuilt.add_argument("view", help="such as buy_orders; a wrong name is answered with all")
     held = command("parked", run_parked, "List, retry or discard events that a projector parked.")
     held.add_argument("action", choices=("list", "retry", "discard"))
     held.add_argument("stream", nargs="?", type=UUID, help="the stream to retry or discard from")
+    held.add_argument("--projector", help="which one, when several have parked the stream")
     log = command("log", run_log, "Show events of the log, or follow it.")
     log.add_argument("action", choices=("tail", "show"))
     log.add_argument("stream", nargs="?", type=UUID, help="only this stream")
@@ -122,39 +122,72 @@ def run_migrate(_chosen: argparse.Namespace, settings: Settings) -> int:
 
 def run_verify(_chosen: argparse.Namespace, settings: Settings) -> int:
     """Status 1 if anything differs from what the log says."""
-    differences = verify.verify(settings, READ_MODEL)
+    projectors = _projectors(settings)
+    differences = verify.verify(settings, projectors)
     if differences:
         return FAILED
-    print("everything is as the log says")
+    names = ", ".join(projector.name for projector in projectors)
+    print(f"everything is as the log says: {names or 'nothing was projected yet'}")
     return 0
 
 
 def run_rebuild(chosen: argparse.Namespace, settings: Settings) -> int:
     """Build a view again; the old one serves until the new one is in its place."""
-    report = rebuild.rebuild(settings, READ_MODEL, chosen.view, progress=sys.stderr.isatty())
+    projectors = {
+        projection.name: projector
+        for projector in _projectors(settings)
+        for projection in projector.projections
+    }
+    if chosen.view not in projectors:
+        there = ", ".join(projectors) or "none yet"
+        raise ConfigurationError(f"this store has no view {chosen.view}; there is: {there}")
+    projector = projectors[chosen.view]
+    report = rebuild.rebuild(settings, projector, chosen.view, progress=sys.stderr.isatty())
     print(f"{report.events} events gone through, {report.differing_rows} rows had been different")
     return 0
 
 
 def run_parked(chosen: argparse.Namespace, settings: Settings) -> int:
-    """What a projector could not apply."""
+    """What projectors could not apply."""
     if chosen.action == "list":
-        for stream in parked.list_parked(settings, READ_MODEL):
+        for stream in parked.list_parked(settings):
             print(
-                f"{stream.stream_id} {stream.category}: {stream.events} events wait from position"
+                f"{stream.stream_id} {stream.category}, parked by {stream.projector}:"
+                f" {stream.events} events wait from position"
                 f" {stream.partition}:{stream.first_position}, since {stream.parked_at}:"
                 f" {stream.reason}"
             )
         return 0
     if chosen.stream is None:
         raise ConfigurationError(f"parked {chosen.action} needs a stream; see parked list")
+    projector = _projector_that_parked(settings, chosen.stream, chosen.projector)
     if chosen.action == "retry":
-        applied = parked.retry(settings, READ_MODEL, chosen.stream)
+        applied = parked.retry(settings, projector, chosen.stream)
         print(f"{applied} events applied; the stream flows again")
     else:
-        position = parked.discard(settings, READ_MODEL, chosen.stream)
+        position = parked.discard(settings, projector, chosen.stream)
         print(f"the event at {position} is left out from now on; retry the stream for the rest")
     return 0
+
+
+def _projectors(settings: Settings) -> list[Projector]:
+    """Those that fill this store."""
+    with connect(settings.required("read_model_url"), "orderly") as store:
+        return present(store, services.projectors())
+
+
+def _projector_that_parked(settings: Settings, stream_id: UUID, name: str | None) -> Projector:
+    """The one that was named, or else the only one that has parked the stream."""
+    names = [name] if name else parked.parked_by(settings, stream_id)
+    if not names:
+        raise parked.NotParkedError(f"stream {stream_id} is not parked")
+    if len(names) > 1:
+        several = " and ".join(names)
+        raise ConfigurationError(f"it is parked by {several}: say which with --projector")
+    known = {projector.name: projector for projector in services.projectors()}
+    if names[0] not in known:
+        raise ConfigurationError(f"no projector {names[0]}; there is: {', '.join(known)}")
+    return known[names[0]]
 
 
 def run_log(chosen: argparse.Namespace, settings: Settings) -> int:

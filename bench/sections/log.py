@@ -20,7 +20,7 @@ from codebase.infra.event_log import NewEvent, append
 from codebase.infra.postgres import connect_async
 from codebase.infra.rebuild import rebuild
 from codebase.infra.settings import Settings
-from codebase.services.read_model_sync.service import READ_MODEL
+from codebase.services.read_model_sync.service import PROJECTOR as READ_MODEL
 
 BULK = 1_000
 BULK_ROUNDS = 15

@@ -19,13 +19,16 @@ from codebase.infra.projector import describe
 from codebase.infra.settings import Settings
 
 LIST_PARKED = """
-    SELECT stream.stream_id, stream.category, stream.partition, stream.reason, stream.parked_at,
-           min(event.position) AS first_position, count(event.position) AS events
+    SELECT stream.projector, stream.stream_id, stream.category, stream.partition, stream.reason,
+           stream.parked_at, min(event.position) AS first_position, count(event.position) AS events
     FROM parked_stream AS stream
     LEFT JOIN parked_event AS event USING (projector, stream_id)
-    WHERE stream.projector = %(projector)s
     GROUP BY stream.projector, stream.stream_id
-    ORDER BY stream.parked_at, stream.stream_id
+    ORDER BY stream.parked_at, stream.projector, stream.stream_id
+"""
+
+FIND_PROJECTORS = """
+    SELECT projector FROM parked_stream WHERE stream_id = %(stream_id)s ORDER BY projector
 """
 
 FIND_STREAM = """
@@ -94,6 +97,7 @@ class RetryFailedError(Exception):
 class ParkedStream:
     """A stream that waits, with the reason why its first event could not be applied."""
 
+    projector: str
     stream_id: UUID
     category: str
     partition: int
@@ -123,13 +127,20 @@ class LeftOut:
         return sentences
 
 
-def list_parked(settings: Settings, projector: Projector) -> list[ParkedStream]:
-    """Every parked stream, the longest parked first."""
+def list_parked(settings: Settings) -> list[ParkedStream]:
+    """Every parked stream of every projector, the longest parked first."""
     with (
         connect(settings.required("read_model_owner_url"), "parked") as store,
         store.cursor(row_factory=class_row(ParkedStream)) as cursor,
     ):
-        return cursor.execute(LIST_PARKED, {"projector": projector.name}).fetchall()
+        return cursor.execute(LIST_PARKED).fetchall()
+
+
+def parked_by(settings: Settings, stream_id: UUID) -> list[str]:
+    """The names of the projectors that have parked a stream."""
+    with connect(settings.required("read_model_owner_url"), "parked") as store:
+        rows = store.execute(FIND_PROJECTORS, {"stream_id": stream_id}).fetchall()
+    return [row[0] for row in rows]
 
 
 def retry(settings: Settings, projector: Projector, stream_id: UUID) -> int:

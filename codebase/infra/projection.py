@@ -34,6 +34,9 @@ READ_EVENTS_AT = """
 """
 
 
+READ_PROJECTORS = "SELECT DISTINCT projector FROM projection_checkpoint"
+
+
 class LoggedEvent(NamedTuple):
     """One event as projections get it.
 
@@ -115,6 +118,12 @@ class Projector:
         """Give each projection the events of its categories."""
         for projection in self.projections:
             apply_projection(projection, cursor, events)
+
+
+def present(store: Connection[Any], projectors: Iterable[Projector]) -> list[Projector]:
+    """Those of `projectors` that have begun to fill this store."""
+    begun = {row[0] for row in store.execute(READ_PROJECTORS).fetchall()}
+    return [projector for projector in projectors if projector.name in begun]
 
 
 def apply_projection(

@@ -111,13 +111,13 @@ class Findings:
 
 
 def verify(
-    settings: Settings, projector: Projector, *, say: Callable[[str], None] = print
+    settings: Settings, projectors: Sequence[Projector], *, say: Callable[[str], None] = print
 ) -> list[str]:
-    """Compare the log with itself, with claims and budgets, and with the read model.
+    """Compare the log with itself, with claims and budgets, and with what was projected from it.
 
     Args:
         settings: needs the readers' addresses of both stores.
-        projector: whose read model it is.
+        projectors: whose tables are in the read-model store.
         say: told each difference as it is found, and what was left out.
 
     Returns:
@@ -131,16 +131,20 @@ def verify(
         _snapshot(settings.required("read_model_url")) as read_model,
         _snapshot(settings.required("write_model_reader_url")) as log,
     ):
-        checkpoints = _read_checkpoints(read_model, projector)
-        excluded = left_out(read_model, projector.name)
-        for sentence in excluded.sentences():
-            say(sentence)
         heads = _check_positions(log, findings)
-        _check_checkpoints(log, heads, checkpoints, findings)
-        views = [
-            _View(projection, read_model, checkpoints, excluded, findings)
-            for projection in projector.projections
-        ]
+        relayed = log.execute(READ_RELAY_CHECKPOINTS).fetchall()
+        _check_checkpoints("the relay", heads, relayed, findings)
+        views: list[_View] = []
+        for projector in projectors:
+            checkpoints = _read_checkpoints(read_model, projector)
+            excluded = left_out(read_model, projector.name)
+            for sentence in excluded.sentences():
+                say(f"{projector.name}: {sentence}")
+            _check_checkpoints(projector.name, heads, checkpoints.items(), findings)
+            views += (
+                _View(projection, read_model, checkpoints, excluded, findings)
+                for projection in projector.projections
+            )
         _check_streams(log, len(heads), [*views, _Guards(log, findings)], findings)
     if findings.suppressed:
         say(f"and {findings.suppressed} more differences")
@@ -183,16 +187,11 @@ def _report_gaps(
 
 
 def _check_checkpoints(
-    log: Connection[Any],
-    heads: dict[int, int],
-    checkpoints: dict[int, int],
-    findings: Findings,
+    whose: str, heads: dict[int, int], positions: Iterable[tuple[int, int]], findings: Findings
 ) -> None:
-    relay = log.execute(READ_RELAY_CHECKPOINTS).fetchall()
-    for name, positions in (("relay", relay), ("projector", checkpoints.items())):
-        for partition, position in positions:
-            if position > heads.get(partition, 0):
-                findings.add(f"the {name}'s checkpoint {partition}:{position} is beyond the log")
+    for partition, position in positions:
+        if position > heads.get(partition, 0):
+            findings.add(f"{whose}'s checkpoint {partition}:{position} is beyond the log")
 
 
 class _Check:

@@ -6,6 +6,8 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+from codebase.infra.projection import Projector
+
 
 def names() -> list[str]:
     """Every deployable: the folders here that have a service.py."""
@@ -15,3 +17,13 @@ def names() -> list[str]:
 def load(name: str) -> ModuleType:
     """The service module of one deployable, with `PORT` and `open_service(runtime)`."""
     return import_module(f"codebase.services.{name}.service")
+
+
+def projectors() -> list[Projector]:
+    """The projectors of every deployable: its `PROJECTOR`, or the alternatives in `PROJECTORS`."""
+    found: list[Projector] = []
+    for module in map(load, names()):
+        found += getattr(module, "PROJECTORS", ())
+        if hasattr(module, "PROJECTOR"):
+            found.append(module.PROJECTOR)
+    return found

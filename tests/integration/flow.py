@@ -35,7 +35,7 @@ from codebase.infra.settings import Settings
 from codebase.infra.worker import Team
 from codebase.model.buy_order import BuyOrderPlaced, guards, topic
 from codebase.model.money import Currency
-from codebase.services.read_model_sync.service import READ_MODEL
+from codebase.services.read_model_sync.service import PROJECTOR as READ_MODEL
 
 if TYPE_CHECKING:
     from tests.conftest import PostgresUnderTest

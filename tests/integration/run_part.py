@@ -16,7 +16,7 @@ from codebase.infra.projection import LoggedEvent, Projection, Projector
 from codebase.infra.projector import projector_team
 from codebase.infra.relay import relay_team
 from codebase.infra.settings import load_settings
-from codebase.services.read_model_sync.service import READ_MODEL
+from codebase.services.read_model_sync.service import PROJECTOR as READ_MODEL
 from tests.integration.flow import insert_tested
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from codebase.infra.checkpoints import Checkpoints
-from codebase.services.read_model_sync.service import READ_MODEL
+from codebase.services.read_model_sync.service import PROJECTOR as READ_MODEL
 
 if TYPE_CHECKING:
     from tests.databases import Databases

@@ -62,7 +62,7 @@ def test_only_the_stream_of_the_poison_event_waits(databases: Databases) -> None
     bad, good = park_one(databases)
     assert sample_rows(databases, bad) == [(1, "one")]
     assert [value for _, value in sample_rows(databases, good)] == ["one", "two", "three", "four"]
-    (stream,) = parked.list_parked(databases.settings, TESTER)
+    (stream,) = parked.list_parked(databases.settings)
     assert (stream.stream_id, stream.events) == (bad, 3)
     assert stream.reason == "CheckViolation 23514 tested palatable"
     counts = "SELECT coalesce(sum(parked_streams), 0) FROM projection_checkpoint"
@@ -79,7 +79,7 @@ def test_what_is_too_large_for_postgres_is_parked(databases: Databases) -> None:
     write_values(databases, good, 1, "one")
     with projecting(databases.settings, TESTER):
         eventually(lambda: reached(databases))
-    (stream,) = parked.list_parked(databases.settings, TESTER)
+    (stream,) = parked.list_parked(databases.settings)
     assert (stream.stream_id, stream.reason) == (bad, "ProgramLimitExceeded 54000")
     assert sample_rows(databases, good) == [(1, "one")]
 
@@ -116,7 +116,7 @@ def test_retry_brings_a_stream_back_in_order(databases: Databases) -> None:
         (4, "four"),
         (5, "five"),
     ]
-    assert parked.list_parked(databases.settings, TESTER) == []
+    assert parked.list_parked(databases.settings) == []
     with pytest.raises(parked.NotParkedError):
         parked.retry(databases.settings, TESTER, bad)
 
@@ -126,7 +126,7 @@ def test_a_retry_that_fails_changes_nothing(databases: Databases) -> None:
     with pytest.raises(parked.RetryFailedError, match="CheckViolation 23514 tested palatable"):
         parked.retry(databases.settings, TESTER, bad)
     assert sample_rows(databases, bad) == [(1, "one")]
-    assert [stream.events for stream in parked.list_parked(databases.settings, TESTER)] == [3]
+    assert [stream.events for stream in parked.list_parked(databases.settings)] == [3]
 
 
 def test_discard_drops_the_first_event_alone_and_remembers_it(databases: Databases) -> None:
@@ -136,7 +136,7 @@ def test_discard_drops_the_first_event_alone_and_remembers_it(databases: Databas
     assert query(databases.as_read_model_owner(), discarded) == [
         (position, bad, 2, "CheckViolation 23514 tested palatable")
     ]
-    assert [stream.events for stream in parked.list_parked(databases.settings, TESTER)] == [2]
+    assert [stream.events for stream in parked.list_parked(databases.settings)] == [2]
     assert parked.retry(databases.settings, TESTER, bad) == 2
     assert sample_rows(databases, bad) == [(1, "one"), (3, "three"), (4, "four")]
 
@@ -148,7 +148,7 @@ def test_many_poisoned_streams_in_one_batch(databases: Databases) -> None:
         write_values(databases, stream, 1, "poison" if nth % 3 == 0 else "fine", "after")
     with projecting(databases.settings, TESTER):
         eventually(lambda: reached(databases))
-    waiting = {stream.stream_id for stream in parked.list_parked(databases.settings, TESTER)}
+    waiting = {stream.stream_id for stream in parked.list_parked(databases.settings)}
     assert waiting == set(streams[::3])
     for stream in set(streams) - waiting:
         assert sample_rows(databases, stream) == [(1, "fine"), (2, "after")]
@@ -170,7 +170,7 @@ def test_an_event_that_kills_the_process_is_parked_too(
                 deaths += process.poll() is not None
     # Once in the batch, then on its own as often as any event may fail.
     assert deaths == 1 + databases.settings.max_attempts
-    (stream,) = parked.list_parked(databases.settings, TESTER)
+    (stream,) = parked.list_parked(databases.settings)
     assert (stream.stream_id, stream.events) == (deadly, 2)
     assert "the process ended" in stream.reason
     assert [value for _, value in sample_rows(databases, good)] == ["one", "two"]

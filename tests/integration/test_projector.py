@@ -30,7 +30,7 @@ from codebase.infra.projection import LogGapError, read_events
 from codebase.infra.projector import LEAD
 from codebase.infra.relay import READ_MESSAGES
 from codebase.infra.settings import Settings
-from codebase.services.read_model_sync.service import READ_MODEL
+from codebase.services.read_model_sync.service import PROJECTOR as READ_MODEL
 from tests.integration.flow import (
     channel_to,
     checkpoints,

@@ -15,7 +15,7 @@ import pytest
 from codebase.infra import parked
 from codebase.infra.rebuild import RebuildError, Report, rebuild
 from codebase.infra.settings import Settings
-from codebase.services.read_model_sync.service import READ_MODEL
+from codebase.services.read_model_sync.service import PROJECTOR as READ_MODEL
 from tests.integration.flow import (
     ROOT,
     eventually,
@@ -141,7 +141,7 @@ def test_a_rebuild_killed_half_way_leaves_the_old_tables_and_the_next_one_starts
         "import os, signal\n"
         "from codebase.infra import rebuild\n"
         "from codebase.infra.settings import load_settings\n"
-        "from codebase.services.read_model_sync.service import READ_MODEL\n"
+        "from codebase.services.read_model_sync.service import PROJECTOR as READ_MODEL\n"
         "rebuild._Rebuild._swap = lambda self: os.kill(os.getpid(), signal.SIGKILL)\n"
         "rebuild.rebuild(load_settings(), READ_MODEL, 'buy_orders', progress=False)\n"
     )
@@ -177,7 +177,7 @@ def test_an_event_that_cannot_be_applied_leaves_the_old_tables(databases: Databa
     write(databases, [order_event(databases.settings, amount="7.00")])
     with projecting(databases.settings):
         eventually(lambda: is_projected(databases))
-    (stream,) = parked.list_parked(databases.settings, READ_MODEL)
+    (stream,) = parked.list_parked(databases.settings)
     report, said = again(databases.settings)
     assert "1 parked events are left out" in said
     assert report.differing_rows == 0

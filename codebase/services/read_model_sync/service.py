@@ -16,12 +16,12 @@ from codebase.services.read_model_sync.buy_orders import BUY_ORDERS
 
 PORT = 8781
 
-READ_MODEL = Projector(name=READ_MODEL_SYNC.name, projections=(BUY_ORDERS,))
+PROJECTOR = Projector(name=READ_MODEL_SYNC.name, projections=(BUY_ORDERS,))
 
 
 @asynccontextmanager
 async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     """Project while the app lives: told by the broker when there is one, else by the log."""
-    team = projector_team(runtime.settings, READ_MODEL, READ_MODEL_SYNC)
+    team = projector_team(runtime.settings, PROJECTOR, READ_MODEL_SYNC)
     async with team.at_work(runtime.seconds_to_stop):
         yield service_app("read_model_sync", checks={"projector": team.problem})
