@@ -12,6 +12,8 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from codebase.model.account import Region
+
 STORES = (
     "write_model_url",
     "write_model_owner_url",
@@ -95,6 +97,9 @@ class Settings(BaseSettings):
     """How long a queue may be silent before the projector compares itself with the log."""
     projector_delay_seconds: float = Field(0, ge=0)
     """For tests: how long a projector rests before it applies what it has read."""
+
+    region: Region | None = None
+    """Billing looks after this region only; None: after all of them."""
 
     # The read side and HTTP.
     consistency_wait_ms: int = Field(2000, ge=0, le=60_000)
