@@ -14,6 +14,9 @@ stage() {
 
 pytest() { .venv/bin/python -m pytest -q "$@"; }
 
+# Tests that wait for servers most of the time: in two processes, each with servers of its own.
+pytest_in_parallel() { pytest -n 2 --dist worksteal "$@"; }
+
 # The unit tests on every other supported Python of this machine, each in its own environment.
 unit_on_other_pythons() {
   local own minor python
@@ -39,7 +42,7 @@ on_four_partitions_and_the_other_postgres() {
   else
     say "four partitions on the wheel's Postgres again: there is no other one here"
   fi
-  PARTITIONS=4 pytest -m postgres tests/integration tests/acceptance
+  PARTITIONS=4 pytest_in_parallel -m postgres tests/integration tests/acceptance
 }
 
 began=$SECONDS
@@ -52,7 +55,7 @@ stage "types" .venv/bin/mypy
 stage "import contracts" .venv/bin/lint-imports
 stage "unit tests" pytest tests/unit
 unit_on_other_pythons
-stage "integration tests" pytest tests/integration
-stage "acceptance tests" pytest tests/acceptance
+stage "integration tests" pytest_in_parallel tests/integration
+stage "acceptance tests" pytest_in_parallel tests/acceptance
 stage "four partitions, another Postgres" on_four_partitions_and_the_other_postgres
 printf '\nall green in %s s\n' "$((SECONDS - began))"
