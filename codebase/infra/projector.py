@@ -48,9 +48,11 @@ PARKED = Counter("orderly_parked_streams", "Streams parked so far.", ["projector
 LEAD = "SELECT pg_try_advisory_lock(hashtext(%(projector)s), %(partition)s)"
 LEAD_RETRY_SECONDS = 0.5
 
+# A conflict with anything but its own checkpoint is an error: a store may have room for one only of
+# several projectors.
 ENSURE_CHECKPOINT = """
     INSERT INTO projection_checkpoint (projector, partition) VALUES (%(projector)s, %(partition)s)
-    ON CONFLICT DO NOTHING
+    ON CONFLICT (projector, partition) DO NOTHING
 """
 
 READ_CHECKPOINT = """
