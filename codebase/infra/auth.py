@@ -20,6 +20,10 @@ SECRET_BYTES = 32
 # A page of the internet has a name with a dot; this machine's names have none.
 LOCAL_HOST = re.compile(rb"(?:[A-Za-z0-9_-]+|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?")
 
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+OWN_SITES = frozenset({b"same-origin", b"none"})
+"""A page of this very service, or the browser's user."""
+
 Headers = Mapping[bytes, bytes]
 
 
@@ -132,6 +136,29 @@ def require_second_factor(headers: Headers, expected: str | None) -> None:
     sent = headers.get(b"two-fa", b"")
     if not expected or not hmac.compare_digest(sent, expected.encode()):
         raise forbidden("this needs the second factor in header TWO-FA")
+
+
+def require_same_origin(method: str, headers: Headers) -> None:
+    """Refuse what a web page of another origin makes a browser send, unless it only reads.
+
+    In protected mode any page in the operator's browser could otherwise command this machine's
+    services. Browsers say where a request comes from, other programs do not and are let through:
+    https://words.filippo.io/csrf, the rule of Go's http.CrossOriginProtection.
+
+    Raises:
+        HttpProblem: 403.
+    """
+    if method in SAFE_METHODS:
+        return
+    site = headers.get(b"sec-fetch-site")
+    if site is not None:
+        is_own = site in OWN_SITES
+    else:
+        origin = headers.get(b"origin")
+        host = headers.get(b"host", b"")
+        is_own = origin is None or origin.partition(b"://")[2].lower() == host.lower()
+    if not is_own:
+        raise forbidden("a page of another site may not send this")
 
 
 def new_token(name: str, role: str) -> tuple[str, str]:

@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from http import HTTPStatus
 from typing import Annotated, Any, Generic, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from fastapi import FastAPI, Header, Path
+from fastapi import Body as JsonBody
+from fastapi import FastAPI, Header, Path, Response
+from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.routing import Match, Route
@@ -24,7 +26,8 @@ from starlette.types import Receive, Scope, Send
 
 from codebase.infra import consistency
 from codebase.infra.auth import Caller
-from codebase.infra.batch import Along, Given, Submission
+from codebase.infra.batch import Along, Given, Outcome, Submission
+from codebase.infra.event_log import creation_stream_id
 from codebase.infra.exchange import Exchange, HeaderList, exchange_of
 from codebase.infra.problems import invalid
 from codebase.infra.request_body import explain, read_body, require_json, validate
@@ -33,10 +36,31 @@ from codebase.model.aggregate import Aggregate
 
 Body = TypeVar("Body")
 
+NOTHING_SEEN: consistency.Positions = {0: 0}
+"""Of a command on something that never was; every command answers a token."""
 JSON_HEADER = (b"content-type", b"application/json")
 IDEMPOTENCE_KEY = re.compile(r"[!-~]{1,255}", re.ASCII)
 # https://www.w3.org/TR/trace-context/: whatever does not look like this is to be ignored.
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+
+
+def fingerprint(name: str, body: object, path: Mapping[str, Any]) -> str:
+    """Tells a repeat of a command from another one with the same key.
+
+    Defaults are left out, so that a field that is added later, with a default, leaves the
+    fingerprints of the commands before it as they were.
+
+    Args:
+        name: of what is to be done.
+        body: with the details, as a pydantic model; anything else counts as none.
+        path: what it is to be done to.
+    """
+    digest = hashlib.blake2b(name.encode(), digest_size=16)
+    if isinstance(body, BaseModel):
+        digest.update(body.model_dump_json(exclude_defaults=True).encode())
+    for part in sorted(path):
+        digest.update(f"\n{part}={path[part]}".encode())
+    return digest.hexdigest()
 
 
 # Not frozen, though never changed: a frozen dataclass takes four times as long to make.
@@ -86,17 +110,8 @@ class Command(Generic[Body]):
 
     @property
     def fingerprint(self) -> str:
-        """Tells a repeat of this command from another one with the same key.
-
-        Defaults are left out, so that a field that is added later, with a default, leaves the
-        fingerprints of the commands before it as they were.
-        """
-        digest = hashlib.blake2b(self.name.encode(), digest_size=16)
-        if isinstance(self.body, BaseModel):
-            digest.update(self.body.model_dump_json(exclude_defaults=True).encode())
-        for name in sorted(self.path):
-            digest.update(f"\n{name}={self.path[name]}".encode())
-        return digest.hexdigest()
+        """Tells a repeat of this command from another one with the same key."""
+        return fingerprint(self.name, self.body, self.path)
 
     @property
     def traceparent(self) -> str | None:
@@ -106,6 +121,11 @@ class Command(Generic[Body]):
             return None
         text = sent.decode("latin-1")
         return text if TRACEPARENT.fullmatch(text) else None
+
+    def id_of_creation(self, category: str) -> UUID:
+        """The stream that this command creates: the same for a repeat, new when it has no key."""
+        key = self.idempotence_key
+        return uuid4() if key is None else creation_stream_id(self.caller.name, category, key)
 
     def submission(
         self,
@@ -151,6 +171,18 @@ class Answer:
     positions: consistency.Positions = field(default_factory=dict)
     replayed: bool = False
 
+    @classmethod
+    def to(
+        cls,
+        outcome: Outcome,
+        content: BaseModel | None = None,
+        *,
+        status: int | None = None,
+        **headers: str,
+    ) -> Answer:
+        """What is told of an outcome: its positions, and whether it is a repeat's."""
+        return cls(content, status, headers, outcome.positions, outcome.replayed)
+
 
 Handler = Callable[[Command[Any]], Awaitable[Answer]]
 
@@ -164,10 +196,13 @@ class CommandEndpoint:
         body: type[BaseModel] | None,
         path_types: Mapping[str, type],
         status: int,
+        *,
+        body_is_optional: bool = False,
     ) -> None:
         self.__name__ = handler.__name__
         self._handler = handler
         self._body = body
+        self._body_is_optional = body_is_optional
         self._path_types = path_types
         self._status = status
 
@@ -187,13 +222,24 @@ class CommandEndpoint:
             seen = consistency.sent(scope["headers"])
         body = None
         if self._body is not None:
-            require_json(headers)
-            body = validate(self._body, await read_body(receive))
+            body = await self._read(self._body, headers, receive)
         path = self._path(scope) if self._path_types else {}
         answer = await self._handler(Command(self.__name__, body, path, exchange, seen))
         content = _rendered(answer.content)
         status = self._status if answer.status is None else answer.status
         await exchange.reply(status, _headers(answer, seen, content), content)
+
+    async def _read(
+        self, kind: type[BaseModel], headers: Mapping[bytes, bytes], receive: Receive
+    ) -> BaseModel:
+        if not self._body_is_optional:
+            require_json(headers)
+            return validate(kind, await read_body(receive))
+        sent = await read_body(receive)
+        if not sent:
+            return kind()
+        require_json(headers)
+        return validate(kind, sent)
 
     def _path(self, scope: Scope) -> dict[str, Any]:
         sent = scope["path_params"]
@@ -210,10 +256,9 @@ def _rendered(content: bytes | BaseModel | None) -> bytes:
 
 def _headers(answer: Answer, seen: consistency.Positions, content: bytes) -> HeaderList:
     headers = [JSON_HEADER] if content else []
-    if answer.positions:
-        token = consistency.token_after(seen, answer.positions).encode()
-        cookie = b"Consistency-Token=" + token + consistency.COOKIE_ATTRIBUTES
-        headers += (consistency.HEADER, token), (b"set-cookie", cookie)
+    token = consistency.token_after(seen, answer.positions or NOTHING_SEEN).encode()
+    cookie = b"Consistency-Token=" + token + consistency.COOKIE_ATTRIBUTES
+    headers += (consistency.HEADER, token), (b"set-cookie", cookie)
     if answer.replayed:
         headers.append((b"idempotent-replayed", b"true"))
     for name, value in answer.headers.items():
@@ -262,6 +307,7 @@ def command(
     path: str,
     *,
     body: type[BaseModel] | None = None,
+    body_is_optional: bool = False,
     answer: type[BaseModel] | None = None,
     status: int = HTTPStatus.OK,
     summary: str | None = None,
@@ -275,10 +321,11 @@ def command(
         method: HTTP method.
         path: path template.
         body: what the body must be; None when there is none.
+        body_is_optional: an empty body stands for one in which every field has its default.
         answer: what a success looks like, for the documentation; None when it has no body.
         status: of a success, unless the answer itself says otherwise.
         summary: one line for the documentation.
-        problems: status -> when that problem is answered, for the documentation.
+        problems: status -> when that is answered instead, for the documentation.
         path_types: the types of the parts of `path` that are templates; by default UUIDs.
     """
     types = dict.fromkeys(re.findall(r"\{(\w+)\}", path), UUID) | dict(path_types or {})
@@ -286,9 +333,10 @@ def command(
     def register(handler: Handler) -> Handler:
         documentation = APIRoute(
             path,
-            _documented(handler, body, types),
+            _documented(handler, body, types, body_is_optional=body_is_optional),
             methods=[method],
             response_model=answer,
+            response_class=JSONResponse if answer else Response,
             status_code=int(status),
             summary=summary,
             description=inspect.getdoc(handler),
@@ -296,7 +344,9 @@ def command(
             openapi_extra={"responses": {str(int(status)): {"headers": ANSWER_HEADERS}}},
             tags=[app.title],
         )
-        endpoint = CommandEndpoint(handler, body, types, int(status))
+        endpoint = CommandEndpoint(
+            handler, body, types, int(status), body_is_optional=body_is_optional
+        )
         app.router.routes.append(CommandRoute(path, endpoint, method, documentation))
         return handler
 
@@ -316,7 +366,11 @@ ANSWER_HEADERS: Mapping[str, Any] = {
 
 
 def _documented(
-    handler: Handler, body: type[BaseModel] | None, path_types: Mapping[str, type]
+    handler: Handler,
+    body: type[BaseModel] | None,
+    path_types: Mapping[str, type],
+    *,
+    body_is_optional: bool,
 ) -> Callable[..., None]:
     """A function with the parameters that FastAPI would need to document the command."""
     parameters = {
@@ -324,9 +378,12 @@ def _documented(
         "consistency_token": Annotated[str | None, Header(description="What you have seen.")],
     }
     defaults: dict[str, Any] = dict.fromkeys(parameters)
+    taken: Any = body
+    if body and body_is_optional:
+        defaults["body"], taken = None, Annotated[body | None, JsonBody()]
     annotations: dict[str, Any] = {
         **{name: Annotated[kind, Path()] for name, kind in path_types.items()},
-        **({"body": body} if body else {}),
+        **({"body": taken} if body else {}),
         **parameters,
     }
 

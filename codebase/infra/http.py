@@ -20,11 +20,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.openapi.utils import get_openapi
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from codebase.infra import logs
-from codebase.infra.auth import Authenticator, Caller, new_token
+from codebase.infra.auth import Authenticator, Caller, new_token, require_same_origin
 from codebase.infra.commands import Answer, Command, CommandRoute, CountedRoute, command
 from codebase.infra.exchange import Exchange, exchange_of
 from codebase.infra.metrics import RequestMetrics
@@ -158,6 +158,7 @@ class Shell:
     async def _answer(self, exchange: Exchange, scope: Scope, receive: Receive) -> None:
         if scope["path"] not in OPEN_PATHS:
             exchange.caller = self._authenticator.caller(exchange.headers)
+        require_same_origin(scope["method"], exchange.headers)
         receive = self._bounded(exchange.headers, receive)
         # A path without templates needs no router, and most commands have one.
         route = self._commands.get((scope["method"], scope["path"]))
@@ -306,6 +307,13 @@ def _add_operations(app: ServiceApp, metrics: RequestMetrics) -> None:
         app.router.routes.append(CountedRoute(path, endpoint, methods=["GET"]))
     app.openapi_url = "/openapi.json"
     app.setup()
+    _add_older_address_of_docs(app)
+
+
+def _add_older_address_of_docs(app: ServiceApp) -> None:
+    page = next(route for route in app.routes if getattr(route, "path", "") == app.docs_url)
+    assert isinstance(page, Route), "FastAPI adds its page as a route"  # noqa: S101
+    app.router.routes.append(Route("/_swagger", page.endpoint, include_in_schema=False))
 
 
 async def _not_ready(checks: Mapping[str, Check]) -> dict[str, str]:

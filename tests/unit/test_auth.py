@@ -12,6 +12,7 @@ from codebase.infra.auth import (
     Caller,
     Role,
     new_token,
+    require_same_origin,
     require_second_factor,
 )
 from codebase.infra.problems import HttpProblem
@@ -126,3 +127,44 @@ def test_a_new_token_opens_the_door_that_its_entry_makes() -> None:
     assert secret not in entry
     with pytest.raises(ConfigurationError):
         new_token("the shop", "client")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {b"origin": b"http://127.0.0.1:9090", b"host": b"127.0.0.1:9090"},
+        {b"origin": b"http://LocalHost:9090", b"host": b"localhost:9090"},
+        {b"sec-fetch-site": b"same-origin", b"origin": b"null", b"host": b"127.0.0.1"},
+        {b"sec-fetch-site": b"none", b"host": b"127.0.0.1"},
+    ],
+    ids=["no browser", "its own page", "letter case", "a page without a referrer", "the user"],
+)
+def test_what_a_page_of_this_service_sends_is_let_in(headers: dict[bytes, bytes]) -> None:
+    require_same_origin("POST", headers)
+
+
+FOREIGN = {
+    "another site": {b"sec-fetch-site": b"cross-site"},
+    "another port": {b"sec-fetch-site": b"same-site", b"origin": b"http://127.0.0.1:3000"},
+    "something new": {b"sec-fetch-site": b"cross-galaxy"},
+    "an old browser on another site": {b"origin": b"https://example.org"},
+    "an old browser on another port": {b"origin": b"http://127.0.0.1:3000"},
+    "an old browser in a sandbox": {b"origin": b"null"},
+    "a longer name": {b"origin": b"http://127.0.0.1:9090.example.org"},
+    "no name": {b"origin": b""},
+}
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "ANY"])
+@pytest.mark.parametrize("headers", FOREIGN.values(), ids=FOREIGN.keys())
+def test_what_another_page_sends_is_refused(method: str, headers: dict[bytes, bytes]) -> None:
+    with pytest.raises(HttpProblem) as refusal:
+        require_same_origin(method, {b"host": b"127.0.0.1:9090", **headers})
+    assert refusal.value.status == 403
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+@pytest.mark.parametrize("headers", FOREIGN.values(), ids=FOREIGN.keys())
+def test_another_page_may_link_to_what_only_reads(method: str, headers: dict[bytes, bytes]) -> None:
+    require_same_origin(method, {b"host": b"127.0.0.1:9090", **headers})
