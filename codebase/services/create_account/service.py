@@ -1,0 +1,116 @@
+"""Opens and closes accounts; closing one removes its agents."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from uuid import UUID
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from codebase.infra.batch import Outcome
+from codebase.infra.command_bus import CommandBus
+from codebase.infra.http import Answer, Command, command, service_app
+from codebase.infra.request_body import Email, FromText, RequestBody, Text
+from codebase.infra.runtime import Runtime
+from codebase.model.account import ACCOUNT, OpenAccount, Region
+from codebase.services.create_account.closing import close_all, closing
+
+PORT = 9091
+
+
+class PostAccount(RequestBody):
+    """An account to open; its e-mail address must not be another's."""
+
+    name: Text
+    email: Email
+    region: FromText[Region]
+    vip: bool
+
+
+class Account(BaseModel):
+    """An open account."""
+
+    id: UUID
+    name: str
+    email: str
+    region: Region
+    vip: bool
+
+
+def create_app(bus: CommandBus) -> FastAPI:
+    """The service, given a running command bus."""
+    app = service_app("create_account", checks={"write_model": bus.ready})
+
+    @command(
+        app,
+        "POST",
+        "/accounts",
+        body=PostAccount,
+        answer=Account,
+        status=HTTPStatus.CREATED,
+        summary="Open an account",
+        problems={409: "Another account has this e-mail address."},
+    )
+    async def open_account(request: Command[PostAccount]) -> Answer:
+        """The account belongs to the client that opens it."""
+        body, account_id = request.body, request.id_of_creation(ACCOUNT.category)
+        opening = OpenAccount(
+            account_id=account_id,
+            actor=request.actor,
+            name=body.name,
+            email=body.email,
+            region=body.region,
+            vip=body.vip,
+        )
+        outcome = await bus.execute(request.submission(ACCOUNT, account_id, opening, creates=True))
+        return Answer.to(outcome, account_of(outcome), Location=f"/accounts/{account_id}")
+
+    @command(
+        app,
+        "DELETE",
+        "/accounts/{account_id}",
+        status=HTTPStatus.ACCEPTED,
+        summary="Close an account",
+        problems={204: "There is no such account."},
+    )
+    async def close_account(request: Command[None]) -> Answer:
+        """Its agents go with it, and its e-mail address is free again."""
+        outcome = await bus.execute(closing(request, request.path["account_id"]))
+        return Answer.to(outcome, status=None if outcome.changed else HTTPStatus.NO_CONTENT)
+
+    @command(
+        app,
+        "POST",
+        "/dev/erase_db",
+        status=HTTPStatus.ACCEPTED,
+        summary="Close every account",
+        problems={403: "Not an administrator, or no second factor in header TWO-FA."},
+    )
+    async def erase_db(request: Command[None]) -> Answer:
+        """Answered when all are closed; sent again, it closes what has been opened since."""
+        request.caller.require_admin()
+        request.exchange.require_second_factor()
+        return Answer(positions=await close_all(bus, request))
+
+    return app
+
+
+def account_of(outcome: Outcome) -> Account:
+    """What the client is shown of an account that it opened."""
+    opened = outcome.state.opened
+    return Account(
+        id=opened.account_id,
+        name=opened.name,
+        email=opened.email,
+        region=opened.region,
+        vip=opened.vip,
+    )
+
+
+@asynccontextmanager
+async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
+    """The service with what it needs."""
+    yield create_app(await runtime.command_bus())

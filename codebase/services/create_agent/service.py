@@ -1,0 +1,108 @@
+"""Creates agents for accounts, and removes them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from uuid import UUID
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from codebase.infra.batch import Given, Outcome
+from codebase.infra.command_bus import CommandBus
+from codebase.infra.http import Answer, Command, command, service_app
+from codebase.infra.request_body import Email, RequestBody, Text
+from codebase.infra.runtime import Runtime
+from codebase.model.account import ACCOUNT, Account
+from codebase.model.agent import AGENT, CreateAgent, RemoveAgent
+
+PORT = 9092
+
+
+class PostAgent(RequestBody):
+    """An agent to create; its e-mail address must not be another's."""
+
+    name: Text
+    email: Email
+
+
+class Agent(BaseModel):
+    """An agent of an account."""
+
+    id: UUID
+    account_id: UUID
+    name: str
+    email: str
+    blocked: bool
+
+
+def create_app(bus: CommandBus) -> FastAPI:
+    """The service, given a running command bus."""
+    app = service_app("create_agent", checks={"write_model": bus.ready})
+
+    @command(
+        app,
+        "POST",
+        "/accounts/{account_id}/agents",
+        body=PostAgent,
+        answer=Agent,
+        status=HTTPStatus.CREATED,
+        summary="Create an agent",
+        problems={404: "There is no such account.", 409: "Another agent has this e-mail address."},
+    )
+    async def create_agent(request: Command[PostAgent]) -> Answer:
+        """The agent works for the account at once."""
+        account_id, agent_id = request.path["account_id"], request.id_of_creation(AGENT.category)
+
+        def creation(account: Account | None) -> CreateAgent:
+            return CreateAgent(
+                agent_id=agent_id,
+                account_id=account_id,
+                account=account,
+                actor=request.actor,
+                name=request.body.name,
+                email=request.body.email,
+            )
+
+        given = Given(ACCOUNT, account_id)
+        outcome = await bus.execute(
+            request.submission(AGENT, agent_id, creation, creates=True, given=given)
+        )
+        location = f"/accounts/{account_id}/agents/{agent_id}"
+        return Answer.to(outcome, agent_of(outcome), Location=location)
+
+    @command(
+        app,
+        "DELETE",
+        "/accounts/{account_id}/agents/{agent_id}",
+        status=HTTPStatus.ACCEPTED,
+        summary="Remove an agent",
+        problems={204: "There is no such agent.", 409: "The agent works for another account."},
+    )
+    async def remove_agent(request: Command[None]) -> Answer:
+        """Its e-mail address is free again."""
+        removal = RemoveAgent(account_id=request.path["account_id"], actor=request.actor)
+        outcome = await bus.execute(request.submission(AGENT, request.path["agent_id"], removal))
+        return Answer.to(outcome, status=None if outcome.changed else HTTPStatus.NO_CONTENT)
+
+    return app
+
+
+def agent_of(outcome: Outcome) -> Agent:
+    """What the client is shown of an agent that it created."""
+    created = outcome.state.created
+    return Agent(
+        id=created.agent_id,
+        account_id=created.account_id,
+        name=created.name,
+        email=created.email,
+        blocked=outcome.state.is_blocked,
+    )
+
+
+@asynccontextmanager
+async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
+    """The service with what it needs."""
+    yield create_app(await runtime.command_bus())
