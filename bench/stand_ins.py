@@ -40,10 +40,10 @@ class ForgetfulBus:
             state=aggregate.fold(aggregate.decide(submission.command, None)),
             stream_id=submission.stream_id,
             version=1,
-            partition=0,
-            position=self._position,
+            positions={0: self._position},
             recorded_at=datetime.now(UTC),
             replayed=False,
+            changed=True,
         )
 
     async def ready(self) -> str | None:
