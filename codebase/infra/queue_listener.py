@@ -135,8 +135,11 @@ class QueueListener:
                         connection.process_data_events(TURN_SECONDS)
                         self._hand_over()
                         self._carry_out(channel, letters)
+                    self._carry_out(channel, letters)
             except BROKER_ERRORS as error:
-                logger.warning("the broker is away: %s", type(error).__name__)
+                logger.warning(
+                    "queue %s: the broker is away: %s", self._queue.name, type(error).__name__
+                )
                 pauses.pause()
 
     @contextmanager

@@ -1,0 +1,353 @@
+"""Commands by message: what the HTTP shell is for requests, this is for the exchange `commands`.
+
+A listening thread takes messages in; the event loop submits them to the command bus, many at once,
+so that they share its group commits; the thread acknowledges each when its outcome is known.
+What no repeat would make right (a message that cannot be read, a command that a rule refuses) is
+put among the dead letters with the reason. While the write model is away a message waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+import pika
+import psycopg
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.exceptions import NackError
+from prometheus_client import Counter, Gauge
+from pydantic import BaseModel
+from pydantic_core import to_json
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
+
+from codebase.infra import logs
+from codebase.infra.batch import Outcome, Submission
+from codebase.infra.broker import dead_letter, declare_command_queue
+from codebase.infra.command_bus import CommandBus
+from codebase.infra.commands import IDEMPOTENCE_KEY, fingerprint
+from codebase.infra.problems import HttpProblem, ServiceUnavailable
+from codebase.infra.queue_listener import Arrival, QueueListener, QueueToListenTo
+from codebase.infra.request_body import validate
+from codebase.infra.settings import Settings
+from codebase.infra.worker import Team, Worker
+from codebase.model.actor import Actor
+from codebase.model.aggregate import Aggregate
+from codebase.model.refusals import Rejected, Unavailable
+
+IN_FLIGHT_MAX = 256
+"""Enough for the command bus to make good batches of."""
+LONGEST_PAUSE_SECONDS = 5.0
+
+SENDER = Actor("commands", is_admin=True)
+"""Whoever may publish to the exchange may command; the broker's own permissions say who that is."""
+
+HANDLED = Counter(
+    "orderly_message_commands_total",
+    "Commands by message whose outcome is known: done, unchanged or refused.",
+    ["queue", "outcome"],
+)
+DEAD_LETTERED = Counter(
+    "orderly_message_commands_dead_lettered_total",
+    "Messages that were no command, and commands that were refused.",
+    ["queue"],
+)
+RETRIED = Counter(
+    "orderly_message_commands_retried_total",
+    "How often a command by message had to wait for the write model.",
+    ["queue"],
+)
+LISTENING = Gauge(
+    "orderly_message_commands_listening",
+    "1 while there is a connection to the broker.",
+    ["queue"],
+)
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class MalformedError(Exception):
+    """A message is no command of ours; the text says why, and repeats nothing of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandMessage:
+    """A command as it came by message.
+
+    `text` is its body; `message_id` is what the sender called it, if anything.
+    """
+
+    text: bytes
+    message_id: str | None
+
+    def read(self, kind: type[Body]) -> Body:
+        """The body as `kind` describes it.
+
+        Raises:
+            MalformedError: naming each field.
+        """
+        try:
+            return validate(kind, self.text)
+        except HttpProblem as problem:
+            wrong = (f"{name}: {', '.join(said)}" for name, said in (problem.errors or {}).items())
+            raise MalformedError("; ".join(wrong)) from None
+
+    def submission(
+        self,
+        name: str,
+        aggregate: Aggregate[Any, Any, Any],
+        stream_id: UUID,
+        command: Any,  # noqa: ANN401 - as `aggregate.decide` takes it
+        *,
+        key: str | None,
+        body: BaseModel,
+        path: Mapping[str, Any],
+    ) -> Submission:
+        """What the command bus gets.
+
+        Args:
+            name: of the handler that takes the same command by HTTP.
+            aggregate: whose rules decide.
+            stream_id: the stream that the command may write to.
+            command: as `aggregate.decide` takes it.
+            key: the idempotence key in the body; the message's id stands in for it.
+            body: of the same command by HTTP.
+            path: of the same command by HTTP. One that is sent both ways, because the first was in
+                doubt, is the same command then.
+
+        Raises:
+            MalformedError: the key is none.
+        """
+        if key is None and self.message_id and IDEMPOTENCE_KEY.fullmatch(self.message_id):
+            key = self.message_id
+        if key is not None and not IDEMPOTENCE_KEY.fullmatch(key):
+            raise MalformedError("idempotence_key: must have 1 to 255 printable ASCII characters")
+        return Submission(
+            aggregate=aggregate,
+            stream_id=stream_id,
+            command=command,
+            idempotence_key=key,
+            fingerprint=fingerprint(name, body, path),
+            actor=SENDER.name,
+            command_id=uuid4().hex,
+        )
+
+
+Reader = Callable[[CommandMessage], Submission]
+"""Makes a submission of a message, or raises MalformedError."""
+
+
+class Became(StrEnum):
+    """What became of a command, in the words of the reply."""
+
+    DONE = "done"
+    UNCHANGED = "unchanged"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A message that is done with; `reason` says why it is to be put among the dead letters."""
+
+    arrival: Arrival
+    became: Became
+    reason: str | None = None
+
+
+class CommandQueue:
+    """Carries out the commands of one queue.
+
+    Messages are acknowledged in any order, each when its own outcome is known. Those for one stream
+    are carried out one after the other, in the order in which they were sent: of a queue only one
+    process is the consumer at a time.
+
+    Args:
+        name: of the queue.
+        topics: binding patterns on routing keys.
+        readers: how to read the messages of a routing key; others are dead-lettered.
+        bus: running.
+        settings: the broker's address, the size of bodies.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        topics: tuple[str, ...],
+        readers: Mapping[str, Reader],
+        bus: CommandBus,
+        settings: Settings,
+    ) -> None:
+        self._name = name
+        self._readers = readers
+        self._bus = bus
+        self._body_limit = settings.body_limit_bytes
+        self._loop = asyncio.get_running_loop()
+        self._closing = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._last_of_stream: dict[UUID, asyncio.Task[None]] = {}
+        self._settled: list[Settled] = []
+        listening = LISTENING.labels(name)
+        self._listener = QueueListener(
+            settings.required("broker_url"),
+            QueueToListenTo(
+                name=name,
+                declare=lambda channel: declare_command_queue(channel, name, topics),
+                prefetch=IN_FLIGHT_MAX,
+            ),
+            self._take_in,
+            begun=lambda: listening.set(1),
+            ended=lambda: listening.set(0),
+        )
+
+    @asynccontextmanager
+    async def at_work(self, seconds_to_stop: Callable[[], float]) -> AsyncIterator[None]:
+        """Listening on entering; on leaving, what was begun is finished if there is time.
+
+        Args:
+            seconds_to_stop: how long stopping may take, asked when it begins.
+        """
+        worker = Worker(self._name, self._listener.listen, wake=self._listener.interrupt)
+        async with Team([worker], []).at_work(seconds_to_stop):
+            try:
+                yield
+            finally:
+                await self._finish(seconds_to_stop() / 2)
+
+    async def _finish(self, seconds: float) -> None:
+        """Take nothing more in; what is not finished in time is delivered again, to another."""
+        self._closing = True
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=seconds)
+            for task in late:
+                task.cancel()
+        self._settle()
+
+    # The listening thread
+
+    def _take_in(self, arrivals: list[Arrival]) -> None:
+        if not self._closing:
+            self._loop.call_soon_threadsafe(self._begin_all, arrivals)
+
+    # The event loop
+
+    def _begin_all(self, arrivals: list[Arrival]) -> None:
+        for arrival in arrivals:
+            try:
+                submission = self._read(arrival)
+            except MalformedError as error:
+                self._note(Settled(arrival, Became.REFUSED, str(error)))
+            else:
+                self._begin(arrival, submission)
+
+    def _read(self, arrival: Arrival) -> Submission:
+        reader = self._readers.get(arrival.routing_key)
+        if reader is None:
+            raise MalformedError("routing_key: is none of a known command")
+        if len(arrival.body) > self._body_limit:
+            raise MalformedError(f"body: must have at most {self._body_limit} bytes")
+        return reader(CommandMessage(arrival.body, arrival.properties.message_id))
+
+    def _begin(self, arrival: Arrival, submission: Submission) -> None:
+        stream_id = submission.stream_id
+        before = self._last_of_stream.get(stream_id)
+        task = self._loop.create_task(self._carry_out(arrival, submission, before))
+        self._last_of_stream[stream_id] = task
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._forget(stream_id, done))
+
+    def _forget(self, stream_id: UUID, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._last_of_stream.get(stream_id) is task:
+            del self._last_of_stream[stream_id]
+
+    async def _carry_out(
+        self, arrival: Arrival, submission: Submission, before: asyncio.Task[None] | None
+    ) -> None:
+        if before is not None:
+            await asyncio.wait({before})
+        try:
+            outcome = await self._execute(arrival, submission)
+        except Rejected as refusal:
+            self._note(Settled(arrival, Became.REFUSED, refusal.detail))
+        except Exception as error:  # noqa: BLE001 - the boundary between neighbours
+            if not _may_pass(error):
+                logs.error("message_command_failed", error=error, queue=self._name)
+                self._note(Settled(arrival, Became.REFUSED, f"failed with {type(error).__name__}"))
+            # Otherwise its connection is gone, or we are leaving: it is delivered again.
+        else:
+            became = Became.DONE if outcome.changed else Became.UNCHANGED
+            self._note(Settled(arrival, became))
+
+    async def _execute(self, arrival: Arrival, submission: Submission) -> Outcome:
+        """Submit until there is an outcome, or until nobody waits for it any more."""
+
+        def nobody_waits(_state: RetryCallState) -> bool:
+            return self._closing or not self._listener.is_current(arrival.connection)
+
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(_may_pass),
+            wait=wait_random_exponential(multiplier=0.1, max=LONGEST_PAUSE_SECONDS),
+            stop=nobody_waits,
+            before_sleep=lambda _state: RETRIED.labels(self._name).inc(),
+            reraise=True,
+        )
+        return await retrying(self._bus.execute, submission)
+
+    def _note(self, settled: Settled) -> None:
+        """Settle together whatever is settled in one turn of the loop."""
+        HANDLED.labels(self._name, settled.became).inc()
+        if not self._settled:
+            self._loop.call_soon(self._settle)
+        self._settled.append(settled)
+
+    def _settle(self) -> None:
+        by_connection: dict[int, list[Settled]] = {}
+        for each in self._settled:
+            by_connection.setdefault(each.arrival.connection, []).append(each)
+        self._settled = []
+        for connection, settled in by_connection.items():
+            self._listener.order(connection, partial(self._answer, settled))
+
+    # The listening thread again
+
+    def _answer(
+        self, settled: list[Settled], channel: BlockingChannel, letters: BlockingChannel
+    ) -> None:
+        """Reply and dead-letter, and only then acknowledge."""
+        for each in settled:
+            arrival = each.arrival
+            if each.reason is not None:
+                dead_letter(letters, self._name, arrival.routing_key, arrival.body, each.reason)
+                DEAD_LETTERED.labels(self._name).inc()
+            if arrival.properties.reply_to:
+                _reply(letters, each)
+            channel.basic_ack(arrival.tag)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether the same command may well be carried out later."""
+    match error:
+        case ServiceUnavailable() | Unavailable():
+            return True
+        case psycopg.DataError() | psycopg.IntegrityError():
+            return False
+        case _:
+            # A store that is not migrated yet, or refuses its user, will be put right.
+            return isinstance(error, psycopg.Error)
+
+
+def _reply(letters: BlockingChannel, settled: Settled) -> None:
+    properties = pika.BasicProperties(
+        content_type="application/json",
+        delivery_mode=pika.DeliveryMode.Persistent.value,
+        correlation_id=settled.arrival.properties.correlation_id,
+    )
+    text = to_json({"outcome": settled.became, "detail": settled.reason})
+    # Whoever does not take replies any more need not get them.
+    with suppress(NackError):
+        letters.basic_publish("", settled.arrival.properties.reply_to, text, properties)

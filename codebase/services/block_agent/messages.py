@@ -1,0 +1,62 @@
+"""The commands that block_agent takes by message."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from uuid import UUID
+
+from codebase.infra.batch import Submission
+from codebase.infra.command_queue import SENDER, CommandMessage, Reader
+from codebase.infra.request_body import FromText, RequestBody, Text
+from codebase.model.agent import AGENT, BlockAgent, UnblockAgent
+
+QUEUE = "block_agent"
+# Everything, because nobody else takes commands: one with a key that nobody knows is dead-lettered
+# here, instead of being dropped by the broker.
+TOPICS = ("#",)
+BARE_UUID = re.compile(rb"\s*(\"?)([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})\1\s*")
+
+
+class Reason(RequestBody):
+    """Why an agent is blocked or unblocked, for those who read the events."""
+
+    reason: Text | None = None
+
+
+class AgentMessage(Reason):
+    """Which agent to block or unblock; the same key is the same command."""
+
+    agent_id: FromText[UUID]
+    idempotence_key: str
+
+
+def read(
+    handler: str, command: type[BlockAgent | UnblockAgent], message: CommandMessage
+) -> Submission:
+    """The command that a message stands for: a JSON object, or nothing but the agent's id.
+
+    Raises:
+        MalformedError: it is neither.
+    """
+    bare = BARE_UUID.fullmatch(message.text)
+    if bare:
+        agent_id, reason, key = UUID(bare[2].decode()), None, None
+    else:
+        body = message.read(AgentMessage)
+        agent_id, reason, key = body.agent_id, body.reason, body.idempotence_key
+    return message.submission(
+        handler,
+        AGENT,
+        agent_id,
+        command(agent_id=agent_id, actor=SENDER, reason=reason),
+        key=key,
+        body=Reason(reason=reason),
+        path={"agent_id": agent_id},
+    )
+
+
+READERS: dict[str, Reader] = {
+    "agent.block": partial(read, "block_agent", BlockAgent),
+    "agent.unblock": partial(read, "unblock_agent", UnblockAgent),
+}

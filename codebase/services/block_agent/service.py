@@ -1,0 +1,71 @@
+"""Blocks and unblocks agents, by HTTP and by message."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+from fastapi import FastAPI
+
+from codebase.infra.command_bus import CommandBus
+from codebase.infra.command_queue import CommandQueue
+from codebase.infra.http import Answer, Command, command, service_app
+from codebase.infra.runtime import Runtime
+from codebase.model.agent import AGENT, BlockAgent, UnblockAgent
+from codebase.services.block_agent.messages import QUEUE, READERS, TOPICS, Reason
+
+PORT = 9093
+
+
+def create_app(bus: CommandBus) -> FastAPI:
+    """The service, given a running command bus."""
+    app = service_app("block_agent", checks={"write_model": bus.ready})
+
+    @command(
+        app,
+        "POST",
+        "/agents/block_agent/{agent_id}",
+        body=Reason,
+        body_is_optional=True,
+        status=HTTPStatus.ACCEPTED,
+        summary="Block an agent",
+        problems={404: "There is no such agent."},
+    )
+    async def block_agent(request: Command[Reason]) -> Answer:
+        """The agent may not work, and costs nothing, until it is unblocked."""
+        return await change(request, BlockAgent)
+
+    @command(
+        app,
+        "POST",
+        "/agents/unblock_agent/{agent_id}",
+        body=Reason,
+        body_is_optional=True,
+        status=HTTPStatus.ACCEPTED,
+        summary="Unblock an agent",
+        problems={404: "There is no such agent."},
+    )
+    async def unblock_agent(request: Command[Reason]) -> Answer:
+        """The agent works again."""
+        return await change(request, UnblockAgent)
+
+    async def change(request: Command[Reason], kind: type[BlockAgent | UnblockAgent]) -> Answer:
+        agent_id = request.path["agent_id"]
+        wanted = kind(agent_id=agent_id, actor=request.actor, reason=request.body.reason)
+        return Answer.to(await bus.execute(request.submission(AGENT, agent_id, wanted)))
+
+    return app
+
+
+@asynccontextmanager
+async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
+    """The service; without a broker it takes commands by HTTP only, and is ready all the same."""
+    bus, settings = await runtime.command_bus(), runtime.settings
+    app = create_app(bus)
+    if settings.broker_url is None:
+        yield app
+        return
+    queue = CommandQueue(QUEUE, TOPICS, READERS, bus, settings)
+    async with queue.at_work(runtime.seconds_to_stop):
+        yield app
