@@ -29,6 +29,7 @@ from codebase.infra.projection import Projector, present
 from codebase.infra.runtime import Runtime
 from codebase.infra.settings import ConfigurationError, Settings, load_settings
 from codebase.model.catalogue import AGGREGATES
+from codebase.services.block_agent.messages import BODIES
 
 FAILED = 1
 MISUSED = 2
@@ -79,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     log = command("log", run_log, "Show events of the log, or follow it.")
     log.add_argument("action", choices=("tail", "show"))
     log.add_argument("stream", nargs="?", type=UUID, help="only this stream")
-    command("asyncapi", run_asyncapi, "Print the AsyncAPI document of the published events.")
+    command("asyncapi", run_asyncapi, "Print the AsyncAPI document of events and commands.")
     token = command("token", run_token, "Make an access token and its API_TOKENS entry.")
     token.add_argument("name")
     token.add_argument("role", choices=("client", "admin"))
@@ -198,7 +199,7 @@ def run_log(chosen: argparse.Namespace, settings: Settings) -> int:
 
 def run_asyncapi(_chosen: argparse.Namespace, _settings: Settings) -> int:
     """The document that docs/asyncapi.json holds."""
-    print(json.dumps(asyncapi.document(AGGREGATES), indent=2))
+    print(json.dumps(asyncapi.document(AGGREGATES, BODIES), indent=2))
     return 0
 
 

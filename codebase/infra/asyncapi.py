@@ -1,12 +1,15 @@
-"""The AsyncAPI document of the events that event_relay publishes, generated from the model."""
+"""The AsyncAPI document of events and commands by message, generated from what reads them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from codebase.infra.batch import SCHEMA_VERSION
-from codebase.infra.broker import EVENTS
+from codebase.infra.broker import COMMANDS, EVENTS
+from codebase.infra.command_queue import Reply
 from codebase.infra.event_log import adapter
 from codebase.model.aggregate import Aggregate
 
@@ -39,38 +42,111 @@ ENVELOPE = {
 }
 
 
-def document(aggregates: Iterable[Aggregate[Any, Any, Any]]) -> dict[str, Any]:
-    """The AsyncAPI 3.0 document for all events of `aggregates`."""
-    messages: dict[str, Any] = {}
+REPLIES = "replies"
+BARE_ID = {"type": "string", "format": "uuid", "description": "The bare id, for want of a key."}
+SCHEMAS = "#/components/schemas/{model}"
+
+
+def document(
+    aggregates: Iterable[Aggregate[Any, Any, Any]], commands: Mapping[str, type[BaseModel]]
+) -> dict[str, Any]:
+    """The AsyncAPI 3.0 document, for those who subscribe to events and send commands.
+
+    Args:
+        aggregates: whose events are published.
+        commands: routing key -> what the body must be.
+    """
     schemas: dict[str, Any] = {}
+    events: dict[str, Any] = {}
     for aggregate in aggregates:
         for event_class in aggregate.events:
-            schema = adapter(event_class).json_schema(ref_template="#/components/schemas/{model}")
-            schemas |= schema.pop("$defs", {})
-            schemas[event_class.__name__] = schema
-            messages[event_class.__name__] = _message(aggregate.category, event_class)
+            schema = adapter(event_class).json_schema(ref_template=SCHEMAS)
+            _add(schemas, event_class.__name__, schema)
+            events[event_class.__name__] = _event(aggregate.category, event_class)
+    models: list[type[BaseModel]] = [*commands.values(), Reply]
+    for model in models:
+        _add(schemas, model.__name__, model.model_json_schema(ref_template=SCHEMAS))
+    sent = {key: _command(key, model) for key, model in commands.items()}
+    replies = {Reply.__name__: _reply()}
     return {
         "asyncapi": "3.0.0",
-        "info": {"title": "Orderly events", "version": str(SCHEMA_VERSION)},
+        "info": {"title": "Orderly events and commands", "version": str(SCHEMA_VERSION)},
         "channels": {
-            EVENTS: {
-                "address": EVENTS,
-                "description": "Durable topic exchange; bind a queue of your own. Every event "
-                "comes at least once, in stream order; `partition` and `position` tell a repeat.",
-                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
-                "bindings": {
-                    "amqp": {"is": "routingKey", "exchange": {"name": EVENTS, "type": "topic"}}
-                },
-            }
+            EVENTS: _channel(
+                EVENTS,
+                events,
+                "Durable topic exchange; bind a queue of your own. Every event comes at least "
+                "once, in stream order; `partition` and `position` tell a repeat.",
+            ),
+            COMMANDS: _channel(
+                COMMANDS,
+                sent,
+                "Durable topic exchange. What cannot be read, and what is refused, goes to the "
+                "exchange `dead_letters` with header `reason`. Publish with `mandatory` and "
+                "confirms; whatever is in doubt can be sent again with the same key.",
+            ),
+            REPLIES: {
+                "address": None,
+                "description": "The queue that a command's property `reply_to` names.",
+                "messages": _references(replies),
+            },
         },
         "operations": {
-            "receive": {"action": "receive", "channel": {"$ref": f"#/channels/{EVENTS}"}}
+            "receive": {"action": "receive", "channel": {"$ref": f"#/channels/{EVENTS}"}},
+            "command": {
+                "action": "send",
+                "channel": {"$ref": f"#/channels/{COMMANDS}"},
+                "reply": {"channel": {"$ref": f"#/channels/{REPLIES}"}},
+            },
         },
-        "components": {"messages": messages, "schemas": schemas},
+        "components": {"messages": events | sent | replies, "schemas": schemas},
     }
 
 
-def _message(category: str, event_class: type[Any]) -> dict[str, Any]:
+def _add(schemas: dict[str, Any], name: str, schema: dict[str, Any]) -> None:
+    schemas |= schema.pop("$defs", {})
+    schemas[name] = schema
+
+
+def _channel(exchange: str, messages: Iterable[str], description: str) -> dict[str, Any]:
+    return {
+        "address": exchange,
+        "description": description,
+        "messages": _references(messages),
+        "bindings": {"amqp": {"is": "routingKey", "exchange": {"name": exchange, "type": "topic"}}},
+    }
+
+
+def _references(messages: Iterable[str]) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/messages/{name}"} for name in messages}
+
+
+def _command(routing_key: str, body: type[BaseModel]) -> dict[str, Any]:
+    schema = {"$ref": SCHEMAS.format(model=body.__name__)}
+    return {
+        "name": routing_key,
+        "title": routing_key,
+        "summary": (body.__doc__ or "").strip(),
+        "description": f"Routing key `{routing_key}`. Without a key in the body the property "
+        "`message_id` is the idempotence key.",
+        "contentType": "application/json",
+        "payload": {"oneOf": [schema, BARE_ID]},
+    }
+
+
+def _reply() -> dict[str, Any]:
+    name = Reply.__name__
+    return {
+        "name": name,
+        "title": name,
+        "summary": (Reply.__doc__ or "").strip(),
+        "description": "Property `correlation_id` is the command's.",
+        "contentType": "application/json",
+        "payload": {"$ref": SCHEMAS.format(model=name)},
+    }
+
+
+def _event(category: str, event_class: type[Any]) -> dict[str, Any]:
     name = event_class.__name__
     data = {"$ref": f"#/components/schemas/{name}"}
     return {

@@ -23,7 +23,6 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import NackError
 from prometheus_client import Counter, Gauge
 from pydantic import BaseModel
-from pydantic_core import to_json
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from codebase.infra import logs
@@ -119,14 +118,9 @@ class CommandMessage:
             body: of the same command by HTTP.
             path: of the same command by HTTP. One that is sent both ways, because the first was in
                 doubt, is the same command then.
-
-        Raises:
-            MalformedError: the key is none.
         """
         if key is None and self.message_id and IDEMPOTENCE_KEY.fullmatch(self.message_id):
             key = self.message_id
-        if key is not None and not IDEMPOTENCE_KEY.fullmatch(key):
-            raise MalformedError("idempotence_key: must have 1 to 255 printable ASCII characters")
         return Submission(
             aggregate=aggregate,
             stream_id=stream_id,
@@ -143,20 +137,32 @@ Reader = Callable[[CommandMessage], Submission]
 
 
 class Became(StrEnum):
-    """What became of a command, in the words of the reply."""
+    """What became of a command."""
 
     DONE = "done"
     UNCHANGED = "unchanged"
     REFUSED = "refused"
 
 
+class Reply(BaseModel):
+    """What became of a command; `detail` says why it was refused."""
+
+    outcome: Became
+    detail: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A message that is done with; `reason` says why it is to be put among the dead letters."""
+    """A message that is done with; one with a `detail` is put among the dead letters."""
 
     arrival: Arrival
-    became: Became
-    reason: str | None = None
+    outcome: Became
+    detail: str | None = None
+
+    @property
+    def reply(self) -> bytes:
+        """What the sender is told."""
+        return Reply(outcome=self.outcome, detail=self.detail).model_dump_json().encode()
 
 
 class CommandQueue:
@@ -300,7 +306,7 @@ class CommandQueue:
 
     def _note(self, settled: Settled) -> None:
         """Settle together whatever is settled in one turn of the loop."""
-        HANDLED.labels(self._name, settled.became).inc()
+        HANDLED.labels(self._name, settled.outcome).inc()
         if not self._settled:
             self._loop.call_soon(self._settle)
         self._settled.append(settled)
@@ -321,8 +327,8 @@ class CommandQueue:
         """Reply and dead-letter, and only then acknowledge."""
         for each in settled:
             arrival = each.arrival
-            if each.reason is not None:
-                dead_letter(letters, self._name, arrival.routing_key, arrival.body, each.reason)
+            if each.detail is not None:
+                dead_letter(letters, self._name, arrival.routing_key, arrival.body, each.detail)
                 DEAD_LETTERED.labels(self._name).inc()
             if arrival.properties.reply_to:
                 _reply(letters, each)
@@ -347,7 +353,6 @@ def _reply(letters: BlockingChannel, settled: Settled) -> None:
         delivery_mode=pika.DeliveryMode.Persistent.value,
         correlation_id=settled.arrival.properties.correlation_id,
     )
-    text = to_json({"outcome": settled.became, "detail": settled.reason})
     # Whoever does not take replies any more need not get them.
     with suppress(NackError):
-        letters.basic_publish("", settled.arrival.properties.reply_to, text, properties)
+        letters.basic_publish("", settled.arrival.properties.reply_to, settled.reply, properties)

@@ -20,7 +20,7 @@ from fastapi import Body as JsonBody
 from fastapi import FastAPI, Header, Path, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, StringConstraints, TypeAdapter, ValidationError
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
@@ -40,6 +40,8 @@ NOTHING_SEEN: consistency.Positions = {0: 0}
 """Of a command on something that never was; every command answers a token."""
 JSON_HEADER = (b"content-type", b"application/json")
 IDEMPOTENCE_KEY = re.compile(r"[!-~]{1,255}", re.ASCII)
+IdempotenceKey = Annotated[str, StringConstraints(pattern=f"^{IDEMPOTENCE_KEY.pattern}$")]
+"""An idempotence key in a body."""
 # https://www.w3.org/TR/trace-context/: whatever does not look like this is to be ignored.
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 

@@ -277,7 +277,15 @@ MALFORMED = {
     "no key": (f'{{"agent_id":"{AGENT_ID}"}}'.encode(), "idempotence_key: is required"),
     "a key with a blank": (
         f'{{"agent_id":"{AGENT_ID}","idempotence_key":"a {SECRET}"}}'.encode(),
-        "idempotence_key: must have 1 to 255 printable ASCII characters",
+        "idempotence_key: does not have the right form",
+    ),
+    "a key that is too long": (
+        f'{{"agent_id":"{AGENT_ID}","idempotence_key":"{"a" * 256}"}}'.encode(),
+        "idempotence_key: does not have the right form",
+    ),
+    "a key that goes on": (
+        f'{{"agent_id":"{AGENT_ID}","idempotence_key":"a\\n"}}'.encode(),
+        "idempotence_key: does not have the right form",
     ),
     "an unknown field": (
         f'{{"agent_id":"{AGENT_ID}","idempotence_key":"1","colour":"{SECRET}"}}'.encode(),

@@ -11,13 +11,15 @@ import pytest
 
 from codebase.infra.asyncapi import document
 from codebase.model.catalogue import AGGREGATES
+from codebase.services.block_agent.messages import BODIES
 
 PUBLISHED = json.loads((Path(__file__).parents[2] / "docs" / "asyncapi.json").read_text())
 EXAMPLES = json.loads((Path(__file__).parent / "golden_events.json").read_text())
 
 
 def test_the_published_document_is_up_to_date() -> None:
-    assert document(AGGREGATES) == PUBLISHED, "run: .venv/bin/orderly asyncapi > docs/asyncapi.json"
+    how_to = "run: .venv/bin/orderly asyncapi > docs/asyncapi.json"
+    assert document(AGGREGATES, BODIES) == PUBLISHED, how_to
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda one: one["type"])
@@ -26,3 +28,24 @@ def test_stored_events_fit_their_schema(example: dict[str, Any]) -> None:
     jsonschema.validate(example["data"], schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({}, schema)
+
+
+def test_a_command_fits_its_schema_and_another_does_not() -> None:
+    """The schema says what the service takes, no more and no less."""
+    payload = PUBLISHED["components"]["messages"]["agent.block"]["payload"]
+    agent = "3f493fce-6c0a-4e20-8c1c-15c8fca1b8fe"
+    for fits in (
+        agent,
+        {"agent_id": agent, "idempotence_key": "1"},
+        {"agent_id": agent, "idempotence_key": "1", "reason": "late"},
+    ):
+        jsonschema.validate(fits, {**payload, **PUBLISHED})
+    for does_not in (
+        7,
+        {"agent_id": agent},
+        {"agent_id": agent, "idempotence_key": ""},
+        {"agent_id": agent, "idempotence_key": "1", "reason": " "},
+        {"agent_id": agent, "idempotence_key": "1", "colour": "red"},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(does_not, {**payload, **PUBLISHED})

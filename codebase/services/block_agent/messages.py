@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import partial
 from uuid import UUID
 
 from codebase.infra.batch import Submission
 from codebase.infra.command_queue import SENDER, CommandMessage, Reader
+from codebase.infra.commands import IdempotenceKey
 from codebase.infra.request_body import FromText, RequestBody, Text
 from codebase.model.agent import AGENT, BlockAgent, UnblockAgent
 
@@ -28,7 +30,7 @@ class AgentMessage(Reason):
     """Which agent to block or unblock; the same key is the same command."""
 
     agent_id: FromText[UUID]
-    idempotence_key: str
+    idempotence_key: IdempotenceKey
 
 
 def read(
@@ -56,7 +58,9 @@ def read(
     )
 
 
-READERS: dict[str, Reader] = {
+READERS: Mapping[str, Reader] = {
     "agent.block": partial(read, "block_agent", BlockAgent),
     "agent.unblock": partial(read, "unblock_agent", UnblockAgent),
 }
+BODIES: Mapping[str, type[RequestBody]] = dict.fromkeys(READERS, AgentMessage)
+"""For the documentation."""
