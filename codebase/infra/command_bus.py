@@ -58,6 +58,8 @@ NOTHING = Appended(recorded=[], refused={})
 
 ROUNDS_MAX = 4
 """A command that is still overtaken after so many rounds makes room for others."""
+EXTRA_SECONDS = 0.0005
+"""For each stream and event: a command that takes a hundred thousand along needs its time."""
 REST_SECONDS = 0.01
 """Before it is in line again, until its deadline."""
 
@@ -133,7 +135,8 @@ class Writer:
     async def _read(
         self, connection: AsyncConnection[Any], work: list[Pending], wanted: set[UUID]
     ) -> dict[UUID, History]:
-        streams = await self._log.in_time(read_streams(connection, list(wanted)))
+        reading = read_streams(connection, list(wanted))
+        streams = await self._log.in_time(reading, extra_seconds=EXTRA_SECONDS * len(wanted))
         histories = {stream_id: history_of(recorded) for stream_id, recorded in streams.items()}
         keys = [
             (submission.stream_id, submission.idempotence_key)
@@ -153,7 +156,9 @@ class Writer:
         failpoint("before_append")
         started = perf_counter()
         try:
-            appended = await self._log.in_time(append(connection, events))
+            appended = await self._log.in_time(
+                append(connection, events), extra_seconds=EXTRA_SECONDS * len(events)
+            )
         except (errors.DeadlockDetected, errors.UniqueViolation):
             # A writer of another partition was faster; nothing was written, so look again.
             return Again(work=this_round.everyone())

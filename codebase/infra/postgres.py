@@ -134,8 +134,8 @@ class DeadlinedConnection:
         self._connection = await self.in_time(opening)
         return self._connection
 
-    async def in_time(self, work: Awaitable[Answer]) -> Answer:
-        """The result of `work`, which waits for Postgres.
+    async def in_time(self, work: Awaitable[Answer], *, extra_seconds: float = 0) -> Answer:
+        """The result of `work`, which waits for Postgres; large work may take `extra_seconds` more.
 
         Work that is late is cancelled but not waited for: cancelling talks to the server too, and
         a black-holed server would hold everyone up for as long as it likes.
@@ -145,7 +145,7 @@ class DeadlinedConnection:
                 do may have happened.
         """
         task = asyncio.ensure_future(work)
-        await asyncio.wait({task}, timeout=self._deadline_seconds)
+        await asyncio.wait({task}, timeout=self._deadline_seconds + extra_seconds)
         if not task.done():
             self._abandon(task)
             raise ServiceUnavailable(self._dependency, "no answer in time")

@@ -116,6 +116,7 @@ DECLARE
     taken_name text[];
     taken_amount numeric[];
     candidate integer;
+    vacated text[];
     short record;
 BEGIN
     refused_unit := '{}';
@@ -211,6 +212,11 @@ BEGIN
     END IF;
 
     IF 'vacate' = ANY (guard_action) THEN
+        vacated := ARRAY(
+            SELECT g.name
+            FROM unnest(guard_action, guard_name) AS g (action, name)
+            WHERE g.action = 'vacate'
+        );
         -- Whoever claims one of these values requires something that is released here. With its
         -- lock nobody does any more, and those who did have been committed.
         PERFORM
@@ -218,11 +224,7 @@ BEGIN
             AS g (unit, action, name, value)
         JOIN claim AS c ON c.kind = g.name AND c.value = g.value
         WHERE g.action = 'release' AND g.unit <> ALL (refused_unit)
-          AND NOT EXISTS (
-              SELECT FROM unnest(guard_unit, guard_action, guard_name)
-                  AS vacated (unit, action, name)
-              WHERE vacated.action = 'vacate' AND vacated.unit = g.unit AND vacated.name = g.name
-          )
+          AND g.name <> ALL (vacated)
         ORDER BY c.kind, c.value
         FOR UPDATE OF c;
 

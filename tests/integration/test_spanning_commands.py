@@ -169,6 +169,20 @@ def test_closing_an_account_removes_its_agents_and_frees_what_they_claimed(
     assert claims(databases) == set()
 
 
+def test_however_many_agents_there_are_they_go_together(databases: Databases) -> None:
+    """Too many for one ordinary deadline; and not as slow as comparing each with each would be."""
+    settings = databases.settings.model_copy(update={"database_deadline_seconds": 0.2})
+
+    async def story(bus: CommandBus) -> None:
+        account_id = (await bus.execute(opening("blue", "a@blue.example"))).stream_id
+        for batch in range(12):
+            await together(bus, [creating(account_id, f"agent{batch}-{n}") for n in range(500)])
+        assert (await bus.execute(closing(account_id))).changed
+
+    with_bus(settings, story)
+    assert types(databases).count("AgentRemoved") == 6000
+
+
 def test_its_token_covers_every_partition_that_a_spanning_command_wrote_to(
     databases: Databases,
 ) -> None:
