@@ -103,7 +103,7 @@ class Pages:
         )
         style = shared.get_source(self._environment, "style.css")[0].strip()
         self._environment.globals["style"] = Markup(style)  # noqa: S704 - a file of ours
-        self._environment.filters |= {"moment": moment, "grouped": grouped}
+        self._environment.filters |= {"moment": moment, "grouped": grouped, "money": money}
         self._headers = security_headers(style)
 
     def render(self, template: str, **values: object) -> str:
@@ -166,6 +166,11 @@ def moment(value: datetime) -> str:
 def grouped(value: Decimal | int) -> str:
     """A number with its digits in groups of three, with the decimals that it has."""
     return f"{value:,}"
+
+
+def money(value: Decimal | int) -> str:
+    """An amount with its digits in groups of three, and two decimals."""
+    return f"{value:,.2f}"
 
 
 def bar_chart(*, title: str, unit: str, groups: Sequence[str], series: Sequence[Series]) -> Chart:

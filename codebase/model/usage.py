@@ -134,10 +134,15 @@ def microseconds_within(intervals: Iterable[Interval], begin: datetime, until: d
 
 def charge(microseconds: int, price: Price) -> Decimal:
     """What so much use costs, with two decimals: the exact amount, rounded half up once."""
+    return total_charge([microseconds], price)
+
+
+def total_charge(lines: Iterable[int], price: Price) -> Decimal:
+    """The sum of what each of `lines`, in microseconds of use, is charged."""
     numerator, denominator = price.per_hour.as_integer_ratio()
-    whole = microseconds * numerator * CENTS
+    multiplier = 2 * numerator * CENTS
     parts = MICROSECONDS_PER_HOUR * denominator
-    cents = (2 * whole + parts) // (2 * parts)
+    cents = sum((microseconds * multiplier + parts) // (2 * parts) for microseconds in lines)
     return Decimal(cents).scaleb(-2)
 
 

@@ -29,6 +29,7 @@ from codebase.model.usage import (
     charge,
     in_hours,
     microseconds_within,
+    total_charge,
     usage_of,
 )
 
@@ -101,6 +102,13 @@ def test_a_charge_is_the_exact_amount_rounded_half_up_once(
     exact = Fraction(microseconds, HOUR) * Fraction(per_hour)
     error = Fraction(charged) - exact
     assert Fraction(-1, 200) < error <= Fraction(1, 200)
+
+
+@given(st.lists(st.integers(0, 10**13)))
+def test_a_total_is_the_sum_of_its_lines(lines: list[int]) -> None:
+    price = PRICES[Region.APAC]
+    assert total_charge(lines, price) == sum(charge(each, price) for each in lines)
+    assert total_charge(lines, price).as_tuple().exponent == -2
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,68 @@
+"""Reads that never overtake what their client has written or seen."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import Any
+
+from fastapi import Request
+
+from codebase.infra import consistency
+from codebase.infra.checkpoints import Checkpoints
+from codebase.infra.group_read import GroupRead, ReadModel, Row
+from codebase.infra.problems import Behind
+from codebase.infra.settings import Settings
+
+
+class ConsistentReads:
+    """The tables of one projector, read by requests that may carry a Consistency-Token.
+
+    Args:
+        read_model: connections to the store.
+        checkpoints: how far the projector is.
+        wait_seconds: how long a request waits for what its token names.
+    """
+
+    def __init__(
+        self, read_model: ReadModel, checkpoints: Checkpoints, wait_seconds: float
+    ) -> None:
+        self._read_model = read_model
+        self._checkpoints = checkpoints
+        self._wait_seconds = wait_seconds
+        self.ready = read_model.ready
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Settings, projector: str) -> AsyncIterator[ConsistentReads]:
+        """Reads of what the projector of that name fills; connections are closed on leaving."""
+        async with ReadModel.open(settings) as read_model:
+            checkpoints = Checkpoints(settings.required("read_model_url"), projector)
+            try:
+                yield cls(read_model, checkpoints, settings.consistency_wait_ms / 1000)
+            finally:
+                await checkpoints.close()
+
+    def query(self, query: str, arguments: Sequence[str]) -> GroupRead:
+        """A query for `fetch`; see `GroupRead` for what it takes and returns."""
+        return GroupRead(self._read_model, query, arguments)
+
+    async def fetch(self, request: Request, query: GroupRead, *values: Any) -> list[Row]:  # noqa: ANN401 - any type that psycopg binds
+        """What `query` finds for `values`, once it holds everything that the client has seen.
+
+        Rows and checkpoints come from one snapshot, so that not even a read model that went back
+        after a crash passes for up to date.
+
+        Raises:
+            Behind: not in time.
+            ServiceUnavailable: the store does not answer.
+        """
+        wanted = consistency.sent(request.scope["headers"])
+        deadline = monotonic() + self._wait_seconds
+        while await self._checkpoints.covers(wanted, max(0.0, deadline - monotonic())):
+            found = await query.fetch(*values)
+            if all(found.checkpoints.get(one, 0) >= at for one, at in wanted.items()):
+                return found.rows
+            self._checkpoints.observe(found.checkpoints)
+        raise Behind

@@ -1,0 +1,116 @@
+"""What billing is asked. The row with ordinal 0 tells how far it was; see infra/group_read.py.
+
+A store holds one billing, of one region or of all, so that nothing here needs its name.
+"""
+
+from __future__ import annotations
+
+REGION_ARGUMENTS = ("asked",)
+MONTH_ARGUMENTS = ("since", "until")
+INVOICE_ARGUMENTS = ("clients", "accounts", "since", "until")
+
+# What there is at the moment. Use that goes on has no upper bound.
+REGIONS = """
+    SELECT 0 AS ordinal, NULL::text AS region, NULL::bigint AS accounts, NULL::bigint AS closed,
+           NULL::bigint AS in_use, NULL::bigint AS blocked,
+           jsonb_object_agg(partition, position) AS checkpoints
+    FROM projection_checkpoint
+    WHERE starts_with(projector, 'billing')
+    UNION ALL
+    SELECT asked.ordinal, region, coalesce(accounts.standing, 0), coalesce(accounts.closed, 0),
+           coalesce(agents.in_use, 0), coalesce(agents.blocked, 0), NULL
+    FROM (
+        SELECT region, count(*) FILTER (WHERE closed_at IS NULL) AS standing,
+               count(closed_at) AS closed
+        FROM billing_account
+        GROUP BY region
+    ) AS accounts
+    FULL JOIN (
+        SELECT region, count(*) FILTER (WHERE upper_inf(usage)) AS in_use,
+               count(*) FILTER (WHERE NOT upper_inf(usage)) AS blocked
+        FROM billing_agent
+        WHERE removed_at IS NULL
+        GROUP BY region
+    ) AS agents USING (region)
+    CROSS JOIN unnest(%(asked)b::boolean[]) WITH ORDINALITY AS asked (yes, ordinal)
+"""
+
+# For each region, how long each agent was in use in a month, in microseconds.
+USE_BY_REGION = """
+    SELECT 0 AS ordinal, NULL::text AS region, NULL::bigint[] AS microseconds,
+           jsonb_object_agg(partition, position) AS checkpoints
+    FROM projection_checkpoint
+    WHERE starts_with(projector, 'billing')
+    UNION ALL
+    SELECT asked.ordinal, used.region, used.microseconds, NULL
+    FROM unnest(%(since)b::timestamptz[], %(until)b::timestamptz[])
+        WITH ORDINALITY AS asked (since, until, ordinal)
+    CROSS JOIN LATERAL (
+        SELECT region, array_agg(microseconds) AS microseconds
+        FROM (
+            SELECT region, microseconds_of_use(usage, asked.since, asked.until) AS microseconds
+            FROM billing_agent
+            WHERE created_at < asked.until
+              AND (removed_at IS NULL OR removed_at > asked.since)
+        ) AS line
+        WHERE microseconds > 0
+        GROUP BY region
+    ) AS used
+"""
+
+# The same for each account.
+USE_BY_ACCOUNT = """
+    SELECT 0 AS ordinal, NULL::uuid AS id, NULL::text AS name, NULL::text AS region,
+           NULL::boolean AS closed, NULL::bigint[] AS microseconds,
+           jsonb_object_agg(partition, position) AS checkpoints
+    FROM projection_checkpoint
+    WHERE starts_with(projector, 'billing')
+    UNION ALL
+    SELECT asked.ordinal, account.id, account.name, account.region,
+           account.closed_at IS NOT NULL, used.microseconds, NULL
+    FROM unnest(%(since)b::timestamptz[], %(until)b::timestamptz[])
+        WITH ORDINALITY AS asked (since, until, ordinal)
+    CROSS JOIN LATERAL (
+        SELECT account_id, array_agg(microseconds) AS microseconds
+        FROM (
+            SELECT account_id, microseconds_of_use(usage, asked.since, asked.until) AS microseconds
+            FROM billing_agent
+            WHERE created_at < asked.until
+              AND (removed_at IS NULL OR removed_at > asked.since)
+        ) AS line
+        WHERE microseconds > 0
+        GROUP BY account_id
+    ) AS used
+    JOIN billing_account AS account ON account.id = used.account_id
+"""
+
+# One account's invoice, line by line; an account without use has one row without an agent. An
+# administrator (client NULL) sees everybody's.
+INVOICES = """
+    SELECT 0 AS ordinal, NULL::text AS account_name, NULL::text AS region,
+           NULL::boolean AS closed, NULL::uuid AS agent_id, NULL::text AS name,
+           NULL::bigint AS microseconds, jsonb_object_agg(partition, position) AS checkpoints
+    FROM projection_checkpoint
+    WHERE starts_with(projector, 'billing')
+    UNION ALL
+    SELECT asked.ordinal, account.name, account.region, account.closed_at IS NOT NULL,
+           line.id, line.name, line.microseconds, NULL
+    FROM unnest(%(clients)b::text[], %(accounts)b::uuid[], %(since)b::timestamptz[],
+                %(until)b::timestamptz[])
+        WITH ORDINALITY AS asked (client, account_id, since, until, ordinal)
+    JOIN billing_account AS account
+        ON account.id = asked.account_id
+       AND (asked.client IS NULL OR account.client = asked.client)
+    LEFT JOIN LATERAL (
+        SELECT id, name, microseconds
+        FROM (
+            SELECT id, name, microseconds_of_use(usage, asked.since, asked.until) AS microseconds
+            FROM billing_agent
+            WHERE account_id = account.id AND created_at < asked.until
+              AND (removed_at IS NULL OR removed_at > asked.since)
+            OFFSET 0 -- so that each line is reckoned once
+        ) AS each
+        WHERE microseconds > 0
+        ORDER BY name COLLATE "C", id
+    ) AS line ON true
+"""

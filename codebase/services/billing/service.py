@@ -1,0 +1,127 @@
+"""Follows accounts and agents, and charges for agents in use: `GET /invoices/{account_id}`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel
+
+from codebase.infra.clock import Clock, utc_now
+from codebase.infra.consistent_reads import ConsistentReads
+from codebase.infra.html import Pages, team_links
+from codebase.infra.http import Check, require_admin, service_app
+from codebase.infra.projector import projector_team
+from codebase.infra.runtime import Runtime
+from codebase.infra.settings import Settings
+from codebase.model.account import Region
+from codebase.model.usage import MONTH
+from codebase.services.billing.charts import charts_of, months_up_to
+from codebase.services.billing.invoices import Invoice, Invoices, Standing
+from codebase.services.billing.ledger import Ledger
+from codebase.services.billing.one_per_store import refuse_beside_another
+from codebase.services.billing.projections import billing, subscription
+
+PORT = 8070
+PROJECTORS = tuple(billing(region) for region in (None, *Region))
+PAGES = Pages("codebase.services.billing")
+INVOICES_SHOWN = 50
+
+ChosenMonth = Annotated[
+    str | None,
+    Query(alias="month", pattern=f"^{MONTH.pattern}$", description="YYYY-MM, else the running one"),
+]
+
+
+class Regions(BaseModel):
+    """Every region that this billing looks after."""
+
+    regions: list[Standing]
+
+
+def create_app(
+    reads: ConsistentReads, settings: Settings, checks: Mapping[str, Check], now: Clock = utc_now
+) -> FastAPI:
+    """The service, given a store that somebody keeps up to date."""
+    app = service_app("billing", checks=checks)
+    admin_only = [Depends(require_admin)]
+    links = team_links(settings, "Billing")
+    ledger = Ledger(reads, [settings.region] if settings.region else list(Region), now)
+
+    @app.get("/regions", dependencies=admin_only)
+    async def get_regions(request: Request) -> Regions:
+        """Accounts and agents of every region, at the moment."""
+        return Regions(regions=await ledger.standings(request))
+
+    @app.get("/invoices", response_model=Invoices, dependencies=admin_only)
+    async def get_invoices(
+        request: Request,
+        month: ChosenMonth = None,
+        size: Annotated[int, Query(ge=1, le=1000)] = INVOICES_SHOWN,
+    ) -> Response:
+        """The largest invoices of a month, without their lines."""
+        return as_json(await ledger.invoices(request, ledger.month(month), size))
+
+    @app.get("/invoices/{account_id}", response_model=Invoice)
+    async def get_invoice(
+        request: Request, account_id: UUID, month: ChosenMonth = None
+    ) -> Response:
+        """What an account's agents cost in a month, line by line; also of a closed account."""
+        return as_json(await ledger.invoice(request, account_id, ledger.month(month)))
+
+    @app.get("/invoices/{account_id}/page", response_class=HTMLResponse)
+    async def get_invoice_page(
+        request: Request, account_id: UUID, month: ChosenMonth = None
+    ) -> Response:
+        """The same, to be read and printed."""
+        invoice = await ledger.invoice(request, account_id, ledger.month(month))
+        return PAGES.answer("invoice.html", links=links, made_at=now(), invoice=invoice)
+
+    @app.get("/", response_class=HTMLResponse, dependencies=admin_only)
+    async def get_page(request: Request, month: ChosenMonth = None) -> Response:
+        """Regions, the month's largest invoices, and what the months before came to."""
+        shown = ledger.month(month)
+        months = months_up_to(shown)
+        regions, invoices, billed = await asyncio.gather(
+            ledger.standings(request),
+            ledger.invoices(request, shown, INVOICES_SHOWN),
+            ledger.billed(request, months),
+        )
+        return PAGES.answer(
+            "page.html",
+            links=links,
+            made_at=now(),
+            region=settings.region,
+            month=shown,
+            regions=regions,
+            invoices=invoices,
+            billed=billed[-1],
+            charts=charts_of(months, billed, ledger.regions),
+        )
+
+    return app
+
+
+def as_json(answer: BaseModel) -> Response:
+    """An answer without the detour through FastAPI's serialisation."""
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
+@asynccontextmanager
+async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
+    """The service with its projector, in one process."""
+    settings = runtime.settings
+    projector = billing(settings.region)
+    await refuse_beside_another(settings, projector)
+    team = projector_team(settings, projector, subscription(settings.region))
+    async with (
+        ConsistentReads.open(settings, projector.name) as reads,
+        team.at_work(runtime.seconds_to_stop),
+    ):
+        checks = {"read_model": reads.ready, "projector": team.problem}
+        yield create_app(reads, settings, checks)
