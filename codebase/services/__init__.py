@@ -23,7 +23,7 @@ def projectors() -> list[Projector]:
     """The projectors of every deployable: its `PROJECTOR`, or the alternatives in `PROJECTORS`."""
     found: list[Projector] = []
     for module in map(load, names()):
-        found += getattr(module, "PROJECTORS", ())
-        if hasattr(module, "PROJECTOR"):
-            found.append(module.PROJECTOR)
+        own = getattr(module, "PROJECTOR", None)
+        # Services that only read know the name of the projector that writes.
+        found += [own] if isinstance(own, Projector) else getattr(module, "PROJECTORS", ())
     return found
