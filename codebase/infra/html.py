@@ -49,21 +49,25 @@ class Link:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Series:
-    """One bar for each group of a chart, in the chart's order of groups; none below zero."""
+    """One bar for each group of a chart, in the chart's order of groups; none below zero.
+
+    `colour` is 0, 1 or 2, the same for the same thing in all charts of a page.
+    """
 
     name: str
     values: Sequence[Decimal]
+    colour: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bar:
-    """A rectangle; `number` is that of its series, `text` what is said when it is pointed at."""
+    """A rectangle; `colour` is that of its series, `text` what is said when it is pointed at."""
 
     x: float
     y: float
     width: float
     height: float
-    number: int
+    colour: int
     text: str
 
 
@@ -82,7 +86,7 @@ class Chart:
     bars: Sequence[Bar]
     ticks: Sequence[tuple[float, str]]
     groups: Sequence[tuple[float, str]]
-    series: Sequence[str]
+    series: Sequence[Series]
 
 
 class Pages:
@@ -201,7 +205,7 @@ def bar_chart(*, title: str, unit: str, groups: Sequence[str], series: Sequence[
             (_place(LEFT + (number + 0.5) * group_width), group)
             for number, group in enumerate(groups)
         ],
-        series=[each.name for each in series],
+        series=series,
     )
 
 
@@ -223,7 +227,7 @@ def _bars(
                 y=_place(HEIGHT - BOTTOM - height),
                 width=_place(width * 0.9),
                 height=_place(height),
-                number=number,
+                colour=each.colour,
                 text=f"{each.name}, {name}: {grouped(value)} {unit}",
             )
 

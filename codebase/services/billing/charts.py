@@ -36,7 +36,11 @@ def charts_of(
             unit=currency,
             groups=[str(month) for month in months],
             series=[
-                Series(name=region, values=[each.get(region, Decimal(0)) for each in billed])
+                Series(
+                    name=region,
+                    values=[each.get(region, Decimal(0)) for each in billed],
+                    colour=list(Region).index(region),
+                )
                 for region in regions
                 if PRICES[region].currency == currency
             ],

@@ -1,0 +1,122 @@
+"""Months of VIP customers: from rows to what is answered and drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from pydantic import BaseModel
+
+from codebase.infra.html import Chart, Series, bar_chart
+from codebase.model.account import Region
+from codebase.model.money import Currency
+from codebase.model.usage import PRICES, Month, total_charge
+
+REGIONS = list(Region)
+NOTHING = Decimal("0.00")
+
+
+class RegionOfMonth(BaseModel):
+    """VIP accounts opened and closed in a month, those standing at its end, and their turnover.
+
+    Turnover is what their agents were charged in the month.
+    """
+
+    region: Region
+    opened: int
+    closed: int
+    standing: int
+    turnover: Decimal
+    currency: Currency
+
+
+class MonthOfVips(BaseModel):
+    """A month in UTC; one that is not complete is counted up to `counted_until`."""
+
+    month: str
+    is_complete: bool
+    counted_until: datetime
+    regions: list[RegionOfMonth]
+
+
+class Months(BaseModel):
+    """The latest month comes last."""
+
+    months: list[MonthOfVips]
+
+
+def month_of(
+    month: Month,
+    now: datetime,
+    accounts: Iterable[Sequence[Any]],
+    use: Iterable[Sequence[Any]],
+) -> MonthOfVips:
+    """One month, from the rows of `queries.ACCOUNTS` and `queries.USE`."""
+    counted = {region: counts for region, *counts in accounts}
+    turnover = {
+        region: total_charge(microseconds, PRICES[Region(region)]) for region, microseconds in use
+    }
+    regions = []
+    for region in REGIONS:
+        opened, closed, standing = counted.get(region, (0, 0, 0))
+        regions.append(
+            RegionOfMonth(
+                region=region,
+                opened=opened,
+                closed=closed,
+                standing=standing,
+                turnover=turnover.get(region, NOTHING),
+                currency=PRICES[region].currency,
+            )
+        )
+    return MonthOfVips(
+        month=str(month),
+        is_complete=month.is_over(now),
+        counted_until=month.up_to(now),
+        regions=regions,
+    )
+
+
+def turnover_by_currency(month: MonthOfVips) -> dict[Currency, Decimal]:
+    """The turnover of all regions; amounts of two currencies are never added."""
+    totals: dict[Currency, Decimal] = {}
+    for each in month.regions:
+        totals[each.currency] = totals.get(each.currency, NOTHING) + each.turnover
+    return dict(sorted(totals.items()))
+
+
+def charts_of(months: Sequence[MonthOfVips]) -> list[Chart]:
+    """Turnover, one chart for each currency; how many accounts there were, and new ones."""
+    groups = [each.month for each in months]
+    currencies = sorted({PRICES[region].currency for region in REGIONS})
+    turnover = [
+        bar_chart(
+            title="Turnover",
+            unit=currency,
+            groups=groups,
+            series=[
+                _series(months, region, "turnover")
+                for region in REGIONS
+                if PRICES[region].currency == currency
+            ],
+        )
+        for currency in currencies
+    ]
+    accounts = [
+        bar_chart(
+            title=title,
+            unit="VIP accounts",
+            groups=groups,
+            series=[_series(months, region, field) for region in REGIONS],
+        )
+        for title, field in (("At the month's end", "standing"), ("Opened", "opened"))
+    ]
+    return [*turnover, *accounts]
+
+
+def _series(months: Iterable[MonthOfVips], region: Region, field: str) -> Series:
+    number = REGIONS.index(region)
+    values = [Decimal(getattr(month.regions[number], field)) for month in months]
+    return Series(name=region, values=values, colour=number)

@@ -1,0 +1,51 @@
+"""What vip_customers is asked. The row with ordinal 0 tells how far it was; see group_read.py."""
+
+from __future__ import annotations
+
+MONTH_ARGUMENTS = ("since", "until")
+
+# For each region, how many accounts were opened and closed in a month, and how many there were at
+# its end, or are there now.
+ACCOUNTS = """
+    SELECT 0 AS ordinal, NULL::text AS region, NULL::bigint AS opened, NULL::bigint AS closed,
+           NULL::bigint AS standing, jsonb_object_agg(partition, position) AS checkpoints
+    FROM projection_checkpoint
+    WHERE projector = 'vip_customers'
+    UNION ALL
+    SELECT asked.ordinal, counted.region, counted.opened, counted.closed, counted.standing, NULL
+    FROM unnest(%(since)b::timestamptz[], %(until)b::timestamptz[])
+        WITH ORDINALITY AS asked (since, until, ordinal)
+    CROSS JOIN LATERAL (
+        SELECT region,
+               count(*) FILTER (WHERE opened_at >= asked.since) AS opened,
+               count(*) FILTER (WHERE closed_at >= asked.since AND closed_at < asked.until)
+                   AS closed,
+               count(*) FILTER (WHERE closed_at IS NULL OR closed_at >= asked.until) AS standing
+        FROM vip_account
+        WHERE opened_at < asked.until
+        GROUP BY region
+    ) AS counted
+"""
+
+# For each region, how long each agent was in use in a month, in microseconds.
+USE = """
+    SELECT 0 AS ordinal, NULL::text AS region, NULL::bigint[] AS microseconds,
+           jsonb_object_agg(partition, position) AS checkpoints
+    FROM projection_checkpoint
+    WHERE projector = 'vip_customers'
+    UNION ALL
+    SELECT asked.ordinal, used.region, used.microseconds, NULL
+    FROM unnest(%(since)b::timestamptz[], %(until)b::timestamptz[])
+        WITH ORDINALITY AS asked (since, until, ordinal)
+    CROSS JOIN LATERAL (
+        SELECT region, array_agg(microseconds) AS microseconds
+        FROM (
+            SELECT region, microseconds_of_use(usage, asked.since, asked.until) AS microseconds
+            FROM vip_agent
+            WHERE created_at < asked.until
+              AND (removed_at IS NULL OR removed_at > asked.since)
+        ) AS line
+        WHERE microseconds > 0
+        GROUP BY region
+    ) AS used
+"""

@@ -1,0 +1,101 @@
+"""Follows VIP accounts: opened, closed, standing, and what they bring in, month by month."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.responses import HTMLResponse
+
+from codebase.infra.clock import Clock, utc_now
+from codebase.infra.consistent_reads import ConsistentReads
+from codebase.infra.html import Pages, team_links
+from codebase.infra.http import Check, require_admin, service_app
+from codebase.infra.projector import projector_team
+from codebase.infra.runtime import Runtime
+from codebase.infra.settings import Settings
+from codebase.model.usage import MONTH, Month
+from codebase.services.vip_customers import queries
+from codebase.services.vip_customers.months import (
+    MonthOfVips,
+    Months,
+    charts_of,
+    month_of,
+    turnover_by_currency,
+)
+from codebase.services.vip_customers.projections import SUBSCRIPTION, VIP_CUSTOMERS
+
+PORT = 8073
+PROJECTOR = VIP_CUSTOMERS
+PAGES = Pages("codebase.services.vip_customers")
+
+ChosenMonth = Annotated[
+    str | None,
+    Query(alias="month", pattern=f"^{MONTH.pattern}$", description="YYYY-MM, else the running one"),
+]
+Count = Annotated[int, Query(ge=1, le=36, description="how many months, up to that one")]
+
+
+def create_app(
+    reads: ConsistentReads, settings: Settings, checks: Mapping[str, Check], now: Clock = utc_now
+) -> FastAPI:
+    """The service, given a store that somebody keeps up to date."""
+    app = service_app("vip_customers", checks=checks)
+    admin_only = [Depends(require_admin)]
+    links = team_links(settings, "VIP customers")
+    accounts = reads.query(queries.ACCOUNTS, queries.MONTH_ARGUMENTS)
+    use = reads.query(queries.USE, queries.MONTH_ARGUMENTS)
+
+    async def one_month(request: Request, month: Month) -> MonthOfVips:
+        moment = now()
+        return month_of(
+            month,
+            moment,
+            await reads.fetch(request, accounts, month.begin, month.end),
+            await reads.fetch(request, use, month.begin, month.up_to(moment)),
+        )
+
+    async def months_up_to(request: Request, last: Month, count: int) -> list[MonthOfVips]:
+        asked = (one_month(request, last.plus(back)) for back in range(1 - count, 1))
+        return list(await asyncio.gather(*asked))
+
+    def chosen(month: str | None) -> Month:
+        return Month.parse(month) if month else Month.of(now())
+
+    @app.get("/months", dependencies=admin_only)
+    async def get_months(request: Request, month: ChosenMonth = None, count: Count = 12) -> Months:
+        """Openings, closings, standing and turnover by region, month by month."""
+        return Months(months=await months_up_to(request, chosen(month), count))
+
+    @app.get("/", response_class=HTMLResponse, dependencies=admin_only)
+    async def get_page(request: Request, month: ChosenMonth = None, count: Count = 6) -> Response:
+        """The same, to be looked at."""
+        last = chosen(month)
+        months = await months_up_to(request, last, count)
+        return PAGES.answer(
+            "page.html",
+            links=links,
+            made_at=now(),
+            month=last,
+            months=months,
+            turnover=turnover_by_currency(months[-1]),
+            charts=charts_of(months),
+        )
+
+    return app
+
+
+@asynccontextmanager
+async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
+    """The service with its projector, in one process."""
+    settings = runtime.settings
+    team = projector_team(settings, PROJECTOR, SUBSCRIPTION)
+    async with (
+        ConsistentReads.open(settings, PROJECTOR.name) as reads,
+        team.at_work(runtime.seconds_to_stop),
+    ):
+        checks = {"read_model": reads.ready, "projector": team.problem}
+        yield create_app(reads, settings, checks)
