@@ -247,6 +247,8 @@ class CommandQueue:
                 submission = self._read(arrival)
             except MalformedError as error:
                 self._note(Settled(arrival, Became.REFUSED, str(error)))
+            except Exception as bug:  # noqa: BLE001 - the boundary between neighbours
+                self._note(self._failed(arrival, bug))
             else:
                 self._begin(arrival, submission)
 
@@ -256,7 +258,7 @@ class CommandQueue:
             raise MalformedError("routing_key: is none of a known command")
         if len(arrival.body) > self._body_limit:
             raise MalformedError(f"body: must have at most {self._body_limit} bytes")
-        return reader(CommandMessage(arrival.body, arrival.properties.message_id))
+        return reader(CommandMessage(arrival.body, arrival.message_id))
 
     def _begin(self, arrival: Arrival, submission: Submission) -> None:
         stream_id = submission.stream_id
@@ -282,8 +284,7 @@ class CommandQueue:
             self._note(Settled(arrival, Became.REFUSED, refusal.detail))
         except Exception as error:  # noqa: BLE001 - the boundary between neighbours
             if not _may_pass(error):
-                logs.error("message_command_failed", error=error, queue=self._name)
-                self._note(Settled(arrival, Became.REFUSED, f"failed with {type(error).__name__}"))
+                self._note(self._failed(arrival, error))
             # Otherwise its connection is gone, or we are leaving: it is delivered again.
         else:
             became = Became.DONE if outcome.changed else Became.UNCHANGED
@@ -303,6 +304,10 @@ class CommandQueue:
             reraise=True,
         )
         return await retrying(self._bus.execute, submission)
+
+    def _failed(self, arrival: Arrival, error: Exception) -> Settled:
+        logs.error("message_command_failed", error=error, queue=self._name)
+        return Settled(arrival, Became.REFUSED, f"failed with {type(error).__name__}")
 
     def _note(self, settled: Settled) -> None:
         """Settle together whatever is settled in one turn of the loop."""
@@ -330,7 +335,7 @@ class CommandQueue:
             if each.detail is not None:
                 dead_letter(letters, self._name, arrival.routing_key, arrival.body, each.detail)
                 DEAD_LETTERED.labels(self._name).inc()
-            if arrival.properties.reply_to:
+            if arrival.reply_to:
                 _reply(letters, each)
             channel.basic_ack(arrival.tag)
 
@@ -351,8 +356,8 @@ def _reply(letters: BlockingChannel, settled: Settled) -> None:
     properties = pika.BasicProperties(
         content_type="application/json",
         delivery_mode=pika.DeliveryMode.Persistent.value,
-        correlation_id=settled.arrival.properties.correlation_id,
+        correlation_id=settled.arrival.correlation_id,
     )
     # Whoever does not take replies any more need not get them.
     with suppress(NackError):
-        letters.basic_publish("", settled.arrival.properties.reply_to, settled.reply, properties)
+        letters.basic_publish("", settled.arrival.reply_to, settled.reply, properties)

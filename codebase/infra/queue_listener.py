@@ -38,13 +38,16 @@ class Arrival:
     """A message that waits for its acknowledgement.
 
     `connection` counts connections: `tag` means something only on the one that it came by.
+    Properties that the sender left out, or that are no text, are None.
     """
 
     connection: int
     tag: int
     routing_key: str
-    properties: pika.BasicProperties
     body: bytes
+    message_id: str | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +208,15 @@ class QueueListener:
         properties: pika.BasicProperties,
         body: bytes,
     ) -> None:
-        arrival = Arrival(self._number, method.delivery_tag, method.routing_key, properties, body)
+        arrival = Arrival(
+            connection=self._number,
+            tag=method.delivery_tag,
+            routing_key=_text(method.routing_key) or "",
+            body=body,
+            message_id=_text(properties.message_id),
+            correlation_id=_text(properties.correlation_id),
+            reply_to=_text(properties.reply_to),
+        )
         self._arrivals.append(arrival)
 
     def _hand_over(self) -> None:
@@ -219,3 +230,8 @@ class QueueListener:
             connection, order = self._orders.popleft()
             if connection == self._number:
                 order(channel, letters)
+
+
+def _text(value: object) -> str | None:
+    """What pika could decode; it leaves a text that is no UTF-8 as the bytes that it is."""
+    return value if isinstance(value, str) else None

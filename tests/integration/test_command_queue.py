@@ -331,6 +331,22 @@ def test_an_unknown_command_is_put_aside_with_the_reason(
     assert headers["routing_key"] == key
 
 
+def test_properties_that_are_no_text_do_not_stop_the_queue(
+    databases: Databases, taker: Taker, channel: BlockingChannel
+) -> None:
+    """AMQP has octets there, and a client may put in whatever it likes."""
+    (agent,) = taker.new_agents(1)
+    odd = pika.BasicProperties(message_id=b"\xff", correlation_id=b"\xff", reply_to=b"\xff")
+    for routing_key in (b"agent.block", b"\xff"):
+        publish = pika.spec.Basic.Publish(exchange=COMMANDS, routing_key=routing_key)
+        channel._impl._send_method(publish, (odd, str(agent).encode()))  # noqa: SLF001
+    send(channel, "agent.unblock", order(agent), reply_to="replies")
+    assert outcomes(channel, 1) == ["done"]
+    ((headers, _),) = dead_letters(channel, 1)
+    assert headers["reason"] == "routing_key: is none of a known command"
+    assert happened(databases, agent) == ["AgentCreated", "AgentBlocked", "AgentUnblocked"]
+
+
 def test_a_command_that_is_refused_is_put_aside_with_the_reason(
     databases: Databases, taker: Taker, channel: BlockingChannel
 ) -> None:
