@@ -240,8 +240,8 @@ def _ticks(top: Decimal) -> Iterator[Decimal]:
     power = Decimal(1).scaleb(rough.adjusted())
     step = next(power * digit for digit in (1, 2, 5, 10) if power * digit >= rough)
     for number in count():
-        # Never in the form 1E+1.
-        yield Decimal(format(step * number, "f"))
+        # Neither 1.0 nor 1E+1.
+        yield Decimal(format((step * number).normalize(), "f"))
         if step * number >= top:
             return
 
