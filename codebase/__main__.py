@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from uuid import UUID
 
 import psycopg
+from fastapi import FastAPI
 
 from codebase import services
 from codebase.infra import (
@@ -104,14 +105,21 @@ def run_serve(chosen: argparse.Namespace, settings: Settings) -> int:
 async def _serve(names: Sequence[str], settings: Settings, port: int) -> None:
     async with AsyncExitStack() as stack:
         runtime = await stack.enter_async_context(Runtime.open(settings))
-        opening = (services.load(name).open_service(runtime) for name in names)
-        apps = [await stack.enter_async_context(service) for service in opening]
+        apps = [await _open(name, runtime, stack) for name in names]
         app = http.assemble(apps, settings)
         # What is there now stays for good; the collector need not go through it again and again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 50, 100)
         await http.serve(app, settings, port)
+
+
+async def _open(name: str, runtime: Runtime, stack: AsyncExitStack) -> FastAPI:
+    """One service; whatever it starts logs under its name."""
+    with logs.bound(service=name):
+        opening = services.load(name).open_service(runtime)
+        app: FastAPI = await stack.enter_async_context(opening)
+    return app
 
 
 def run_migrate(_chosen: argparse.Namespace, settings: Settings) -> int:

@@ -152,7 +152,7 @@ class Shell:
         except ClientGoneError:
             exchange.status = CLIENT_GONE
         except Exception as error:  # noqa: BLE001 - the outermost boundary: everything is answered
-            await self._refuse(exchange, error)
+            await self._refuse(exchange, error, self._service(scope))
         self._note(exchange, scope, perf_counter() - started)
 
     async def _answer(self, exchange: Exchange, scope: Scope, receive: Receive) -> None:
@@ -183,12 +183,17 @@ class Shell:
             raise _too_large(self._body_limit, close=b"expect" in headers)
         return receive
 
-    async def _refuse(self, exchange: Exchange, error: Exception) -> None:
+    def _service(self, scope: Scope) -> str | None:
+        """Whose route it is; None for those that every process has, and before it is known."""
+        return self._services.get(id(scope.get("route")))
+
+    async def _refuse(self, exchange: Exchange, error: Exception, service: str | None) -> None:
         if isinstance(error, RequestValidationError):
             error = explain(error.errors())
         problem = problem_of(error)
         if problem.status == SERVER_ERROR:
-            logs.error("request_failed", error=error, request_id=exchange.request_id)
+            with logs.bound(service=service):
+                logs.error("request_failed", error=error, request_id=exchange.request_id)
         if exchange.answered:
             # Half an answer cannot be taken back; the server closes the connection for it.
             raise error
@@ -200,18 +205,19 @@ class Shell:
 
     def _note(self, exchange: Exchange, scope: Scope, seconds: float) -> None:
         route, status = scope.get("route"), exchange.status
-        service = self._services.get(id(route), "none")
+        service = self._service(scope)
         template = getattr(route, "path", "unknown")
-        self._metrics.observe((service, template, scope["method"], status), seconds)
+        self._metrics.observe((service or "none", template, scope["method"], status), seconds)
         if status >= SERVER_ERROR or self._access_log:
-            logs.info(
-                "request_answered",
-                request_id=exchange.request_id,
-                route=template,
-                method=scope["method"],
-                status=status,
-                milliseconds=round(seconds * 1000, 3),
-            )
+            with logs.bound(service=service):
+                logs.info(
+                    "request_answered",
+                    request_id=exchange.request_id,
+                    route=template,
+                    method=scope["method"],
+                    status=status,
+                    milliseconds=round(seconds * 1000, 3),
+                )
 
 
 def _fixed_commands(routes: Sequence[BaseRoute]) -> dict[tuple[str, str], CommandRoute]:

@@ -2,6 +2,9 @@
 
     logs.info("price_held_back", currency="USD", sources=["kraken"])
 
+A process may run several services. What is said inside `with bound(service=...)`, and in every task
+and worker that is started there, is said by that service.
+
 The standard library's `logging` is underneath: what others tell it comes out in the same form.
 Of an error the type and the stack are logged, never its text: the text of a database's or a
 validator's error repeats what clients sent.
@@ -13,9 +16,11 @@ import json
 import logging
 import re
 import sys
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -29,6 +34,9 @@ OWN_LOGGERS = ("orderly", "codebase")
 TEXT_MAX = 2_000
 STACK_MAX = 30
 CAUSES_MAX = 4
+NANOSECONDS = 1_000_000_000
+DROPPED_AT_STDOUT = DROPPED.labels("stdout")
+BOUND: ContextVar[Mapping[str, str]] = ContextVar("bound to log records", default={})  # noqa: B039 - never changed
 PASSWORD_IN_URL = re.compile(r"(://[^:/@\s\"]*:)[^@/\s\"]+(?=@)")
 
 
@@ -47,23 +55,43 @@ def error(event: str, *, error: BaseException | None = None, **fields: object) -
     _log(logging.ERROR, event, fields, error)
 
 
+@contextmanager
+def bound(**fields: str | None) -> Iterator[None]:
+    """Have `fields`, but for None, in all that is logged inside; `service` names who says it."""
+    known = {name: value for name, value in fields.items() if value is not None}
+    token = BOUND.set({**BOUND.get(), **known})
+    try:
+        yield
+    finally:
+        BOUND.reset(token)
+
+
 def _log(
     level: int, event: str, fields: dict[str, object], error: BaseException | None = None
 ) -> None:
     if LOGGER.isEnabledFor(level):
-        LOGGER.log(level, event, exc_info=error, extra={"fields": fields})
+        said = {"fields": fields, "nanoseconds": time.time_ns()}
+        LOGGER.log(level, event, exc_info=error, extra=said)
 
 
-def _members(record: logging.LogRecord, service: str) -> dict[str, object]:
+def _nanoseconds(record: logging.LogRecord) -> int:
+    """When it was said; of what libraries say only the microsecond is known."""
+    known: int = getattr(record, "nanoseconds", 0)
+    return known or int(record.created * NANOSECONDS)
+
+
+def _members(record: logging.LogRecord, process: str) -> dict[str, object]:
     """What is logged of a record: our own with their fields, others' with their text."""
-    moment = datetime.fromtimestamp(record.created, UTC)
+    seconds, nanoseconds = divmod(_nanoseconds(record), NANOSECONDS)
+    moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=nanoseconds // 1000)
+    about: dict[str, object] = {**BOUND.get()}
     always: dict[str, object] = {
         "time": moment.isoformat(timespec="microseconds"),
         "level": record.levelname,
-        "service": service,
+        "service": about.get("service", process),
         "event": _event(record),
     }
-    members = always | getattr(record, "fields", {}) | always
+    members = always | about | getattr(record, "fields", {}) | always
     if record.name != LOGGER.name:
         members["message"] = record.getMessage()[:TEXT_MAX]
     if record.exc_info and record.exc_info[1] is not None:
@@ -96,7 +124,7 @@ class JsonLines(logging.Handler):
     """Writes each record as one line of JSON, and hands it to FluentD if there is one.
 
     Args:
-        service: named in every line.
+        service: named in every line of which no other service is known.
         stream: where the lines go.
         fluentd: where they go as well.
     """
@@ -116,9 +144,10 @@ class JsonLines(logging.Handler):
             self._stream.flush()
         except (OSError, ValueError):
             # Whoever read our output is gone; there is nobody left to tell.
-            DROPPED.inc()
+            DROPPED_AT_STDOUT.inc()
         if self._fluentd is not None:
-            self._fluentd.put(Line(str(members["event"]), record.created, text))
+            said_by, event = str(members["service"]), str(members["event"])
+            self._fluentd.put(Line(said_by, event, _nanoseconds(record), text))
 
 
 def _as_text(value: object) -> str:
@@ -131,13 +160,13 @@ def configured(settings: Settings, *, service: str, stream: TextIO | None = None
 
     Args:
         settings: the level, and FluentD's address if there is one.
-        service: named in every line.
+        service: named in every line of which no other service is known.
         stream: where lines go; stdout by default.
     """
     with ExitStack() as stack:
         fluentd = None
         if settings.logging_host:
-            fluentd = FluentPipe(service, settings.logging_host, settings.logging_port)
+            fluentd = FluentPipe(settings.logging_host, settings.logging_port)
             stack.callback(fluentd.close)
         handler = JsonLines(service, stream or sys.stdout, fluentd)
         logging.getLogger().addHandler(handler)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,9 @@ class Worker:
         self._wake = wake
         self._crash: BaseException | None = None
         # A daemon, so that a thread stuck in a system call cannot keep the process alive.
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        # In the context that it is made in, so that what it logs is said by the same service.
+        work_here = copy_context().run
+        self._thread = threading.Thread(target=work_here, args=(self._run,), name=name, daemon=True)
 
     def start(self) -> None:
         """Start the thread; a worker is started once."""

@@ -1,4 +1,4 @@
-"""FluentD as it should be, as it is when it is slow, and as it is when it dies."""
+"""FluentD as it should be, as it is when it is slow or deaf, and as it is when it dies."""
 
 from __future__ import annotations
 
@@ -7,33 +7,58 @@ import json
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 import pytest
 from prometheus_client import REGISTRY
 
 from codebase.infra import logs
-from codebase.infra.fluentd import CLOSE_DEADLINE_SECONDS, QUEUE_MAX, FluentPipe, Line
+from codebase.infra.fluentd import CLOSE_DEADLINE_SECONDS, FluentPipe, Line
 from codebase.infra.settings import Settings
+from codebase.infra.worker import Worker
+from tests.integration.flow import eventually
+from tests.integration.shell import ORDER, in_time, request, running, small_service
 
 Ports = Callable[[], int]
-SECONDS = 10.0
+SECONDS = 20.0
+NANOSECONDS = 1_000_000_000
+
+
+class Received(NamedTuple):
+    """A record as FluentD would write it."""
+
+    tag: str
+    nanoseconds: int
+    record: dict[str, Any]
 
 
 class Forward:
-    """A receiver of FluentD's forward protocol that can be told to be deaf, or to die."""
+    """A receiver of FluentD's Forward protocol, with the faults that a test gives it.
 
-    def __init__(self, port: int = 0, *, reads: bool = True) -> None:
+    Args:
+        port: to listen on.
+        reads: False: it accepts, and never reads.
+        acknowledges: False: it reads, and never says that it has anything.
+        bytes_per_turn: how much it reads before it rests for a moment; 0 for everything.
+    """
+
+    def __init__(
+        self, port: int, *, reads: bool = True, acknowledges: bool = True, bytes_per_turn: int = 0
+    ) -> None:
         self._reads = reads
+        self._acknowledges = acknowledges
+        self._bytes_per_turn = bytes_per_turn
+        self._ended = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", port))
-        self.port = int(self._listener.getsockname()[1])
-        self._connections: list[socket.socket] = []
+        self.port = port
+        self.connections: list[socket.socket] = []
         self._changed = threading.Condition()
-        self.records: list[tuple[str, Any, dict[str, Any]]] = []
+        self.records: list[Received] = []
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
@@ -44,96 +69,207 @@ class Forward:
             except OSError:
                 return
             with self._changed:
-                self._connections.append(connection)
+                self.connections.append(connection)
                 self._changed.notify_all()
             if self._reads:
                 threading.Thread(target=self._read, args=(connection,), daemon=True).start()
 
     def _read(self, connection: socket.socket) -> None:
         unpacker = msgpack.Unpacker(timestamp=0)
-        while True:
-            try:
-                data = connection.recv(65_536)
-            except OSError:
-                return
-            if not data:
-                return
-            unpacker.feed(data)
-            with self._changed:
-                self.records += [tuple(record) for record in unpacker]
-                self._changed.notify_all()
+        with suppress(OSError):
+            while data := connection.recv(self._bytes_per_turn or 65_536):
+                unpacker.feed(data)
+                for tag, entries, option in unpacker:
+                    self._take(tag, entries, option)
+                    if self._acknowledges:
+                        connection.sendall(msgpack.packb({"ack": option["chunk"]}))
+                if self._bytes_per_turn:
+                    self._ended.wait(0.005)
 
-    def wait_for(self, condition: Callable[[Forward], bool]) -> None:
+    def _take(self, tag: str, entries: bytes, option: dict[str, Any]) -> None:
+        """One message in PackedForward mode: entries one after the other, as they are stored."""
+        unpacked = msgpack.Unpacker(timestamp=0)
+        unpacked.feed(entries)
+        taken = [Received(tag, nanoseconds(moment), record) for moment, record in unpacked]
+        assert len(taken) == option["size"]
+        with self._changed:
+            self.records += taken
+            self._changed.notify_all()
+
+    def wait_for(self, condition: Callable[[Forward], object]) -> None:
+        """Until it holds, and until the sender has taken in what was confirmed."""
         with self._changed:
             assert self._changed.wait_for(lambda: condition(self), SECONDS), self.records[-3:]
+        if self._acknowledges and self.records:
+            eventually(nothing_waits)
 
-    def is_connected(self) -> bool:
-        return bool(self._connections)
+    def numbers(self) -> list[int]:
+        return [received.record["number"] for received in self.records]
 
-    def die(self) -> None:
-        # shutdown() wakes the threads that wait; close() alone would leave the sockets as they are.
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join()
-        for connection in self._connections:
+    def hang_up(self) -> None:
+        """End the connections, and go on listening."""
+        for connection in self.connections:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
             connection.close()
 
+    def die(self) -> None:
+        # shutdown() wakes the threads that wait; close() alone would leave the sockets as they are.
+        self._ended.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+        self.hang_up()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._listener.fileno() >= 0
+
+
+def nanoseconds(moment: Any) -> int:  # noqa: ANN401 - what msgpack makes of it
+    """An EventTime: extension type 0, seconds and nanoseconds."""
+    assert isinstance(moment, msgpack.ExtType)
+    assert moment.code == 0
+    assert len(moment.data) == 8
+    seconds, rest = (int.from_bytes(part) for part in (moment.data[:4], moment.data[4:]))
+    assert rest < NANOSECONDS
+    return seconds * NANOSECONDS + rest
+
 
 @contextmanager
-def receiver(*, reads: bool = True, port: int = 0) -> Iterator[Forward]:
-    forward = Forward(port, reads=reads)
+def receiver(port: int, **faults: Any) -> Iterator[Forward]:  # noqa: ANN401 - as Forward takes them
+    forward = Forward(port, **faults)
     try:
         yield forward
     finally:
-        if forward._listener.fileno() >= 0:  # noqa: SLF001 - its own test
+        if forward.is_alive:
             forward.die()
 
 
+def counted(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(f"orderly_log_records_{name}_total", labels) or 0.0
+
+
+def nothing_waits() -> bool:
+    return not REGISTRY.get_sample_value("orderly_log_bytes_waiting")
+
+
 def dropped() -> float:
-    return REGISTRY.get_sample_value("orderly_log_records_dropped_total") or 0.0
+    return counted("dropped", to="fluentd")
 
 
-def logging_to(port: int, stream: io.StringIO | None = None) -> Any:  # noqa: ANN401
-    settings = Settings(logging_host="127.0.0.1", logging_port=port)
-    return logs.configured(settings, service="test", stream=stream or io.StringIO())
+def logging_to(port: int, stream: io.StringIO | None = None, **settings: Any) -> Any:  # noqa: ANN401
+    configured = Settings(logging_host="127.0.0.1", logging_port=port, **settings)
+    return logs.configured(configured, service="test", stream=stream or io.StringIO())
+
+
+@contextmanager
+def pipe_to(port: int, **limits: Any) -> Iterator[FluentPipe]:  # noqa: ANN401 - as FluentPipe takes them
+    pipe = FluentPipe("127.0.0.1", port, **limits)
+    try:
+        yield pipe
+    finally:
+        pipe.close()
+
+
+def line(number: int, padding: int = 0) -> Line:
+    return Line("test", "counted", 1, json.dumps({"number": number, "text": "x" * padding}))
 
 
 def test_a_record_arrives_with_its_tag_its_time_and_its_fields(free_port: Ports) -> None:
     lines = io.StringIO()
-    with receiver(port=free_port()) as fluentd:
+    with receiver(free_port()) as fluentd:
+        began = time.time_ns()
         with logging_to(fluentd.port, lines):
             logs.info("order_placed", currency="USD", text="half \ud800 a pair", big=10**30)
+            ended = time.time_ns()
             fluentd.wait_for(lambda it: len(it.records) == 1)
-        tag, time, record = fluentd.records[0]
+        tag, moment, record = fluentd.records[0]
     written = json.loads(lines.getvalue())
     assert tag == "orderly.test.order_placed"
-    assert isinstance(time, msgpack.ExtType)
-    assert len(time.data) == 8, "seconds and nanoseconds"
+    assert began <= moment <= ended
     assert record["currency"] == "USD"
     assert record["time"] == written["time"]
+    assert record["time"].endswith(f".{moment % NANOSECONDS // 1000:06}+00:00")
+
+
+def test_times_have_nanoseconds(free_port: Ports) -> None:
+    with receiver(free_port()) as fluentd:
+        with logging_to(fluentd.port):
+            for _ in range(50):
+                logs.info("counted")
+        moments = [received.nanoseconds for received in fluentd.records]
+    assert moments == sorted(moments)
+    assert any(moment % 1000 for moment in moments), "finer than microseconds"
 
 
 def test_records_keep_their_order_and_all_arrive_before_close_returns(free_port: Ports) -> None:
-    with receiver(port=free_port()) as fluentd:
-        before = dropped()
+    with receiver(free_port()) as fluentd:
+        lost, sent = dropped(), counted("sent")
         with logging_to(fluentd.port):
-            for number in range(500):
+            for number in range(2000):
                 logs.info("counted", number=number)
-        fluentd.wait_for(lambda it: len(it.records) == 500)
-        assert [record["number"] for _, _, record in fluentd.records] == list(range(500))
-        assert dropped() == before
+        assert fluentd.numbers() == list(range(2000))
+        assert (dropped() - lost, counted("sent") - sent) == (0, 2000)
+
+
+def test_each_service_of_a_process_has_its_own_tag(free_port: Ports) -> None:
+    done = threading.Event()
+
+    def work(_stop: threading.Event) -> None:
+        logging.getLogger("codebase.infra.anything").warning("at work")
+        done.set()
+
+    with receiver(free_port()) as fluentd:
+        with logging_to(fluentd.port):
+            logs.info("whole_process")
+            with logs.bound(service="first"):
+                logs.info("inside")
+                worker = Worker("works", work, on_crash=lambda: None)
+            with logs.bound(service="second"):
+                worker.start()
+            assert done.wait(SECONDS)
+            worker.stop(SECONDS)
+        said = {(received.tag, received.record["service"]) for received in fluentd.records}
+    assert said == {
+        ("orderly.test.whole_process", "test"),
+        ("orderly.first.inside", "first"),
+        ("orderly.first.anything", "first"),
+    }
+
+
+def test_a_request_is_logged_by_the_service_whose_route_it_took(free_port: Ports) -> None:
+    apps = [
+        small_service(title="first"),
+        small_service(title="second", failure=ValueError()),
+    ]
+    # Both have the same routes, and the first one that fits is taken.
+    apps[0].router.routes[:] = [
+        route for route in apps[0].router.routes if getattr(route, "path", "") != "/order"
+    ]
+
+    async def scenario() -> None:
+        async with running(apps, free_port(), access_log=True) as server:
+            assert (await server.ask("GET", "/orders")).status == 200
+            assert (await server.ask("PUT", "/order", ORDER)).status == 500
+            assert (await server.ask("GET", "/nowhere")).status == 404
+
+    with receiver(free_port()) as fluentd:
+        with logging_to(fluentd.port):
+            in_time(scenario)
+        tags = [received.tag for received in fluentd.records]
+    assert tags.count("orderly.first.request_answered") == 1
+    assert tags.count("orderly.second.request_answered") == 1
+    assert tags.count("orderly.second.request_failed") == 1
+    assert tags.count("orderly.test.request_answered") == 1, "nobody's route"
 
 
 def test_a_dead_receiver_costs_nothing_and_what_was_not_sent_is_counted(free_port: Ports) -> None:
     before = dropped()
     began = monotonic()
     with logging_to(free_port()):
-        logged = monotonic()
         for _ in range(100):
             logs.info("lost")
-        assert monotonic() - logged < 1
     assert monotonic() - began < CLOSE_DEADLINE_SECONDS + 2
     assert dropped() - before == 100
 
@@ -144,52 +280,162 @@ def test_what_was_logged_while_it_was_away_arrives_when_it_is_back(free_port: Po
     with logging_to(port):
         for number in range(10):
             logs.info("kept", number=number)
-        with receiver(port=port) as fluentd:
+        with receiver(port) as fluentd:
             fluentd.wait_for(lambda it: len(it.records) == 10)
-            numbers = [record["number"] for _, _, record in fluentd.records]
-    assert numbers == list(range(10))
+            assert fluentd.numbers() == list(range(10))
     assert dropped() == before
 
 
 def test_a_receiver_that_dies_and_returns_gets_the_later_records_once(free_port: Ports) -> None:
     port = free_port()
-    with receiver(port=port) as fluentd, logging_to(port):
+    with receiver(port) as fluentd, logging_to(port):
         logs.info("before")
         fluentd.wait_for(lambda it: len(it.records) == 1)
         fluentd.die()
         logs.info("during")
-        with receiver(port=port) as returned:
+        with receiver(port) as returned:
             logs.info("after")
-            returned.wait_for(lambda it: any(tag.endswith("after") for tag, _, _ in it.records))
-            tags = [tag for tag, _, _ in returned.records]
+            returned.wait_for(lambda it: any(got.tag.endswith("after") for got in it.records))
+            tags = [received.tag for received in returned.records]
     assert tags == ["orderly.test.during", "orderly.test.after"]
 
 
-def test_a_receiver_that_never_reads_slows_nobody_down(free_port: Ports) -> None:
-    with receiver(reads=False, port=free_port()) as fluentd:
-        before = dropped()
-        pipe = FluentPipe("test", "127.0.0.1", fluentd.port)
-        text = json.dumps({"text": "x" * 2_000})
-        pipe.put(Line("first", 0.0, text))
-        fluentd.wait_for(Forward.is_connected)
-        began = monotonic()
-        for _ in range(2 * QUEUE_MAX):
-            pipe.put(Line("more", 0.0, text))
-        assert monotonic() - began < 2
-        assert dropped() > before
+def test_what_a_receiver_had_not_confirmed_when_it_died_is_sent_again(free_port: Ports) -> None:
+    port, before = free_port(), dropped()
+    with receiver(port, acknowledges=False) as forgetful, logging_to(port):
+        for number in range(3):
+            logs.info("counted", number=number)
+        # All of it left this process, and none of it was kept.
+        forgetful.wait_for(lambda it: it.records)
+        forgetful.die()
+        with receiver(port) as fluentd:
+            fluentd.wait_for(lambda it: it.numbers()[-1:] == [2])
+            assert fluentd.numbers() == [0, 1, 2]
+    assert dropped() == before
+
+
+def test_a_connection_that_was_cut_is_made_again(free_port: Ports) -> None:
+    before = dropped()
+    with receiver(free_port()) as fluentd, logging_to(fluentd.port):
+        logs.info("counted", number=0)
+        fluentd.wait_for(lambda it: len(it.records) == 1)
+        fluentd.hang_up()
+        logs.info("counted", number=1)
+        fluentd.wait_for(lambda it: len(it.records) == 2)
+        assert len(fluentd.connections) == 2
+    assert dropped() == before
+
+
+def test_one_that_accepts_and_never_reads_is_left_and_the_next_one_gets_it_all(
+    free_port: Ports,
+) -> None:
+    port, before = free_port(), dropped()
+    with receiver(port, reads=False) as deaf, pipe_to(port, deadline_seconds=0.3) as pipe:
+        for number in range(3000):
+            pipe.put(line(number, padding=1_000))
+        deaf.wait_for(lambda it: len(it.connections) >= 2)
+        deaf.die()
+        with receiver(port) as fluentd:
+            fluentd.wait_for(lambda it: len(it.records) == 3000)
+            assert fluentd.numbers() == list(range(3000))
+    assert dropped() == before
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\xc1", b"\x90"])
+def test_somebody_else_at_its_address_confirms_nothing(free_port: Ports, answer: bytes) -> None:
+    before = dropped()
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)) as listener, pipe_to(port) as pipe:
+        pipe.put(line(1))
+        for _ in range(2):
+            connection, _ = listener.accept()
+            with connection:
+                assert connection.recv(65_536)
+                connection.sendall(answer)
+                while connection.recv(65_536):
+                    pass
+    assert dropped() - before == 1
+
+
+def test_a_slow_receiver_gets_everything(free_port: Ports) -> None:
+    """Too slow for a whole batch within the deadline: it is sent less at a time."""
+    before = dropped()
+    with (
+        receiver(free_port(), bytes_per_turn=16_384) as fluentd,
+        pipe_to(fluentd.port, deadline_seconds=0.5) as pipe,
+    ):
+        for number in range(300):
+            pipe.put(line(number, padding=10_000))
+        fluentd.wait_for(lambda it: 299 in it.numbers())
+        first_of_each = list(dict.fromkeys(fluentd.numbers()))
+        assert first_of_each == list(range(300))
+    assert dropped() == before
+
+
+def test_what_waits_is_bounded_and_every_record_is_delivered_or_counted(free_port: Ports) -> None:
+    port, lost, sent = free_port(), dropped(), counted("sent")
+    bound = 1_000_000
+    with (
+        receiver(port, reads=False) as deaf,
+        pipe_to(port, queue_bytes_max=bound, deadline_seconds=0.3) as pipe,
+    ):
+        for number in range(20_000):
+            pipe.put(line(number, padding=2_000))
+            assert (REGISTRY.get_sample_value("orderly_log_bytes_waiting") or 0) <= bound
+        assert dropped() - lost > 19_000
+        deaf.die()
+        with receiver(port) as fluentd:
+            pipe.put(line(20_000))
+            fluentd.wait_for(lambda it: 20_000 in it.numbers())
+    assert (dropped() - lost) + (counted("sent") - sent) == 20_001
+
+
+def test_requests_do_not_wait_for_a_receiver_that_is_deaf(free_port: Ports) -> None:
+    """Every request logs, and none of them takes as long as one delivery is tried for."""
+    longest = 0.0
+
+    async def scenario() -> None:
+        nonlocal longest
+        async with (
+            running([small_service()], free_port(), access_log=True) as server,
+            server.client() as client,
+        ):
+            for _ in range(500):
+                began = monotonic()
+                client.send(request("GET", "/orders", headers={"X-Padding": "x" * 1000}))
+                assert (await client.reply()).status == 200
+                longest = max(longest, monotonic() - began)
+
+    with receiver(free_port(), reads=False) as deaf, logging_to(deaf.port) as _:
+        logs.info("first")
+        deaf.wait_for(lambda it: it.connections)
+        in_time(scenario)
+        closing = monotonic()
+    assert longest < 5
+    assert monotonic() - closing < CLOSE_DEADLINE_SECONDS + 2
+
+
+def test_closing_does_not_wait_for_a_receiver_that_never_confirms(free_port: Ports) -> None:
+    before = dropped()
+    with receiver(free_port(), acknowledges=False) as fluentd:
+        pipe = FluentPipe("127.0.0.1", fluentd.port)
+        pipe.put(line(1))
+        fluentd.wait_for(lambda it: it.records)
         closing = monotonic()
         pipe.close()
         assert monotonic() - closing < CLOSE_DEADLINE_SECONDS + 1
+        pipe.put(line(2))
+    assert dropped() - before == 2
 
 
 @pytest.mark.parametrize("event", ["with blanks and . dots", "ünïcode"])
 def test_a_tag_stays_one_tag(free_port: Ports, event: str) -> None:
-    with receiver(port=free_port()) as fluentd:
+    with receiver(free_port()) as fluentd:
         with logging_to(fluentd.port):
             logs.info(event)
         fluentd.wait_for(lambda it: len(it.records) == 1)
-        assert fluentd.records[0][0].count(".") == 2
-        assert fluentd.records[0][0].isascii()
+        assert fluentd.records[0].tag.count(".") == 2
+        assert fluentd.records[0].tag.isascii()
 
 
 def test_what_libraries_say_comes_out_in_the_same_form() -> None:
@@ -245,9 +491,11 @@ class Gone(io.StringIO):
         raise BrokenPipeError
 
 
-def test_an_output_that_is_gone_ends_nothing() -> None:
+def test_an_output_that_is_gone_ends_nothing_and_is_counted() -> None:
+    before = counted("dropped", to="stdout")
     with logs.configured(Settings(), service="test", stream=Gone()):
         logs.info("nobody_listens")
+    assert counted("dropped", to="stdout") - before == 1
 
 
 def test_the_level_is_the_configured_one() -> None:
