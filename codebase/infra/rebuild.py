@@ -62,6 +62,13 @@ LOCK_CHECKPOINTS = """
 SWAP_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '2s'"
 SWAP_TRIES = 10
 
+# LIKE copies everything but these.
+STORAGE_OPTIONS = """
+    SELECT option_name, option_value
+    FROM pg_class, pg_options_to_table(reloptions)
+    WHERE oid = %(table)s::regclass
+"""
+
 KEY_COLUMNS = """
     SELECT attribute.attname
     FROM pg_index AS key
@@ -189,8 +196,19 @@ class _Rebuild:
                 "CREATE TABLE {schema}.{table} (LIKE public.{table} INCLUDING ALL)",
                 table=sql.Identifier(table),
             )
+            self._copy_storage_options(table)
         # Only there: a table that the projection does not name is not found, instead of written.
         self._execute("SET search_path = {schema}")
+
+    def _copy_storage_options(self, table: str) -> None:
+        parameters = {"table": f"public.{table}"}
+        for name, value in self._store.execute(STORAGE_OPTIONS, parameters).fetchall():
+            self._execute(
+                "ALTER TABLE {schema}.{table} SET ({name} = {value})",
+                table=sql.Identifier(table),
+                name=sql.Identifier(name),
+                value=sql.Literal(value),
+            )
 
     def _checkpoints(self) -> dict[int, int]:
         return dict(
