@@ -376,8 +376,13 @@ def _documented(
 ) -> Callable[..., None]:
     """A function with the parameters that FastAPI would need to document the command."""
     parameters = {
-        "idempotency_key": Annotated[str | None, Header(description="Names the command.")],
-        "consistency_token": Annotated[str | None, Header(description="What you have seen.")],
+        "idempotency_key": Annotated[
+            IdempotenceKey, Header(description="Names the command, for as long as you like.")
+        ],
+        "consistency_token": Annotated[
+            str,
+            Header(description="What you have seen.", pattern=f"^{consistency.FORM.pattern}$"),
+        ],
     }
     defaults: dict[str, Any] = dict.fromkeys(parameters)
     taken: Any = body
