@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ from codebase.model.agent import (
     UnblockAgent,
 )
 from codebase.model.aggregate import Claim, Release
+from codebase.model.usage import Month
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -321,3 +323,29 @@ def hours(used: timedelta) -> str:
 def opened(happened: Iterable[Happened]) -> dict[UUID, AccountOpened]:
     """Every account that ever was."""
     return {one.stream_id: one.event for one in happened if isinstance(one.event, AccountOpened)}
+
+
+# For tests of whole processes, which are too slow for hypothesis.
+
+MONTHS = [Month(2023, 12).plus(number) for number in range(6)]
+LATER = datetime(2024, 5, 20, 12, tzinfo=UTC)
+"""When histories are looked at: December to April are over, May is running."""
+
+
+def busy(seed: int, *, agents: int = 12, steps: int = 150) -> World:
+    """A history with much blocking, from December to May."""
+    chance = random.Random(seed)  # noqa: S311 - repeatable
+    world = World()
+    step = (LATER - EDGES[0]) / (steps + 2)
+    for number in range(steps):
+        at = EDGES[0] + step * number + chance.random() * step
+        if number < 4 or (chance.random() < 0.03):
+            world.open(at, chance.choice(list(Region)), vip=chance.random() < 0.5)
+        elif len(world.agents) < agents and chance.random() < 0.3:
+            world.create(at, chance.choice(world.open_accounts))
+        elif len(world.open_accounts) > 3 and chance.random() < 0.02:
+            world.close(at, chance.choice(world.open_accounts))
+        elif world.present_agents:
+            agent = chance.choice(world.present_agents)
+            (world.unblock if world.agents[agent].is_blocked else world.block)(at, agent)
+    return world

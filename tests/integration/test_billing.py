@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -33,7 +32,6 @@ from codebase.infra.settings import ConfigurationError, Settings
 from codebase.infra.verify import verify
 from codebase.infra.worker import Team
 from codebase.model.account import Region
-from codebase.model.usage import Month
 from codebase.services.billing import queries
 from codebase.services.billing.invoices import (
     billed_by_region,
@@ -55,9 +53,12 @@ from tests.integration.flow import (
 )
 from tests.integration.histories import (
     EDGES,
+    LATER,
+    MONTHS,
     Charged,
     Happened,
     World,
+    busy,
     charged,
     hours,
     logged,
@@ -68,30 +69,6 @@ from tests.integration.histories import (
 
 if TYPE_CHECKING:
     from tests.databases import Databases
-
-MONTHS = [Month(2023, 12).plus(number) for number in range(6)]
-LATER = datetime(2024, 5, 20, 12, tzinfo=UTC)
-"""When the histories are looked at: December to April are over, May is running."""
-
-
-def busy(seed: int, *, agents: int = 12, steps: int = 150) -> World:
-    """A history with much blocking, from December to May."""
-    chance = random.Random(seed)  # noqa: S311 - repeatable
-    world = World()
-    step = (LATER - EDGES[0]) / (steps + 2)
-    for number in range(steps):
-        at = EDGES[0] + step * number + chance.random() * step
-        if number < 4 or (chance.random() < 0.03):
-            world.open(at, chance.choice(list(Region)), vip=chance.random() < 0.5)
-        elif len(world.agents) < agents and chance.random() < 0.3:
-            world.create(at, chance.choice(world.open_accounts))
-        elif len(world.open_accounts) > 3 and chance.random() < 0.02:
-            world.close(at, chance.choice(world.open_accounts))
-        elif world.present_agents:
-            agent = chance.choice(world.present_agents)
-            (world.unblock if world.agents[agent].is_blocked else world.block)(at, agent)
-    return world
-
 
 # Kind one: the projection alone, driven by hypothesis.
 
