@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from psycopg import Cursor
+from psycopg import Connection, Cursor
 
 from codebase.infra.projection import LoggedEvent
 
@@ -35,6 +35,11 @@ COUNT_PARKED_STREAMS = """
         SELECT count(*) FROM parked_stream
         WHERE projector = checkpoint.projector AND partition = checkpoint.partition
     )
+    WHERE projector = %(projector)s AND partition = %(partition)s
+"""
+
+COUNT_EVENTS = """
+    SELECT count(*) FROM parked_event
     WHERE projector = %(projector)s AND partition = %(partition)s
 """
 
@@ -77,6 +82,12 @@ def park_events(
 def recount(cursor: Cursor[Any], projector: str, partition: int) -> None:
     """Bring the checkpoint's count of parked streams up to date."""
     cursor.execute(COUNT_PARKED_STREAMS, {"projector": projector, "partition": partition})
+
+
+def count_events(store: Connection[Any], projector: str, partition: int) -> int:
+    """How many events of a partition wait in parked streams."""
+    row = store.execute(COUNT_EVENTS, {"projector": projector, "partition": partition}).fetchone()
+    return int(row[0]) if row else 0
 
 
 def split(

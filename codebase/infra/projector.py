@@ -27,6 +27,7 @@ from codebase.infra.failpoints import failpoint
 from codebase.infra.feeds import Delivery, Feed, LogFeed, Verdicts
 from codebase.infra.log_check import LogMismatchError, check_partitions, read_head
 from codebase.infra.postgres import connect
+from codebase.infra.progress import Progress, ProgressGauges
 from codebase.infra.projection import LogGapError, LoggedEvent, Projector, read_events
 from codebase.infra.queue_feed import QueueFeed
 from codebase.infra.settings import Settings
@@ -35,13 +36,13 @@ from codebase.infra.worker import Pauses, Team, Worker
 
 logger = logging.getLogger(__name__)
 
-POSITION = Gauge(
-    "orderly_projection_position", "The checkpoint of a projector.", ["projector", "partition"]
-)
-PROJECTED = Counter(
-    "orderly_projected_events", "Events applied or set aside.", ["projector", "partition"]
-)
-PARKED = Counter("orderly_parked_streams", "Streams parked so far.", ["projector", "partition"])
+LABELS = ["projector", "partition"]
+GAUGES = ProgressGauges("orderly_projection", LABELS)
+PROJECTED = Counter("orderly_projected_events", "Events applied or set aside.", LABELS)
+PARKED_STREAMS = Gauge("orderly_parked_streams", "Streams that are parked.", LABELS)
+PARKED_EVENTS = Gauge("orderly_parked_events", "Events of parked streams that wait.", LABELS)
+COUNT_INTERVAL_SECONDS = 10.0
+"""How often parked events are counted while the number of parked streams stays the same."""
 
 # Two workers for one partition would be safe, since the checkpoint is a fence, but they would
 # only undo each other's work. The second one waits.
@@ -56,7 +57,7 @@ ENSURE_CHECKPOINT = """
 """
 
 READ_CHECKPOINT = """
-    SELECT position FROM projection_checkpoint
+    SELECT position, parked_streams FROM projection_checkpoint
     WHERE projector = %(projector)s AND partition = %(partition)s
 """
 
@@ -169,6 +170,10 @@ class PartitionProjector:
         self._watch = SqlWatch(settings.database_deadline_seconds, stop)
         self._checkpoint = 0
         self._check_at = 0.0
+        self._count_at = 0.0
+        self._parked_streams = 0
+        self._progress = Progress(GAUGES, projector.name, partition)
+        PROJECTED.labels(projector.name, partition)
         # Up to this position events are applied one by one: among them is one that failed.
         self._singly_until = 0
         self._know_attempt = False
@@ -190,6 +195,7 @@ class PartitionProjector:
                 # Whatever was being applied is not to blame, so its attempt does not count.
                 self._to_forgive = True
                 self._waiting_for = describe(error)
+                self._progress.pause()
                 logger.warning("%s pauses: %s", self._projector.name, self._waiting_for)
                 self._pauses.pause()
 
@@ -209,6 +215,7 @@ class PartitionProjector:
         if not self._take_the_lead(store):
             return
         self._load(store)
+        self._progress.lead()
         look_again = True
         while not self._stop.is_set():
             # What was taken and not settled, because a connection broke, is still owed.
@@ -222,6 +229,7 @@ class PartitionProjector:
             row = store.execute(LEAD, self._key).fetchone()
             if row is not None and row[0]:
                 return True
+            self._progress.stand_by()
             self._waiting_for = None  # a standby is healthy
             self._stop.wait(LEAD_RETRY_SECONDS)
         return False
@@ -271,14 +279,31 @@ class PartitionProjector:
         if now < self._check_at:
             return
         self._check_at = now + self._settings.read_model_check_seconds
-        read_head(log, self._partition, self._checkpoint)
+        self._measure(log)
         row = store.execute(READ_CHECKPOINT, self._key, prepare=True).fetchone()
         if row is None or row[0] != self._checkpoint:
             raise FencedError(f"the checkpoint is no longer at {self._checkpoint}")
+        self._count_parked(store, row[1])
+
+    def _measure(self, log: Connection[Any]) -> int:
+        """The head of the log; how far it is away is noted for the metrics."""
+        head = read_head(log, self._partition, self._checkpoint)
+        self._progress.measure(log, head, self._checkpoint)
+        return head
+
+    def _count_parked(self, store: Connection[Any], streams: int) -> None:
+        now = time.monotonic()
+        if streams == self._parked_streams and now < self._count_at:
+            return
+        self._count_at, self._parked_streams = now + COUNT_INTERVAL_SECONDS, streams
+        name, partition = self._projector.name, self._partition
+        events = parking.count_events(store, name, partition) if streams else 0
+        PARKED_STREAMS.labels(name, partition).set(streams)
+        PARKED_EVENTS.labels(name, partition).set(events)
 
     def _read(self, log: Connection[Any]) -> list[LoggedEvent]:
         # Most looks find nothing new, and the head of the log tells so at a tenth of the price.
-        if read_head(log, self._partition, self._checkpoint) == self._checkpoint:
+        if self._measure(log) == self._checkpoint:
             return []
         events = read_events(
             log,
@@ -359,7 +384,6 @@ class PartitionProjector:
             else:
                 parking.park_stream(cursor, self._projector.name, event, reason)
         self._arrived([event])
-        PARKED.labels(self._projector.name, self._partition).inc()
         logger.error(
             "stream %s is parked from position %d on: %s",
             event.stream_id,
@@ -389,7 +413,7 @@ class PartitionProjector:
 
     def _arrived(self, events: Sequence[LoggedEvent]) -> None:
         self._checkpoint = events[-1].position
-        POSITION.labels(self._projector.name, self._partition).set(self._checkpoint)
+        self._progress.arrive(self._checkpoint)
         PROJECTED.labels(self._projector.name, self._partition).inc(len(events))
 
 

@@ -19,7 +19,7 @@ import pika
 import psycopg
 from pika.channel import Channel
 from pika.exceptions import AMQPError
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter
 from psycopg import Connection
 
 from codebase.infra.broker import (
@@ -36,6 +36,7 @@ from codebase.infra.broker import (
 from codebase.infra.failpoints import failpoint
 from codebase.infra.log_check import LogMismatchError, check_partitions, read_head
 from codebase.infra.postgres import connect
+from codebase.infra.progress import Progress, ProgressGauges
 from codebase.infra.settings import Settings
 from codebase.infra.sql_watch import SqlWatch
 from codebase.infra.worker import Pauses, Rests, Team, Worker
@@ -98,10 +99,11 @@ DRAIN_DEADLINE_SECONDS = 1.0
 CLOSE_DEADLINE_SECONDS = 2.0
 WATCH_SECONDS = 0.1
 
-POSITION = Gauge("orderly_relay_position", "Last confirmed position.", ["partition"])
-LAG = Gauge("orderly_relay_lag_events", "Events in the log not yet confirmed.", ["partition"])
+GAUGES = ProgressGauges("orderly_relay", ["partition"])
 REPUBLISHED = Counter(
-    "orderly_relay_republished", "Events published again, their fate was in doubt.", ["partition"]
+    "orderly_relay_republished_events",
+    "Events published again, because their fate was in doubt.",
+    ["partition"],
 )
 
 
@@ -205,6 +207,8 @@ class PartitionRelay:
         self._key = {"partition": partition}
         # Up to here something may have been published before: publishing it is a repeat.
         self._furthest = 0
+        self._progress = Progress(GAUGES, partition)
+        REPUBLISHED.labels(partition)
         self._waiting_for: str | None = "not connected yet"
 
     def what_is_missing(self) -> str | None:
@@ -220,6 +224,7 @@ class PartitionRelay:
                 # A broker's or a database's own text is not for everybody's eyes.
                 is_ours = isinstance(error, LostPlaceError | LogMismatchError)
                 self._waiting_for = str(error) if is_ours else type(error).__name__
+                self._progress.pause()
                 logger.warning("relay %d pauses: %s", self.partition, describe(error))
                 self._pauses.pause()
 
@@ -230,9 +235,19 @@ class PartitionRelay:
             check_partitions(database, self._settings.partitions)
             if not self._take_the_lead(database):
                 return
-            self._declare()
             checkpoint = self._read_checkpoint(database)
-            session = _Session(self.partition, self._settings, database, checkpoint, self._stop)
+            # Before the broker is needed: while it is away the log goes on to grow.
+            head = read_head(database, self.partition, checkpoint)
+            self._progress.measure(database, head, checkpoint)
+            self._declare()
+            session = _Session(
+                self.partition,
+                self._settings,
+                database,
+                checkpoint,
+                stop=self._stop,
+                progress=self._progress,
+            )
             session.furthest = self._furthest
             session.on_progress = self._on_progress
             try:
@@ -250,6 +265,7 @@ class PartitionRelay:
             row = database.execute(LEAD, parameters).fetchone()
             if row is not None and row[0]:
                 return True
+            self._progress.stand_by()
             self._waiting_for = None  # a standby is healthy
             self._stop.wait(LEAD_RETRY_SECONDS)
         return False
@@ -322,10 +338,13 @@ class _Session:
         settings: Settings,
         database: Connection[Any],
         checkpoint: int,
+        *,
         stop: threading.Event,
+        progress: Progress,
     ) -> None:
         self._partition = partition
         self._settings = settings
+        self._progress = progress
         self._database = database
         self._cursor = database.cursor(binary=True)
         self._stop = stop
@@ -401,6 +420,7 @@ class _Session:
         self._channel = channel
 
     def _on_confirming(self, _frame: object) -> None:
+        self._progress.lead()
         self._schedule_pump(0)
 
     def _on_closed(self, closed: object, reason: BaseException) -> None:
@@ -446,7 +466,7 @@ class _Session:
 
     def _read(self) -> list[Message]:
         head = read_head(self._database, self._partition, self._published)
-        LAG.labels(self._partition).set(head - self._confirmed.position)
+        self._progress.measure(self._database, head, self._confirmed.position)
         if head == self._published:
             return []
         chunk = {
@@ -516,7 +536,7 @@ class _Session:
         if self._cursor.execute(MOVE_CHECKPOINT, step, prepare=True).rowcount != 1:
             raise LostPlaceError(f"the checkpoint is no longer at {self._saved}")
         self._saved = self._confirmed.position
-        POSITION.labels(self._partition).set(self._saved)
+        self._progress.arrive(self._saved)
 
     # Watching
 
