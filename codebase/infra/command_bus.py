@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 from psycopg import AsyncConnection, errors
 
 from codebase.infra.batch import Again, History, Outcome, Pending, Round, Submission, history_of
@@ -34,6 +34,9 @@ from codebase.infra.postgres import DeadlinedConnection, trouble
 from codebase.infra.problems import ServiceUnavailable
 from codebase.infra.settings import Settings
 
+WRITERS_PER_LANE = 2
+"""One decides while the other waits for the disk; more would only make smaller batches."""
+
 BATCH_SIZE = Histogram(
     "orderly_command_batch_size",
     "Commands per group commit.",
@@ -48,11 +51,16 @@ DECIDED_AGAIN = Counter(
     "orderly_commands_decided_again_total",
     "Commands that had to be decided again on fresh state.",
 )
+WAITING = Gauge(
+    "orderly_commands_waiting", "Commands that wait for their batch to begin.", ["partition"]
+)
+WRITING = Gauge(
+    "orderly_command_batches_in_progress",
+    f"Batches that are being decided or written; {WRITERS_PER_LANE} connections write.",
+    ["partition"],
+)
 
 COUNT_PARTITIONS = "SELECT count(*) FROM log_head"
-
-WRITERS_PER_LANE = 2
-"""One decides while the other waits for the disk; more would only make smaller batches."""
 
 NOTHING = Appended(recorded=[], refused={})
 
@@ -204,16 +212,20 @@ class Lane:
     batches in order; whoever decided on what the other has changed is told so, and decides again.
 
     Args:
+        partition: whose commands these are.
         settings: batch size and the write model's address.
         partitions: how many the log has.
     """
 
-    def __init__(self, settings: Settings, partitions: int) -> None:
+    def __init__(self, partition: int, settings: Settings, partitions: int) -> None:
         self._batch_max = settings.command_batch_max
         self._waiting: deque[Pending] = deque()
         self._arrived = asyncio.Event()
         self._closing = False
         self._resting = 0
+        self._writing = 0
+        WAITING.labels(partition).set_function(lambda: len(self._waiting) + self._resting)
+        WRITING.labels(partition).set_function(lambda: self._writing)
         self._writers = [
             asyncio.create_task(self._write_for_ever(Writer(settings, partitions)))
             for _ in range(WRITERS_PER_LANE)
@@ -244,7 +256,9 @@ class Lane:
             batch = [self._waiting.popleft() for _ in range(take)]
             # Whoever has stopped waiting has been told that nothing is certain.
             wanted = [pending for pending in batch if not pending.outcome.done()]
+            self._writing += 1
             overtaken = await writer.write(wanted) if wanted else []
+            self._writing -= 1
             if overtaken:
                 self._resting += 1
                 asyncio.get_running_loop().call_later(REST_SECONDS, self._return, overtaken)
@@ -332,7 +346,7 @@ class CommandBus:
         if partitions == 0:
             raise ServiceUnavailable("write_model", "the write model is not migrated yet")
         if not self._lanes:
-            self._lanes += [Lane(self._settings, partitions) for _ in range(partitions)]
+            self._lanes += [Lane(each, self._settings, partitions) for each in range(partitions)]
         return self._lanes
 
     async def _count_partitions(self) -> int:

@@ -12,9 +12,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import psycopg
-from prometheus_client import Histogram
+from prometheus_client import Gauge, Histogram
 
 from codebase.infra.postgres import DeadlinedConnection, trouble
 from codebase.infra.problems import ServiceUnavailable
@@ -30,6 +31,10 @@ BATCH_SIZE = Histogram(
     "Requests per group read.",
     buckets=(1, 2, 4, 8, 16, 32, 64),
 )
+CONNECTIONS = Gauge(
+    "orderly_read_connections", "Connections to the read model: idle, or busy.", ["state"]
+)
+WAITING = Gauge("orderly_reads_waiting", "Requests that wait for a connection to the read model.")
 
 Row = tuple[Any, ...]
 
@@ -66,6 +71,7 @@ class ReadModel:
         self.deadline_seconds = settings.command_deadline_seconds
         self._queries: deque[GroupRead] = deque()
         self._workers: set[asyncio.Task[None]] = set()
+        OPEN.add(self)
 
     @classmethod
     @asynccontextmanager
@@ -75,9 +81,25 @@ class ReadModel:
         try:
             yield read_model
         finally:
+            OPEN.discard(read_model)
             await asyncio.gather(*read_model._workers, return_exceptions=True)
             for connection in read_model._connections:
                 await connection.close()
+
+    @property
+    def idle_connections(self) -> int:
+        """How many of them have nothing to do."""
+        return len(self._idle)
+
+    @property
+    def busy_connections(self) -> int:
+        """How many of them are being read from."""
+        return len(self._connections) - len(self._idle)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a connection."""
+        return sum(map(len, self._queries))
 
     async def ready(self) -> str | None:
         """None when the read model answers, otherwise what is wrong."""
@@ -105,6 +127,13 @@ class ReadModel:
             self._idle.append(connection)
 
 
+# Each service has its own, and several services may share a process.
+OPEN: WeakSet[ReadModel] = WeakSet()
+CONNECTIONS.labels("idle").set_function(lambda: sum(each.idle_connections for each in OPEN))
+CONNECTIONS.labels("busy").set_function(lambda: sum(each.busy_connections for each in OPEN))
+WAITING.set_function(lambda: sum(each.waiting for each in OPEN))
+
+
 class GroupRead:
     """One query, asked for many requests at a time.
 
@@ -121,6 +150,10 @@ class GroupRead:
         self._query = query
         self._arguments = arguments
         self._waiting: deque[Waiting] = deque()
+
+    def __len__(self) -> int:
+        """How many requests wait."""
+        return len(self._waiting)
 
     async def fetch(self, *values: Any) -> Found:  # noqa: ANN401 - any type that psycopg binds
         """What is found for one request; `values` in the order of `arguments`.

@@ -302,6 +302,7 @@ def _add_operations(app: ServiceApp, metrics: RequestMetrics) -> None:
         return Response(b'{"status":"ready"}', media_type="application/json")
 
     async def measured(_request: Request) -> Response:
+        metrics.note_checks(app.checks, await _not_ready(app.checks))
         return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
     for path, endpoint in {

@@ -7,16 +7,23 @@ the event loop counts, and it is the event loop that renders `/metrics`.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import REGISTRY, Collector
 
 BOUNDS_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 LABELS = ("service", "route", "method", "status")
+
+# A second series for each counter, only to say when it began: Prometheus sees that by itself.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 Labels = tuple[str, str, str, int]
 
@@ -41,6 +48,7 @@ class RequestMetrics(Collector):
 
     def __init__(self) -> None:
         self._tallies: dict[Labels, Tally] = {}
+        self._checks: dict[str, bool] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -51,6 +59,10 @@ class RequestMetrics(Collector):
             tally = self._tallies[labels] = Tally()
         tally.buckets[bisect_left(BOUNDS_SECONDS, seconds)] += 1
         tally.seconds += seconds
+
+    def note_checks(self, checks: Collection[str], failed: Collection[str]) -> None:
+        """Note which of the process' readiness checks hold at the moment."""
+        self._checks = {check: check not in failed for check in checks}
 
     def collect(self) -> Iterator[Metric]:
         """What Prometheus is told."""
@@ -64,8 +76,16 @@ class RequestMetrics(Collector):
             values = [*map(str, names), str(status)]
             requests.add_metric(values, sum(tally.buckets))
             latency.add_metric(values, tally.cumulative(), tally.seconds)
+        ready = GaugeMetricFamily(
+            "orderly_ready",
+            "1: what the check looks at can be used, 0: it cannot.",
+            labels=["check"],
+        )
+        for check, holds in self._checks.items():
+            ready.add_metric([check], holds)
         yield requests
         yield latency
+        yield ready
 
     def render(self) -> bytes:
         """Everything this process measures, in Prometheus' text format."""

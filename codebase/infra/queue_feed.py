@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from pika.adapters.blocking_connection import BlockingChannel
+from prometheus_client import Counter
 from pydantic import TypeAdapter, ValidationError
 
 from codebase.infra.broker import Subscription, dead_letter, declare_subscription
@@ -16,6 +17,12 @@ from codebase.infra.feeds import Delivery, Notice
 from codebase.infra.queue_listener import Arrival, QueueListener, QueueToListenTo
 from codebase.infra.settings import Settings
 from codebase.infra.worker import Rests
+
+DEAD_LETTERED = Counter(
+    "orderly_projection_messages_dead_lettered",
+    "Messages that did not tell of an event of the log.",
+    ["queue"],
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,7 @@ class QueueFeed:
             # What it holds is in the log.
             expendable=True,
         )
+        DEAD_LETTERED.labels(self._queue.name)
         self._listener = QueueListener(
             settings.required("broker_url"),
             self._queue,
@@ -129,6 +137,7 @@ class QueueFeed:
 
         def settle_on(channel: BlockingChannel, letters: BlockingChannel) -> None:
             for delivery, reason in rejected:
+                DEAD_LETTERED.labels(self._queue.name).inc()
                 dead_letter(letters, self._queue.name, delivery.routing_key, delivery.body, reason)
             channel.basic_ack(last.tag, multiple=True)
 
