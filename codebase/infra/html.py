@@ -136,7 +136,9 @@ def security_headers(style: str) -> dict[str, str]:
     return {
         "Content-Security-Policy": "; ".join(policy),
         "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
+        # With no-referrer a browser would not say either where a form comes from: see
+        # infra/auth.py's require_same_origin.
+        "Referrer-Policy": "same-origin",
         "Cache-Control": "no-store",
     }
 

@@ -60,6 +60,8 @@ class Settings(BaseSettings):
     broker_url: str | None = None
     """amqp:// URL; without it the log itself feeds the projectors."""
     btc_price_url: str = "http://127.0.0.1:8779"
+    block_agent_url: str = "http://127.0.0.1:9090"
+    """Where compliance blocks agents when there is no broker."""
 
     # Who may call.
     api_tokens: Annotated[tuple[str, ...], NoDecode] = ()
@@ -98,6 +100,8 @@ class Settings(BaseSettings):
     projector_delay_seconds: float = Field(0, ge=0)
     """For tests: how long a projector rests before it applies what it has read."""
 
+    reply_wait_seconds: float = Field(10, gt=0)
+    """How long compliance waits for a command's outcome before it sends the command again."""
     region: Region | None = None
     """Billing looks after this region only; None: after all of them."""
 

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from fastapi import FastAPI
 
 from codebase.infra.command_bus import CommandBus
-from codebase.infra.command_queue import CommandQueue
+from codebase.infra.command_queue import Became, CommandQueue
 from codebase.infra.http import Answer, Command, command, service_app
 from codebase.infra.runtime import Runtime
 from codebase.model.agent import AGENT, BlockAgent, UnblockAgent
@@ -33,7 +33,10 @@ def create_app(bus: CommandBus) -> FastAPI:
         problems={404: "There is no such agent."},
     )
     async def block_agent(request: Command[Reason]) -> Answer:
-        """The agent may not work, and costs nothing, until it is unblocked."""
+        """The agent may not work, and costs nothing, until it is unblocked.
+
+        Header `Outcome` says `done`, or `unchanged` when it was blocked already.
+        """
         return await change(request, BlockAgent)
 
     @command(
@@ -47,13 +50,14 @@ def create_app(bus: CommandBus) -> FastAPI:
         problems={404: "There is no such agent."},
     )
     async def unblock_agent(request: Command[Reason]) -> Answer:
-        """The agent works again."""
+        """The agent works again; header `Outcome` says `done`, or `unchanged` when it did."""
         return await change(request, UnblockAgent)
 
     async def change(request: Command[Reason], kind: type[BlockAgent | UnblockAgent]) -> Answer:
         agent_id = request.path["agent_id"]
         wanted = kind(agent_id=agent_id, actor=request.actor, reason=request.body.reason)
-        return Answer.to(await bus.execute(request.submission(AGENT, agent_id, wanted)))
+        outcome = await bus.execute(request.submission(AGENT, agent_id, wanted))
+        return Answer.to(outcome, Outcome=Became.DONE if outcome.changed else Became.UNCHANGED)
 
     return app
 

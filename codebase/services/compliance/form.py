@@ -1,0 +1,74 @@
+"""What the page's forms send: the same requests as by JSON, in the way of browsers."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from urllib.parse import parse_qsl
+from uuid import UUID
+
+from fastapi import Request
+from pydantic import ValidationError, field_validator
+
+from codebase.infra.commands import fingerprint
+from codebase.infra.event_log import creation_stream_id
+from codebase.infra.problems import HttpProblem, invalid
+from codebase.infra.request_body import FromText, RequestBody, Text, explain
+from codebase.services.compliance.requests import CATEGORY, Action, NewRequest
+
+FORM_TYPE = "application/x-www-form-urlencoded"
+FIELDS_MAX = 10
+
+
+class Reason(RequestBody):
+    """Why an agent is to be blocked or unblocked."""
+
+    reason: Text | None = None
+
+
+class Form(Reason):
+    """A button that was pressed; `key` is the same however often that one was."""
+
+    agent_id: FromText[UUID]
+    action: Action
+    key: FromText[UUID]
+
+    @field_validator("reason", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return value or None
+
+    def request_of(self, client: str) -> NewRequest:
+        """What the client asks for, as it would by JSON."""
+        reason, path = Reason(reason=self.reason), {"agent_id": self.agent_id}
+        return NewRequest(
+            id=creation_stream_id(client, CATEGORY, str(self.key)),
+            agent_id=self.agent_id,
+            action=self.action,
+            reason=self.reason,
+            requested_by=client,
+            fingerprint=fingerprint(f"{self.action}_agent", reason, path),
+        )
+
+
+async def read_form(request: Request) -> Form:
+    """The form in a request's body.
+
+    Raises:
+        HttpProblem: 415 or 422; nothing of the input is repeated.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM_TYPE:
+        raise HttpProblem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-media-type",
+            f"the body must be {FORM_TYPE}",
+            errors={"Content-Type": [f"must be {FORM_TYPE}"]},
+        )
+    try:
+        text = (await request.body()).decode()
+        fields = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=FIELDS_MAX)
+    except ValueError:
+        raise invalid("body", "must be a form in UTF-8") from None
+    try:
+        return Form.model_validate(dict(fields))
+    except ValidationError as error:
+        raise explain(error.errors(include_url=False, include_input=False)) from None

@@ -1,0 +1,72 @@
+"""The page: agents with a form for each, and what became of what was asked for."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated
+from uuid import UUID, uuid4
+
+from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from codebase.infra.clock import Clock
+from codebase.infra.html import Pages, team_links
+from codebase.infra.http import caller_of, require_admin
+from codebase.infra.settings import Settings
+from codebase.services.compliance.desk import Desk
+from codebase.services.compliance.form import read_form
+from codebase.services.compliance.requests import may_soon_change
+
+PAGES = Pages("codebase.services.compliance")
+AGENTS_SHOWN = 25
+REQUESTS_SHOWN = 20
+REFRESH_SECONDS = 2
+
+Search = Annotated[str, Query(max_length=254)]
+
+
+def add_page(app: FastAPI, desk: Desk, settings: Settings, now: Clock) -> None:
+    """Route `/`."""
+    admin_only = [Depends(require_admin)]
+    links = team_links(settings, "Compliance")
+
+    @app.get("/", response_class=HTMLResponse, dependencies=admin_only)
+    async def get_page(
+        request: Request,
+        search: Search = "",
+        *,
+        blocked: bool = False,
+        last_reference: UUID | None = None,
+        older_than: UUID | None = None,
+    ) -> Response:
+        """Agents with a form for each, and what was asked for, newest first."""
+        found = await desk.agents.page(
+            request, search, blocked=blocked, reference=last_reference, size=AGENTS_SHOWN
+        )
+        recent = await desk.requests.page(older_than, REQUESTS_SHOWN)
+        moment = now()
+        refresh = {"refresh": REFRESH_SECONDS} if may_soon_change(recent, moment) else {}
+        return PAGES.answer(
+            "page.html",
+            links=links,
+            made_at=moment,
+            search=search,
+            blocked=blocked,
+            query=request.url.query,
+            agents=found,
+            agents_shown=AGENTS_SHOWN,
+            asked=await desk.requests.open_actions([agent.id for agent in found.items]),
+            requests=recent,
+            requests_shown=REQUESTS_SHOWN,
+            open=await desk.requests.open_requests(),
+            away=desk.dispatch.away,
+            new_key=uuid4,
+            **refresh,
+        )
+
+    @app.post("/", include_in_schema=False, dependencies=admin_only)
+    async def post_form(request: Request) -> Response:
+        """A button of the page; then the page again, as it was."""
+        form, caller = await read_form(request), caller_of(request)
+        await desk.ask(form.request_of(caller.name))
+        return RedirectResponse(f"/?{request.url.query}", HTTPStatus.SEE_OTHER)

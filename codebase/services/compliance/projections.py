@@ -1,0 +1,111 @@
+"""What compliance remembers of the log: every agent, and whether it is blocked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Cursor
+
+from codebase.infra.broker import Subscription
+from codebase.infra.event_log import RecordedEvent, decode, fold
+from codebase.infra.projection import LoggedEvent, Projection, Projector, columns
+from codebase.model.agent import AGENT, AgentCreated, AgentRemoved
+
+INSERT_CREATED = """
+    INSERT INTO compliance_agent (id, account_id, name, email, region, is_blocked, created_at,
+                                  version)
+    SELECT event.stream_id, created.account_id, created.name, created.email, created.region, false,
+           event.recorded_at, 0
+    FROM unnest(%(stream_id)b::uuid[], %(recorded_at)b::timestamptz[], %(data)b::text[]::jsonb[])
+        AS event (stream_id, recorded_at, data),
+        jsonb_to_record(event.data) AS created (
+            account_id uuid, name text, email text, region text
+        )
+    ON CONFLICT DO NOTHING
+"""
+
+# Of the events that an agent has not seen yet, the last one of each kind counts.
+CHANGE = """
+    UPDATE compliance_agent AS agent
+    SET is_blocked = coalesce(changed.is_blocked, agent.is_blocked),
+        removed_at = coalesce(agent.removed_at, changed.removed_at),
+        version = changed.version
+    FROM (
+        SELECT event.stream_id, max(event.version) AS version,
+               min(event.recorded_at) FILTER (WHERE event.type = 'AgentRemoved') AS removed_at,
+               (
+                   array_agg(event.type = 'AgentBlocked' ORDER BY event.version DESC)
+                       FILTER (WHERE event.type IN ('AgentBlocked', 'AgentUnblocked'))
+               )[1] AS is_blocked
+        FROM unnest(%(stream_id)b::uuid[], %(version)b::integer[], %(type)b::text[],
+                    %(recorded_at)b::timestamptz[])
+            AS event (stream_id, version, type, recorded_at)
+        JOIN compliance_agent AS known ON known.id = event.stream_id
+        WHERE event.version > known.version
+        GROUP BY event.stream_id
+    ) AS changed
+    WHERE agent.id = changed.stream_id
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgentRow:
+    """An agent, also a removed one; `version` is that of its last event."""
+
+    id: UUID
+    account_id: UUID
+    name: str
+    email: str
+    region: str
+    is_blocked: bool
+    created_at: datetime
+    removed_at: datetime | None
+    version: int
+
+
+def apply(cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> None:
+    """Create agents, block, unblock and remove them."""
+    created = [event for event in events if event.type == AgentCreated.__name__]
+    # Planned anew for every batch: a plan made while the table was small would read all of it.
+    if created:
+        cursor.execute(INSERT_CREATED, columns(created), prepare=False)
+    cursor.execute(CHANGE, columns(events), prepare=False)
+
+
+def expected_rows(agent_id: UUID, recorded: Sequence[RecordedEvent]) -> Iterable[AgentRow]:
+    """The row that an agent's stream comes to, by the model's fold."""
+    if not recorded or not isinstance(decode(recorded[0]), AgentCreated):
+        return  # its creation was set aside, and nothing follows from the rest
+    state = fold(AGENT, recorded)
+    assert state is not None, "it was created"  # noqa: S101 - an invariant
+    removals = [row.recorded_at for row in recorded if row.type == AgentRemoved.__name__]
+    yield AgentRow(
+        id=agent_id,
+        account_id=state.created.account_id,
+        name=state.created.name,
+        email=state.created.email,
+        region=state.created.region,
+        is_blocked=state.is_blocked,
+        created_at=recorded[0].recorded_at,
+        removed_at=removals[0] if removals else None,
+        version=recorded[-1].version,
+    )
+
+
+SUBSCRIPTION = Subscription(name="compliance", topics=("agent.#",))
+COMPLIANCE = Projector(
+    name=SUBSCRIPTION.name,
+    projections=(
+        Projection(
+            name="compliance_agents",
+            categories=frozenset({AGENT.category}),
+            tables=("compliance_agent",),
+            apply=apply,
+            expected_rows=expected_rows,
+        ),
+    ),
+)

@@ -1,0 +1,162 @@
+"""Blocks and unblocks agents by sending commands, and shows what became of each."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, FastAPI, Query, Request
+from pydantic import BaseModel
+
+from codebase.infra.clock import Clock, utc_now
+from codebase.infra.consistent_reads import ConsistentReads
+from codebase.infra.http import (
+    Answer,
+    Check,
+    Command,
+    command,
+    require_admin,
+    service_app,
+)
+from codebase.infra.projector import projector_team
+from codebase.infra.runtime import Runtime
+from codebase.infra.settings import Settings
+from codebase.model.refusals import NotFound
+from codebase.services.compliance.agents import AgentPage, Agents
+from codebase.services.compliance.carriers import require_admin_token
+from codebase.services.compliance.desk import Desk
+from codebase.services.compliance.dispatch import Dispatch
+from codebase.services.compliance.form import Reason
+from codebase.services.compliance.page import Search, add_page
+from codebase.services.compliance.projections import COMPLIANCE, SUBSCRIPTION
+from codebase.services.compliance.requests import (
+    CATEGORY,
+    Action,
+    Asked,
+    ComplianceRequest,
+    NewRequest,
+    Requests,
+)
+
+PORT = 8060
+PROJECTOR = COMPLIANCE
+
+Size = Annotated[int, Query(ge=1, le=1000)]
+
+
+class RequestPage(BaseModel):
+    """Requests, newest first; `last_reference` leads to older ones; null on an empty page."""
+
+    items: list[ComplianceRequest]
+    last_reference: UUID | None
+    size: int
+
+
+def create_app(
+    desk: Desk, settings: Settings, checks: Mapping[str, Check], now: Clock = utc_now
+) -> FastAPI:
+    """The service, given what it shows and where it takes requests to."""
+    app = service_app("compliance", checks=checks)
+    admin_only = [Depends(require_admin)]
+
+    @command(
+        app,
+        "POST",
+        "/block_agent/{agent_id}",
+        body=Reason,
+        body_is_optional=True,
+        answer=Asked,
+        status=HTTPStatus.ACCEPTED,
+        summary="Have an agent blocked",
+        problems={403: "Not an administrator."},
+    )
+    async def block_agent(request: Command[Reason]) -> Answer:
+        """The command is sent, again and again if need be; `GET /requests/{id}` tells the rest."""
+        return await ask(request, "block")
+
+    @command(
+        app,
+        "POST",
+        "/unblock_agent/{agent_id}",
+        body=Reason,
+        body_is_optional=True,
+        answer=Asked,
+        status=HTTPStatus.ACCEPTED,
+        summary="Have an agent unblocked",
+        problems={403: "Not an administrator."},
+    )
+    async def unblock_agent(request: Command[Reason]) -> Answer:
+        """For one agent, commands are sent in the order in which they were asked for."""
+        return await ask(request, "unblock")
+
+    async def ask(request: Command[Reason], action: Action) -> Answer:
+        request.caller.require_admin()
+        asked, replayed = await desk.ask(
+            NewRequest(
+                id=request.id_of_creation(CATEGORY),
+                agent_id=request.path["agent_id"],
+                action=action,
+                reason=request.body.reason,
+                requested_by=request.caller.name,
+                fingerprint=request.fingerprint,
+            )
+        )
+        return Answer(asked, headers={"Location": f"/requests/{asked.id}"}, replayed=replayed)
+
+    @app.get("/requests", dependencies=admin_only)
+    async def get_requests(last_reference: UUID | None = None, size: Size = 500) -> RequestPage:
+        """What was asked for and what became of it, newest first."""
+        if last_reference is not None and await desk.requests.find(last_reference) is None:
+            raise NotFound("last_reference names no request")
+        found = await desk.requests.page(last_reference, size)
+        last = found[-1].id if found else None
+        return RequestPage(items=list(found), last_reference=last, size=size)
+
+    @app.get("/requests/{request_id}", dependencies=admin_only)
+    async def get_request(request_id: UUID) -> ComplianceRequest:
+        """One request."""
+        found = await desk.requests.find(request_id)
+        if found is None:
+            raise NotFound(f"Request {request_id} not found")
+        return found
+
+    @app.get("/agents", dependencies=admin_only)
+    async def get_agents(
+        request: Request,
+        search: Search = "",
+        *,
+        blocked: bool = False,
+        last_reference: UUID | None = None,
+        size: Size = 500,
+    ) -> AgentPage:
+        """By the beginning of a name, by e-mail address, or by the id of an agent or account."""
+        return await desk.agents.page(
+            request, search, blocked=blocked, reference=last_reference, size=size
+        )
+
+    add_page(app, desk, settings, now)
+    return app
+
+
+@asynccontextmanager
+async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
+    """The service with its projector and its sender, in one process."""
+    settings = runtime.settings
+    require_admin_token(settings)
+    projecting, dispatch = projector_team(settings, PROJECTOR, SUBSCRIPTION), Dispatch(settings)
+    async with (
+        ConsistentReads.open(settings, PROJECTOR.name) as reads,
+        Requests.open(settings) as requests,
+        projecting.at_work(runtime.seconds_to_stop),
+        dispatch.team.at_work(runtime.seconds_to_stop),
+    ):
+        checks = {
+            "read_model": reads.ready,
+            "requests": requests.ready,
+            "projector": projecting.problem,
+            "sender": dispatch.team.problem,
+        }
+        yield create_app(Desk(Agents(reads), requests, dispatch), settings, checks)
