@@ -59,6 +59,8 @@ SERVICE_PORTS: Mapping[str, int] = {
 }
 """Services and their ports before `PORT_OFFSET`, for a caller that names none."""
 
+BLOCK_AGENT_PORT = 9093
+COMPLIANCE = "compliance"
 MIGRATION = "migration"
 BROKER_CLIENTS = frozenset({"event_relay"})
 """Services that are ready only when the broker is: the run is ready without them."""
@@ -161,6 +163,7 @@ class _Stack:
     stopping: threading.Event
     started: float = field(default_factory=time.monotonic)
     _known_passwords: dict[tuple[str, str], str] = field(default_factory=dict)
+    _own_environment: dict[str, Mapping[str, str]] = field(default_factory=dict)
     _running: list[Supervised] = field(default_factory=list)
 
     def run(self) -> None:
@@ -349,6 +352,9 @@ class _Stack:
         everywhere = self.settings.host in {*LOOPBACK_HOSTS, "0.0.0.0", "::"}  # noqa: S104
         host = "127.0.0.1" if everywhere else self.settings.host
         price_port = self._port(self.services.get("btc_price", SERVICE_PORTS["btc_price"]))
+        # On its own, or with everything else about accounts and agents.
+        alone = self.services.get("block_agent", BLOCK_AGENT_PORT)
+        block_port = self._port(self.services.get("account_management", alone))
         values = {
             variable: server.url(role, self._password(server.name, role), server.name)
             for server, variables in ((write, _WRITE_MODEL_ROLES), (read, _READ_MODEL_ROLES))
@@ -358,6 +364,7 @@ class _Stack:
             values["BROKER_URL"] = broker.url()
         values |= {
             "BTC_PRICE_URL": os.environ.get("BTC_PRICE_URL") or f"http://{host}:{price_port}",
+            "BLOCK_AGENT_URL": os.environ.get("BLOCK_AGENT_URL") or f"http://{host}:{block_port}",
             "PARTITIONS": str(self.settings.partitions),
             "ORDER_BOOK_LIMIT_BTC": str(self.settings.order_book_limit_btc),
             "DEVELOPMENT": "true",
@@ -366,14 +373,22 @@ class _Stack:
         }
         write_environment(self.home, values)
         inherited = {name: value for name, value in os.environ.items() if name != "BROKER_URL"}
-        return {**inherited, **values, **self._service_token(), "PYTHONUNBUFFERED": "1"}
+        return {**inherited, **values, **self._service_tokens(), "PYTHONUNBUFFERED": "1"}
 
-    def _service_token(self) -> dict[str, str]:
-        """With tokens configured, one more for what services ask each other, for this run only."""
-        if not self.settings.api_tokens or self.settings.service_token:
+    def _service_tokens(self) -> dict[str, str]:
+        """With tokens configured, more of them for what services ask each other, for this run only.
+
+        Compliance blocks the agents of every client: it gets an administrator's, and nobody else.
+        """
+        if not self.settings.api_tokens:
             return {}
-        secret, entry = new_token("orderly-services", "client")
-        return {"API_TOKENS": ",".join([*self.settings.api_tokens, entry]), "SERVICE_TOKEN": secret}
+        admin_secret, admin_entry = new_token("orderly-compliance", "admin")
+        self._own_environment[COMPLIANCE] = {"SERVICE_TOKEN": admin_secret}
+        entries, secret = [*self.settings.api_tokens, admin_entry], self.settings.service_token
+        if not secret:
+            secret, entry = new_token("orderly-services", "client")
+            entries.append(entry)
+        return {"API_TOKENS": ",".join(entries), "SERVICE_TOKEN": secret}
 
     # Services.
 
@@ -395,7 +410,7 @@ class _Stack:
         return Program(
             name=name,
             command=[sys.executable, "-m", "codebase", "serve", name],
-            environment=environment,
+            environment={**environment, **self._own_environment.get(name, {})},
             directory=_PROJECT,
             # The drain, what workers have after it, and a moment to leave.
             patience_seconds=self.settings.drain_seconds + 1.8,
