@@ -1,0 +1,35 @@
+# Sourced by the scripts that use an engine. The caller has `set -euo pipefail` and stands in the
+# project's folder.
+
+export COMPOSE_PROJECT_NAME=${COMPOSE_PROJECT_NAME:-orderly}
+
+say() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; }
+fail() { say "$*"; exit 1; }
+
+require_engine() {
+  docker version >/dev/null 2>&1 || fail "no container engine answers (docker version says why)"
+}
+
+# build NAME ARGUMENT…: like `docker build --tag NAME ARGUMENT…`, quiet unless it fails.
+build() {
+  local name=$1 log network=()
+  shift
+  # An engine without its default network builds on the host's.
+  docker network inspect bridge >/dev/null 2>&1 || network=(--network host)
+  log=$(mktemp)
+  docker build --tag "$name" "${network[@]}" "$@" >"$log" 2>&1 || { cat "$log" >&2; fail "could not build $name"; }
+  rm "$log"
+}
+
+# Docker's own `compose`, otherwise the older program of that name.
+compose() {
+  if docker compose version >/dev/null 2>&1; then
+    docker compose "$@"
+  elif command -v docker-compose >/dev/null; then
+    docker-compose "$@"
+  else
+    fail "neither 'docker compose' nor docker-compose is installed"
+  fi
+}
+
+size_of() { docker image inspect --format '{{.Size}}' "$1" | awk '{ printf "%.0f MB", $1 / 1e6 }'; }

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Makes the secrets of the cluster: what FILE (default .env) does not have yet gets a random value,
+# what is there stays. Beside it, in .secrets/, the one that Prometheus reads from a file.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. docker/functions.sh
+
+file=${1:-.env}
+umask 077
+touch "$file"
+chmod 600 "$file"
+# A first secret below makes this true.
+made=""
+
+random_hex() { od -An -N32 -tx1 /dev/urandom | tr -d ' \n'; }
+value_of() { sed -n "s/^$1=//p" "$file" | tail -n 1; }
+
+# secret NAME [VALUE]: adds the variable unless the file has it.
+secret() {
+  [ -n "$(value_of "$1")" ] && return
+  printf '%s=%s\n' "$1" "${2:-$(random_hex)}" >>"$file"
+  made=yes
+}
+
+# entry NAME ROLE VARIABLE: how API_TOKENS knows the token in that variable.
+entry() {
+  local digest
+  digest=$(value_of "$3" | tr -d '\n' | { sha256sum 2>/dev/null || shasum -a 256; } | cut -d ' ' -f 1)
+  printf '%s:%s:%s' "$1" "$2" "$digest"
+}
+
+for name in WRITE_MODEL_OWNER COMMAND_SERVICE EVENT_RELAY LOG_READER READ_MODEL_OWNER QUERY_SERVICE \
+    PROJECTOR BROKER PGADMIN GRAFANA; do
+  secret "${name}_PASSWORD"
+done
+secret TWO_FA
+# Tokens: for a client, for an administrator, for what services ask each other, for Prometheus.
+for name in API_TOKEN ADMIN_TOKEN SERVICE_TOKEN METRICS_TOKEN; do secret "$name"; done
+secret API_TOKENS "$(entry client client API_TOKEN),$(entry admin admin ADMIN_TOKEN)$(
+  ),$(entry orderly-services client SERVICE_TOKEN),$(entry prometheus client METRICS_TOKEN)"
+
+folder=$(dirname "$file")/.secrets
+mkdir -p "$folder"
+# Prometheus runs as a user of its own; the folder keeps everybody else out.
+umask 022
+value_of METRICS_TOKEN | tr -d '\n' >"$folder/metrics_token"
+
+[ -z "$made" ] || say "made secrets in $(cd "$(dirname "$file")" && pwd)/$(basename "$file")"

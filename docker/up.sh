@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Starts the cluster, waits until all of it is healthy, and says where it is: ./run.sh docker.
+# Arguments go to `compose up`: ./run.sh docker --scale create_buy_order=3
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. docker/functions.sh
+
+PATIENCE_SECONDS=180
+
+# Containers of the cluster that are not healthy yet, or not running, as `name (state)`.
+not_healthy() {
+  local ids
+  ids=$(compose ps --quiet)
+  [ -n "$ids" ] || return 0
+  # A container without a health check counts when it runs.
+  # shellcheck disable=SC2086 # one word per container
+  docker inspect --format \
+    '{{.Name}} ({{if .State.Health}}{{.State.Health.Status}}{{else}}{{.State.Status}}{{end}})' $ids \
+    | sed 's|^/||' | grep -vE '\((healthy|running)\)$' || true
+}
+
+wait_until_healthy() {
+  local began=$SECONDS waiting
+  while waiting=$(not_healthy); [ -n "$waiting" ]; do
+    if [ $((SECONDS - began)) -gt "$PATIENCE_SECONDS" ]; then
+      say "not healthy after $PATIENCE_SECONDS s: $(echo "$waiting" | paste -sd ' ' -)"
+      fail "'docker/compose.sh logs NAME' says more"
+    fi
+    sleep 0.5
+  done
+}
+
+require_engine
+began=$SECONDS
+docker/secrets.sh
+docker image inspect orderly-base:local >/dev/null 2>&1 || ./build_base_images.sh
+docker image inspect orderly:local >/dev/null 2>&1 || ./build_run_images.sh
+compose up --detach --no-build --remove-orphans "$@"
+wait_until_healthy
+
+address=$(sed -n 's/^PUBLISH_ADDRESS=//p' .env)
+address=${PUBLISH_ADDRESS:-${address:-127.0.0.1}}
+cat <<EOF
+healthy in $((SECONDS - began)) s
+  orders              http://$address:8777/buy_order, http://$address:8778/buy_orders
+  accounts, agents    http://$address:9090
+  everything by path  http://$address
+  RabbitMQ            http://127.0.0.1:15672, user orderly, BROKER_PASSWORD in .env
+  logs                docker/compose.sh exec log find /fluentd/log
+  stop                docker/compose.sh down (with --volumes the data go as well)
+Every request needs a token; .env has one for a client and one for an administrator:
+  (. ./.env; export API_TOKEN; ./put_buy_order.sh USD 123.45; API_TOKEN=\$ADMIN_TOKEN ./get_buy_orders.sh)
+EOF
