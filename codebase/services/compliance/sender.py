@@ -31,15 +31,16 @@ LEAD = "SELECT pg_try_advisory_lock(hashtext('compliance sender'))"
 # For one agent one after the other: only when the earlier has its answer is it certain that it
 # does not come again, after the later.
 READ_DUE = """
-    SELECT id, agent_id, action, reason, attempts
+    SELECT request.id, request.agent_id, request.action, request.reason, request.attempts
     FROM compliance_request AS request
-    WHERE answered_at IS NULL AND due_at <= clock_timestamp()
-      AND NOT EXISTS (
-          SELECT FROM compliance_request AS earlier
-          WHERE earlier.agent_id = request.agent_id AND earlier.answered_at IS NULL
-            AND earlier.number < request.number
-      )
-    ORDER BY due_at, number
+    LEFT JOIN LATERAL (
+        SELECT number
+        FROM compliance_request
+        WHERE agent_id = request.agent_id AND answered_at IS NULL AND number < request.number
+        LIMIT 1
+    ) AS earlier ON true
+    WHERE request.answered_at IS NULL AND request.due_at <= now() AND earlier.number IS NULL
+    ORDER BY request.due_at, request.number
     LIMIT %(limit)s
 """
 
