@@ -4,34 +4,30 @@ Speaks version 1 of the Forward protocol, with acknowledgements: without them, w
 in its buffers when it died would be lost, and nobody could count it.
 https://github.com/fluent/fluentd/wiki/Forward-Protocol-Specification-v1
 
-The queue here is the only buffer. A record stays in it until FluentD has said that it has it, and
-is sent again when that is in doubt; what finds no room is dropped, and counted.
+A record stays in the pipe until FluentD has said that it has it, and is sent again when that is in
+doubt; what finds no room is dropped, and counted.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import socket
 import struct
-import threading
 import time
-from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgpack
 from prometheus_client import Counter, Gauge
 
+from codebase.infra.pipe import Pipe, UndeliveredError
+
 QUEUE_BYTES_MAX = 16 * 1024 * 1024
 """Of text; about 50,000 records."""
-BATCH_MAX = 500
 DELIVERY_DEADLINE_SECONDS = 10.0
 """From the connection, or the first byte of a batch, to its last acknowledgement."""
-CLOSE_DEADLINE_SECONDS = 2.0
-FIRST_PAUSE_SECONDS = 0.1
-LONGEST_PAUSE_SECONDS = 5.0
 RECEIVE_BYTES = 4096
 
 NOT_IN_A_TAG = re.compile(r"[^A-Za-z0-9_+-]+", re.ASCII)
@@ -48,7 +44,6 @@ DROPPED = Counter(
 )
 SENT = Counter("orderly_log_records_sent_total", "Log records that FluentD has acknowledged.")
 WAITING = Gauge("orderly_log_bytes_waiting", "Text of log records that wait for FluentD.")
-DROPPED_ON_THE_WAY = DROPPED.labels("fluentd")
 
 
 def _integer(digits: str) -> int | str:
@@ -97,7 +92,7 @@ class _Connection:
     def close(self) -> None:
         self._socket.close()
 
-    def deliver(self, lines: list[Line]) -> None:
+    def deliver(self, lines: Sequence[Line]) -> None:
         """Send records and wait until FluentD has them.
 
         Raises:
@@ -124,7 +119,7 @@ class _Connection:
             raise DeafError from error
 
 
-def _messages(lines: list[Line]) -> dict[str, bytes]:
+def _messages(lines: Sequence[Line]) -> dict[str, bytes]:
     """One message for each tag, by the name that FluentD will confirm it with."""
     by_tag: dict[str, list[bytes]] = {}
     for line in lines:
@@ -137,8 +132,43 @@ def _messages(lines: list[Line]) -> dict[str, bytes]:
     return messages
 
 
-class FluentPipe:
-    """A bounded queue, and the one thread that empties it into FluentD.
+class Forwarder:
+    """Delivers records to FluentD; a connection is kept until something goes wrong with it."""
+
+    def __init__(self, host: str, port: int, deadline_seconds: float) -> None:
+        self._address = (host, port)
+        self._deadline_seconds = deadline_seconds
+        self._connection: _Connection | None = None
+
+    def deliver(self, lines: Sequence[Line]) -> None:
+        """Send records and wait until FluentD has them.
+
+        Raises:
+            UndeliveredError: whether they arrived is not known.
+        """
+        try:
+            if self._connection is None:
+                self._connection = _Connection(*self._address, self._deadline_seconds)
+            self._connection.deliver(lines)
+        except (OSError, DeafError) as error:
+            self.hang_up()
+            raise UndeliveredError from error
+
+    def hang_up(self) -> None:
+        """End the connection; the next delivery makes another one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def fluent_pipe(
+    host: str,
+    port: int,
+    *,
+    queue_bytes_max: int = QUEUE_BYTES_MAX,
+    deadline_seconds: float = DELIVERY_DEADLINE_SECONDS,
+) -> Pipe[Line]:
+    """The way to FluentD.
 
     Args:
         host: of FluentD.
@@ -146,101 +176,15 @@ class FluentPipe:
         queue_bytes_max: how much text may wait; what comes on top is dropped and counted.
         deadline_seconds: how long a delivery may take; then it is begun again.
     """
-
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        *,
-        queue_bytes_max: int = QUEUE_BYTES_MAX,
-        deadline_seconds: float = DELIVERY_DEADLINE_SECONDS,
-    ) -> None:
-        self._address = (host, port)
-        self._queue_bytes_max = queue_bytes_max
-        self._deadline_seconds = deadline_seconds
-        self._changed = threading.Condition()
-        self._closing = threading.Event()
-        self._waiting: deque[Line] = deque()
-        self._in_flight: list[Line] = []
-        self._bytes = 0
-        self._together = BATCH_MAX
-        self._gives_up_at = float("inf")
-        self._connection: _Connection | None = None
-        WAITING.set_function(lambda: self._bytes)
-        # A daemon, because a delivery that hangs must not keep the process alive.
-        self._thread = threading.Thread(target=self._deliver_all, name="fluentd", daemon=True)
-        self._thread.start()
-
-    def put(self, line: Line) -> None:
-        """Put a record in line, or count it as dropped; returns at once."""
-        size = len(line.text)
-        with self._changed:
-            if self._bytes + size > self._queue_bytes_max or self._closing.is_set():
-                DROPPED_ON_THE_WAY.inc()
-                return
-            self._bytes += size
-            if not self._waiting:
-                self._changed.notify()
-            self._waiting.append(line)
-
-    def close(self) -> None:
-        """Deliver what waits, within a deadline, and count what was not confirmed."""
-        with self._changed:
-            self._gives_up_at = time.monotonic() + CLOSE_DEADLINE_SECONDS / 2
-            self._closing.set()
-            self._changed.notify()
-        self._thread.join(CLOSE_DEADLINE_SECONDS)
-        with self._changed:
-            DROPPED_ON_THE_WAY.inc(len(self._waiting) + len(self._in_flight))
-            self._waiting.clear()
-            self._in_flight = []
-            self._bytes = 0
-
-    def _deliver_all(self) -> None:
-        failures = 0
-        while self._take():
-            try:
-                self._deliver()
-            except (OSError, DeafError):
-                self._hang_up()
-                failures += 1
-                # A receiver that is too slow for so many gets fewer, and makes progress.
-                self._together = max(1, self._together // 2)
-                self._pause(failures)
-            else:
-                failures = 0
-                self._together = min(BATCH_MAX, self._together + self._together // 10 + 1)
-        self._hang_up()
-
-    def _take(self) -> bool:
-        """Wait for records to deliver; False when there will be none, or no time for them."""
-        with self._changed:
-            if not self._in_flight:
-                self._changed.wait_for(lambda: self._waiting or self._closing.is_set())
-                count = min(len(self._waiting), BATCH_MAX)
-                self._in_flight = [self._waiting.popleft() for _ in range(count)]
-            return bool(self._in_flight) and time.monotonic() < self._gives_up_at
-
-    def _deliver(self) -> None:
-        if self._connection is None:
-            self._connection = _Connection(*self._address, self._deadline_seconds)
-        lines = self._in_flight[: self._together]
-        self._connection.deliver(lines)
-        with self._changed:
-            # close() may have counted them as dropped in the meantime.
-            if self._in_flight:
-                SENT.inc(len(lines))
-                self._in_flight = self._in_flight[len(lines) :]
-                self._bytes -= sum(len(line.text) for line in lines)
-
-    def _hang_up(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _pause(self, failures: int) -> None:
-        """Rest after a failure, longer each time; at the end there is no time for that."""
-        longest = min(FIRST_PAUSE_SECONDS * 2 ** min(failures, 10), LONGEST_PAUSE_SECONDS)
-        rest = longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret
-        if self._closing.wait(rest):
-            time.sleep(FIRST_PAUSE_SECONDS)
+    forwarder = Forwarder(host, port, deadline_seconds)
+    pipe = Pipe(
+        "fluentd",
+        forwarder.deliver,
+        size=lambda line: len(line.text),
+        size_max=queue_bytes_max,
+        sent=SENT,
+        dropped=DROPPED.labels("fluentd"),
+        hang_up=forwarder.hang_up,
+    )
+    WAITING.set_function(lambda: pipe.size)
+    return pipe

@@ -24,7 +24,8 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TextIO
 
-from codebase.infra.fluentd import DROPPED, FluentPipe, Line
+from codebase.infra.fluentd import DROPPED, Line, fluent_pipe
+from codebase.infra.pipe import Pipe
 from codebase.infra.settings import Settings
 
 LOGGER = logging.getLogger("orderly")
@@ -129,7 +130,7 @@ class JsonLines(logging.Handler):
         fluentd: where they go as well.
     """
 
-    def __init__(self, service: str, stream: TextIO, fluentd: FluentPipe | None) -> None:
+    def __init__(self, service: str, stream: TextIO, fluentd: Pipe[Line] | None) -> None:
         super().__init__()
         self._service = service
         self._stream = stream
@@ -166,7 +167,7 @@ def configured(settings: Settings, *, service: str, stream: TextIO | None = None
     with ExitStack() as stack:
         fluentd = None
         if settings.logging_host:
-            fluentd = FluentPipe(settings.logging_host, settings.logging_port)
+            fluentd = fluent_pipe(settings.logging_host, settings.logging_port)
             stack.callback(fluentd.close)
         handler = JsonLines(service, stream or sys.stdout, fluentd)
         logging.getLogger().addHandler(handler)

@@ -7,10 +7,12 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from functools import partial
 from time import monotonic
 from typing import Annotated
 
 import httpx
+from prometheus_client import Gauge
 from pydantic import BaseModel, Field, ValidationError
 
 from codebase.infra import logs
@@ -22,6 +24,10 @@ FETCH_DEADLINE_SECONDS = 2.0
 PAUSE_SECONDS = 2.0
 FIRST_PAUSE_AFTER_FAILURE_SECONDS = 0.1
 LONGEST_PAUSE_AFTER_FAILURE_SECONDS = 2.0
+
+AGE = Gauge(
+    "orderly_price_age_seconds", "Age of the price that orders are placed at.", ["currency"]
+)
 
 # Whatever else a price service might say, this is all that an order can be placed at.
 Rate = Annotated[Decimal, Field(gt=0, max_digits=20, decimal_places=8)]
@@ -83,6 +89,9 @@ class Prices:
             return None
         return price
 
+    def _age(self, currency: Currency) -> float:
+        return self._clock() - self._prices[currency][0]
+
     async def ready(self) -> str | None:
         """None when every currency has a price, otherwise which have none."""
         missing = [currency for currency in Currency if self.current(currency) is None]
@@ -99,6 +108,7 @@ class Prices:
         for fetched in record.prices:
             price = Price(currency=fetched.currency, rate=fetched.rate, source=fetched.source)
             self._prices[fetched.currency] = (asked_at - fetched.age_s, price)
+            AGE.labels(fetched.currency).set_function(partial(self._age, fetched.currency))
 
     async def _fetch_for_ever(self, client: httpx.AsyncClient) -> None:
         failures = 0

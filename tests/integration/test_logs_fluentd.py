@@ -18,7 +18,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from codebase.infra import logs
-from codebase.infra.fluentd import CLOSE_DEADLINE_SECONDS, FluentPipe, Line
+from codebase.infra.fluentd import Line, fluent_pipe
+from codebase.infra.pipe import CLOSE_DEADLINE_SECONDS, Pipe
 from codebase.infra.settings import Settings
 from codebase.infra.worker import Worker
 from tests.integration.flow import eventually
@@ -164,8 +165,8 @@ def logging_to(port: int, stream: io.StringIO | None = None, **settings: Any) ->
 
 
 @contextmanager
-def pipe_to(port: int, **limits: Any) -> Iterator[FluentPipe]:  # noqa: ANN401 - as FluentPipe takes them
-    pipe = FluentPipe("127.0.0.1", port, **limits)
+def pipe_to(port: int, **limits: Any) -> Iterator[Pipe[Line]]:  # noqa: ANN401 - as fluent_pipe takes them
+    pipe = fluent_pipe("127.0.0.1", port, **limits)
     try:
         yield pipe
     finally:
@@ -418,7 +419,7 @@ def test_requests_do_not_wait_for_a_receiver_that_is_deaf(free_port: Ports) -> N
 def test_closing_does_not_wait_for_a_receiver_that_never_confirms(free_port: Ports) -> None:
     before = dropped()
     with receiver(free_port(), acknowledges=False) as fluentd:
-        pipe = FluentPipe("127.0.0.1", fluentd.port)
+        pipe = fluent_pipe("127.0.0.1", fluentd.port)
         pipe.put(line(1))
         fluentd.wait_for(lambda it: it.records)
         closing = monotonic()

@@ -23,7 +23,7 @@ PATIENCE_SECONDS = 60
 # holds up a stop.
 @retry(
     retry=retry_if_exception_type(psycopg.OperationalError),
-    wait=wait_exponential_jitter(initial=0.1, max=2),
+    wait=wait_exponential_jitter(multiplier=0.1, max=2),
     stop=stop_after_delay(PATIENCE_SECONDS),
     reraise=True,
 )
