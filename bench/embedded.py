@@ -16,7 +16,7 @@ import psutil
 
 from bench.lab import ORDER_BOOK_LIMIT_BTC, PROJECT, Lab
 from bench.measure import BenchError
-from codebase.infra.local_stack import SERVICE_PORTS
+from codebase import services
 from codebase.infra.settings import Settings
 from codebase.infra.supervisor import Keeper, Program
 
@@ -41,7 +41,7 @@ class EmbeddedRun:
 
     def address(self, service: str) -> str:
         """Where a service listens."""
-        return f"http://127.0.0.1:{SERVICE_PORTS[service] + self.offset}"
+        return f"http://127.0.0.1:{services.port_of(service) + self.offset}"
 
     def settings(self) -> Settings:
         """What the run wrote down for its services."""

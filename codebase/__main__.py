@@ -68,7 +68,8 @@ def parser() -> argparse.ArgumentParser:
 
     command("up", run_up, "Start the whole system on this machine, in the foreground.")
     serve = command("serve", run_serve, "Start services in one process, on one port.")
-    serve.add_argument("names", nargs="+", choices=services.names(), metavar="NAME")
+    known = [*services.names(), *services.GROUPS]
+    serve.add_argument("names", nargs="+", choices=known, metavar="NAME")
     serve.add_argument("--port", type=int, help="default: the first service's own port")
     command("migrate", run_migrate, "Bring both stores to the newest schema.")
     command("verify", run_verify, "Recompute everything from the log and print what differs.")
@@ -90,13 +91,12 @@ def parser() -> argparse.ArgumentParser:
 
 def run_up(_chosen: argparse.Namespace, settings: Settings) -> int:
     """The embedded run."""
-    ports = {name: services.load(name).PORT for name in services.names()}
-    return local_stack.up(settings, ports)
+    return local_stack.up(settings, services.on_one_machine())
 
 
 def run_serve(chosen: argparse.Namespace, settings: Settings) -> int:
     """Any set of services in one process."""
-    port = chosen.port or services.load(chosen.names[0]).PORT + settings.port_offset
+    port = chosen.port or services.port_of(chosen.names[0]) + settings.port_offset
     with logs.configured(settings, service="+".join(chosen.names)):
         http.run(_serve(chosen.names, settings, port))
     return 0
@@ -105,8 +105,9 @@ def run_serve(chosen: argparse.Namespace, settings: Settings) -> int:
 async def _serve(names: Sequence[str], settings: Settings, port: int) -> None:
     async with AsyncExitStack() as stack:
         runtime = await stack.enter_async_context(Runtime.open(settings))
-        apps = [await _open(name, runtime, stack) for name in names]
-        app = http.assemble(apps, settings)
+        members = services.in_groups(names)
+        apps = [await _open(name, runtime, stack) for name in members]
+        app = http.assemble(apps, settings, title=" + ".join(names))
         # What is there now stays for good; the collector need not go through it again and again.
         gc.collect()
         gc.freeze()

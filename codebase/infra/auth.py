@@ -46,6 +46,11 @@ class Caller:
         """Whether this caller sees and administers everything."""
         return self.role is Role.ADMIN
 
+    @property
+    def only_client(self) -> str | None:
+        """Whose rows this caller is shown: its own, or None for everybody's."""
+        return None if self.is_admin else self.name
+
     def require_admin(self) -> None:
         """Go on for administrators only.
 

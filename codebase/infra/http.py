@@ -20,10 +20,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.openapi.utils import get_openapi
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from codebase.infra import logs
+from codebase.infra.api_docs import add_api_docs
 from codebase.infra.auth import Authenticator, Caller, new_token, require_same_origin
 from codebase.infra.commands import Answer, Command, CommandRoute, CountedRoute, command
 from codebase.infra.exchange import Exchange, exchange_of
@@ -253,19 +254,20 @@ def _too_large(limit_bytes: int, *, close: bool) -> HttpProblem:
     )
 
 
-def assemble(apps: Sequence[FastAPI], settings: Settings) -> ASGIApp:
+def assemble(apps: Sequence[FastAPI], settings: Settings, title: str | None = None) -> ASGIApp:
     """One app for all services of a process: their routes, their checks, one documentation.
 
     Args:
         apps: what services yield, made with `service_app`.
         settings: tokens, limits, whether requests are logged.
+        title: of the documentation; by default the names of the services.
 
     Raises:
         ConfigurationError: API_TOKENS is malformed.
     """
     services = [app for app in apps if isinstance(app, ServiceApp)]
-    title = " + ".join(app.title for app in services)
-    outer = ServiceApp(title, _merged_checks(services))
+    names = " + ".join(app.title for app in services)
+    outer = ServiceApp(title or names, _merged_checks(services))
     metrics = RequestMetrics()
     owners: dict[int, str] = {}
     for app in services:
@@ -312,15 +314,7 @@ def _add_operations(app: ServiceApp, metrics: RequestMetrics) -> None:
         "/metrics": measured,
     }.items():
         app.router.routes.append(CountedRoute(path, endpoint, methods=["GET"]))
-    app.openapi_url = "/openapi.json"
-    app.setup()
-    _add_older_address_of_docs(app)
-
-
-def _add_older_address_of_docs(app: ServiceApp) -> None:
-    page = next(route for route in app.routes if getattr(route, "path", "") == app.docs_url)
-    assert isinstance(page, Route), "FastAPI adds its page as a route"  # noqa: S101
-    app.router.routes.append(Route("/_swagger", page.endpoint, include_in_schema=False))
+    add_api_docs(app)
 
 
 async def _not_ready(checks: Mapping[str, Check]) -> dict[str, str]:

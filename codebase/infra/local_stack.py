@@ -49,17 +49,6 @@ from codebase.infra.private_rabbitmq import RabbitServer, find_rabbitmq
 from codebase.infra.settings import LOOPBACK_HOSTS, Settings
 from codebase.infra.supervisor import Keeper, LogFile, Program, Supervised
 
-SERVICE_PORTS: Mapping[str, int] = {
-    "create_buy_order": 8777,
-    "fetch_buy_orders": 8778,
-    "btc_price": 8779,
-    "event_relay": 8780,
-    "read_model_sync": 8781,
-    "migration": 8782,
-}
-"""Services and their ports before `PORT_OFFSET`, for a caller that names none."""
-
-BLOCK_AGENT_PORT = 9093
 COMPLIANCE = "compliance"
 MIGRATION = "migration"
 BROKER_CLIENTS = frozenset({"event_relay"})
@@ -87,12 +76,13 @@ class StackError(Exception):
     """The embedded run cannot start; the text says why and what to change."""
 
 
-def up(settings: Settings, services: Mapping[str, int] = SERVICE_PORTS) -> int:
+def up(settings: Settings, services: Mapping[str, int]) -> int:
     """Run everything in the foreground until SIGINT, SIGTERM or SIGHUP.
 
     Args:
         settings: `orderly_home` and `port_offset` say where, `host` where the services listen.
-        services: name and port, before the offset, of every service; `migration` goes first.
+        services: name and port, before the offset, of every service and group of services;
+            `migration` goes first.
 
     Returns:
         The exit code: 0 after an ordered stop, 1 when it could not start; then a line on standard
@@ -191,6 +181,7 @@ class _Stack:
         self._start_services([MIGRATION], environment)
         self._start_services([name for name in self.services if name != MIGRATION], environment)
         self.terminal.say(self._ready_line())
+        self.terminal.say(self._also())
         # Last, because a node that boots takes one of two cores for four seconds (ready after 6 s
         # instead of 3), and until it is up the log itself feeds the readers.
         if broker is not None:
@@ -351,10 +342,8 @@ class _Stack:
         """Write `environment` in the home, for our services and for the `orderly` command."""
         everywhere = self.settings.host in {*LOOPBACK_HOSTS, "0.0.0.0", "::"}  # noqa: S104
         host = "127.0.0.1" if everywhere else self.settings.host
-        price_port = self._port(self.services.get("btc_price", SERVICE_PORTS["btc_price"]))
-        # On its own, or with everything else about accounts and agents.
-        alone = self.services.get("block_agent", BLOCK_AGENT_PORT)
-        block_port = self._port(self.services.get("account_management", alone))
+        price_port = self._port(self.services["btc_price"])
+        block_port = self._port(self.services["account_management"])
         values = {
             variable: server.url(role, self._password(server.name, role), server.name)
             for server, variables in ((write, _WRITE_MODEL_ROLES), (read, _READ_MODEL_ROLES))
@@ -441,6 +430,19 @@ class _Stack:
             f"ready in {time.monotonic() - self.started:.1f} s. New orders: PUT {put}; the list: "
             f"GET {get}; try: curl -sS -X PUT {put} -H 'Content-Type: application/json' "
             f"{token}-d '{json.dumps(order)}'"
+        )
+
+    def _also(self) -> str:
+        """What else there is to look at."""
+        shown = {
+            "accounts and agents": ("account_management", "_swagger"),
+            "billing": ("billing", ""),
+            "compliance": (COMPLIANCE, ""),
+            "VIP customers": ("vip_customers", ""),
+        }
+        return "; ".join(
+            f"{what}: http://127.0.0.1:{self._port(self.services[name])}/{path}"
+            for what, (name, path) in shown.items()
         )
 
     # The end.

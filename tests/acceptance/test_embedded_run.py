@@ -21,13 +21,15 @@ import httpx
 import psutil
 import pytest
 
-from codebase.infra.local_stack import FALLBACK_FOLDER, SERVER_PORTS, SERVICE_PORTS
+from codebase import services
+from codebase.infra.local_stack import FALLBACK_FOLDER, SERVER_PORTS
 from codebase.infra.private_postgres import server_account
 from codebase.infra.supervisor import Keeper, Program
 
 PROJECT = Path(__file__).parents[2]
 READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
+SERVICE_PORTS = services.on_one_machine()
 ALL_PORTS = [*SERVER_PORTS.values(), *SERVICE_PORTS.values()]
 
 

@@ -67,7 +67,7 @@ class Ledger:
             NotFound: there is no such account, or it is another client's.
         """
         caller, period = caller_of(request), period_at(month, self.now())
-        client = None if caller.is_admin else caller.name
+        client = caller.only_client
         asked = (client, account_id, month.begin, period.charged_until)
         found = invoice_of(
             account_id, period, await self._reads.fetch(request, self._lines, *asked)

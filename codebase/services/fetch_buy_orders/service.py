@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from time import monotonic
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -12,11 +11,8 @@ from fastapi import FastAPI, Query, Request, Response
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from codebase.infra import consistency
-from codebase.infra.checkpoints import Checkpoints
-from codebase.infra.group_read import Found, GroupRead, ReadModel, Row
+from codebase.infra.consistent_reads import ConsistentReads
 from codebase.infra.http import caller_of, service_app
-from codebase.infra.problems import Behind
 from codebase.infra.runtime import Runtime
 from codebase.model.money import Currency
 from codebase.model.refusals import NotFound
@@ -49,29 +45,12 @@ class Page(BaseModel):
     last_reference: UUID | None
 
 
-def create_app(
-    read_model: ReadModel, checkpoints: Checkpoints, consistency_wait_seconds: float
-) -> FastAPI:
-    """The service, given the read model and how far it is."""
-    app = service_app("fetch_buy_orders", checks={"read_model": read_model.ready})
-    pages_of_client = GroupRead(read_model, queries.PAGES_OF_CLIENT, queries.PAGE_ARGUMENTS)
-    pages_of_all = GroupRead(read_model, queries.PAGES_OF_ALL, queries.PAGE_ARGUMENTS)
-    orders = GroupRead(read_model, queries.ORDERS_BY_ID, queries.ORDER_ARGUMENTS)
-
-    async def up_to_date(request: Request, ask: Callable[[], Awaitable[Found]]) -> list[Row]:
-        """What `ask` finds, once it holds everything that the client has seen.
-
-        Rows and checkpoints come from one snapshot, so that not even a read model that went back
-        after a crash passes for up to date.
-        """
-        wanted = consistency.sent(request.scope["headers"])
-        deadline = monotonic() + consistency_wait_seconds
-        while await checkpoints.covers(wanted, max(0.0, deadline - monotonic())):
-            found = await ask()
-            if all(found.checkpoints.get(one, 0) >= at for one, at in wanted.items()):
-                return found.rows
-            checkpoints.observe(found.checkpoints)
-        raise Behind
+def create_app(reads: ConsistentReads) -> FastAPI:
+    """The service, given a read model."""
+    app = service_app("fetch_buy_orders", checks={"read_model": reads.ready})
+    pages_of_client = reads.query(queries.PAGES_OF_CLIENT, queries.PAGE_ARGUMENTS)
+    pages_of_all = reads.query(queries.PAGES_OF_ALL, queries.PAGE_ARGUMENTS)
+    orders = reads.query(queries.ORDERS_BY_ID, queries.ORDER_ARGUMENTS)
 
     @app.get("/buy_orders", response_model=Page)
     async def get_buy_orders(
@@ -80,10 +59,9 @@ def create_app(
         page_size: Annotated[int, Query(ge=1, le=PAGE_SIZE_MAX)] = 10,
     ) -> Response:
         """The orders after `last_reference`, the last row of the page before."""
-        caller = caller_of(request)
-        client = None if caller.is_admin else caller.name
-        pages = pages_of_all if caller.is_admin else pages_of_client
-        rows = await up_to_date(request, lambda: pages.fetch(client, last_reference, page_size))
+        client = caller_of(request).only_client
+        pages = pages_of_client if client else pages_of_all
+        rows = await reads.fetch(request, pages, client, last_reference, page_size)
         if not rows[0][KNOWN]:
             raise NotFound("last_reference names no order")
         shown = [shown_order(row[ORDER]) for row in rows if row[ORDER][0] is not None]
@@ -93,9 +71,8 @@ def create_app(
     @app.get("/buy_orders/{order_id}", response_model=BuyOrder)
     async def get_buy_order(request: Request, order_id: UUID) -> Response:
         """One order."""
-        caller = caller_of(request)
-        client = None if caller.is_admin else caller.name
-        rows = await up_to_date(request, lambda: orders.fetch(client, order_id))
+        client = caller_of(request).only_client
+        rows = await reads.fetch(request, orders, client, order_id)
         if not rows:
             raise NotFound("there is no such order")
         return json_response(shown_order(rows[0]))
@@ -127,10 +104,5 @@ def json_response(content: object) -> Response:
 @asynccontextmanager
 async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     """The service with its connections."""
-    settings = runtime.settings
-    async with ReadModel.open(settings) as read_model:
-        checkpoints = Checkpoints(settings.required("read_model_url"), PROJECTOR)
-        try:
-            yield create_app(read_model, checkpoints, settings.consistency_wait_ms / 1000)
-        finally:
-            await checkpoints.close()
+    async with ConsistentReads.open(runtime.settings, PROJECTOR) as reads:
+        yield create_app(reads)

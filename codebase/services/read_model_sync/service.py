@@ -12,11 +12,12 @@ from codebase.infra.http import service_app
 from codebase.infra.projection import Projector
 from codebase.infra.projector import projector_team
 from codebase.infra.runtime import Runtime
+from codebase.services.read_model_sync.accounts import ACCOUNTS, AGENTS
 from codebase.services.read_model_sync.buy_orders import BUY_ORDERS
 
 PORT = 8781
 
-PROJECTOR = Projector(name=READ_MODEL_SYNC.name, projections=(BUY_ORDERS,))
+PROJECTOR = Projector(name=READ_MODEL_SYNC.name, projections=(BUY_ORDERS, ACCOUNTS, AGENTS))
 
 
 @asynccontextmanager

@@ -1,0 +1,101 @@
+"""Shows accounts: `GET /accounts`, by name, `GET /accounts/{id}`, and the company report."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel
+
+from codebase.infra.consistent_reads import ConsistentReads
+from codebase.infra.http import caller_of, service_app
+from codebase.infra.pages import SIZE_DEFAULT, Size, as_json, page
+from codebase.infra.runtime import Runtime
+from codebase.model.account import Region, account_not_found
+from codebase.model.refusals import NotFound
+from codebase.services.fetch_accounts import queries
+
+PORT = 9094
+PROJECTOR = "read_model_sync"
+
+
+class Account(BaseModel):
+    """An open account."""
+
+    id: UUID
+    name: str
+    email: str
+    region: Region
+    vip: bool
+
+
+class Agent(BaseModel):
+    """An agent of an account."""
+
+    id: UUID
+    account_id: UUID
+    name: str
+    email: str
+    blocked: bool
+
+
+class CompanyReport(Account):
+    """An account with all its agents, by name."""
+
+    agents: list[Agent]
+
+
+class AccountPage(BaseModel):
+    """Accounts by name; `last_reference` leads to the next ones, and is null on an empty page."""
+
+    items: list[Account]
+    last_reference: UUID | None
+    size: int
+
+
+def create_app(reads: ConsistentReads) -> FastAPI:
+    """The service, given a read model."""
+    app = service_app("fetch_accounts", checks={"read_model": reads.ready})
+    pages = reads.query(queries.PAGES, queries.PAGE_ARGUMENTS)
+    accounts = reads.query(queries.ACCOUNTS_BY_ID, queries.ACCOUNT_ARGUMENTS)
+    reports = reads.query(queries.REPORTS, queries.ACCOUNT_ARGUMENTS)
+
+    @app.get("/accounts", response_model=AccountPage)
+    async def get_accounts(
+        request: Request, last_reference: UUID | None = None, size: Size = SIZE_DEFAULT
+    ) -> Response:
+        """The accounts after `last_reference`, the last item of the page before."""
+        client = caller_of(request).only_client
+        [(known, items, last)] = await reads.fetch(request, pages, client, last_reference, size)
+        if not known:
+            raise NotFound("last_reference names no account")
+        return page(items, last, size)
+
+    @app.get("/accounts/{account_id}", response_model=Account)
+    async def get_account(request: Request, account_id: UUID) -> Response:
+        """One account."""
+        client = caller_of(request).only_client
+        found = await reads.fetch(request, accounts, client, account_id)
+        if not found:
+            raise account_not_found(account_id)
+        return as_json(found[0][0])
+
+    @app.post("/accounts/generate_company_report/{account_id}", response_model=CompanyReport)
+    async def generate_company_report(request: Request, account_id: UUID) -> Response:
+        """One account with all its agents."""
+        client = caller_of(request).only_client
+        found = await reads.fetch(request, reports, client, account_id)
+        if not found:
+            raise account_not_found(account_id)
+        return as_json(found[0][0])
+
+    return app
+
+
+@asynccontextmanager
+async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
+    """The service with its connections."""
+    async with ConsistentReads.open(runtime.settings, PROJECTOR) as reads:
+        yield create_app(reads)

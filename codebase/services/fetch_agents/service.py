@@ -1,0 +1,106 @@
+"""Shows agents: of an account, of a client or all, by name; and one, by id or e-mail address."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel
+
+from codebase.infra.consistent_reads import ConsistentReads
+from codebase.infra.http import caller_of, service_app
+from codebase.infra.pages import SIZE_DEFAULT, Size, as_json, page
+from codebase.infra.request_body import Email
+from codebase.infra.runtime import Runtime
+from codebase.model.account import account_not_found
+from codebase.model.agent import agent_not_found
+from codebase.model.refusals import NotFound
+from codebase.services.fetch_agents import queries
+
+PORT = 9095
+PROJECTOR = "read_model_sync"
+UNKNOWN_REFERENCE = "last_reference names no agent"
+
+
+class Agent(BaseModel):
+    """An agent of an account."""
+
+    id: UUID
+    account_id: UUID
+    name: str
+    email: str
+    blocked: bool
+
+
+class AgentPage(BaseModel):
+    """Agents by name; `last_reference` leads to the next ones, and is null on an empty page."""
+
+    items: list[Agent]
+    last_reference: UUID | None
+    size: int
+
+
+def create_app(reads: ConsistentReads) -> FastAPI:
+    """The service, given a read model."""
+    app = service_app("fetch_agents", checks={"read_model": reads.ready})
+    pages = reads.query(queries.PAGES, queries.PAGE_ARGUMENTS)
+    of_account = reads.query(queries.PAGES_OF_ACCOUNT, queries.PAGE_OF_ACCOUNT_ARGUMENTS)
+    by_id = reads.query(queries.AGENTS_BY_ID, queries.AGENT_ARGUMENTS)
+    by_email = reads.query(queries.AGENTS_BY_EMAIL, queries.EMAIL_ARGUMENTS)
+
+    @app.get("/agents", response_model=AgentPage)
+    async def get_agents(
+        request: Request, last_reference: UUID | None = None, size: Size = SIZE_DEFAULT
+    ) -> Response:
+        """All agents after `last_reference`, the last item of the page before."""
+        client = caller_of(request).only_client
+        [(known, items, last)] = await reads.fetch(request, pages, client, last_reference, size)
+        if not known:
+            raise NotFound(UNKNOWN_REFERENCE)
+        return page(items, last, size)
+
+    @app.get("/accounts/{account_id}/agents", response_model=AgentPage)
+    async def get_agents_of_account(
+        request: Request,
+        account_id: UUID,
+        last_reference: UUID | None = None,
+        size: Size = SIZE_DEFAULT,
+    ) -> Response:
+        """An account's agents after `last_reference`, the last item of the page before."""
+        client = caller_of(request).only_client
+        found = await reads.fetch(request, of_account, client, account_id, last_reference, size)
+        if not found:
+            raise account_not_found(account_id)
+        [(known, items, last)] = found
+        if not known:
+            raise NotFound(UNKNOWN_REFERENCE)
+        return page(items, last, size)
+
+    @app.get("/accounts/{account_id}/agents/{agent_id}", response_model=Agent)
+    async def get_agent(request: Request, account_id: UUID, agent_id: UUID) -> Response:
+        """One agent of an account."""
+        client = caller_of(request).only_client
+        found = await reads.fetch(request, by_id, client, account_id, agent_id)
+        if not found:
+            raise agent_not_found(agent_id)
+        return as_json(found[0][0])
+
+    @app.post("/agents/find_agent/{email}", response_model=Agent)
+    async def find_agent(request: Request, email: Email) -> Response:
+        """The agent that has an e-mail address, whatever the letter case."""
+        client = caller_of(request).only_client
+        found = await reads.fetch(request, by_email, client, email)
+        if not found:
+            raise NotFound("no agent has this e-mail address")
+        return as_json(found[0][0])
+
+    return app
+
+
+@asynccontextmanager
+async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
+    """The service with its connections."""
+    async with ConsistentReads.open(runtime.settings, PROJECTOR) as reads:
+        yield create_app(reads)
