@@ -1,6 +1,7 @@
 -- Without its tables billing starts again from the beginning of the log.
 
 DROP FUNCTION microseconds_of_use;
+DROP FUNCTION microseconds_of_some_use;
 DROP INDEX one_billing_per_store;
 DROP TABLE billing_agent;
 DROP TABLE billing_account;

@@ -33,9 +33,21 @@ CREATE UNIQUE INDEX one_billing_per_store ON projection_checkpoint (partition)
     WHERE starts_with(projector, 'billing');
 
 -- How much of the time from `since` to `until` was use, in microseconds, exactly.
-CREATE FUNCTION microseconds_of_use(usage tstzmultirange, since timestamptz, until timestamptz)
-RETURNS bigint LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+CREATE FUNCTION microseconds_of_some_use(
+    usage tstzmultirange, since timestamptz, until timestamptz
+)
+RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (
     SELECT coalesce(sum((extract(epoch FROM upper(part) - lower(part)) * 1000000)::bigint), 0)::bigint
     FROM unnest(usage * tstzmultirange(tstzrange(since, until))) AS part
 );
+
+-- The same, at a tenth of the price for those who were in use all the time, as most are. Only what
+-- contains no query is made part of the statement that calls it, so the two are separate functions.
+CREATE FUNCTION microseconds_of_use(usage tstzmultirange, since timestamptz, until timestamptz)
+RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE
+    WHEN usage @> tstzrange(since, until)
+        THEN (extract(epoch FROM until - since) * 1000000)::bigint
+    ELSE microseconds_of_some_use(usage, since, until)
+END;
