@@ -2,6 +2,10 @@
 # project's folder.
 
 export COMPOSE_PROJECT_NAME=${COMPOSE_PROJECT_NAME:-orderly}
+# Where the secrets are: a second cluster beside the first has its own.
+ENV_FILE=${ENV_FILE:-.env}
+METRICS_TOKEN_FILE=$(dirname "$ENV_FILE")/.secrets/metrics_token
+export METRICS_TOKEN_FILE
 
 say() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -24,9 +28,9 @@ build() {
 # Docker's own `compose`, otherwise the older program of that name.
 compose() {
   if docker compose version >/dev/null 2>&1; then
-    docker compose "$@"
+    docker compose --env-file "$ENV_FILE" "$@"
   elif command -v docker-compose >/dev/null; then
-    docker-compose "$@"
+    docker-compose --env-file "$ENV_FILE" "$@"
   else
     fail "neither 'docker compose' nor docker-compose is installed"
   fi

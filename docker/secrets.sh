@@ -1,15 +1,14 @@
 #!/usr/bin/env bash
-# Makes the secrets of the cluster: what FILE (default .env) does not have yet gets a random value,
-# what is there stays. Beside it, in .secrets/, the one that Prometheus reads from a file.
+# Makes the secrets of the cluster: what the file ENV_FILE (.env) does not have yet gets a random
+# value, what is there stays. Beside it, in .secrets/, the one that Prometheus reads from a file.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . docker/functions.sh
 
-file=${1:-.env}
+file=$ENV_FILE
 umask 077
 touch "$file"
 chmod 600 "$file"
-# A first secret below makes this true.
 made=""
 
 random_hex() { od -An -N32 -tx1 /dev/urandom | tr -d ' \n'; }
@@ -39,10 +38,9 @@ for name in API_TOKEN ADMIN_TOKEN SERVICE_TOKEN METRICS_TOKEN; do secret "$name"
 secret API_TOKENS "$(entry client client API_TOKEN),$(entry admin admin ADMIN_TOKEN)$(
   ),$(entry orderly-services client SERVICE_TOKEN),$(entry prometheus client METRICS_TOKEN)"
 
-folder=$(dirname "$file")/.secrets
-mkdir -p "$folder"
+mkdir -p "$(dirname "$METRICS_TOKEN_FILE")"
 # Prometheus runs as a user of its own; the folder keeps everybody else out.
 umask 022
-value_of METRICS_TOKEN | tr -d '\n' >"$folder/metrics_token"
+value_of METRICS_TOKEN | tr -d '\n' >"$METRICS_TOKEN_FILE"
 
 [ -z "$made" ] || say "made secrets in $(cd "$(dirname "$file")" && pwd)/$(basename "$file")"

@@ -5,26 +5,24 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . docker/functions.sh
 
-PATIENCE_SECONDS=180
+PATIENCE_SECONDS=120
 
-# Containers of the cluster that are not healthy yet, or not running, as `name (state)`.
+# The cluster's containers that are not healthy, or not running where they have no health check.
 not_healthy() {
-  local ids
-  ids=$(compose ps --quiet)
-  [ -n "$ids" ] || return 0
-  # A container without a health check counts when it runs.
-  # shellcheck disable=SC2086 # one word per container
-  docker inspect --format \
-    '{{.Name}} ({{if .State.Health}}{{.State.Health.Status}}{{else}}{{.State.Status}}{{end}})' $ids \
-    | sed 's|^/||' | grep -vE '\((healthy|running)\)$' || true
+  docker ps --all --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" \
+    --format '{{.Names}}: {{.Status}}' | grep -vE ': Up [^(]*(\(healthy\))?$' || true
 }
 
 wait_until_healthy() {
-  local began=$SECONDS waiting
+  local began=$SECONDS waiting name
   while waiting=$(not_healthy); [ -n "$waiting" ]; do
     if [ $((SECONDS - began)) -gt "$PATIENCE_SECONDS" ]; then
-      say "not healthy after $PATIENCE_SECONDS s: $(echo "$waiting" | paste -sd ' ' -)"
-      fail "'docker/compose.sh logs NAME' says more"
+      say "not healthy after $PATIENCE_SECONDS s:"
+      while read -r name; do
+        say "  $name"
+        docker inspect --format '{{with .State.Health}}{{(index .Log 0).Output}}{{end}}' "${name%%:*}" >&2
+      done <<<"$waiting"
+      fail "what works goes on working; 'docker/compose.sh logs NAME' says more"
     fi
     sleep 0.5
   done
@@ -38,16 +36,16 @@ docker image inspect orderly:local >/dev/null 2>&1 || ./build_run_images.sh
 compose up --detach --no-build --remove-orphans "$@"
 wait_until_healthy
 
-address=$(sed -n 's/^PUBLISH_ADDRESS=//p' .env)
+address=$(sed -n 's/^PUBLISH_ADDRESS=//p' "$ENV_FILE")
 address=${PUBLISH_ADDRESS:-${address:-127.0.0.1}}
 cat <<EOF
 healthy in $((SECONDS - began)) s
   orders              http://$address:8777/buy_order, http://$address:8778/buy_orders
   accounts, agents    http://$address:9090
   everything by path  http://$address
-  RabbitMQ            http://127.0.0.1:15672, user orderly, BROKER_PASSWORD in .env
+  RabbitMQ            http://127.0.0.1:15672, user orderly, BROKER_PASSWORD in $ENV_FILE
   logs                docker/compose.sh exec log find /fluentd/log
   stop                docker/compose.sh down (with --volumes the data go as well)
-Every request needs a token; .env has one for a client and one for an administrator:
-  (. ./.env; export API_TOKEN; ./put_buy_order.sh USD 123.45; API_TOKEN=\$ADMIN_TOKEN ./get_buy_orders.sh)
+Every request needs a token; $ENV_FILE has one for a client and one for an administrator:
+  (. $ENV_FILE; export API_TOKEN; ./put_buy_order.sh USD 123.45; API_TOKEN=\$ADMIN_TOKEN ./get_buy_orders.sh)
 EOF
