@@ -165,6 +165,9 @@ class Settled:
         return Reply(outcome=self.outcome, detail=self.detail).model_dump_json().encode()
 
 
+Task = asyncio.Task[bool]
+
+
 class CommandQueue:
     """Carries out the commands of one queue.
 
@@ -194,8 +197,8 @@ class CommandQueue:
         self._body_limit = settings.body_limit_bytes
         self._loop = asyncio.get_running_loop()
         self._closing = False
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._last_of_stream: dict[UUID, asyncio.Task[None]] = {}
+        self._tasks: set[Task] = set()
+        self._last_of_stream: dict[UUID, Task] = {}
         self._settled: list[Settled] = []
         listening = LISTENING.labels(name)
         self._listener = QueueListener(
@@ -268,27 +271,34 @@ class CommandQueue:
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._forget(stream_id, done))
 
-    def _forget(self, stream_id: UUID, task: asyncio.Task[None]) -> None:
+    def _forget(self, stream_id: UUID, task: Task) -> None:
         self._tasks.discard(task)
         if self._last_of_stream.get(stream_id) is task:
             del self._last_of_stream[stream_id]
 
     async def _carry_out(
-        self, arrival: Arrival, submission: Submission, before: asyncio.Task[None] | None
-    ) -> None:
+        self, arrival: Arrival, submission: Submission, before: Task | None
+    ) -> bool:
+        """Whether the message is settled; one that is not will be delivered again."""
         if before is not None:
             await asyncio.wait({before})
+            if self._closing and (before.cancelled() or not before.result()):
+                # What comes after it must not be done first.
+                return False
+        if not self._listener.is_current(arrival.connection):
+            return False
         try:
             outcome = await self._execute(arrival, submission)
         except Rejected as refusal:
             self._note(Settled(arrival, Became.REFUSED, refusal.detail))
         except Exception as error:  # noqa: BLE001 - the boundary between neighbours
-            if not _may_pass(error):
-                self._note(self._failed(arrival, error))
-            # Otherwise its connection is gone, or we are leaving: it is delivered again.
+            if _may_pass(error):
+                return False
+            self._note(self._failed(arrival, error))
         else:
             became = Became.DONE if outcome.changed else Became.UNCHANGED
             self._note(Settled(arrival, became))
+        return True
 
     async def _execute(self, arrival: Arrival, submission: Submission) -> Outcome:
         """Submit until there is an outcome, or until nobody waits for it any more."""

@@ -17,6 +17,7 @@ from codebase.infra.broker import (
     BROKER_ERRORS,
     REQUEST_DEADLINE_SECONDS,
     NoAnswerError,
+    abandon,
     blocking_connection,
     deadline,
     declare_dead_letters,
@@ -139,6 +140,10 @@ class QueueListener:
                         self._hand_over()
                         self._carry_out(channel, letters)
                     self._carry_out(channel, letters)
+                    # Answered when the broker has got all that was sent before, acknowledgements
+                    # that nobody answers included.
+                    with deadline(connection, REQUEST_DEADLINE_SECONDS):
+                        channel.basic_qos(prefetch_count=1)
             except BROKER_ERRORS as error:
                 logger.warning(
                     "queue %s: the broker is away: %s", self._queue.name, type(error).__name__
@@ -163,6 +168,8 @@ class QueueListener:
             finally:
                 self._connection = None
                 self._ended()
+                if not self._queue.expendable:
+                    abandon(connection)
 
     def _declare(self, connection: pika.BlockingConnection) -> BlockingChannel:
         letters = connection.channel()

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 SERVICES = ("create_account", "create_agent", "block_agent")
 SECRET = "4111111111111111"  # noqa: S105 - what must not come back
+STOP_SECONDS = 10
 TWO_FA = {"TWO-FA": "42"}
 
 
@@ -297,11 +299,13 @@ def channel_to(management: Management) -> Iterator[BlockingChannel]:
     """A channel with confirms, as soon as the service listens."""
     url = management.system.environment["BROKER_URL"]
     connection = pika.BlockingConnection(pika.URLParameters(url))
-    until(lambda: is_listened_to(connection), "block_agent does not listen")
-    channel = connection.channel()
-    channel.confirm_delivery()
-    yield channel
-    connection.close()
+    try:
+        until(lambda: is_listened_to(connection), "block_agent does not listen")
+        channel = connection.channel()
+        channel.confirm_delivery()
+        yield channel
+    finally:
+        connection.close()
 
 
 def is_listened_to(connection: pika.BlockingConnection) -> bool:
@@ -390,6 +394,53 @@ def test_a_service_that_dies_before_its_acknowledgement_gets_the_message_again(
         management.service.stop()
         until(lambda: is_empty(channel), "the message is not acknowledged")
     assert events(databases, agent_id) == ["AgentCreated", "AgentBlocked"]
+
+
+def test_stops_and_a_crash_among_many_messages_lose_and_double_nothing(
+    databases: Databases, management: Management
+) -> None:
+    """In order for each agent, too."""
+    account_id = management.open_account()
+    agents = [management.create_agent(account_id) for _ in range(20)]
+    enough = threading.Event()
+    service = management.service
+    with channel_to(management) as channel, ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(send_until, channel, agents, enough)
+        try:
+            for end in (service.stop, service.kill, service.stop):
+                before = changes(databases)
+                until(
+                    lambda before=before: changes(databases) > before + 50, "nothing comes through"
+                )
+                started = monotonic()
+                end()
+                assert monotonic() - started < STOP_SECONDS
+                service.start()
+        finally:
+            enough.set()
+        rounds = sending.result()
+        until(lambda: changes(databases) >= rounds * len(agents), "some commands are missing")
+        assert service.wait_until_ready().stop() == 0
+        until(lambda: is_empty(channel), "something is not acknowledged")
+    expected = ["AgentCreated", *["AgentBlocked", "AgentUnblocked"] * (rounds // 2)]
+    for agent_id in agents:
+        assert events(databases, agent_id) == expected
+
+
+def send_until(channel: BlockingChannel, agents: list[str], enough: threading.Event) -> int:
+    """Block and unblock everybody again and again; how many rounds."""
+    rounds = 0
+    while not enough.is_set():
+        for change in ("block", "unblock"):
+            for agent_id in agents:
+                channel.basic_publish(COMMANDS, f"agent.{change}", order(agent_id), mandatory=True)
+            rounds += 1
+    return rounds
+
+
+def changes(databases: Databases) -> int:
+    counted = counts(databases)
+    return counted["AgentBlocked"] + counted["AgentUnblocked"]
 
 
 def test_without_the_broker_the_service_is_ready_and_takes_commands_by_http(
