@@ -23,6 +23,7 @@ from codebase.infra import (
     parked,
     rebuild,
     tail,
+    telemetry,
     verify,
 )
 from codebase.infra.postgres import connect, trouble
@@ -97,7 +98,11 @@ def run_up(_chosen: argparse.Namespace, settings: Settings) -> int:
 def run_serve(chosen: argparse.Namespace, settings: Settings) -> int:
     """Any set of services in one process."""
     port = chosen.port or services.port_of(chosen.names[0]) + settings.port_offset
-    with logs.configured(settings, service="+".join(chosen.names)):
+    service = "+".join(chosen.names)
+    with (
+        logs.configured(settings, service=service),
+        telemetry.configured(settings, service=service),
+    ):
         http.run(_serve(chosen.names, settings, port))
     return 0
 

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from time import perf_counter
+from time import perf_counter, time_ns
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +18,7 @@ import psycopg
 from prometheus_client import Counter, Gauge, Histogram
 from psycopg import AsyncConnection, errors
 
+from codebase.infra import telemetry
 from codebase.infra.batch import Again, History, Outcome, Pending, Round, Submission, history_of
 from codebase.infra.event_log import (
     Appended,
@@ -95,6 +96,7 @@ class Writer:
         self._partitions = partitions
         self._hold_seconds = settings.command_deadline_seconds
         self._log = _log_connection(settings)
+        self._traces = telemetry.current()
 
     async def close(self) -> None:
         """Close the connection."""
@@ -162,7 +164,7 @@ class Writer:
         if not events:
             return await self._settle(connection, this_round, NOTHING)
         failpoint("before_append")
-        started = perf_counter()
+        started, begun_at = perf_counter(), time_ns()
         try:
             appended = await self._log.in_time(
                 append(connection, events), extra_seconds=EXTRA_SECONDS * len(events)
@@ -173,6 +175,9 @@ class Writer:
         except psycopg.DatabaseError as error:
             return await self._one_by_one(this_round.everyone(), error)
         APPEND_SECONDS.observe(perf_counter() - started)
+        if self._traces is not None:
+            of = [pending.submission.traceparent for pending in this_round.everyone()]
+            self._traces.appended(of, begun_at, commands=len(of), events=len(events))
         failpoint("after_append")
         return await self._settle(connection, this_round, appended)
 

@@ -23,7 +23,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from codebase.infra import logs
+from codebase.infra import logs, telemetry
 from codebase.infra.api_docs import add_api_docs
 from codebase.infra.auth import Authenticator, Caller, new_token, require_same_origin
 from codebase.infra.commands import Answer, Command, CommandRoute, CountedRoute, command
@@ -274,7 +274,7 @@ def assemble(apps: Sequence[FastAPI], settings: Settings, title: str | None = No
         owners |= {id(route): app.title for route in app.routes}
         outer.router.routes.extend(app.routes)
     _add_operations(outer, metrics)
-    return Shell(outer, owners, settings, metrics)
+    return telemetry.traced(Shell(outer, owners, settings, metrics))
 
 
 def _merged_checks(services: Sequence[ServiceApp]) -> dict[str, Check]:

@@ -21,7 +21,7 @@ from prometheus_client import Counter, Gauge
 from psycopg import Connection, Cursor
 from psycopg.errors import QueryCanceled
 
-from codebase.infra import parking
+from codebase.infra import parking, telemetry
 from codebase.infra.broker import Subscription
 from codebase.infra.failpoints import failpoint
 from codebase.infra.feeds import Delivery, Feed, LogFeed, Verdicts
@@ -172,6 +172,7 @@ class PartitionProjector:
         self._check_at = 0.0
         self._count_at = 0.0
         self._parked_streams = 0
+        self._traces = telemetry.current()
         self._progress = Progress(GAUGES, projector.name, partition)
         PROJECTED.labels(projector.name, partition)
         # Up to this position events are applied one by one: among them is one that failed.
@@ -260,7 +261,7 @@ class PartitionProjector:
         while asked and not self._stop.is_set():
             events = self._read(log)
             verdicts.judge(events)
-            self._project(store, events)
+            self._project_traced(log, store, events)
             asked = bool(events) and verdicts.open
         if self._stop.is_set():
             return False
@@ -316,6 +317,15 @@ class PartitionProjector:
             # A head is committed together with its events.
             raise LogGapError(f"partition {self._partition} has nothing above {self._checkpoint}")
         return events
+
+    def _project_traced(
+        self, log: Connection[Any], store: Connection[Any], events: Sequence[LoggedEvent]
+    ) -> None:
+        before, begun_at = self._checkpoint, time.time_ns()
+        self._project(store, events)
+        if self._traces is not None and self._checkpoint > before:
+            chunk = {"partition": self._partition, "first": before + 1, "last": self._checkpoint}
+            self._traces.applied(log, self._projector.name, chunk, begun_at)
 
     def _project(self, store: Connection[Any], events: Sequence[LoggedEvent]) -> None:
         """Commit `events`; together when that works, otherwise one by one."""

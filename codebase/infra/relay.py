@@ -22,6 +22,7 @@ from pika.exceptions import AMQPError
 from prometheus_client import Counter
 from psycopg import Connection
 
+from codebase.infra import telemetry
 from codebase.infra.broker import (
     BROKER_ERRORS,
     EVENTS,
@@ -137,16 +138,16 @@ class Message(NamedTuple):
     traceparent: str | None
     body: str
 
-    def properties(self, partition: int) -> pika.BasicProperties:
-        """What consumers see beside the body."""
+    def properties(self, partition: int, traceparent: str | None) -> pika.BasicProperties:
+        """What consumers see beside the body; `traceparent` may be a later span's."""
         headers: dict[str, Any] = {
             "partition": partition,
             "position": self.position,
             "stream_id": self.stream_id,
             "version": self.version,
         }
-        if self.traceparent:
-            headers["traceparent"] = self.traceparent
+        if traceparent:
+            headers["traceparent"] = traceparent
         return pika.BasicProperties(
             content_type="application/json",
             delivery_mode=pika.DeliveryMode.Persistent.value,
@@ -348,6 +349,8 @@ class _Session:
         self._database = database
         self._cursor = database.cursor(binary=True)
         self._stop = stop
+        self._traces = telemetry.current()
+        self._spans: deque[tuple[int, Any]] = deque()
         self._saved = checkpoint
         self._published = checkpoint
         self._confirmed = ConfirmedPrefix(checkpoint)
@@ -384,6 +387,7 @@ class _Session:
                 self._save()
         finally:
             self._close()
+            self._end_spans(self._published)
         if self._failure is not None:
             raise self._failure
 
@@ -487,7 +491,7 @@ class _Session:
             EVENTS,
             message.topic,
             message.body.encode(),
-            message.properties(self._partition),
+            message.properties(self._partition, self._begin_span(message)),
             mandatory=True,
         )
         self._published = message.position
@@ -495,6 +499,23 @@ class _Session:
             REPUBLISHED.labels(self._partition).inc()
         else:
             self.furthest = message.position
+
+    def _begin_span(self, message: Message) -> str | None:
+        """Note when this message was sent; what its consumers do is then a part of that."""
+        if self._traces is None or message.traceparent is None:
+            return message.traceparent
+        span = self._traces.publishing(
+            message.traceparent, message.topic, self._partition, message.position
+        )
+        self._spans.append((message.position, span))
+        return self._traces.traceparent(span)
+
+    def _end_spans(self, until: int) -> None:
+        """Note that messages have been confirmed, or, at the end, that they are in doubt."""
+        while self._spans and self._spans[0][0] <= until:
+            position, span = self._spans.popleft()
+            span.set_attribute("orderly.confirmed", position <= self._confirmed.position)
+            span.end()
 
     def _in_flight(self) -> int:
         return self._published - self._confirmed.position
@@ -510,6 +531,7 @@ class _Session:
             self._fail(InDoubtError("the broker refused a message"))
             return
         self._confirmed.confirm(method.delivery_tag, multiple=method.multiple)
+        self._end_spans(self._confirmed.position)
         self._last_progress = time.monotonic()
         if not self._save_is_due:
             self._save_is_due = True

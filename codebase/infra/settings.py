@@ -121,6 +121,13 @@ class Settings(BaseSettings):
     logging_host: str | None = None
     logging_port: int = Field(24224, ge=1, le=65_535)
 
+    # Traces; OpenTelemetry's own names, and OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES and
+    # OTEL_TRACES_SAMPLER mean what they always do.
+    otel_exporter_otlp_endpoint: str | None = Field(None, pattern=r"^https?://")
+    """Where the collector is; None: there are no traces."""
+    otel_exporter_otlp_headers: str | None = None
+    """`name=value,…` for the collector, such as a key."""
+
     @field_validator("api_tokens", "btc_price_sources", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:

@@ -1,0 +1,78 @@
+"""Whether, and where to, traces are sent.
+
+Off unless OTEL_EXPORTER_OTLP_ENDPOINT is set: then `current()` is None, nobody makes a span, and
+OpenTelemetry is not even imported. The `traceparent` that a client sent is in its events all the
+same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from prometheus_client import Counter
+from starlette.types import ASGIApp
+
+from codebase.infra.pipe import Pipe
+from codebase.infra.settings import Settings
+
+if TYPE_CHECKING:
+    from codebase.infra.tracing import Traces
+
+QUEUE_MAX = 20_000
+"""Spans that may wait; about a kilobyte each."""
+
+SENT = Counter("orderly_trace_spans_sent_total", "Spans that the collector has taken.")
+DROPPED = Counter(
+    "orderly_trace_spans_dropped_total",
+    "Spans that the collector has not taken, or for which there was no room.",
+)
+
+_CURRENT: ContextVar[Traces | None] = ContextVar("traces", default=None)
+
+
+def current() -> Traces | None:
+    """What makes spans, or None when nobody wants any, as of the maker of this task or worker."""
+    return _CURRENT.get()
+
+
+def traced(app: ASGIApp) -> ASGIApp:
+    """The app, with a span around each request when traces are wanted."""
+    traces = current()
+    return app if traces is None else traces.around(app)
+
+
+@contextmanager
+def configured(settings: Settings, *, service: str) -> Iterator[None]:
+    """Traces as the settings want them, for what is started inside.
+
+    Args:
+        settings: where the collector is, if there is one.
+        service: what the collector calls this process, unless OTEL_SERVICE_NAME says otherwise.
+    """
+    if settings.otel_exporter_otlp_endpoint is None:
+        yield
+        return
+    # Here and not above, because those who want no traces should not pay for what makes them.
+    tracing = import_module("codebase.infra.tracing")
+    collector = tracing.Collector(
+        settings.otel_exporter_otlp_endpoint, settings.otel_exporter_otlp_headers or ""
+    )
+    pipe = Pipe(
+        "traces",
+        collector.deliver,
+        size=lambda _span: 1,
+        size_max=QUEUE_MAX,
+        sent=SENT,
+        dropped=DROPPED,
+        hang_up=collector.hang_up,
+    )
+    token = _CURRENT.set(tracing.Traces(service, pipe.put))
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+        pipe.close()
