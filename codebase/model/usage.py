@@ -35,9 +35,9 @@ class Price:
 
 
 PRICES: Mapping[Region, Price] = {
-    Region.EMEA: Price(Decimal("0.0850"), Currency.EUR),
-    Region.NAM: Price(Decimal("0.0925"), Currency.USD),
-    Region.APAC: Price(Decimal("0.0760"), Currency.USD),
+    Region.EMEA: Price(Decimal("1.1850"), Currency.EUR),
+    Region.NAM: Price(Decimal("1.2925"), Currency.USD),
+    Region.APAC: Price(Decimal("0.9760"), Currency.USD),
 }
 """A price that changes changes every invoice that has not been sent: past months included."""
 

@@ -268,7 +268,7 @@ def _guards(one: Happened) -> Sequence[object]:
 
 # The other way: straight from the contract, in fractions, without the code under test.
 
-PER_HOUR = {"emea": Fraction("0.0850"), "nam": Fraction("0.0925"), "apac": Fraction("0.0760")}
+PER_HOUR = {"emea": Fraction("1.1850"), "nam": Fraction("1.2925"), "apac": Fraction("0.9760")}
 CURRENCY = {"emea": "EUR", "nam": "USD", "apac": "USD"}
 HOUR = timedelta(hours=1)
 
