@@ -241,9 +241,7 @@ def test_what_teams_parked_is_listed_retried_and_told_apart(
     with company_of(system_without_broker, free_port) as company:
         with company.system.databases.as_read_model_owner() as owner:
             for table in ("billing_agent", "vip_agent"):
-                owner.execute(
-                    f"ALTER TABLE {table} ADD CONSTRAINT picky CHECK (region <> 'emea')"
-                )
+                owner.execute(f"ALTER TABLE {table} ADD CONSTRAINT picky CHECK (region <> 'emea')")
         company.start_all()
         agent = company.hire(company.open("emea", vip=True))
         plain = company.hire(company.open("emea", vip=False))
