@@ -66,6 +66,8 @@ class ServiceApp(FastAPI):
     def __init__(self, title: str, checks: Mapping[str, Check]) -> None:
         super().__init__(title=title, version=VERSION, openapi_url=None, redirect_slashes=False)
         self.checks = dict(checks)
+        # Where several services share one documentation, each has its part of it.
+        self.router.tags = [title]
 
     def build_middleware_stack(self) -> ASGIApp:
         """The router, with the one thing around it that FastAPI's own routes rely on."""
