@@ -46,6 +46,7 @@ from tests.integration.flow import (
     at_work,
     eventually,
     is_projected,
+    is_relayed,
     problem_of,
     query,
     relaying,
@@ -297,14 +298,20 @@ def count(databases: Databases, table: str, condition: str = "true") -> int:
     return int(rows[0][0])
 
 
-def test_a_week_away_is_caught_up_with(databases: Databases) -> None:
+@pytest.mark.parametrize("fed_by", ["queue", "log"])
+def test_a_week_away_is_caught_up_with(
+    databases: Databases, with_broker: Settings, fed_by: str
+) -> None:
+    settings = with_broker if fed_by == "queue" else databases.settings
     happened = busy(5, agents=200, steps=6000).happened
     write_history(databases, happened[:100])
-    with billing_at_work(databases.settings):
-        eventually(lambda: caught_up(databases))
-    write_history(databases, happened[100:])
-    with billing_at_work(databases.settings):
-        eventually(lambda: caught_up(databases))
+    with relaying(with_broker):
+        with billing_at_work(settings):
+            eventually(lambda: caught_up(databases))
+        write_history(databases, happened[100:])
+        eventually(lambda: is_relayed(databases))
+        with billing_at_work(settings):
+            eventually(lambda: caught_up(databases))
     check_store(databases, happened)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Depends, FastAPI, Query, Request, Response
@@ -32,6 +32,10 @@ PROJECTORS = tuple(billing(region) for region in (None, *Region))
 PAGES = Pages("codebase.services.billing")
 INVOICES_SHOWN = 50
 
+Responses = dict[int | str, dict[str, Any]]
+FORBIDDEN: Responses = {403: {"description": "For administrators."}}
+NOT_FOUND: Responses = {404: {"description": "No such account, or it is another client's."}}
+
 ChosenMonth = Annotated[
     str | None,
     Query(alias="month", pattern=f"^{MONTH.pattern}$", description="YYYY-MM, else the running one"),
@@ -49,16 +53,16 @@ def create_app(
 ) -> FastAPI:
     """The service, given a store that somebody keeps up to date."""
     app = service_app("billing", checks=checks)
-    admin_only = [Depends(require_admin)]
+    admin_only: dict[str, Any] = {"dependencies": [Depends(require_admin)], "responses": FORBIDDEN}
     links = team_links(settings, "Billing")
     ledger = Ledger(reads, [settings.region] if settings.region else list(Region), now)
 
-    @app.get("/regions", dependencies=admin_only)
+    @app.get("/regions", **admin_only)
     async def get_regions(request: Request) -> Regions:
         """Accounts and agents of every region, at the moment."""
         return Regions(regions=await ledger.standings(request))
 
-    @app.get("/invoices", response_model=Invoices, dependencies=admin_only)
+    @app.get("/invoices", response_model=Invoices, **admin_only)
     async def get_invoices(
         request: Request,
         month: ChosenMonth = None,
@@ -67,14 +71,14 @@ def create_app(
         """The largest invoices of a month, without their lines."""
         return as_json(await ledger.invoices(request, ledger.month(month), size))
 
-    @app.get("/invoices/{account_id}", response_model=Invoice)
+    @app.get("/invoices/{account_id}", response_model=Invoice, responses=NOT_FOUND)
     async def get_invoice(
         request: Request, account_id: UUID, month: ChosenMonth = None
     ) -> Response:
         """What an account's agents cost in a month, line by line; also of a closed account."""
         return as_json(await ledger.invoice(request, account_id, ledger.month(month)))
 
-    @app.get("/invoices/{account_id}/page", response_class=HTMLResponse)
+    @app.get("/invoices/{account_id}/page", response_class=HTMLResponse, responses=NOT_FOUND)
     async def get_invoice_page(
         request: Request, account_id: UUID, month: ChosenMonth = None
     ) -> Response:
@@ -82,7 +86,7 @@ def create_app(
         invoice = await ledger.invoice(request, account_id, ledger.month(month))
         return PAGES.answer("invoice.html", links=links, made_at=now(), invoice=invoice)
 
-    @app.get("/", response_class=HTMLResponse, dependencies=admin_only)
+    @app.get("/", response_class=HTMLResponse, **admin_only)
     async def get_page(request: Request, month: ChosenMonth = None) -> Response:
         """Regions, the month's largest invoices, and what the months before came to."""
         shown = ledger.month(month)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse
@@ -44,7 +44,10 @@ def create_app(
 ) -> FastAPI:
     """The service, given a store that somebody keeps up to date."""
     app = service_app("vip_customers", checks=checks)
-    admin_only = [Depends(require_admin)]
+    admin_only: dict[str, Any] = {
+        "dependencies": [Depends(require_admin)],
+        "responses": {403: {"description": "For administrators."}},
+    }
     links = team_links(settings, "VIP customers")
     accounts = reads.query(queries.ACCOUNTS, queries.MONTH_ARGUMENTS)
     use = reads.query(queries.USE, queries.MONTH_ARGUMENTS)
@@ -65,12 +68,12 @@ def create_app(
     def chosen(month: str | None) -> Month:
         return Month.parse(month) if month else Month.of(now())
 
-    @app.get("/months", dependencies=admin_only)
+    @app.get("/months", **admin_only)
     async def get_months(request: Request, month: ChosenMonth = None, count: Count = 12) -> Months:
         """Openings, closings, standing and turnover by region, month by month."""
         return Months(months=await months_up_to(request, chosen(month), count))
 
-    @app.get("/", response_class=HTMLResponse, dependencies=admin_only)
+    @app.get("/", response_class=HTMLResponse, **admin_only)
     async def get_page(request: Request, month: ChosenMonth = None, count: Count = 6) -> Response:
         """The same, to be looked at."""
         last = chosen(month)
