@@ -64,7 +64,14 @@ class ServiceApp(FastAPI):
     """A FastAPI app without layers of its own: all errors reach the shell."""
 
     def __init__(self, title: str, checks: Mapping[str, Check]) -> None:
-        super().__init__(title=title, version=VERSION, openapi_url=None, redirect_slashes=False)
+        super().__init__(
+            title=title,
+            version=VERSION,
+            openapi_url=None,
+            redirect_slashes=False,
+            # FastAPI's own would tell a collector what was wrong with which input, in full.
+            telemetry={"tracing": False, "metrics": False, "logs": False},
+        )
         self.checks = dict(checks)
         # Where several services share one documentation, each has its part of it.
         self.router.tags = [title]

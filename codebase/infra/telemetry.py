@@ -1,8 +1,8 @@
 """Whether, and where to, traces are sent.
 
 Off unless OTEL_EXPORTER_OTLP_ENDPOINT is set: then `current()` is None, nobody makes a span, and
-OpenTelemetry is not even imported. The `traceparent` that a client sent is in its events all the
-same.
+OpenTelemetry's SDK is not even imported. The `traceparent` that a client sent is in its events all
+the same.
 """
 
 from __future__ import annotations

@@ -1,0 +1,400 @@
+"""One trace follows an order from its request to its row, and nobody waits for the collector."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from prometheus_client import REGISTRY
+
+from codebase.infra import logs, telemetry
+from codebase.infra.command_bus import CommandBus
+from codebase.infra.pipe import CLOSE_DEADLINE_SECONDS
+from codebase.infra.prices import FetchedPrice, FetchedRecord, Prices
+from codebase.infra.settings import Settings
+from codebase.model.money import Currency
+from codebase.services.create_buy_order.service import create_app
+from tests.integration.flow import (
+    channel_to,
+    eventually,
+    is_projected,
+    is_relayed,
+    projecting,
+    query,
+    relaying,
+)
+from tests.integration.shell import ORDER, Reply, in_time, running, small_service
+
+if TYPE_CHECKING:
+    from tests.databases import Databases
+
+Ports = Callable[[], int]
+SECONDS = 20.0
+TRACE = "ab" * 16
+PARENT = "cd" * 8
+TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
+SERVER, CLIENT, PRODUCER, CONSUMER = 2, 3, 4, 5
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A span as the collector got it; ids in hexadecimal."""
+
+    service: str
+    name: str
+    kind: int
+    trace: str
+    span: str
+    parent: str
+    failed: bool
+    nanoseconds: int
+    attributes: dict[str, Any]
+
+
+class Collector:
+    """Takes spans by OTLP over HTTP, and answers as the test wants."""
+
+    def __init__(self, port: int, status: int = 200) -> None:
+        self.port = port
+        self.status = status
+        self.spans: list[Seen] = []
+        self.requests: list[dict[str, str]] = []
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+        self._changed = threading.Condition()
+        collector = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                assert self.path == "/v1/traces"
+                body = self.rfile.read(int(self.headers["content-length"]))
+                collector.take(dict(self.headers.items()), body)
+                collector.may_answer.wait(SECONDS)
+                answer = ExportTraceServiceResponse().SerializeToString()
+                self.send_response(collector.status)
+                self.send_header("content-type", "application/x-protobuf")
+                self.send_header("content-length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def take(self, headers: dict[str, str], body: bytes) -> None:
+        sent = ExportTraceServiceRequest.FromString(body)
+        with self._changed:
+            self.requests.append({name.lower(): value for name, value in headers.items()})
+            if self.status == 200:
+                self.spans += spans_of(sent)
+            self._changed.notify_all()
+
+    def wait_for(self, condition: Callable[[Collector], object]) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: condition(self), SECONDS), self.spans
+
+    def named(self, name: str) -> Seen:
+        """The one span of this name."""
+        (found,) = (span for span in self.spans if span.name == name)
+        return found
+
+    def names(self) -> list[str]:
+        return sorted(span.name for span in self.spans)
+
+    def end(self) -> None:
+        self.may_answer.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def spans_of(sent: ExportTraceServiceRequest) -> Iterator[Seen]:
+    for group in sent.resource_spans:
+        resource = {each.key: each.value.string_value for each in group.resource.attributes}
+        for scope in group.scope_spans:
+            for span in scope.spans:
+                yield Seen(
+                    service=resource["service.name"],
+                    name=span.name,
+                    kind=span.kind,
+                    trace=span.trace_id.hex(),
+                    span=span.span_id.hex(),
+                    parent=span.parent_span_id.hex(),
+                    failed=span.status.code == span.status.STATUS_CODE_ERROR,
+                    nanoseconds=span.end_time_unix_nano - span.start_time_unix_nano,
+                    attributes={
+                        each.key: getattr(each.value, each.value.WhichOneof("value"))
+                        for each in span.attributes
+                    },
+                )
+
+
+@contextmanager
+def collecting(port: int, status: int = 200) -> Iterator[Collector]:
+    collector = Collector(port, status)
+    try:
+        yield collector
+    finally:
+        collector.end()
+
+
+def tracing_to(port: int, **settings: Any) -> Any:  # noqa: ANN401 - a context manager
+    endpoint = f"http://127.0.0.1:{port}"
+    configured = Settings(otel_exporter_otlp_endpoint=endpoint, **settings)
+    return telemetry.configured(configured, service="test")
+
+
+def ids(traceparent: str) -> tuple[str, str]:
+    """Of the trace, and of the span."""
+    _, trace, span, flags = traceparent.split("-")
+    assert int(flags, 16) & 1, "it is sampled"
+    return trace, span
+
+
+def counted(name: str) -> float:
+    return REGISTRY.get_sample_value(f"orderly_trace_spans_{name}_total") or 0.0
+
+
+def put_order(settings: Settings, port: int, headers: dict[str, str] | None = None) -> Reply:
+    """One order, by a service with a bus and prices of its own."""
+    replies: list[Reply] = []
+    prices = Prices(settings)
+    fetched = [
+        FetchedPrice(currency=each, rate="48478.88", source="test", age_s=0) for each in Currency
+    ]
+    prices.take(FetchedRecord(prices=fetched), 0)
+    order = {"currency": "USD", "amount": "1.50", "idempotence_key": str(uuid4())}
+
+    async def scenario() -> None:
+        async with (
+            CommandBus.open(settings) as bus,
+            running([create_app(bus, prices)], port) as server,
+        ):
+            replies.append(await server.ask("PUT", "/buy_order", order, headers))
+
+    in_time(scenario)
+    assert replies[0].status == 200, replies[0].body
+    return replies[0]
+
+
+def test_one_trace_follows_an_order_from_its_request_to_its_row(
+    databases: Databases, with_broker: Settings, free_port: Ports
+) -> None:
+    settings = with_broker.model_copy(update={"btc_price_max_age_s": 1e9})
+    with collecting(free_port()) as collector, tracing_to(collector.port):
+        with relaying(settings), projecting(settings):
+            answer = put_order(settings, free_port(), {"traceparent": TRACEPARENT})
+            eventually(lambda: is_projected(databases) and is_relayed(databases))
+        collector.wait_for(lambda it: len(it.spans) == 4)
+    request, append = collector.named("PUT /buy_order"), collector.named("append")
+    publish = collector.named("publish buy_order.placed")
+    apply = collector.named("apply BuyOrderPlaced")
+    assert {span.trace for span in collector.spans} == {TRACE}
+    assert (request.kind, request.parent) == (SERVER, PARENT)
+    assert (append.kind, append.parent) == (CLIENT, request.span)
+    assert (publish.kind, publish.parent) == (PRODUCER, request.span)
+    assert (apply.kind, apply.parent) == (CONSUMER, request.span)
+    assert all(span.nanoseconds > 0 and not span.failed for span in collector.spans)
+    assert request.attributes == {
+        "http.request.method": "PUT",
+        "http.route": "/buy_order",
+        "http.response.status_code": 200,
+        "orderly.request_id": answer.headers["x-request-id"],
+    }
+    assert append.attributes == {"orderly.commands": 1, "orderly.events": 1}
+    assert publish.attributes["orderly.confirmed"] is True
+    assert apply.attributes["orderly.projector"] == "read_model_sync"
+    assert {span.service for span in collector.spans} == {"test"}
+
+
+def test_event_and_message_carry_the_trace(
+    databases: Databases, with_broker: Settings, free_port: Ports
+) -> None:
+    settings = with_broker.model_copy(update={"btc_price_max_age_s": 1e9})
+    with collecting(free_port()) as collector, tracing_to(collector.port):
+        with channel_to(settings) as channel:
+            channel.queue_declare("listener", durable=True)
+            channel.exchange_declare("events", "topic", durable=True)
+            channel.queue_bind("listener", "events", "buy_order.#")
+            with relaying(settings):
+                put_order(settings, free_port())
+                eventually(lambda: is_relayed(databases))
+            _, properties, _ = channel.basic_get("listener", auto_ack=True)
+        collector.wait_for(lambda it: len(it.spans) == 3)
+    request = collector.named("PUT /buy_order")
+    publish = collector.named("publish buy_order.placed")
+    assert request.parent == "", "nobody sent a trace, so that this leads a new one"
+    ((meta,),) = query(databases.as_owner(), "SELECT meta FROM event")
+    assert ids(properties.headers["traceparent"]) == (request.trace, publish.span)
+    assert ids(meta["traceparent"]) == (request.trace, request.span)
+
+
+def test_an_order_keeps_its_trace_when_it_is_relayed_by_somebody_who_sends_none(
+    databases: Databases, with_broker: Settings, free_port: Ports
+) -> None:
+    """Off means that what the client sent is passed on as it came."""
+    settings = with_broker.model_copy(update={"btc_price_max_age_s": 1e9})
+    with channel_to(settings) as channel:
+        channel.queue_declare("listener", durable=True)
+        channel.exchange_declare("events", "topic", durable=True)
+        channel.queue_bind("listener", "events", "buy_order.#")
+        with relaying(settings):
+            put_order(settings, free_port(), {"traceparent": TRACEPARENT})
+            eventually(lambda: is_relayed(databases))
+        _, properties, _ = channel.basic_get("listener", auto_ack=True)
+    assert properties.headers["traceparent"] == TRACEPARENT
+
+
+def ask(port: int, *requests: tuple[str, str], traceparent: str | None = None) -> list[int]:
+    """Requests to the small service, one after the other; what they were answered."""
+    statuses: list[int] = []
+    headers = {"traceparent": traceparent} if traceparent else {}
+
+    async def scenario() -> None:
+        async with running([small_service()], port, access_log=True) as server:
+            for method, path in requests:
+                body = ORDER if method == "PUT" else None
+                statuses.append((await server.ask(method, path, body, headers)).status)
+
+    in_time(scenario)
+    return statuses
+
+
+def test_spans_are_named_after_routes_and_failures_are_marked(free_port: Ports) -> None:
+    order = f"/orders/{uuid4()}"
+    requests = [("GET", "/orders"), ("DELETE", order), ("GET", "/bug"), ("GET", "/nowhere")]
+    with collecting(free_port()) as collector:
+        with tracing_to(collector.port):
+            assert ask(free_port(), *requests) == [200, 202, 500, 404]
+        assert [(span.name, span.failed) for span in collector.spans] == [
+            ("GET /orders", False),
+            ("DELETE /orders/{order_id}", False),
+            ("GET /bug", True),
+            ("GET", False),
+        ]
+
+
+def test_those_who_watch_over_a_process_leave_no_traces(free_port: Ports) -> None:
+    with collecting(free_port()) as collector:
+        with tracing_to(collector.port):
+            ask(free_port(), ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/metrics"))
+        assert collector.spans == []
+
+
+def test_a_client_that_does_not_sample_is_not_traced(free_port: Ports) -> None:
+    with collecting(free_port()) as collector:
+        with tracing_to(collector.port):
+            ask(free_port(), ("GET", "/orders"), traceparent=f"00-{TRACE}-{PARENT}-00")
+        assert collector.spans == []
+
+
+@pytest.mark.parametrize("sent", ["", "nonsense", f"00-{'0' * 32}-{PARENT}-01", "ÿ" * 55])
+def test_a_malformed_trace_is_ignored(free_port: Ports, sent: str) -> None:
+    with collecting(free_port()) as collector:
+        with tracing_to(collector.port):
+            assert ask(free_port(), ("GET", "/orders"), traceparent=sent) == [200]
+        (span,) = collector.spans
+        assert span.parent == ""
+
+
+def test_log_records_name_the_trace(free_port: Ports, caplog: pytest.LogCaptureFixture) -> None:
+    bound: list[str | None] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.msg == "request_answered":
+                bound.append(logs.BOUND.get().get("trace_id"))
+
+    handler = Keep()
+    logging.getLogger("orderly").addHandler(handler)
+    caplog.set_level("INFO", "orderly")
+    try:
+        with collecting(free_port()) as collector, tracing_to(collector.port):
+            ask(free_port(), ("GET", "/orders"), traceparent=TRACEPARENT)
+    finally:
+        logging.getLogger("orderly").removeHandler(handler)
+    assert bound == [TRACE]
+
+
+def test_a_collector_gets_the_configured_headers(free_port: Ports) -> None:
+    with collecting(free_port()) as collector:
+        with tracing_to(collector.port, otel_exporter_otlp_headers="x-key=a%20b,other=c"):
+            ask(free_port(), ("GET", "/orders"))
+        (sent,) = collector.requests
+        assert (sent["x-key"], sent["other"]) == ("a b", "c")
+        assert sent["content-type"] == "application/x-protobuf"
+
+
+def test_what_a_collector_that_is_away_does_not_get_is_counted(free_port: Ports) -> None:
+    before = counted("dropped")
+    began = monotonic()
+    with tracing_to(free_port()):
+        assert ask(free_port(), *[("GET", "/orders")] * 20) == [200] * 20
+    assert counted("dropped") - before == 20
+    assert monotonic() - began < SECONDS
+
+
+def test_spans_wait_for_a_collector_that_comes_back(free_port: Ports) -> None:
+    port, before = free_port(), (counted("sent"), counted("dropped"))
+    with tracing_to(port):
+        ask(free_port(), ("GET", "/orders"))
+        with collecting(port, status=503) as busy:
+            busy.wait_for(lambda it: it.requests)
+        with collecting(port) as collector:
+            collector.wait_for(lambda it: it.names() == ["GET /orders"])
+            eventually(lambda: counted("sent") - before[0] == 1)
+    assert counted("dropped") == before[1]
+
+
+def test_what_a_collector_refuses_is_counted_and_not_sent_again(free_port: Ports) -> None:
+    before = counted("dropped")
+    with collecting(free_port(), status=400) as collector:
+        with tracing_to(collector.port):
+            ask(free_port(), ("GET", "/orders"))
+            eventually(lambda: counted("dropped") - before == 1)
+        assert len(collector.requests) == 1
+
+
+def test_nobody_waits_for_a_collector_that_never_answers(
+    free_port: Ports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue is full, requests are answered all the same, and the end comes in time."""
+    monkeypatch.setattr(telemetry, "QUEUE_MAX", 10)
+    before = counted("dropped")
+    with collecting(free_port()) as collector:
+        collector.may_answer.clear()
+        with tracing_to(collector.port):
+            assert ask(free_port(), *[("GET", "/orders")] * 50) == [200] * 50
+            assert counted("dropped") - before >= 40
+            closing = monotonic()
+        assert monotonic() - closing < CLOSE_DEADLINE_SECONDS + 2
+        assert counted("dropped") - before == 50
+
+
+def test_without_a_collector_what_makes_spans_is_not_even_loaded() -> None:
+    check = (
+        "import sys; import codebase.__main__ as it; it.services.projectors();"
+        "from codebase.infra import telemetry; from codebase.infra.settings import Settings;"
+        "app = object();"
+        "manager = telemetry.configured(Settings(), service='x'); manager.__enter__();"
+        "assert telemetry.current() is None; assert telemetry.traced(app) is app;"
+        "assert not [name for name in sys.modules if name.startswith('opentelemetry.sdk')]"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", check], check=True)
