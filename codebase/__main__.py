@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from uuid import UUID
 
 import psycopg
@@ -26,6 +27,7 @@ from codebase.infra import (
     telemetry,
     verify,
 )
+from codebase.infra.new_service import Kind, NewServiceError, new_service
 from codebase.infra.postgres import connect, trouble
 from codebase.infra.projection import Projector, present
 from codebase.infra.runtime import Runtime
@@ -49,7 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except psycopg.Error as error:
         print(f"orderly: Postgres: {trouble(error)}", file=sys.stderr)
         return FAILED
-    except (parked.NotParkedError, parked.RetryFailedError, rebuild.RebuildError) as error:
+    except (
+        parked.NotParkedError,
+        parked.RetryFailedError,
+        rebuild.RebuildError,
+        NewServiceError,
+    ) as error:
         print(f"orderly: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
@@ -87,6 +94,12 @@ def parser() -> argparse.ArgumentParser:
     token = command("token", run_token, "Make an access token and its API_TOKENS entry.")
     token.add_argument("name")
     token.add_argument("role", choices=("client", "admin"))
+    made = command("new-service", run_new_service, "Write a new service into this checkout.")
+    made.add_argument("name", help="such as fetch_regions")
+    kinds = made.add_mutually_exclusive_group()
+    for kind in Kind:
+        kinds.add_argument(f"--{kind}", dest="kind", action="store_const", const=kind)
+    made.set_defaults(kind=Kind.QUERY)
     return root
 
 
@@ -222,6 +235,14 @@ def run_token(chosen: argparse.Namespace, _settings: Settings) -> int:
     secret, entry = http.new_token(chosen.name, chosen.role)
     print(f"token (give it to the client, it is not stored): {secret}")
     print(f"entry (add it to API_TOKENS): {entry}")
+    return 0
+
+
+def run_new_service(chosen: argparse.Namespace, _settings: Settings) -> int:
+    """Folder, test and registration, so that ./test.sh is green at once."""
+    ports = {name: services.port_of(name) for name in [*services.names(), *services.GROUPS]}
+    root = Path(__file__).parents[1]
+    print("\n".join(new_service(root, chosen.name, chosen.kind, ports)))
     return 0
 
 
