@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -40,6 +41,45 @@ HEADERS_TOO_LARGE = HttpProblem(
 NOT_HTTP = HttpProblem(HTTPStatus.BAD_REQUEST, "malformed-request", "this is not HTTP/1.1")
 
 
+CONTINUE = b"HTTP/1.1 100 "
+UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
+
+
+class Answers:
+    """The answers of one connection: the head of each is sent together with what follows it.
+
+    uvicorn writes them one after the other; each write is a system call, and a packet.
+    """
+
+    __slots__ = ("_head", "_transport", "is_closing")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = b""
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        """Keep the first piece of an answer until the second one comes."""
+        if self._head is None or data.startswith(CONTINUE):
+            self._transport.write(data)
+        elif not self._head:
+            self._head = data
+        else:
+            self._transport.write(self._head + data)
+            self._head = None
+
+    def end(self) -> None:
+        """The answer is complete; that to HEAD has nothing after its head."""
+        if self._head:
+            self._transport.write(self._head)
+        self._head = b""
+
+    def close(self) -> None:
+        """Close, with everything sent."""
+        self.end()
+        self._transport.close()
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """HTTP for clients that cannot be trusted to send, or to read, at a reasonable pace.
 
@@ -58,12 +98,15 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The clock starts with the connection."""
         super().connection_made(transport)
+        self._answers = Answers(transport)
         self.waiting_since = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a request; endless headers end here."""
         if self._given_up:
             return
+        if b"pgrade:" in data and (self.cycle is None or not self.cycle.more_body):
+            data = _without_upgrade(data)
         super().data_received(data)
         if self._reading_headers:
             self._header_bytes += len(data)
@@ -83,10 +126,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         self.waiting_since = self.loop.time()
         super().on_headers_complete()
+        self.cycle.transport = self._answers  # type: ignore[assignment]  # all that it uses
 
     def on_response_complete(self) -> None:
         """From here on it is up to the client again."""
         self.waiting_since = self.loop.time()
+        self._answers.end()
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's sentence is dropped
@@ -140,6 +185,16 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
         else:
             super().shutdown()
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """Bytes that begin with a head, whose offer to speak another protocol is passed over.
+
+    A server may do so (RFC 9110, 7.8). The parser would take the rest of the connection for that
+    other protocol, and the request would lose its body: Java's HttpClient offers h2c by default.
+    """
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return UPGRADE.sub(b"\r\nx-ignored:", head) + end + rest
 
 
 def _whole_answer(problem: HttpProblem) -> bytes:

@@ -96,6 +96,58 @@ def test_a_client_that_waits_for_its_answer_has_all_the_time(free_port: Ports) -
     in_time(scenario)
 
 
+def test_an_offer_to_speak_another_protocol_is_passed_over(free_port: Ports) -> None:
+    """As Java's HttpClient makes it with its first request, whatever that is."""
+    offer = {
+        "Connection": "Upgrade, HTTP2-Settings",
+        "Upgrade": "h2c",
+        "HTTP2-Settings": "AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA",
+    }
+
+    async def scenario() -> None:
+        async with (
+            running([small_service()], free_port()) as server,
+            server.client() as client,
+        ):
+            for _ in range(2):
+                client.send(request("PUT", "/order", ORDER, headers=offer))
+                assert (await client.reply()).status == 200
+
+    in_time(scenario)
+
+
+def test_a_client_that_asks_whether_to_send_its_body_is_told_to(free_port: Ports) -> None:
+    head, body = request("PUT", "/order", ORDER, headers={"Expect": "100-continue"}).split(
+        b"\r\n\r\n"
+    )
+
+    async def scenario() -> None:
+        async with (
+            running([small_service()], free_port()) as server,
+            server.client() as client,
+        ):
+            client.send(head + b"\r\n\r\n")
+            assert (await client.reply()).status == 100
+            client.send(body)
+            assert (await client.reply()).status == 200
+
+    in_time(scenario)
+
+
+def test_an_answer_to_head_is_sent_though_nothing_follows_it(free_port: Ports) -> None:
+    async def scenario() -> None:
+        async with (
+            running([small_service()], free_port()) as server,
+            server.client() as client,
+        ):
+            client.send(b"HEAD /docs HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            answer = await client.ends()
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert answer.endswith(b"\r\n\r\n")
+
+    in_time(scenario)
+
+
 def test_an_idle_connection_is_closed_without_a_word(free_port: Ports) -> None:
     async def scenario() -> None:
         async with (
