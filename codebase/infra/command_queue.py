@@ -25,11 +25,11 @@ from prometheus_client import Counter, Gauge
 from pydantic import BaseModel
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
-from codebase.infra import logs
+from codebase.infra import logs, telemetry
 from codebase.infra.batch import Outcome, Submission
 from codebase.infra.broker import dead_letter, declare_command_queue
 from codebase.infra.command_bus import CommandBus
-from codebase.infra.commands import IDEMPOTENCE_KEY, fingerprint
+from codebase.infra.commands import IDEMPOTENCE_KEY, TRACEPARENT, fingerprint
 from codebase.infra.problems import HttpProblem, ServiceUnavailable
 from codebase.infra.queue_listener import Arrival, QueueListener, QueueToListenTo
 from codebase.infra.request_body import validate
@@ -200,6 +200,7 @@ class CommandQueue:
         self._tasks: set[Task] = set()
         self._last_of_stream: dict[UUID, Task] = {}
         self._settled: list[Settled] = []
+        self._traces = telemetry.current()
         listening = LISTENING.labels(name)
         self._listener = QueueListener(
             settings.required("broker_url"),
@@ -266,10 +267,23 @@ class CommandQueue:
     def _begin(self, arrival: Arrival, submission: Submission) -> None:
         stream_id = submission.stream_id
         before = self._last_of_stream.get(stream_id)
+        end_span = self._begin_span(arrival, submission)
         task = self._loop.create_task(self._carry_out(arrival, submission, before))
         self._last_of_stream[stream_id] = task
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._forget(stream_id, done))
+        task.add_done_callback(lambda _: end_span())
+
+    def _begin_span(self, arrival: Arrival, submission: Submission) -> Callable[[], None]:
+        """Have the command belong to its sender's trace; returns what to call at its end."""
+        sent = arrival.traceparent
+        if self._traces is None:
+            known = sent is not None and TRACEPARENT.fullmatch(sent)
+            submission.traceparent = sent if known else None
+            return lambda: None
+        span = self._traces.taking_in(sent, self._name, arrival.routing_key)
+        submission.traceparent = self._traces.traceparent(span)
+        return span.end
 
     def _forget(self, stream_id: UUID, task: Task) -> None:
         self._tasks.discard(task)

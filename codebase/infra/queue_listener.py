@@ -49,6 +49,7 @@ class Arrival:
     message_id: str | None = None
     correlation_id: str | None = None
     reply_to: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,6 +222,7 @@ class QueueListener:
             routing_key=_text(method.routing_key) or "",
             body=body,
             message_id=_text(properties.message_id),
+            traceparent=_text((properties.headers or {}).get("traceparent")),
             correlation_id=_text(properties.correlation_id),
             reply_to=_text(properties.reply_to),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import subprocess
 import sys
@@ -12,8 +13,9 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from time import monotonic
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+import pika
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
@@ -22,11 +24,17 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from prometheus_client import REGISTRY
 
 from codebase.infra import logs, telemetry
+from codebase.infra.batch import Given, Submission
 from codebase.infra.command_bus import CommandBus
+from codebase.infra.command_queue import CommandQueue
 from codebase.infra.pipe import CLOSE_DEADLINE_SECONDS
 from codebase.infra.prices import FetchedPrice, FetchedRecord, Prices
 from codebase.infra.settings import Settings
+from codebase.model.account import ACCOUNT, OpenAccount, Region
+from codebase.model.actor import Actor
+from codebase.model.agent import AGENT, CreateAgent
 from codebase.model.money import Currency
+from codebase.services.block_agent.messages import QUEUE, READERS, TOPICS
 from codebase.services.create_buy_order.service import create_app
 from tests.integration.flow import (
     channel_to,
@@ -398,3 +406,85 @@ def test_without_a_collector_what_makes_spans_is_not_even_loaded() -> None:
         "assert not [name for name in sys.modules if name.startswith('opentelemetry.sdk')]"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", check], check=True)
+
+
+async def block_by_message(settings: Settings, traceparent: str) -> None:
+    """Open an account, create an agent, and block it by a message that belongs to a trace."""
+    account_id, agent_id, alice = uuid4(), uuid4(), Actor("alice")
+    opening = OpenAccount(
+        account_id=account_id,
+        actor=alice,
+        name="A",
+        email=f"{account_id}@example.org",
+        region=Region.EMEA,
+        vip=False,
+    )
+
+    def create(account: object) -> object:
+        return CreateAgent(
+            agent_id=agent_id,
+            account_id=account_id,
+            account=account,  # type: ignore[arg-type]
+            actor=alice,
+            name="B",
+            email=f"{agent_id}@example.org",
+        )
+
+    async with CommandBus.open(settings) as bus:
+        queue = CommandQueue(QUEUE, TOPICS, READERS, bus, settings)
+        given = {"idempotence_key": None, "fingerprint": "", "actor": "alice"}
+        for more in (
+            {"aggregate": ACCOUNT, "stream_id": account_id, "command": opening},
+            {
+                "aggregate": AGENT,
+                "stream_id": agent_id,
+                "command": create,
+                "given": Given(ACCOUNT, account_id),
+            },
+        ):
+            await bus.execute(Submission(**given, **more, command_id="1"))  # type: ignore[arg-type]
+        async with queue.at_work(lambda: 5.0):
+            await asyncio.to_thread(publish, settings, agent_id, traceparent)
+
+
+def publish(settings: Settings, agent_id: UUID, traceparent: str) -> None:
+    """Send a command and wait for what became of it."""
+    properties = pika.BasicProperties(headers={"traceparent": traceparent}, reply_to="replies")
+    with channel_to(settings) as channel:
+        channel.queue_declare("replies", durable=True)
+        eventually(lambda: has_queue(settings, QUEUE))
+        channel.basic_publish("commands", "agent.block", str(agent_id).encode(), properties)
+        eventually(lambda: channel.basic_get("replies", auto_ack=True)[0])
+
+
+def has_queue(settings: Settings, name: str) -> bool:
+    with channel_to(settings) as channel:
+        try:
+            channel.queue_declare(name, passive=True)
+        except pika.exceptions.ChannelClosedByBroker:
+            return False
+        return True
+
+
+def test_a_command_by_message_goes_on_with_its_senders_trace(
+    databases: Databases, with_broker: Settings, free_port: Ports
+) -> None:
+    with collecting(free_port()) as collector:
+        with tracing_to(collector.port):
+            asyncio.run(block_by_message(with_broker, TRACEPARENT))
+        process = collector.named("process agent.block")
+        append = collector.named("append")
+    assert (process.kind, process.trace, process.parent) == (CONSUMER, TRACE, PARENT)
+    assert (append.trace, append.parent) == (TRACE, process.span)
+    newest = "SELECT meta ->> 'traceparent' FROM event WHERE type = 'AgentBlocked'"
+    ((recorded,),) = query(databases.as_owner(), newest)
+    assert ids(recorded) == (TRACE, process.span)
+
+
+@pytest.mark.parametrize(("sent", "kept"), [(TRACEPARENT, TRACEPARENT), ("nonsense", None)])
+def test_without_a_collector_its_event_has_the_senders_trace_all_the_same(
+    databases: Databases, with_broker: Settings, sent: str, kept: str | None
+) -> None:
+    asyncio.run(block_by_message(with_broker, sent))
+    newest = "SELECT meta ->> 'traceparent' FROM event WHERE type = 'AgentBlocked'"
+    assert query(databases.as_owner(), newest) == [(kept,)]
