@@ -368,6 +368,7 @@ def _document(title: str, routes: Sequence[BaseRoute]) -> dict[str, Any]:
 
 COMMON_PROBLEMS: Mapping[str, str] = {
     "401": "No token, or none that is known.",
+    "403": "Not for this caller, or sent by another site's page.",
     "422": "A field is not acceptable; `errors` says which and why.",
     "503": "Something that the answer needs is away; try again after `Retry-After` seconds.",
 }
@@ -375,12 +376,19 @@ BODY_PROBLEMS: Mapping[str, str] = {
     "413": "The body is too large.",
     "415": "The body is not application/json.",
 }
+NAMING_PROBLEMS: Mapping[str, str] = {
+    "404": "There is nothing of this name, or nothing for this caller.",
+}
 
 
 def _document_problems(operation: dict[str, Any]) -> None:
     """Every answer above 399 is a problem, those that nobody declared too."""
     responses = operation["responses"]
-    common = {**COMMON_PROBLEMS, **(BODY_PROBLEMS if "requestBody" in operation else {})}
+    common = {
+        **COMMON_PROBLEMS,
+        **(NAMING_PROBLEMS if _names_something(operation) else {}),
+        **(BODY_PROBLEMS if "requestBody" in operation else {}),
+    }
     # What FastAPI says by itself about 422 is not what is answered here.
     if "HTTPValidationError" in str(responses.get("422")):
         del responses["422"]
@@ -389,3 +397,9 @@ def _document_problems(operation: dict[str, Any]) -> None:
     for status, response in responses.items():
         if status >= "400":
             response["content"] = {MEDIA_TYPE: {"schema": {"$ref": PROBLEM_REFERENCE}}}
+
+
+def _names_something(operation: Mapping[str, Any]) -> bool:
+    """Whether an operation is asked about something that there may not be."""
+    parameters = operation.get("parameters", ())
+    return any(one["in"] == "path" or one["name"] == "last_reference" for one in parameters)
