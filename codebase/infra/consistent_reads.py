@@ -21,14 +21,16 @@ class ConsistentReads:
 
     Args:
         read_model: connections to the store.
-        checkpoints: how far the projector is.
+        projector: whose tables they are.
+        checkpoints: how far it is.
         wait_seconds: how long a request waits for what its token names.
     """
 
     def __init__(
-        self, read_model: ReadModel, checkpoints: Checkpoints, wait_seconds: float
+        self, read_model: ReadModel, projector: str, checkpoints: Checkpoints, wait_seconds: float
     ) -> None:
         self._read_model = read_model
+        self._projector = projector
         self._checkpoints = checkpoints
         self._wait_seconds = wait_seconds
         self.ready = read_model.ready
@@ -40,13 +42,13 @@ class ConsistentReads:
         async with ReadModel.open(settings) as read_model:
             checkpoints = Checkpoints(settings.required("read_model_url"), projector)
             try:
-                yield cls(read_model, checkpoints, settings.consistency_wait_ms / 1000)
+                yield cls(read_model, projector, checkpoints, settings.consistency_wait_ms / 1000)
             finally:
                 await checkpoints.close()
 
     def query(self, query: str, arguments: Sequence[str]) -> GroupRead:
         """A query for `fetch`; see `GroupRead` for what it takes and returns."""
-        return GroupRead(self._read_model, query, arguments)
+        return GroupRead(self._read_model, query, arguments, self._projector)
 
     async def fetch(self, request: Request, query: GroupRead, *values: Any) -> list[Row]:  # noqa: ANN401 - any type that psycopg binds
         """What `query` finds for `values`, once it holds everything that the client has seen.

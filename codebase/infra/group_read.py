@@ -11,15 +11,29 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from json import loads
 from typing import Any
 from weakref import WeakSet
 
 import psycopg
 from prometheus_client import Gauge, Histogram
+from psycopg import sql
 
 from codebase.infra.postgres import DeadlinedConnection, trouble
 from codebase.infra.problems import ServiceUnavailable
 from codebase.infra.settings import Settings
+
+# What a query finds, and how far the projector was at that very moment: one statement sees one
+# snapshot. There is a row also when nothing is found.
+WITH_CHECKPOINTS = """
+    SELECT reached.positions, found.*
+    FROM (
+        SELECT jsonb_object_agg(partition, position)::text AS positions
+        FROM projection_checkpoint
+        WHERE projector = %(projector)s::text
+    ) AS reached
+    LEFT JOIN ({query}) AS found ON true
+"""
 
 LOOK = "SELECT FROM projection_checkpoint LIMIT 1"
 
@@ -140,14 +154,17 @@ class GroupRead:
     Args:
         read_model: whose connections it uses.
         query: takes one array per argument, unnested WITH ORDINALITY; the ordinal, from 1, is the
-            first column of every row that it returns. The row with ordinal 0 has the positions
-            that the read model has reached, by partition, as JSON in its last column.
+            first column of every row that it returns.
         arguments: the names of the query's parameters.
+        projector: who fills the tables that the query reads.
     """
 
-    def __init__(self, read_model: ReadModel, query: str, arguments: Sequence[str]) -> None:
+    def __init__(
+        self, read_model: ReadModel, query: str, arguments: Sequence[str], projector: str
+    ) -> None:
         self._read_model = read_model
-        self._query = query
+        self._projector = projector
+        self._query = with_checkpoints(query)
         self._arguments = arguments
         self._waiting: deque[Waiting] = deque()
 
@@ -192,17 +209,23 @@ class GroupRead:
     async def _answer(self, connection: DeadlinedConnection, batch: list[Waiting]) -> None:
         columns = zip(*(values for values, _ in batch), strict=True)
         arguments = dict(zip(self._arguments, map(list, columns), strict=True))
-        fetching = _rows(await connection.get(), self._query, arguments)
+        named = {**arguments, "projector": self._projector}
+        fetched = await connection.in_time(_rows(await connection.get(), self._query, named))
+        positions = loads(fetched[0][0] or "{}")
+        checkpoints = {int(partition): position for partition, position in positions.items()}
         answers: list[list[Row]] = [[] for _ in batch]
-        checkpoints: Mapping[int, int] = {}
-        for ordinal, *row in await connection.in_time(fetching):
-            if ordinal == 0:
-                checkpoints = {int(partition): at for partition, at in (row[-1] or {}).items()}
-            else:
-                answers[ordinal - 1].append(tuple(row[:-1]))
+        for _, ordinal, *row in fetched:
+            if ordinal is not None:
+                answers[ordinal - 1].append(tuple(row))
         for (_, found), rows in zip(batch, answers, strict=True):
             if not found.done():
                 found.set_result(Found(rows, checkpoints))
+
+
+def with_checkpoints(query: str) -> str:
+    """The query, with the positions that the projector has reached as its first column."""
+    inner = sql.SQL(query)
+    return sql.SQL(WITH_CHECKPOINTS).format(query=inner).as_string()
 
 
 async def _rows(

@@ -97,7 +97,7 @@ def month_in(cursor: Cursor[Any], month: Month) -> MonthOfVips:
     def ask(statement: str, until: datetime) -> list[Any]:
         named = {"since": [month.begin], "until": [until]}
         rows = cursor.execute(statement, named).fetchall()
-        return [row[1:-1] for row in rows if row[0] == 1]
+        return [row[1:] for row in rows]
 
     accounts = ask(queries.ACCOUNTS, month.end)
     return month_of(month, LATER, accounts, ask(queries.USE, month.up_to(LATER)))

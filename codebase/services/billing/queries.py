@@ -1,4 +1,4 @@
-"""What billing is asked. The row with ordinal 0 tells how far it was; see infra/group_read.py.
+"""What billing is asked; see infra/group_read.py for how many requests share one query.
 
 A store holds one billing, of one region or of all, so that nothing here needs its name.
 """
@@ -11,14 +11,8 @@ INVOICE_ARGUMENTS = ("clients", "accounts", "since", "until")
 
 # What there is at the moment. Use that goes on has no upper bound.
 REGIONS = """
-    SELECT 0 AS ordinal, NULL::text AS region, NULL::bigint AS accounts, NULL::bigint AS closed,
-           NULL::bigint AS in_use, NULL::bigint AS blocked,
-           jsonb_object_agg(partition, position) AS checkpoints
-    FROM projection_checkpoint
-    WHERE starts_with(projector, 'billing')
-    UNION ALL
     SELECT asked.ordinal, region, coalesce(accounts.standing, 0), coalesce(accounts.closed, 0),
-           coalesce(agents.in_use, 0), coalesce(agents.blocked, 0), NULL
+           coalesce(agents.in_use, 0), coalesce(agents.blocked, 0)
     FROM (
         SELECT region, count(*) FILTER (WHERE closed_at IS NULL) AS standing,
                count(closed_at) AS closed
@@ -37,12 +31,7 @@ REGIONS = """
 
 # For each region, how long each agent was in use in a month, in microseconds.
 USE_BY_REGION = """
-    SELECT 0 AS ordinal, NULL::text AS region, NULL::bigint[] AS microseconds,
-           jsonb_object_agg(partition, position) AS checkpoints
-    FROM projection_checkpoint
-    WHERE starts_with(projector, 'billing')
-    UNION ALL
-    SELECT asked.ordinal, used.region, used.microseconds, NULL
+    SELECT asked.ordinal, used.region, used.microseconds
     FROM unnest(%(since)b::timestamptz[], %(until)b::timestamptz[])
         WITH ORDINALITY AS asked (since, until, ordinal)
     CROSS JOIN LATERAL (
@@ -60,14 +49,8 @@ USE_BY_REGION = """
 
 # The same for each account.
 USE_BY_ACCOUNT = """
-    SELECT 0 AS ordinal, NULL::uuid AS id, NULL::text AS name, NULL::text AS region,
-           NULL::boolean AS closed, NULL::bigint[] AS microseconds,
-           jsonb_object_agg(partition, position) AS checkpoints
-    FROM projection_checkpoint
-    WHERE starts_with(projector, 'billing')
-    UNION ALL
     SELECT asked.ordinal, account.id, account.name, account.region,
-           account.closed_at IS NOT NULL, used.microseconds, NULL
+           account.closed_at IS NOT NULL, used.microseconds
     FROM unnest(%(since)b::timestamptz[], %(until)b::timestamptz[])
         WITH ORDINALITY AS asked (since, until, ordinal)
     CROSS JOIN LATERAL (
@@ -87,14 +70,8 @@ USE_BY_ACCOUNT = """
 # One account's invoice, line by line; an account without use has one row without an agent. An
 # administrator (client NULL) sees everybody's.
 INVOICES = """
-    SELECT 0 AS ordinal, NULL::text AS account_name, NULL::text AS region,
-           NULL::boolean AS closed, NULL::uuid AS agent_id, NULL::text AS name,
-           NULL::bigint AS microseconds, jsonb_object_agg(partition, position) AS checkpoints
-    FROM projection_checkpoint
-    WHERE starts_with(projector, 'billing')
-    UNION ALL
     SELECT asked.ordinal, account.name, account.region, account.closed_at IS NOT NULL,
-           line.id, line.name, line.microseconds, NULL
+           line.id, line.name, line.microseconds
     FROM unnest(%(clients)b::text[], %(accounts)b::uuid[], %(since)b::timestamptz[],
                 %(until)b::timestamptz[])
         WITH ORDINALITY AS asked (client, account_id, since, until, ordinal)

@@ -12,14 +12,8 @@ ID_ARGUMENTS = ("ids", "references", "sizes")
 # Those whose names begin alike; everybody for an empty beginning. U+10FFFF comes after every other
 # character. An empty page is one row without an agent, which says whether its reference is known.
 AGENTS_BY_NAME = """
-    SELECT 0 AS ordinal, NULL::boolean AS known, NULL::uuid AS id, NULL::uuid AS account_id,
-           NULL::text AS name, NULL::text AS email, NULL::text AS region, NULL::boolean AS blocked,
-           jsonb_object_agg(partition, position) AS checkpoints
-    FROM projection_checkpoint
-    WHERE projector = 'compliance'
-    UNION ALL
     SELECT asked.ordinal, asked.reference IS NULL OR boundary.id IS NOT NULL,
-           page.id, page.account_id, page.name, page.email, page.region, page.is_blocked, NULL
+           page.id, page.account_id, page.name, page.email, page.region, page.is_blocked
     FROM (
         SELECT lower(prefix) COLLATE "C" AS prefix, reference, size, ordinal
         FROM unnest(%(prefixes)b::text[], %(references)b::uuid[], %(sizes)b::integer[])
@@ -42,14 +36,8 @@ AGENTS_BY_NAME = """
 
 # The same, of those who are blocked.
 BLOCKED_BY_NAME = """
-    SELECT 0 AS ordinal, NULL::boolean AS known, NULL::uuid AS id, NULL::uuid AS account_id,
-           NULL::text AS name, NULL::text AS email, NULL::text AS region, NULL::boolean AS blocked,
-           jsonb_object_agg(partition, position) AS checkpoints
-    FROM projection_checkpoint
-    WHERE projector = 'compliance'
-    UNION ALL
     SELECT asked.ordinal, asked.reference IS NULL OR boundary.id IS NOT NULL,
-           page.id, page.account_id, page.name, page.email, page.region, page.is_blocked, NULL
+           page.id, page.account_id, page.name, page.email, page.region, page.is_blocked
     FROM (
         SELECT lower(prefix) COLLATE "C" AS prefix, reference, size, ordinal
         FROM unnest(%(prefixes)b::text[], %(references)b::uuid[], %(sizes)b::integer[])
@@ -72,14 +60,8 @@ BLOCKED_BY_NAME = """
 
 # The one with an e-mail address.
 AGENT_BY_EMAIL = """
-    SELECT 0 AS ordinal, NULL::boolean AS known, NULL::uuid AS id, NULL::uuid AS account_id,
-           NULL::text AS name, NULL::text AS email, NULL::text AS region, NULL::boolean AS blocked,
-           jsonb_object_agg(partition, position) AS checkpoints
-    FROM projection_checkpoint
-    WHERE projector = 'compliance'
-    UNION ALL
     SELECT asked.ordinal, true, found.id, found.account_id, found.name, found.email, found.region,
-           found.is_blocked, NULL
+           found.is_blocked
     FROM unnest(%(emails)b::text[]) WITH ORDINALITY AS asked (email, ordinal)
     LEFT JOIN compliance_agent AS found
         ON lower(found.email) = lower(asked.email) AND found.removed_at IS NULL
@@ -87,14 +69,8 @@ AGENT_BY_EMAIL = """
 
 # The one with an id, or else those of the account with that id.
 AGENTS_BY_ID = """
-    SELECT 0 AS ordinal, NULL::boolean AS known, NULL::uuid AS id, NULL::uuid AS account_id,
-           NULL::text AS name, NULL::text AS email, NULL::text AS region, NULL::boolean AS blocked,
-           jsonb_object_agg(partition, position) AS checkpoints
-    FROM projection_checkpoint
-    WHERE projector = 'compliance'
-    UNION ALL
     SELECT asked.ordinal, asked.reference IS NULL OR boundary.id IS NOT NULL,
-           page.id, page.account_id, page.name, page.email, page.region, page.is_blocked, NULL
+           page.id, page.account_id, page.name, page.email, page.region, page.is_blocked
     FROM unnest(%(ids)b::uuid[], %(references)b::uuid[], %(sizes)b::integer[])
         WITH ORDINALITY AS asked (id, reference, size, ordinal)
     LEFT JOIN compliance_agent AS boundary ON boundary.id = asked.reference

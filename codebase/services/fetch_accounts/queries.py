@@ -2,8 +2,8 @@
 
 The row after `reference` is found by an index, so that every page costs the same. Of the two ways
 into the table a request takes one, depending on whether it asks for one client's rows or, as an
-administrator does, for everybody's (client NULL). `WITH ORDINALITY` lets many requests share one
-query; the row with ordinal 0 tells how far the read model was: see infra/group_read.py.
+administrator does, for everybody's (client NULL). How many requests share one query: see
+infra/group_read.py.
 """
 
 from __future__ import annotations
@@ -13,13 +13,8 @@ ACCOUNT_ARGUMENTS = ("clients", "ids")
 
 # The first page starts before the beginning: no name is empty.
 PAGES = """
-    SELECT 0 AS ordinal, NULL::boolean AS known, NULL::text AS items, NULL::text AS last_reference,
-           jsonb_object_agg(partition, position) AS checkpoints
-    FROM projection_checkpoint
-    WHERE projector = 'read_model_sync'
-    UNION ALL
     SELECT asked.ordinal, asked.reference IS NULL OR boundary.id IS NOT NULL,
-           page.items::text, page.items -> -1 ->> 'id', NULL
+           page.items::text, page.items -> -1 ->> 'id'
     FROM unnest(%(clients)b::text[], %(references)b::uuid[], %(sizes)b::integer[])
         WITH ORDINALITY AS asked (client, reference, size, ordinal)
     LEFT JOIN account AS boundary
@@ -54,12 +49,7 @@ PAGES = """
 """
 
 ACCOUNTS_BY_ID = """
-    SELECT 0 AS ordinal, NULL::text AS account,
-           jsonb_object_agg(partition, position) AS checkpoints
-    FROM projection_checkpoint
-    WHERE projector = 'read_model_sync'
-    UNION ALL
-    SELECT asked.ordinal, row_to_json(shown)::text, NULL
+    SELECT asked.ordinal, row_to_json(shown)::text
     FROM unnest(%(clients)b::text[], %(ids)b::uuid[])
         WITH ORDINALITY AS asked (client, id, ordinal)
     JOIN account AS found ON found.id = asked.id
@@ -70,12 +60,7 @@ ACCOUNTS_BY_ID = """
 """
 
 REPORTS = """
-    SELECT 0 AS ordinal, NULL::text AS report,
-           jsonb_object_agg(partition, position) AS checkpoints
-    FROM projection_checkpoint
-    WHERE projector = 'read_model_sync'
-    UNION ALL
-    SELECT asked.ordinal, row_to_json(shown)::text, NULL
+    SELECT asked.ordinal, row_to_json(shown)::text
     FROM unnest(%(clients)b::text[], %(ids)b::uuid[])
         WITH ORDINALITY AS asked (client, id, ordinal)
     JOIN account AS found ON found.id = asked.id

@@ -1,6 +1,6 @@
 """Agents by name, page by page: of an account, of a client, or all; one agent, by id or e-mail.
 
-How pages are found, and what the row with ordinal 0 is for: see fetch_accounts and
+How pages are found: see fetch_accounts. How many requests share one query: see
 infra/group_read.py. For an administrator the client is NULL.
 """
 
@@ -12,13 +12,8 @@ AGENT_ARGUMENTS = ("clients", "accounts", "ids")
 EMAIL_ARGUMENTS = ("clients", "emails")
 
 PAGES = """
-    SELECT 0 AS ordinal, NULL::boolean AS known, NULL::text AS items, NULL::text AS last_reference,
-           jsonb_object_agg(partition, position) AS checkpoints
-    FROM projection_checkpoint
-    WHERE projector = 'read_model_sync'
-    UNION ALL
     SELECT asked.ordinal, asked.reference IS NULL OR boundary.id IS NOT NULL,
-           page.items::text, page.items -> -1 ->> 'id', NULL
+           page.items::text, page.items -> -1 ->> 'id'
     FROM unnest(%(clients)b::text[], %(references)b::uuid[], %(sizes)b::integer[])
         WITH ORDINALITY AS asked (client, reference, size, ordinal)
     LEFT JOIN agent AS boundary
@@ -54,13 +49,8 @@ PAGES = """
 
 # A request for an account that is not there, or not the client's, gets no row.
 PAGES_OF_ACCOUNT = """
-    SELECT 0 AS ordinal, NULL::boolean AS known, NULL::text AS items, NULL::text AS last_reference,
-           jsonb_object_agg(partition, position) AS checkpoints
-    FROM projection_checkpoint
-    WHERE projector = 'read_model_sync'
-    UNION ALL
     SELECT asked.ordinal, asked.reference IS NULL OR boundary.id IS NOT NULL,
-           page.items::text, page.items -> -1 ->> 'id', NULL
+           page.items::text, page.items -> -1 ->> 'id'
     FROM unnest(%(clients)b::text[], %(accounts)b::uuid[], %(references)b::uuid[],
                 %(sizes)b::integer[])
         WITH ORDINALITY AS asked (client, account_id, reference, size, ordinal)
@@ -86,11 +76,7 @@ PAGES_OF_ACCOUNT = """
 """
 
 AGENTS_BY_ID = """
-    SELECT 0 AS ordinal, NULL::text AS agent, jsonb_object_agg(partition, position) AS checkpoints
-    FROM projection_checkpoint
-    WHERE projector = 'read_model_sync'
-    UNION ALL
-    SELECT asked.ordinal, row_to_json(shown)::text, NULL
+    SELECT asked.ordinal, row_to_json(shown)::text
     FROM unnest(%(clients)b::text[], %(accounts)b::uuid[], %(ids)b::uuid[])
         WITH ORDINALITY AS asked (client, account_id, id, ordinal)
     JOIN agent AS found ON found.id = asked.id AND found.account_id = asked.account_id
@@ -101,11 +87,7 @@ AGENTS_BY_ID = """
 """
 
 AGENTS_BY_EMAIL = """
-    SELECT 0 AS ordinal, NULL::text AS agent, jsonb_object_agg(partition, position) AS checkpoints
-    FROM projection_checkpoint
-    WHERE projector = 'read_model_sync'
-    UNION ALL
-    SELECT asked.ordinal, row_to_json(shown)::text, NULL
+    SELECT asked.ordinal, row_to_json(shown)::text
     FROM unnest(%(clients)b::text[], %(emails)b::text[])
         WITH ORDINALITY AS asked (client, email, ordinal)
     JOIN agent AS found ON lower(found.email) = lower(asked.email) AND found.removed_at IS NULL

@@ -48,8 +48,7 @@ class Page(BaseModel):
 def create_app(reads: ConsistentReads) -> FastAPI:
     """The service, given a read model."""
     app = service_app("fetch_buy_orders", checks={"read_model": reads.ready})
-    pages_of_client = reads.query(queries.PAGES_OF_CLIENT, queries.PAGE_ARGUMENTS)
-    pages_of_all = reads.query(queries.PAGES_OF_ALL, queries.PAGE_ARGUMENTS)
+    pages = reads.query(queries.PAGES, queries.PAGE_ARGUMENTS)
     orders = reads.query(queries.ORDERS_BY_ID, queries.ORDER_ARGUMENTS)
 
     @app.get("/buy_orders", response_model=Page)
@@ -60,7 +59,6 @@ def create_app(reads: ConsistentReads) -> FastAPI:
     ) -> Response:
         """The orders after `last_reference`, the last row of the page before."""
         client = caller_of(request).only_client
-        pages = pages_of_client if client else pages_of_all
         rows = await reads.fetch(request, pages, client, last_reference, page_size)
         if not rows[0][KNOWN]:
             raise NotFound("last_reference names no order")

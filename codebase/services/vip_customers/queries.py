@@ -1,4 +1,4 @@
-"""What vip_customers is asked. The row with ordinal 0 tells how far it was; see group_read.py."""
+"""What vip_customers is asked; see infra/group_read.py for how many requests share one query."""
 
 from __future__ import annotations
 
@@ -7,12 +7,7 @@ MONTH_ARGUMENTS = ("since", "until")
 # For each region, how many accounts were opened and closed in a month, and how many there were at
 # its end, or are there now.
 ACCOUNTS = """
-    SELECT 0 AS ordinal, NULL::text AS region, NULL::bigint AS opened, NULL::bigint AS closed,
-           NULL::bigint AS standing, jsonb_object_agg(partition, position) AS checkpoints
-    FROM projection_checkpoint
-    WHERE projector = 'vip_customers'
-    UNION ALL
-    SELECT asked.ordinal, counted.region, counted.opened, counted.closed, counted.standing, NULL
+    SELECT asked.ordinal, counted.region, counted.opened, counted.closed, counted.standing
     FROM unnest(%(since)b::timestamptz[], %(until)b::timestamptz[])
         WITH ORDINALITY AS asked (since, until, ordinal)
     CROSS JOIN LATERAL (
@@ -29,12 +24,7 @@ ACCOUNTS = """
 
 # For each region, how long each agent was in use in a month, in microseconds.
 USE = """
-    SELECT 0 AS ordinal, NULL::text AS region, NULL::bigint[] AS microseconds,
-           jsonb_object_agg(partition, position) AS checkpoints
-    FROM projection_checkpoint
-    WHERE projector = 'vip_customers'
-    UNION ALL
-    SELECT asked.ordinal, used.region, used.microseconds, NULL
+    SELECT asked.ordinal, used.region, used.microseconds
     FROM unnest(%(since)b::timestamptz[], %(until)b::timestamptz[])
         WITH ORDINALITY AS asked (since, until, ordinal)
     CROSS JOIN LATERAL (
