@@ -1,8 +1,16 @@
 #!/usr/bin/env bash
 # Sets everything up and runs every check, in this order, up to the first that fails.
+#
+#   ./test.sh          everything that needs no container engine
+#   ./test.sh docker   the images and the cluster, with an engine
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . requirements/environment.sh
+
+if [ "${1:-}" = docker ]; then
+  shift
+  exec docker/test.sh "$@"
+fi
 
 stage() {
   local name=$1 began=$SECONDS
@@ -13,6 +21,17 @@ stage() {
 }
 
 pytest() { .venv/bin/python -m pytest -q "$@"; }
+
+# What only a container engine, a server or a shell would read.
+check_files() {
+  local bin=.venv/bin
+  "$bin/yamllint" --strict . \
+    && "$bin/check-jsonschema" --quiet --builtin-schema vendor.compose-spec docker-compose.yml \
+      tests/containers/docker-compose.yml \
+    && "$bin/hadolint" docker/base/Dockerfile docker/services/Dockerfile docker/stand_in/Dockerfile \
+    && "$bin/shellcheck" --shell=bash --exclude=SC1091 \
+      ./*.sh requirements/*.sh docker/*.sh docker/stand_in/*.sh .ci/run
+}
 
 # Tests that wait for servers most of the time: in two processes, each with servers of its own.
 pytest_in_parallel() { pytest -n 2 --dist worksteal "$@"; }
@@ -51,6 +70,7 @@ prepare_postgres
 prepare_rabbitmq
 stage "format" .venv/bin/ruff format --check .
 stage "lint" .venv/bin/ruff check .
+stage "files" check_files
 stage "types" .venv/bin/mypy
 stage "import contracts" .venv/bin/lint-imports
 stage "unit tests" pytest tests/unit

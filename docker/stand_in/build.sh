@@ -41,7 +41,7 @@ copy_python() {
   local prefix target=$work/context/python
   mkdir -p "$target"
   prefix=$(cd / && python3.12 -c 'import sys; print(sys.base_prefix)' 2>/dev/null \
-    || ls -d "$HOME"/.pyenv/versions/3.12.* 2>/dev/null | tail -n 1) || true
+    || find "$HOME/.pyenv/versions" -maxdepth 1 -name '3.12.*' 2>/dev/null | tail -n 1) || true
   if [ -z "$prefix" ] || [ "$prefix" = /usr ]; then
     say "no Python 3.12 here that could be moved: the stand-in has the distribution's Python"
     return

@@ -2,7 +2,7 @@
 """Stands in for FluentD: its Forward protocol, and the files that config/fluentd/fluent.conf names.
 
 Of the protocol it knows the mode that the services use: packed entries with acknowledgements. Each
-record becomes a line of `<service>/<day>.log`, and of `errors/<day>.log` if it is an error.
+record becomes a line of `<service>/<day>.log`, and of `errors/<day>.log` if it is worth a look.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import msgpack
 
 LOG = Path("/fluentd/log")
 PORT = 24224
-ERRORS = {"ERROR", "CRITICAL"}
+TROUBLE = {"WARNING", "ERROR", "CRITICAL"}
 WRITING = threading.Lock()
 
 
@@ -44,7 +44,7 @@ def write(tag: str, moment: msgpack.ExtType, record: dict[str, object]) -> None:
     """Append one record to the files that it belongs to."""
     seconds, _nanoseconds = struct.unpack(">II", moment.data)
     day = datetime.fromtimestamp(seconds, UTC).date().isoformat()
-    folders = [tag.split(".")[1], *(["errors"] if record.get("level") in ERRORS else [])]
+    folders = [tag.split(".")[1], *(["errors"] if record.get("level") in TROUBLE else [])]
     line = json.dumps({**record, "tag": tag})
     with WRITING:
         for folder in folders:

@@ -1,0 +1,55 @@
+"""docker/secrets.sh makes what the cluster needs, once, for nobody else to read."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+from codebase.infra.auth import Authenticator, Role
+
+PROJECT = Path(__file__).parents[2]
+
+
+def make(file: Path) -> dict[str, str]:
+    environment = {"PATH": os.environ["PATH"], "ENV_FILE": str(file)}
+    subprocess.run(["docker/secrets.sh"], cwd=PROJECT, env=environment, check=True)
+    return dict(line.split("=", 1) for line in file.read_text().splitlines())
+
+
+def test_secrets_are_made_once_and_are_no_business_of_others(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    first = make(file)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / ".secrets").stat().st_mode) == 0o700
+    values = [value for name, value in first.items() if name != "API_TOKENS"]
+    assert len(set(values)) == len(values)
+    assert all(len(value) == 64 for value in values)
+    assert make(file) == first
+    assert make(tmp_path / "other.env") != first
+
+
+def test_a_secret_that_is_missing_is_added_and_the_others_stay(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    first = make(file)
+    kept = {name: value for name, value in first.items() if name != "TWO_FA"}
+    file.write_text("".join(f"{name}={value}\n" for name, value in kept.items()))
+    again = make(file)
+    assert {name: again[name] for name in kept} == kept
+    assert again["TWO_FA"] != first["TWO_FA"]
+
+
+def test_the_tokens_are_those_that_the_services_know(tmp_path: Path) -> None:
+    made = make(tmp_path / ".env")
+    known = Authenticator(made["API_TOKENS"].split(","))
+    for variable, name, role in (
+        ("API_TOKEN", "client", Role.CLIENT),
+        ("ADMIN_TOKEN", "admin", Role.ADMIN),
+        ("SERVICE_TOKEN", "orderly-services", Role.CLIENT),
+        ("METRICS_TOKEN", "prometheus", Role.CLIENT),
+    ):
+        caller = known.caller({b"x-token": made[variable].encode()})
+        assert (caller.name, caller.role) == (name, role)
+    token = (tmp_path / ".secrets" / "metrics_token").read_text()
+    assert token == made["METRICS_TOKEN"]

@@ -1,0 +1,73 @@
+"""The cluster is written by hand; this keeps it whole and consistent, without default secrets."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from codebase import services
+
+PROJECT = Path(__file__).parents[2]
+TEXT = (PROJECT / "docker-compose.yml").read_text(encoding="utf-8")
+GATEWAY = (PROJECT / "config/nginx/nginx.conf").read_text(encoding="utf-8")
+SECRETS = (PROJECT / "docker/secrets.sh").read_text(encoding="utf-8")
+IS_SECRET = re.compile(r"_PASSWORD|_TOKENS?$|^TWO_FA$")
+
+
+def compose() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(TEXT)
+    return loaded
+
+
+def test_every_deployable_is_in_the_cluster_and_nothing_else_runs_its_image() -> None:
+    ours = {
+        name: service
+        for name, service in compose()["services"].items()
+        if service["image"].startswith("orderly:")
+    }
+    assert sorted(ours) == services.names()
+    for name, service in ours.items():
+        assert service["command"] == ["serve", name, "--port", "8080"]
+        assert "ports" not in service, "a scaled service cannot have one; the gateway has it"
+
+
+def test_the_gateway_knows_services_by_the_ports_of_their_contracts() -> None:
+    (by_port,) = re.findall(r"map \$server_port \$service_of_port \{(.*?)\}", GATEWAY, re.DOTALL)
+    known = {name: int(port) for port, name in re.findall(r"(\d+) (\w+);", by_port)}
+    assert known == {name: services.load(name).PORT for name in known}
+    behind = {"event_relay", "read_model_sync", "migration"}
+    assert set(known) == set(services.names()) - behind
+    listens = {int(port) for port in re.findall(r"listen (\d+);", GATEWAY)}
+    assert listens == {*known.values(), *(group.port for group in services.GROUPS.values()), 8080}
+
+
+def published() -> set[int]:
+    ports = set()
+    for text in compose()["services"]["gateway"]["ports"]:
+        first, _, last = text.rpartition(":")[2].partition("-")
+        ports |= set(range(int(first), int(last or first) + 1))
+    return ports
+
+
+def test_what_the_gateway_listens_on_is_published() -> None:
+    assert published() == {int(port) for port in re.findall(r"listen (\d+);", GATEWAY)}
+
+
+def test_no_secret_has_a_default_and_each_is_generated() -> None:
+    variables = re.findall(r"\$\{(\w+)(:[-?])?", TEXT)
+    secrets = {name for name, _ in variables if IS_SECRET.search(name)}
+    assert {operator for name, operator in variables if name in secrets} == {":?"}
+    assert secrets
+    generated = set(re.findall(r"\b[A-Z_]{3,}\b", SECRETS))
+    for name in secrets:
+        assert name in generated or name.removesuffix("_PASSWORD") in generated, name
+
+
+def test_stores_and_broker_are_published_on_loopback_only() -> None:
+    for name, service in compose()["services"].items():
+        address = "PUBLISH_ADDRESS" if name == "gateway" else "LOOPBACK_ADDRESS"
+        for port in service.get("ports", ()):
+            assert port.startswith(f"${{{address}:-127.0.0.1}}:"), name
