@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from codebase.infra.settings import Settings
     from tests.databases import Databases
 
-EXAMPLES = 60
+EXAMPLES = 40
 CHECKS = [
     not_a_server_error,
     status_code_conformance,

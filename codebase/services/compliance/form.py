@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import parse_qsl
 from uuid import UUID
 
@@ -48,6 +49,14 @@ class Form(Reason):
             requested_by=client,
             fingerprint=fingerprint(f"{self.action}_agent", reason, path),
         )
+
+
+FORM_DOCUMENTATION: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {FORM_TYPE: {"schema": Form.model_json_schema()}},
+    }
+}
 
 
 async def read_form(request: Request) -> Form:

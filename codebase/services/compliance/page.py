@@ -14,7 +14,7 @@ from codebase.infra.html import Pages, team_links
 from codebase.infra.http import caller_of, require_admin
 from codebase.infra.settings import Settings
 from codebase.services.compliance.desk import Desk
-from codebase.services.compliance.form import read_form
+from codebase.services.compliance.form import FORM_DOCUMENTATION, read_form
 from codebase.services.compliance.requests import may_soon_change
 
 PAGES = Pages("codebase.services.compliance")
@@ -64,7 +64,14 @@ def add_page(app: FastAPI, desk: Desk, settings: Settings, now: Clock) -> None:
             **refresh,
         )
 
-    @app.post("/", include_in_schema=False, dependencies=admin_only)
+    @app.post(
+        "/",
+        dependencies=admin_only,
+        status_code=HTTPStatus.SEE_OTHER,
+        response_class=RedirectResponse,
+        responses={415: {"description": "The body is no form."}},
+        openapi_extra=FORM_DOCUMENTATION,
+    )
     async def post_form(request: Request) -> Response:
         """A button of the page; then the page again, as it was."""
         form, caller = await read_form(request), caller_of(request)

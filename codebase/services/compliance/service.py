@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, FastAPI, Query, Request
+from fastapi import Depends, FastAPI, Request
 from pydantic import BaseModel
 
 from codebase.infra.clock import Clock, utc_now
@@ -21,6 +20,7 @@ from codebase.infra.http import (
     require_admin,
     service_app,
 )
+from codebase.infra.pages import SIZE_DEFAULT, Size
 from codebase.infra.projector import projector_team
 from codebase.infra.runtime import Runtime
 from codebase.infra.settings import Settings
@@ -43,8 +43,6 @@ from codebase.services.compliance.requests import (
 
 PORT = 8060
 PROJECTOR = COMPLIANCE
-
-Size = Annotated[int, Query(ge=1, le=1000)]
 
 
 class RequestPage(BaseModel):
@@ -107,7 +105,9 @@ def create_app(
         return Answer(asked, headers={"Location": f"/requests/{asked.id}"}, replayed=replayed)
 
     @app.get("/requests", dependencies=admin_only)
-    async def get_requests(last_reference: UUID | None = None, size: Size = 500) -> RequestPage:
+    async def get_requests(
+        last_reference: UUID | None = None, size: Size = SIZE_DEFAULT
+    ) -> RequestPage:
         """What was asked for and what became of it, newest first."""
         if last_reference is not None and await desk.requests.find(last_reference) is None:
             raise NotFound("last_reference names no request")
@@ -130,7 +130,7 @@ def create_app(
         *,
         blocked: bool = False,
         last_reference: UUID | None = None,
-        size: Size = 500,
+        size: Size = SIZE_DEFAULT,
     ) -> AgentPage:
         """By the beginning of a name, by e-mail address, or by the id of an agent or account."""
         return await desk.agents.page(
