@@ -199,6 +199,7 @@ class PartitionProjector:
                 self._progress.pause()
                 logger.warning("%s pauses: %s", self._projector.name, self._waiting_for)
                 self._pauses.pause()
+        self._progress.stand_by()
 
     @contextmanager
     def _connections(self) -> Iterator[tuple[Connection[Any], Connection[Any]]]:

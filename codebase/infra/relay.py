@@ -228,6 +228,7 @@ class PartitionRelay:
                 self._progress.pause()
                 logger.warning("relay %d pauses: %s", self.partition, describe(error))
                 self._pauses.pause()
+        self._progress.stand_by()
 
     def _connect_and_relay(self) -> None:
         url = self._settings.required("write_model_relay_url")
