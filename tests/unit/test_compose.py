@@ -44,6 +44,12 @@ def test_the_gateway_knows_services_by_the_ports_of_their_contracts() -> None:
     assert listens == {*known.values(), *(group.port for group in services.GROUPS.values()), 8080}
 
 
+def test_prometheus_asks_every_deployable() -> None:
+    text = (PROJECT / "config/prometheus/prometheus.yml").read_text(encoding="utf-8")
+    jobs = {job["job_name"]: job for job in yaml.safe_load(text)["scrape_configs"]}
+    assert jobs["orderly"]["dns_sd_configs"][0]["names"] == services.names()
+
+
 def published() -> set[int]:
     ports = set()
     for text in compose()["services"]["gateway"]["ports"]:

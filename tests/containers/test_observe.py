@@ -1,0 +1,77 @@
+"""Prometheus and what Grafana would ask it; Grafana itself is checked as files only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from codebase import services
+from tests.acceptance.conftest import PROJECT, until
+from tests.containers.conftest import ADDRESS, Cluster, SystemInContainers
+
+URL = f"http://{ADDRESS}:9099/api/v1"
+# What a healthy cluster has nothing of.
+MAY_BE_EMPTY = {"Not ready", "Down", "Alerts", "Answers 5xx"}
+
+
+@pytest.fixture
+def prometheus(cluster: Cluster) -> Iterator[Cluster]:
+    cluster.compose("up", "--detach", "--no-build", "--no-deps", "prometheus")
+    yield cluster
+    cluster.compose("rm", "--stop", "--force", "prometheus")
+
+
+def ask(path: str, **parameters: str) -> Any:  # noqa: ANN401 - any JSON
+    answer = httpx.get(f"{URL}/{path}", params=parameters, timeout=15)
+    assert answer.status_code == httpx.codes.OK, answer.text
+    return answer.json()["data"]
+
+
+def jobs_up() -> dict[str, int]:
+    try:
+        targets = ask("targets")["activeTargets"]
+    except httpx.TransportError:
+        return {}
+    counted: dict[str, int] = {}
+    for target in targets:
+        job = target["labels"]["job"]
+        counted[job] = counted.get(job, 0) + (target["health"] == "up")
+    return counted
+
+
+def panels() -> list[tuple[str, str]]:
+    """Title and query of everything that the dashboard shows."""
+    file = PROJECT / "config/grafana/dashboards/orderly.json"
+    return [
+        (panel["title"], target["expr"])
+        for panel in json.loads(file.read_text(encoding="utf-8"))["panels"]
+        for target in panel["targets"]
+    ]
+
+
+def test_every_process_is_measured_and_every_panel_has_something_to_show(
+    prometheus: Cluster, system: SystemInContainers
+) -> None:
+    assert prometheus
+    wanted = {"orderly": len(services.names()), "rabbitmq": 1}
+    until(lambda: jobs_up() == wanted, lambda: f"up are {jobs_up()}", 60)
+    rules = ask("rules")["groups"][0]["rules"]
+    assert len(rules) > 10
+    assert {rule["health"] for rule in rules} <= {"ok", "unknown"}
+
+    def without_data() -> list[str]:
+        assert system.put().status_code == httpx.codes.OK
+        list(system.pages())
+        return [
+            f"{title}: {query}"
+            for title, query in panels()
+            if title not in MAY_BE_EMPTY and not ask("query", query=query)["result"]
+        ]
+
+    for title, query in panels():
+        assert ask("query", query=query)["resultType"] == "vector", title
+    until(lambda: not without_data(), lambda: f"nothing to show: {without_data()}", 90)
