@@ -132,7 +132,9 @@ def still_running(processes: list[psutil.Process], timeout_seconds: float) -> li
 @pytest.fixture(scope="module")
 def free_offset() -> Callable[[], int]:
     """Call it for an offset at which every port is free; never the same twice."""
-    offsets = iter(range(1_000 + os.getpid() % 500, 20_000, 500))
+    # Of processes that share the tests each has its own: no two of our ports are 60 apart.
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    offsets = iter(range(1_000 + os.getppid() % 400 + 60 * worker, 20_000, 500))
 
     def is_free(port: int) -> bool:
         with socket.socket() as probe:
