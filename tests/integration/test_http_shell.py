@@ -416,7 +416,7 @@ def test_a_command_is_documented_with_its_body_its_answers_and_its_problems(
         amount = document["components"]["schemas"]["PutOrder"]["properties"]["amount"]
         assert amount["type"] == "string"
         assert "Consistency-Token" in put["responses"]["200"]["headers"]
-        assert {"200", "401", "409", "413", "415", "422", "503"} == set(put["responses"])
+        assert {"200", "401", "403", "409", "413", "415", "422", "503"} == set(put["responses"])
         for status, response in put["responses"].items():
             if status != "200":
                 assert list(response["content"]) == ["application/problem+json"]

@@ -171,7 +171,9 @@ def test_closing_an_account_removes_its_agents_and_frees_what_they_claimed(
 
 def test_however_many_agents_there_are_they_go_together(databases: Databases) -> None:
     """Too many for one ordinary deadline; and not as slow as comparing each with each would be."""
-    settings = databases.settings.model_copy(update={"database_deadline_seconds": 0.2})
+    settings = databases.settings.model_copy(
+        update={"database_deadline_seconds": 0.2, "command_deadline_seconds": 60.0}
+    )
 
     async def story(bus: CommandBus) -> None:
         account_id = (await bus.execute(opening("blue", "a@blue.example"))).stream_id
