@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 TEMPLATES = Path(__file__).parent / "templates" / "new_service"
 TEMPLATE_NAME, TEMPLATE_PATH, TEMPLATE_PORT = "verb_noun", "/noun", "8799"
@@ -22,7 +23,10 @@ NAME_MAX = 30
 """It becomes a part of names of queues, tables and modules, and of lines of code."""
 PORTS = range(8783, 8900)
 
-README, COMPOSE, GATEWAY = "README.md", "docker-compose.yml", "config/nginx/nginx.conf"
+README, COMPOSE = "README.md", "docker-compose.yml"
+GATEWAY, METRICS = "config/nginx/nginx.conf", "config/prometheus/prometheus.yml"
+MARK_OF_ROW = re.compile(r"\||\s+- ")
+"""What rows of a table, and items of a list, begin with."""
 MIGRATIONS = "migrations/read_model"
 
 
@@ -63,13 +67,14 @@ class Insertion:
         file: below the checkout.
         beside: how the line begins that they go next to.
         lines: to insert.
-        where: before that line, after it, or after the last row of the table that it begins.
+        where: before that line, after it, last in the table that it begins, or sorted into the
+            list that it begins.
     """
 
     file: str
     beside: str
     lines: str
-    where: str = "after"
+    where: Literal["before", "after", "last", "sorted"] = "after"
 
     def into(self, text: str) -> str:
         """The file's text with the lines.
@@ -82,9 +87,16 @@ class Insertion:
         if not found:
             raise NewServiceError(f"{self.file} has no line that begins with {self.beside!r}")
         at = found[0] + (self.where != "before")
-        while self.where == "table" and at < len(rows) and rows[at].startswith("|"):
+        while at < len(rows) and self._comes_after(rows[at]):
             at += 1
         return "".join([*rows[:at], self.lines, *rows[at:]])
+
+    def _comes_after(self, row: str) -> bool:
+        """Whether the lines come after this row of the table or of the list."""
+        mark = MARK_OF_ROW.match(self.lines)
+        if self.where in {"before", "after"} or mark is None or not row.startswith(mark[0]):
+            return False
+        return self.where == "last" or row < self.lines
 
 
 def new_service(root: Path, name: str, kind: Kind, ports: Mapping[str, int]) -> list[str]:
@@ -171,7 +183,7 @@ def _places(name: str, kind: Kind, port: int) -> list[Insertion]:
             file=README,
             beside="| service | port |",
             lines=f"| `{name}` | {port} | {_named(DOES[kind], name, port)} |\n",
-            where="table",
+            where="last",
         ),
         Insertion(
             file=COMPOSE,
@@ -183,6 +195,12 @@ def _places(name: str, kind: Kind, port: int) -> list[Insertion]:
                 f"    environment: {{<<: [{COMPOSE_ENVIRONMENT[kind]}]}}\n\n"
             ),
             where="before",
+        ),
+        Insertion(
+            file=METRICS,
+            beside="        names:",
+            lines=f"          - {name}\n",
+            where="sorted",
         ),
     ]
     if kind is Kind.WORKER:
