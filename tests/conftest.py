@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import httpx
+import hypothesis
 import psycopg
 import pytest
 from psycopg import sql
@@ -35,6 +36,10 @@ from codebase.infra.private_rabbitmq import USER, RabbitServer, find_rabbitmq
 from codebase.infra.supervisor import Keeper, Program
 
 pytest_plugins = ["tests.databases"]
+
+# How fast a machine is decides no test.
+hypothesis.settings.register_profile("orderly", deadline=None)
+hypothesis.settings.load_profile("orderly")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
