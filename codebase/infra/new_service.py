@@ -119,9 +119,11 @@ def new_service(root: Path, name: str, kind: Kind, ports: Mapping[str, int]) -> 
     if port is None:
         raise NewServiceError(f"no port is free from {PORTS[0]} to {PORTS[-1]}")
     files = _new_files(root, name, kind, port)
-    for each in files:
-        if (root / each).exists():
-            raise NewServiceError(f"{each} is there already")
+    # pytest wants names of tests to be unique in all folders together.
+    there = [each for each in files if (root / each).exists()]
+    there += [str(each.relative_to(root)) for each in root.glob(f"tests/*/test_{name}.py")]
+    if there:
+        raise NewServiceError(f"{there[0]} is there already")
     _write(root, files, _registered(root, name, kind, port))
     test = f"tests/integration/test_{name}.py"
     return [

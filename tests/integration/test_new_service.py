@@ -212,11 +212,13 @@ def test_a_refusal_is_one_sentence_for_the_operator() -> None:
 
 def test_nothing_is_left_half_written(untouched: Path) -> None:
     """A test is there already; a place is not found; no port is free; the disk is full."""
-    test = untouched / "tests/integration/test_do_it.py"
-    test.touch()
-    with pytest.raises(NewServiceError, match=r"test_do_it\.py is there already"):
-        new_service(untouched, "do_it", Kind.QUERY, PORTS)
-    test.unlink()
+    for kind in ("integration", "unit"):
+        test = untouched / f"tests/{kind}/test_do_it.py"
+        test.parent.mkdir(exist_ok=True)
+        test.touch()
+        with pytest.raises(NewServiceError, match=rf"{kind}/test_do_it\.py is there already"):
+            new_service(untouched, "do_it", Kind.QUERY, PORTS)
+        test.unlink()
     readme = untouched / "README.md"
     text = readme.read_text()
     readme.write_text("nothing")
