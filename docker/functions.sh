@@ -37,3 +37,8 @@ compose() {
 }
 
 size_of() { docker image inspect --format '{{.Size}}' "$1" | awk '{ printf "%.0f MB", $1 / 1e6 }'; }
+
+# Whether the image was made by docker/stand_in/build.sh.
+is_stand_in() {
+  [ -n "$(docker image inspect --format '{{index .Config.Labels "orderly.stand-in"}}' "$1")" ]
+}

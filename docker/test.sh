@@ -14,7 +14,6 @@ official_images() {
 }
 
 is_here() { docker image inspect "$1" >/dev/null 2>&1; }
-is_stand_in() { [ -n "$(docker image inspect --format '{{index .Config.Labels "orderly.stand-in"}}' "$1")" ]; }
 
 # Official images from the registry, or where none can be reached the stand-ins.
 prepare_images() {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes stand-ins for the official images, for machines with an engine but without a registry, and
 # tags them with the official names that docker-compose.yml and the Dockerfiles use.
-# Debian and its children, as root: needs debootstrap. Images that are there already stay.
+# Debian and its children, as root: needs debootstrap. An official image that is there stays.
 #
 #   docker/stand_in/build.sh [IMAGE…]     default: those that the cluster needs without a profile
 set -euo pipefail
@@ -68,6 +68,10 @@ copy_python
 for target in "${chosen[@]}"; do
   name=$(official_name "$target")
   [ -n "$name" ] || fail "nothing uses an image $target"
+  if docker image inspect "$name" >/dev/null 2>&1 && ! is_stand_in "$name"; then
+    say "$name is there"
+    continue
+  fi
   say "making $name"
   build "$name" --target "$target" --label "orderly.stand-in=$target" "$work/context"
 done
