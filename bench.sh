@@ -7,6 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 prepare_environment .venv "" runtime
 prepare_environment .venv "" benchmark
+prepare_environment .venv-loadtest "" loadtest
 prepare_postgres
 prepare_rabbitmq
 command -v wrk >/dev/null || apt_install wrk || {

@@ -18,7 +18,7 @@ from bench import report
 from bench.lab import Lab
 from bench.measure import BenchError
 from bench.report import Result
-from bench.sections import bus, live, log, pages, put, start, teams
+from bench.sections import accounts, bus, live, log, pages, put, start, teams
 from codebase.infra.private_postgres import ServerError
 
 SECTIONS: Mapping[str, Callable[[Lab], Iterator[Result]]] = {
@@ -28,6 +28,7 @@ SECTIONS: Mapping[str, Callable[[Lab], Iterator[Result]]] = {
     "growth": log.measure_growth,
     "rebuild": log.measure_rebuild,
     "pages": pages.measure,
+    "accounts": accounts.measure,
     "teams": teams.measure,
     "live": live.measure,
     "start": start.measure,

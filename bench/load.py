@@ -62,9 +62,11 @@ def put_orders(
     return _wrk(address, "put.lua", connections, seconds, [run, str(repeated), str(pace)])
 
 
-def get_pages(address: str, paths: Path, *, connections: int, seconds: float) -> Answers:
+def get_pages(
+    address: str, paths: Path, *, connections: int, seconds: float, method: str = "GET"
+) -> Answers:
     """Read the pages whose paths stand in the file `paths`, in turn, for so many seconds."""
-    return _wrk(address, "get.lua", connections, seconds, [str(paths)])
+    return _wrk(address, "get.lua", connections, seconds, [str(paths), method])
 
 
 def _wrk(

@@ -23,6 +23,8 @@ from codebase.infra.settings import Settings, load_settings
 from codebase.model.buy_order import Price
 from codebase.model.money import Currency
 from codebase.services.create_buy_order.service import create_app
+from codebase.services.fetch_accounts.service import Account
+from codebase.services.fetch_agents.service import Agent
 from codebase.services.fetch_buy_orders.service import PAGE_SIZE_MAX, Page
 
 
@@ -69,7 +71,7 @@ def put_without_storage() -> FastAPI:
 
 
 def get_constant(content: bytes) -> FastAPI:
-    """The route of fetch_buy_orders, with the parameters that it validates, without its query."""
+    """Routes of query services, with the parameters that they validate, without their queries."""
     app = http.service_app("constant", checks={})
 
     @app.get("/buy_orders", response_model=Page)
@@ -77,6 +79,14 @@ def get_constant(content: bytes) -> FastAPI:
         last_reference: UUID | None = None,  # noqa: ARG001 - validated, as in the service
         page_size: Annotated[int, Query(ge=1, le=PAGE_SIZE_MAX)] = 10,  # noqa: ARG001 - the same
     ) -> Response:
+        return Response(content, media_type="application/json")
+
+    @app.get("/accounts/{account_id}", response_model=Account)
+    async def get_account(account_id: UUID) -> Response:  # noqa: ARG001 - validated too
+        return Response(content, media_type="application/json")
+
+    @app.get("/accounts/{account_id}/agents/{agent_id}", response_model=Agent)
+    async def get_agent(account_id: UUID, agent_id: UUID) -> Response:  # noqa: ARG001 - the same
         return Response(content, media_type="application/json")
 
     return app

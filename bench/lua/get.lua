@@ -1,5 +1,5 @@
 -- Reads the pages whose paths stand in a file, one after the other and from the start again.
---   wrk -s get.lua URL -- FILE
+--   wrk -s get.lua URL -- FILE METHOD
 
 dofile("summary.lua")
 
@@ -8,7 +8,7 @@ local turn = 0
 
 function init(args)
   for path in io.lines(args[1]) do
-    requests[#requests + 1] = wrk.format("GET", path)
+    requests[#requests + 1] = wrk.format(args[2], path)
   end
 end
 
