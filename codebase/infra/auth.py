@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import re
 import secrets
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -120,7 +121,9 @@ class Authenticator:
             return LOCAL
         secret = _sent_secret(headers)
         if secret is None:
-            raise _unauthorized("this needs a token, as Authorization: Bearer or X-Token")
+            raise _unauthorized(
+                "this needs a token, as Authorization: Bearer, as X-Token, or as a password"
+            )
         digest = hashlib.sha256(secret).hexdigest().encode()
         found: Caller | None = None
         # Every entry is compared, so that the time tells nothing about which one came close.
@@ -194,10 +197,24 @@ def _require_local_name(headers: Headers) -> None:
 
 
 def _sent_secret(headers: Headers) -> bytes | None:
-    authorization = headers.get(b"authorization", b"")
-    if authorization[:7].lower() == b"bearer ":
-        return authorization[7:].strip()
-    return headers.get(b"x-token")
+    scheme, _, sent = headers.get(b"authorization", b"").partition(b" ")
+    match scheme.lower():
+        case b"bearer":
+            return sent.strip()
+        case b"basic":
+            # A proxy may have put its own name and password there.
+            return headers.get(b"x-token") or _password(sent.strip())
+        case _:
+            return headers.get(b"x-token")
+
+
+def _password(credentials: bytes) -> bytes | None:
+    """The token that a person has typed into a browser, as the password for any name."""
+    try:
+        decoded = b64decode(credentials, validate=True)
+    except ValueError:
+        return None
+    return decoded.partition(b":")[2]
 
 
 def _unauthorized(detail: str) -> HttpProblem:
@@ -205,7 +222,8 @@ def _unauthorized(detail: str) -> HttpProblem:
         HTTPStatus.UNAUTHORIZED,
         "unauthorized",
         detail,
-        headers={"WWW-Authenticate": 'Bearer realm="orderly"'},
+        # The second one makes a browser ask, so that its user can look at pages.
+        headers={"WWW-Authenticate": 'Bearer realm="orderly", Basic realm="orderly"'},
     )
 
 

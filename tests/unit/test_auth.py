@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from base64 import b64encode
 
 import pytest
 
@@ -74,6 +75,7 @@ def test_a_web_page_that_calls_loopback_by_its_own_name_is_refused(host: bytes) 
         {b"authorization": b"bearer  " + SECRET.encode()},
         {b"x-token": SECRET.encode()},
         {b"authorization": b"Basic eDp5", b"x-token": SECRET.encode()},
+        {b"authorization": b"Basic " + b64encode(b"anybody:" + SECRET.encode())},
     ],
 )
 def test_a_token_names_its_caller(headers: dict[bytes, bytes]) -> None:
@@ -89,6 +91,8 @@ def test_a_token_names_its_caller(headers: dict[bytes, bytes]) -> None:
         {b"authorization": b"Bearer"},
         {b"authorization": b"Bearer "},
         {b"authorization": SECRET.encode()},
+        {b"authorization": b"Basic " + b64encode(SECRET.encode() + b":wrong")},
+        {b"authorization": b"Basic !"},
         {b"authorization": b"Bearer " + DIGEST.encode()},
         {b"x-token": b"wrong"},
         {b"x-token": b"\xff\x00"},
