@@ -74,7 +74,10 @@ def parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    command("up", run_up, "Start the whole system on this machine, in the foreground.")
+    whole = command("up", run_up, "Start the whole system on this machine, in the foreground.")
+    whole.add_argument(
+        "--stores", action="store_true", help="the databases and the broker only, to restore them"
+    )
     serve = command("serve", run_serve, "Start services in one process, on one port.")
     known = [*services.names(), *services.GROUPS]
     serve.add_argument("names", nargs="+", choices=known, metavar="NAME")
@@ -103,9 +106,9 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
-def run_up(_chosen: argparse.Namespace, settings: Settings) -> int:
+def run_up(chosen: argparse.Namespace, settings: Settings) -> int:
     """The embedded run."""
-    return local_stack.up(settings, services.on_one_machine())
+    return local_stack.up(settings, services.on_one_machine(), stores_only=chosen.stores)
 
 
 def run_serve(chosen: argparse.Namespace, settings: Settings) -> int:

@@ -76,13 +76,14 @@ class StackError(Exception):
     """The embedded run cannot start; the text says why and what to change."""
 
 
-def up(settings: Settings, services: Mapping[str, int]) -> int:
+def up(settings: Settings, services: Mapping[str, int], *, stores_only: bool = False) -> int:
     """Run everything in the foreground until SIGINT, SIGTERM or SIGHUP.
 
     Args:
         settings: `orderly_home` and `port_offset` say where, `host` where the services listen.
         services: name and port, before the offset, of every service and group of services;
             `migration` goes first.
+        stores_only: start the databases and the broker, and no service: for who restores them.
 
     Returns:
         The exit code: 0 after an ordered stop, 1 when it could not start; then a line on standard
@@ -100,6 +101,7 @@ def up(settings: Settings, services: Mapping[str, int]) -> int:
                 home=home,
                 settings=settings,
                 services=services,
+                stores_only=stores_only,
                 terminal=terminal,
                 keeper=keeper,
                 stopping=stopping,
@@ -148,6 +150,7 @@ class _Stack:
     home: Path
     settings: Settings
     services: Mapping[str, int]
+    stores_only: bool
     terminal: Terminal
     keeper: Keeper
     stopping: threading.Event
@@ -178,10 +181,10 @@ class _Stack:
     def _start(self, broker: RabbitServer | None) -> None:
         write, read = self._start_models()
         environment = self._write_environment(write, read, broker)
-        self._start_services([MIGRATION], environment)
-        self._start_services([name for name in self.services if name != MIGRATION], environment)
-        self.terminal.say(self._ready_line())
-        self.terminal.say(self._also())
+        if self.stores_only:
+            self.terminal.say(f"only the stores are up; their addresses: {self.home}/environment")
+        else:
+            self._start_all_services(environment)
         # Last, because a node that boots takes one of two cores for four seconds (ready after 6 s
         # instead of 3), and until it is up the log itself feeds the readers.
         if broker is not None:
@@ -193,9 +196,10 @@ class _Stack:
         (self.home / "logs").mkdir(mode=0o700, exist_ok=True)
 
     def _refuse_occupied_ports(self, *, with_broker: bool) -> None:
+        services = {} if self.stores_only else self.services
         wanted = {
             name: port
-            for name, port in {**SERVER_PORTS, **self.services}.items()
+            for name, port in {**SERVER_PORTS, **services}.items()
             if with_broker or not name.startswith("rabbitmq")
         }
         for name, port in wanted.items():
@@ -380,6 +384,12 @@ class _Stack:
         return {"API_TOKENS": ",".join(entries), "SERVICE_TOKEN": secret}
 
     # Services.
+
+    def _start_all_services(self, environment: Mapping[str, str]) -> None:
+        self._start_services([MIGRATION], environment)
+        self._start_services([name for name in self.services if name != MIGRATION], environment)
+        self.terminal.say(self._ready_line())
+        self.terminal.say(self._also())
 
     def _start_services(self, names: Sequence[str], environment: Mapping[str, str]) -> None:
         """Start services and return when every one of them says that it is ready."""

@@ -439,7 +439,7 @@ def projector_team(settings: Settings, projector: Projector, subscription: Subsc
     stop = threading.Event()
     workers: list[Worker] = []
     missing: list[Callable[[], str | None]] = []
-    for partition in range(settings.partitions):
+    for partition in settings.worked_partitions:
         name = f"{projector.name}.{partition}"
         feed: Feed = LogFeed(stop, settings.idle_poll_seconds)
         if settings.broker_url:

@@ -582,7 +582,7 @@ def relay_team(settings: Settings, subscriptions: Sequence[Subscription]) -> Tea
         subscriptions: see `PartitionRelay`.
     """
     stop = threading.Event()
-    partitions = range(settings.partitions if settings.broker_url else 0)
+    partitions = settings.worked_partitions if settings.broker_url else ()
     relays = [PartitionRelay(each, settings, subscriptions, stop) for each in partitions]
     return Team(
         [Worker(f"event_relay.{relay.partition}", relay.run, stop=stop) for relay in relays],

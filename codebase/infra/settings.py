@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Self
@@ -73,6 +74,8 @@ class Settings(BaseSettings):
     # The write side.
     partitions: int = Field(1, ge=1, le=1024)
     """Chosen when the write model is first migrated; a later change is refused."""
+    own_partitions: Annotated[tuple[int, ...], NoDecode] = ()
+    """What this process' relay or projectors work on; empty: every partition."""
     command_batch_max: int = Field(512, ge=1, le=10_000)
     command_queue_max: int = Field(10_000, ge=1)
     command_deadline_seconds: float = Field(5.0, gt=0)
@@ -128,7 +131,7 @@ class Settings(BaseSettings):
     otel_exporter_otlp_headers: str | None = None
     """`name=value,…` for the collector, such as a key."""
 
-    @field_validator("api_tokens", "btc_price_sources", mode="before")
+    @field_validator("api_tokens", "btc_price_sources", "own_partitions", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):
@@ -157,6 +160,17 @@ class Settings(BaseSettings):
         if not self.api_tokens and self.host not in LOOPBACK_HOSTS:
             raise ValueError("HOST must be a loopback address while API_TOKENS is empty")
         return self
+
+    @model_validator(mode="after")
+    def _own_partitions_exist(self) -> Self:
+        if any(not 0 <= partition < self.partitions for partition in self.own_partitions):
+            raise ValueError("OWN_PARTITIONS: partitions are counted from 0 to PARTITIONS - 1")
+        return self
+
+    @property
+    def worked_partitions(self) -> Sequence[int]:
+        """The partitions that this process' relay or projectors work on."""
+        return sorted(set(self.own_partitions)) or range(self.partitions)
 
     def required(self, field: str) -> str:
         """The value of an address that this process cannot do without.

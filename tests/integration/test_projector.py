@@ -466,3 +466,18 @@ def test_orders_keep_coming_while_workers_come_and_go(
     with relaying(with_broker), projecting(with_broker):
         eventually(lambda: is_projected(databases))
     assert order_ids(databases) == set(orders)
+
+
+def test_a_process_can_be_given_some_partitions_only(
+    databases: Databases,
+) -> None:
+    settings = databases.settings
+    last = settings.partitions - 1
+    rest = tuple(range(last))
+    place_orders(databases, 20 * settings.partitions)
+    with projecting(settings.model_copy(update={"own_partitions": (last,)})):
+        eventually(lambda: checkpoints(databases).get(last) == heads(databases)[last])
+        assert set(checkpoints(databases)) == {last}
+        if rest:
+            with projecting(settings.model_copy(update={"own_partitions": rest})):
+                eventually(lambda: is_projected(databases))
