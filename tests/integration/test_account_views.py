@@ -256,14 +256,17 @@ def plan(
     return nodes
 
 
-@pytest.mark.parametrize("client", [None, ALICE], ids=["an administrator", "a client"])
+# Where one client has everything, an index without the client looks as good as one with it.
+@pytest.mark.parametrize("owners", [{ALICE, BOB}, {ALICE}], ids=["two owners", "one owner"])
+@pytest.mark.parametrize("client", [None, ALICE, "nobody"])
 @pytest.mark.parametrize("depth", [0, 1, 15_000], ids=["first", "second", "deep"])
 def test_every_page_is_found_by_an_index_and_needs_no_sort(
-    databases: Databases, client: str | None, depth: int
+    databases: Databases, owners: set[str], client: str | None, depth: int
 ) -> None:
     account_id = uuid4()
     with databases.as_read_model_owner() as owner:
         owner.execute(FILL_ACCOUNTS, [30_000])
+        owner.execute("UPDATE account SET client = 'alice' WHERE client <> ALL (%s)", [[*owners]])
         owner.execute(INSERT_ACCOUNT, [account_id, "Blue"])
         owner.execute(FILL_AGENTS, [account_id, 30_000])
         owner.execute("ANALYZE")
@@ -296,7 +299,7 @@ def test_every_page_is_found_by_an_index_and_needs_no_sort(
             }
             assert read <= {"Index Scan", "Index Only Scan", "Bitmap Heap Scan"}
             touched = sum(
-                node["Actual Rows"] * node["Actual Loops"]
+                (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
                 for node in nodes
                 if node.get("Relation Name") in {"account", "agent"}
             )

@@ -30,9 +30,9 @@ PAGES = """
             (
                 SELECT id, name, email, region, vip
                 FROM account
-                WHERE client = asked.client AND closed_at IS NULL
-                  AND (name, id) > (start.name, start.id)
-                ORDER BY name, id
+                WHERE client <= asked.client AND closed_at IS NULL
+                  AND (client, name, id) > (asked.client, start.name, start.id)
+                ORDER BY client, name, id
                 LIMIT asked.size
             )
             UNION ALL

@@ -29,9 +29,9 @@ PAGES = """
             (
                 SELECT id, account_id, name, email, blocked
                 FROM agent
-                WHERE client = asked.client AND removed_at IS NULL
-                  AND (name, id) > (start.name, start.id)
-                ORDER BY name, id
+                WHERE client <= asked.client AND removed_at IS NULL
+                  AND (client, name, id) > (asked.client, start.name, start.id)
+                ORDER BY client, name, id
                 LIMIT asked.size
             )
             UNION ALL

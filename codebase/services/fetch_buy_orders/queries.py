@@ -2,7 +2,9 @@
 
 Keyset pages: the row after `reference` is found by an index, so that every page costs the same. Of
 the two ways into the table a request takes one, depending on whether it asks for one client's
-orders or, as an administrator does, for everybody's (client NULL).
+orders or, as an administrator does, for everybody's (client NULL). In each way the whole order is
+compared, with the client in front: `client = …` beside the rest of it could be checked row by row
+through the other index, and where one client has all the rows that is what Postgres would do.
 """
 
 from __future__ import annotations
@@ -30,8 +32,9 @@ PAGES = """
         (
             SELECT id, placed_at, currency, currency_amount, btc_rate, btc_amount, price_source
             FROM buy_order
-            WHERE client = asked.client AND (placed_at, id) < (start.placed_at, start.id)
-            ORDER BY placed_at DESC, id DESC
+            WHERE client >= asked.client
+              AND (client, placed_at, id) < (asked.client, start.placed_at, start.id)
+            ORDER BY client DESC, placed_at DESC, id DESC
             LIMIT asked.size
         )
         UNION ALL
