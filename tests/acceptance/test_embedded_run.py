@@ -20,6 +20,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from codebase import services
 from codebase.infra.local_stack import FALLBACK_FOLDER, SERVER_PORTS
@@ -36,7 +37,9 @@ ALL_PORTS = [*SERVER_PORTS.values(), *SERVICE_PORTS.values()]
 class EmbeddedRun:
     """One `orderly up`, with what it prints."""
 
-    def __init__(self, keeper: Keeper, home: Path, offset: int, **environment: str) -> None:
+    def __init__(
+        self, keeper: Keeper, home: Path, offset: int, *arguments: str, **environment: str
+    ) -> None:
         self.home = home
         self.offset = offset
         self._keeper = keeper
@@ -45,7 +48,7 @@ class EmbeddedRun:
         self._ended = False
         program = Program(
             name="up",
-            command=[sys.executable, "-m", "codebase", "up"],
+            command=[sys.executable, "-m", "codebase", "up", *arguments],
             environment={
                 **os.environ,
                 "ORDERLY_HOME": str(home),
@@ -151,12 +154,13 @@ def start(
     runs: list[EmbeddedRun] = []
 
     def start_run(
-        home: Path | None = None, offset: int | None = None, **environment: str
+        *arguments: str, home: Path | None = None, offset: int | None = None, **environment: str
     ) -> EmbeddedRun:
         run = EmbeddedRun(
             keeper,
             home or server_folder / f"home-{uuid.uuid4().hex[:8]}",
             free_offset() if offset is None else offset,
+            *arguments,
             **environment,
         )
         runs.append(run)
@@ -226,6 +230,45 @@ def test_the_servers_listen_on_loopback_only(run: EmbeddedRun) -> None:
         if connection.status == psutil.CONN_LISTEN
     }
     assert addresses <= {"127.0.0.1", "::1"}
+
+
+COMMANDS = {"create_buy_order", "account_management"}
+PROJECTORS = {"read_model_sync", "billing", "compliance", "vip_customers"}
+TOLD_BY = {
+    "commands": COMMANDS,
+    "queries": {"fetch_buy_orders", "account_management"} | PROJECTORS - {"read_model_sync"},
+    "projectors": PROJECTORS,
+    "block_agent": {"account_management"},
+    "all": set(SERVICE_PORTS),
+}
+
+
+def told_by() -> dict[str, set[str]]:
+    """Metric -> the processes that the operations guide says tell of it."""
+    guide = (PROJECT / "docs/operations.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(orderly_\w+)` \|[^|]*\|([^|]*)\|", guide, re.MULTILINE)
+    return {
+        name: set[str]().union(*(TOLD_BY.get(who, {who}) for who in cell.strip().split(", ")))
+        for name, cell in rows
+    }
+
+
+def test_each_process_tells_what_the_guide_says_and_nothing_else(run: EmbeddedRun) -> None:
+    run.listed_keys(run.put(str(uuid.uuid4())))
+    known = told_by()
+    seen: dict[str, set[str]] = {name: set() for name in known}
+    for process in SERVICE_PORTS:
+        text = httpx.get(run.url(process, "metrics"), timeout=10).raise_for_status().text
+        for family in text_string_to_metric_families(text):
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            if name.startswith("orderly_") and any(sample.value for sample in family.samples):
+                seen[name].add(process)
+    for name, processes in seen.items():
+        assert processes <= known[name], name
+    for name in ("orderly_append_seconds", "orderly_read_batch_size", "orderly_ready"):
+        assert seen[name], name
+    assert seen["orderly_projection_leads"] == PROJECTORS
+    assert seen["orderly_http_requests_total"] == set(SERVICE_PORTS)
 
 
 @pytest.mark.parametrize("name", ["create_buy_order", "read_model_sync"])
@@ -387,3 +430,19 @@ def test_as_root_a_home_closed_to_others_puts_the_databases_elsewhere_and_says_w
     finally:
         shutil.rmtree(folder)
         shutil.rmtree(closed)
+
+
+def test_the_stores_alone_are_there_for_whoever_restores_them(
+    start: Callable[..., EmbeddedRun],
+) -> None:
+    run = start("--stores")
+    run.wait_for("only the stores are up")
+    environment = {**os.environ, "ORDERLY_HOME": str(run.home)}
+    command = [sys.executable, "-m", "codebase", "migrate"]
+    subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, check=True)
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(run.url("migration", "healthz"), timeout=5)
+    assert run.stop() == 0
+    again = start(home=run.home, offset=run.offset).ready()
+    assert again.put(str(uuid.uuid4())).status_code == 200
+    assert again.stop() == 0
