@@ -22,8 +22,8 @@ from codebase.infra.settings import Settings
 if TYPE_CHECKING:
     from codebase.infra.tracing import Traces
 
-QUEUE_MAX = 20_000
-"""Spans that may wait; about a kilobyte each."""
+QUEUE_MAX = 10_000
+"""Spans that may wait; about three kilobytes each."""
 
 SENT = Counter("orderly_trace_spans_sent_total", "Spans that the collector has taken.")
 DROPPED = Counter(
