@@ -1,7 +1,8 @@
 """Log records on their way to FluentD, which may be slow, dead or deaf: nobody ever waits for it.
 
-Speaks version 1 of the Forward protocol, with acknowledgements: without them, what a receiver had
-in its buffers when it died would be lost, and nobody could count it.
+fluent-logger speaks the Forward protocol; the acknowledgements that version 1 of it knows are added
+here: without them, what a receiver had in its buffers when it died would be lost, and nobody could
+count it.
 https://github.com/fluent/fluentd/wiki/Forward-Protocol-Specification-v1
 
 A record stays in the pipe until FluentD has said that it has it, and is sent again when that is in
@@ -13,13 +14,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
-import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgpack
+from fluent.sender import EventTime, FluentSender
 from prometheus_client import Counter, Gauge
 
 from codebase.infra.pipe import Pipe, UndeliveredError
@@ -31,9 +31,7 @@ DELIVERY_DEADLINE_SECONDS = 10.0
 RECEIVE_BYTES = 4096
 
 NOT_IN_A_TAG = re.compile(r"[^A-Za-z0-9_+-]+", re.ASCII)
-TIME_TYPE = 0
-"""Forward's extension type of a time: two big-endian 32-bit numbers, seconds and nanoseconds."""
-NANOSECONDS = 1_000_000_000
+ARRAY_OF_FOUR = b"\x94"
 # msgpack has no longer ones than 64 bits.
 INTEGER_DIGITS_MAX = 18
 
@@ -65,71 +63,84 @@ class Line:
         parts = (NOT_IN_A_TAG.sub("_", part) for part in (self.service, self.event))
         return ".".join(("orderly", *parts))
 
-    def entry(self) -> bytes:
-        """Time and record, as FluentD keeps them."""
-        moment = struct.pack(">II", *divmod(self.nanoseconds, NANOSECONDS))
-        record = json.loads(self.text, parse_int=_integer)
-        # A record may hold half a surrogate pair, which UTF-8 cannot.
-        packed: bytes = msgpack.packb(
-            [msgpack.ExtType(TIME_TYPE, moment), record], unicode_errors="backslashreplace"
-        )
-        return packed
+    def record(self) -> object:
+        """What the JSON text says."""
+        return json.loads(self.text, parse_int=_integer)
 
 
-class DeafError(Exception):
+class DeafError(OSError):
     """The other end does not speak the Forward protocol, or has hung up."""
 
 
-class _Connection:
-    """A connection to FluentD; any error ends its use."""
+class AcknowledgedSender(FluentSender):  # type: ignore[misc]  # fluent-logger is not typed
+    """fluent-logger's connection, which also asks FluentD to confirm each record.
 
-    def __init__(self, host: str, port: int, deadline_seconds: float) -> None:
-        self._socket = socket.create_connection((host, port), deadline_seconds)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._deadline_seconds = deadline_seconds
+    By itself fluent-logger counts as sent what the operating system has taken, and throws away
+    what comes back. This reaches into it at two places (pinned): what a message holds, and what is
+    done with an answer.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(
+            "",
+            host=host,
+            port=port,
+            nanosecond_precision=True,
+            # A record may hold half a surrogate pair, which UTF-8 cannot.
+            msgpack_kwargs={"unicode_errors": "backslashreplace"},
+        )
+        self._unconfirmed: set[str] = set()
         self._answers = msgpack.Unpacker(max_buffer_size=2 * RECEIVE_BYTES)
 
-    def close(self) -> None:
-        self._socket.close()
-
-    def deliver(self, lines: Sequence[Line]) -> None:
+    def deliver(self, lines: Sequence[Line], deadline_seconds: float) -> None:
         """Send records and wait until FluentD has them.
 
         Raises:
-            OSError, DeafError: whether they arrived is not known.
+            OSError: whether they arrived is not known; the sender is of no more use.
         """
-        ends_at = time.monotonic() + self._deadline_seconds
-        self._socket.settimeout(self._deadline_seconds)
-        messages = _messages(lines)
-        self._socket.sendall(b"".join(messages.values()))
-        unconfirmed = set(messages)
-        while unconfirmed:
-            # Never zero, which would mean not to wait at all.
-            self._socket.settimeout(max(0.001, ends_at - time.monotonic()))
-            received = self._socket.recv(RECEIVE_BYTES)
-            if not received:
-                raise DeafError
-            unconfirmed -= self._confirmed_by(received)
+        ends_at = time.monotonic() + deadline_seconds
+        for line in lines:
+            self.timeout = _left_until(ends_at)
+            moment = EventTime.from_unix_nano(line.nanoseconds)
+            if not self.emit_with_time(line.tag, moment, line.record()):
+                # What it could not send it would send again with the next record, unasked.
+                self.pendings = None
+                raise self.last_error or DeafError
+        while self._unconfirmed:
+            self.socket.settimeout(_left_until(ends_at))
+            self._confirm(self.socket.recv(RECEIVE_BYTES))
 
-    def _confirmed_by(self, received: bytes) -> set[str]:
+    def _make_packet(self, label: str, timestamp: EventTime, data: object) -> bytes:
+        """A message of three parts gets a fourth, the name that FluentD confirms it with."""
+        three: bytes = super()._make_packet(label, timestamp, data)
+        name = os.urandom(16).hex()
+        self._unconfirmed.add(name)
+        option: bytes = msgpack.packb({"chunk": name})
+        return ARRAY_OF_FOUR + three[1:] + option
+
+    def _check_recv_side(self) -> None:
+        """Take the answers that are there."""
+        self.socket.settimeout(0)
+        try:
+            self._confirm(self.socket.recv(RECEIVE_BYTES))
+        except BlockingIOError:
+            pass
+        finally:
+            self.socket.settimeout(self.timeout)
+
+    def _confirm(self, received: bytes) -> None:
+        if not received:
+            raise DeafError
         try:
             self._answers.feed(received)
-            return {str(answer["ack"]) for answer in self._answers}
+            self._unconfirmed -= {str(answer["ack"]) for answer in self._answers}
         except (msgpack.UnpackException, ValueError, LookupError, TypeError) as error:
             raise DeafError from error
 
 
-def _messages(lines: Sequence[Line]) -> dict[str, bytes]:
-    """One message for each tag, by the name that FluentD will confirm it with."""
-    by_tag: dict[str, list[bytes]] = {}
-    for line in lines:
-        by_tag.setdefault(line.tag, []).append(line.entry())
-    messages = {}
-    for tag, entries in by_tag.items():
-        name = os.urandom(16).hex()
-        option = {"chunk": name, "size": len(entries)}
-        messages[name] = msgpack.packb([tag, b"".join(entries), option])
-    return messages
+def _left_until(ends_at: float) -> float:
+    """Seconds; never zero, which would mean not to wait at all."""
+    return max(0.001, ends_at - time.monotonic())
 
 
 class Forwarder:
@@ -138,7 +149,7 @@ class Forwarder:
     def __init__(self, host: str, port: int, deadline_seconds: float) -> None:
         self._address = (host, port)
         self._deadline_seconds = deadline_seconds
-        self._connection: _Connection | None = None
+        self._sender: AcknowledgedSender | None = None
 
     def deliver(self, lines: Sequence[Line]) -> None:
         """Send records and wait until FluentD has them.
@@ -146,19 +157,18 @@ class Forwarder:
         Raises:
             UndeliveredError: whether they arrived is not known.
         """
+        self._sender = self._sender or AcknowledgedSender(*self._address)
         try:
-            if self._connection is None:
-                self._connection = _Connection(*self._address, self._deadline_seconds)
-            self._connection.deliver(lines)
-        except (OSError, DeafError) as error:
+            self._sender.deliver(lines, self._deadline_seconds)
+        except OSError as error:
             self.hang_up()
             raise UndeliveredError from error
 
     def hang_up(self) -> None:
         """End the connection; the next delivery makes another one."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._sender is not None:
+            self._sender.close()
+            self._sender = None
 
 
 def fluent_pipe(

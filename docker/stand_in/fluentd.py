@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Stands in for FluentD: its Forward protocol, and the files that config/fluentd/fluent.conf names.
 
-Of the protocol it knows the mode that the services use: packed entries with acknowledgements. Each
-record becomes a line of `<service>/<day>.log`, and of `errors/<day>.log` if it is worth a look.
+Of the protocol it knows the mode that the services use: single messages, acknowledged. Each record
+becomes a line of `<service>/<day>.log`, and of `errors/<day>.log` if it is worth a look.
 """
 
 from __future__ import annotations
@@ -32,11 +32,8 @@ class Connection(socketserver.BaseRequestHandler):
         messages = msgpack.Unpacker()
         while data := self.request.recv(65_536):
             messages.feed(data)
-            for tag, packed, option in messages:
-                entries = msgpack.Unpacker()
-                entries.feed(packed)
-                for moment, record in entries:
-                    write(tag, moment, record)
+            for tag, moment, record, option in messages:
+                write(tag, moment, record)
                 self.request.sendall(msgpack.packb({"ack": option["chunk"]}))
 
 

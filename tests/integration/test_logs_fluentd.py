@@ -80,21 +80,16 @@ class Forward:
         with suppress(OSError):
             while data := connection.recv(self._bytes_per_turn or 65_536):
                 unpacker.feed(data)
-                for tag, entries, option in unpacker:
-                    self._take(tag, entries, option)
+                for tag, moment, record, option in unpacker:
+                    self._take(Received(tag, nanoseconds(moment), record))
                     if self._acknowledges:
                         connection.sendall(msgpack.packb({"ack": option["chunk"]}))
                 if self._bytes_per_turn:
                     self._ended.wait(0.005)
 
-    def _take(self, tag: str, entries: bytes, option: dict[str, Any]) -> None:
-        """One message in PackedForward mode: entries one after the other, as they are stored."""
-        unpacked = msgpack.Unpacker(timestamp=0)
-        unpacked.feed(entries)
-        taken = [Received(tag, nanoseconds(moment), record) for moment, record in unpacked]
-        assert len(taken) == option["size"]
+    def _take(self, received: Received) -> None:
         with self._changed:
-            self.records += taken
+            self.records.append(received)
             self._changed.notify_all()
 
     def wait_for(self, condition: Callable[[Forward], object]) -> None:
