@@ -21,6 +21,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+from pika.adapters.blocking_connection import BlockingChannel
 from prometheus_client import REGISTRY
 
 from codebase.infra import logs, telemetry
@@ -452,9 +453,19 @@ def publish(settings: Settings, agent_id: UUID, traceparent: str) -> None:
     properties = pika.BasicProperties(headers={"traceparent": traceparent}, reply_to="replies")
     with channel_to(settings) as channel:
         channel.queue_declare("replies", durable=True)
+        channel.confirm_delivery()
         eventually(lambda: has_queue(settings, QUEUE))
-        channel.basic_publish("commands", "agent.block", str(agent_id).encode(), properties)
+        # The queue is there a moment before it is bound.
+        eventually(lambda: is_routed(channel, str(agent_id).encode(), properties))
         eventually(lambda: channel.basic_get("replies", auto_ack=True)[0])
+
+
+def is_routed(channel: BlockingChannel, body: bytes, properties: pika.BasicProperties) -> bool:
+    try:
+        channel.basic_publish("commands", "agent.block", body, properties, mandatory=True)
+    except pika.exceptions.UnroutableError:
+        return False
+    return True
 
 
 def has_queue(settings: Settings, name: str) -> bool:
