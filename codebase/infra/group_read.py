@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from json import loads
+from time import monotonic
 from typing import Any
 from weakref import WeakSet
 
@@ -36,6 +37,13 @@ WITH_CHECKPOINTS = """
 """
 
 LOOK = "SELECT FROM projection_checkpoint LIMIT 1"
+
+# What requests name comes in arrays, so that a plan made for one of them is right for all, and
+# planning takes three times as long as reading a page. But a plan that was made when a table was
+# empty must not stay for long while it is filled: it would go through all of it.
+KEEP_PLANS = "-c plan_cache_mode=force_generic_plan"
+FORGET_PLANS = "DISCARD PLANS"
+KEEP_PLANS_SECONDS = 1.0
 
 READ_BATCH_MAX = 64
 READ_QUEUE_MAX = 10_000
@@ -64,6 +72,39 @@ class Found:
 Waiting = tuple[Sequence[Any], asyncio.Future[Found]]
 
 
+class Reader:
+    """One connection that queries are asked over.
+
+    Args:
+        connection: to the read model, with `KEEP_PLANS` among its options.
+    """
+
+    def __init__(self, connection: DeadlinedConnection) -> None:
+        self._connection = connection
+        self._planned_at = monotonic()
+        self.close = connection.close
+
+    async def rows(self, query: str, arguments: Mapping[str, Any]) -> list[Row]:
+        """What a query finds.
+
+        Raises:
+            ServiceUnavailable: no answer in time, or no connection.
+        """
+        return await self._connection.in_time(
+            self._rows(await self._connection.get(), query, arguments)
+        )
+
+    async def _rows(
+        self, connection: psycopg.AsyncConnection[Any], query: str, arguments: Mapping[str, Any]
+    ) -> list[Row]:
+        async with connection.cursor(binary=True) as cursor:
+            if monotonic() - self._planned_at > KEEP_PLANS_SECONDS:
+                await cursor.execute(FORGET_PLANS, prepare=False)
+                self._planned_at = monotonic()
+            await cursor.execute(query, arguments, prepare=True)
+            return await cursor.fetchall()
+
+
 class ReadModel:
     """The connections of one process to the read model.
 
@@ -72,16 +113,19 @@ class ReadModel:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._connections = [
-            DeadlinedConnection(
-                settings.required("read_model_url"),
-                "read_model",
-                application="query_service",
-                deadline_seconds=settings.database_deadline_seconds,
+        self._readers = [
+            Reader(
+                DeadlinedConnection(
+                    settings.required("read_model_url"),
+                    "read_model",
+                    application="query_service",
+                    deadline_seconds=settings.database_deadline_seconds,
+                    options=KEEP_PLANS,
+                )
             )
             for _ in range(settings.read_connections)
         ]
-        self._idle = list(self._connections)
+        self._idle = list(self._readers)
         self.deadline_seconds = settings.command_deadline_seconds
         self._queries: deque[GroupRead] = deque()
         self._workers: set[asyncio.Task[None]] = set()
@@ -97,8 +141,8 @@ class ReadModel:
         finally:
             OPEN.discard(read_model)
             await asyncio.gather(*read_model._workers, return_exceptions=True)
-            for connection in read_model._connections:
-                await connection.close()
+            for reader in read_model._readers:
+                await reader.close()
 
     @property
     def idle_connections(self) -> int:
@@ -108,7 +152,7 @@ class ReadModel:
     @property
     def busy_connections(self) -> int:
         """How many of them are being read from."""
-        return len(self._connections) - len(self._idle)
+        return len(self._readers) - len(self._idle)
 
     @property
     def waiting(self) -> int:
@@ -118,8 +162,7 @@ class ReadModel:
     async def ready(self) -> str | None:
         """None when the read model answers, otherwise what is wrong."""
         try:
-            connection = self._connections[-1]
-            await connection.in_time((await connection.get()).execute(LOOK))
+            await self._readers[-1].rows(LOOK, {})
         except (ServiceUnavailable, psycopg.Error) as error:
             return trouble(error)
         return None
@@ -133,12 +176,12 @@ class ReadModel:
             self._workers.add(worker)
             worker.add_done_callback(self._workers.discard)
 
-    async def _serve(self, connection: DeadlinedConnection) -> None:
+    async def _serve(self, reader: Reader) -> None:
         try:
             while self._queries:
-                await self._queries.popleft().run(connection)
+                await self._queries.popleft().run(reader)
         finally:
-            self._idle.append(connection)
+            self._idle.append(reader)
 
 
 # Each service has its own, and several services may share a process.
@@ -189,7 +232,7 @@ class GroupRead:
         except TimeoutError:
             raise ServiceUnavailable("read_model", "no answer in time") from None
 
-    async def run(self, connection: DeadlinedConnection) -> None:
+    async def run(self, reader: Reader) -> None:
         """Answer everyone who waits at the moment, up to a batch."""
         take = min(len(self._waiting), READ_BATCH_MAX)
         taken = [self._waiting.popleft() for _ in range(take)]
@@ -200,17 +243,17 @@ class GroupRead:
             return
         BATCH_SIZE.observe(len(batch))
         try:
-            await self._answer(connection, batch)
+            await self._answer(reader, batch)
         except Exception as error:  # noqa: BLE001 - it belongs to those who asked
             for _, found in batch:
                 if not found.done():
                     found.set_exception(error)
 
-    async def _answer(self, connection: DeadlinedConnection, batch: list[Waiting]) -> None:
+    async def _answer(self, reader: Reader, batch: list[Waiting]) -> None:
         columns = zip(*(values for values, _ in batch), strict=True)
         arguments = dict(zip(self._arguments, map(list, columns), strict=True))
         named = {**arguments, "projector": self._projector}
-        fetched = await connection.in_time(_rows(await connection.get(), self._query, named))
+        fetched = await reader.rows(self._query, named)
         positions = loads(fetched[0][0] or "{}")
         checkpoints = {int(partition): position for partition, position in positions.items()}
         answers: list[list[Row]] = [[] for _ in batch]
@@ -226,11 +269,3 @@ def with_checkpoints(query: str) -> str:
     """The query, with the positions that the projector has reached as its first column."""
     inner = sql.SQL(query)
     return sql.SQL(WITH_CHECKPOINTS).format(query=inner).as_string()
-
-
-async def _rows(
-    connection: psycopg.AsyncConnection[Any], query: str, arguments: Mapping[str, Any]
-) -> list[Row]:
-    async with connection.cursor(binary=True) as cursor:
-        await cursor.execute(query, arguments, prepare=True)
-        return await cursor.fetchall()

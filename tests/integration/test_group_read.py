@@ -1,0 +1,131 @@
+"""Plans of group reads: kept while they are good, and forgotten before they do harm."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from codebase.infra import group_read
+from codebase.infra.group_read import GroupRead, ReadModel
+from codebase.services.fetch_accounts import queries as of_accounts
+from codebase.services.fetch_agents import queries as of_agents
+from codebase.services.fetch_buy_orders import queries as of_orders
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from tests.databases import Databases
+
+ROWS = 20_000
+ONE = UUID(int=1)
+
+# Autovacuum would have plans made anew, a minute later.
+WITHOUT_AUTOVACUUM = (
+    "ALTER TABLE buy_order SET (autovacuum_enabled = off)",
+    "ALTER TABLE account SET (autovacuum_enabled = off)",
+    "ALTER TABLE agent SET (autovacuum_enabled = off)",
+)
+FILL = (
+    """
+    INSERT INTO buy_order
+    SELECT gen_random_uuid(), 'local', now(), 'USD', 1, 1, 1, 'demo'
+    FROM generate_series(1, %(rows)s)
+    """,
+    """
+    INSERT INTO account (id, client, name, email, region, vip)
+    SELECT gen_random_uuid(), 'local', 'account ' || number, number || '@x.example', 'emea', false
+    FROM generate_series(1, %(rows)s) AS number
+    """,
+    """
+    INSERT INTO agent (id, account_id, client, name, email, blocked)
+    SELECT gen_random_uuid(), gen_random_uuid(), 'local', 'agent ' || number,
+           number || '@x.example', false
+    FROM generate_series(1, %(rows)s) AS number
+    """,
+)
+TUPLES_READ = """
+    SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) FROM pg_stat_user_tables
+    WHERE relname IN ('buy_order', 'account', 'agent')
+"""
+# Ours as soon as this statement is over, and not when the server has a moment.
+TELL_STATISTICS = """
+    SELECT asked.ordinal, pg_stat_force_next_flush()::text
+    FROM unnest(%(times)b::integer[]) WITH ORDINALITY AS asked (times, ordinal)
+"""
+
+ASKED: dict[str, tuple[str, tuple[str, ...], list[Any]]] = {
+    "orders": (of_orders.PAGES, of_orders.PAGE_ARGUMENTS, [None, None, 10]),
+    "an order": (of_orders.ORDERS_BY_ID, of_orders.ORDER_ARGUMENTS, [None, ONE]),
+    "accounts": (of_accounts.PAGES, of_accounts.PAGE_ARGUMENTS, ["local", None, 10]),
+    "an account": (of_accounts.ACCOUNTS_BY_ID, of_accounts.ACCOUNT_ARGUMENTS, [None, ONE]),
+    "a report": (of_accounts.REPORTS, of_accounts.ACCOUNT_ARGUMENTS, [None, ONE]),
+    "agents": (of_agents.PAGES, of_agents.PAGE_ARGUMENTS, [None, None, 10]),
+    "an agent": (of_agents.AGENTS_BY_ID, of_agents.AGENT_ARGUMENTS, [None, ONE, ONE]),
+    "an account's agents": (
+        of_agents.PAGES_OF_ACCOUNT,
+        of_agents.PAGE_OF_ACCOUNT_ARGUMENTS,
+        [None, ONE, None, 10],
+    ),
+    "an agent by e-mail": (of_agents.AGENTS_BY_EMAIL, of_agents.EMAIL_ARGUMENTS, [None, "1@y"]),
+}
+
+
+def tuples_read(owner: Connection[Any]) -> int:
+    row = owner.execute(TUPLES_READ).fetchone()
+    assert row
+    return int(row[0])
+
+
+@pytest.mark.parametrize("what", ASKED)
+def test_a_plan_from_when_the_store_was_empty_is_not_used_for_long(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(group_read, "KEEP_PLANS_SECONDS", 0.0)
+    query, arguments, values = ASKED[what]
+    settings = databases.settings.model_copy(update={"read_connections": 1})
+
+    async def scenario() -> None:
+        async with ReadModel.open(settings) as read_model:
+            asked = GroupRead(read_model, query, arguments, "read_model_sync")
+            tell = GroupRead(read_model, TELL_STATISTICS, ["times"], "read_model_sync")
+            with databases.as_read_model_owner() as owner:
+                for statement in WITHOUT_AUTOVACUUM:
+                    owner.execute(statement)
+                await asked.fetch(*values)
+                for statement in FILL:
+                    owner.execute(statement, {"rows": ROWS})
+                owner.execute("SELECT pg_stat_force_next_flush()")
+                await tell.fetch(1)
+                before = tuples_read(owner)
+                await asked.fetch(*values)
+                await tell.fetch(1)
+                assert tuples_read(owner) - before <= 20
+
+    asyncio.run(scenario())
+
+
+def test_requests_do_not_wait_for_a_plan_each(databases: Databases) -> None:
+    """A plan is made once, for whatever is asked by whomever, and then kept."""
+    counted = """
+        SELECT asked.ordinal, generic_plans, custom_plans
+        FROM unnest(%(times)b::integer[]) WITH ORDINALITY AS asked (times, ordinal)
+        CROSS JOIN (
+            SELECT sum(generic_plans) AS generic_plans, sum(custom_plans) AS custom_plans
+            FROM pg_prepared_statements WHERE statement NOT LIKE '%%pg_prepared_statements%%'
+        ) AS kept
+    """
+    settings = databases.settings.model_copy(update={"read_connections": 1})
+
+    async def scenario() -> None:
+        async with ReadModel.open(settings) as read_model:
+            pages = GroupRead(read_model, *ASKED["orders"][:2], "read_model_sync")
+            plans = GroupRead(read_model, counted, ["times"], "read_model_sync")
+            for turn in range(20):
+                asked = [pages.fetch("local", uuid4(), 10) for _ in range(1 + turn % 3)]
+                await asyncio.gather(*asked)
+            assert (await plans.fetch(1)).rows == [(20, 0)]
+
+    asyncio.run(scenario())
