@@ -101,8 +101,10 @@ class Service:
         return self.wait()
 
     def kill(self) -> None:
-        self.process.kill()
-        self.wait()
+        """End it at once, if it was ever started."""
+        if self._process is not None:
+            self._process.kill()
+            self.wait()
 
     def log(self) -> str:
         return (self._system.folder / f"{self.name}.log").read_text(errors="replace")
@@ -124,6 +126,8 @@ class System:
         self.keeper = keeper
         self.folder = folder
         self.databases = databases
+        self._free_port = free_port
+        self._others: list[Service] = []
         groups = [SERVICES] if in_one_process else [(name,) for name in SERVICES]
         self.services = {
             name: service
@@ -150,6 +154,11 @@ class System:
     def __getitem__(self, name: str) -> Service:
         return self.services[name]
 
+    def another(self, *names: str) -> Service:
+        """One more process, of services or groups of them; not started yet, ended with the rest."""
+        self._others.append(Service(self, names, self._free_port()))
+        return self._others[-1]
+
     def start(self, *names: str, **environment: str) -> System:
         """Start services, all of them by default, and wait until they are ready."""
         chosen = {id(self[name]): self[name] for name in names or SERVICES}.values()
@@ -160,9 +169,8 @@ class System:
         return self
 
     def stop(self) -> None:
-        for service in self.services.values():
-            if service._process is not None:  # noqa: SLF001 - the class next door
-                service.kill()
+        for service in [*self.services.values(), *self._others]:
+            service.kill()
 
     def put(
         self, key: str | None = None, amount: str = "100", currency: str = "USD", **options: object

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
@@ -18,20 +17,15 @@ SLOW_PROJECTOR = {"PROJECTOR_DELAY_SECONDS": "0.05"}
 
 
 @pytest.fixture
-def management(system_without_broker: System, free_port: Callable[[], int]) -> Iterator[Service]:
-    """The five services on one address, and the read model; nothing is started yet."""
-    made = Service(system_without_broker, ["account_management"], free_port())
-    yield made
-    if made._process is not None:  # noqa: SLF001 - the class next door
-        made.kill()
+def management(system_without_broker: System) -> Service:
+    """The five services on one address; not started yet."""
+    return system_without_broker.another("account_management")
 
 
 @pytest.fixture
-def sync(system_without_broker: System, free_port: Callable[[], int]) -> Iterator[Service]:
-    made = Service(system_without_broker, ["read_model_sync"], free_port())
-    yield made
-    if made._process is not None:  # noqa: SLF001 - the class next door
-        made.kill()
+def sync(system_without_broker: System) -> Service:
+    """The read model; not started yet."""
+    return system_without_broker.another("read_model_sync")
 
 
 def account(**more: object) -> dict[str, object]:
