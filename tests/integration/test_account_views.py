@@ -263,11 +263,12 @@ def plan(
 def test_every_page_is_found_by_an_index_and_needs_no_sort(
     databases: Databases, owners: set[str], client: str | None, depth: int
 ) -> None:
-    account_id = uuid4()
+    account_id, another = uuid4(), uuid4()
     with databases.as_read_model_owner() as owner:
         owner.execute(FILL_ACCOUNTS, [30_000])
         owner.execute("UPDATE account SET client = 'alice' WHERE client <> ALL (%s)", [[*owners]])
         owner.execute(INSERT_ACCOUNT, [account_id, "Blue"])
+        owner.execute(INSERT_ACCOUNT, [another, "Green"])
         owner.execute(FILL_AGENTS, [account_id, 30_000])
         owner.execute("ANALYZE")
         references = {}
@@ -275,19 +276,19 @@ def test_every_page_is_found_by_an_index_and_needs_no_sort(
             nth = sql.SQL("SELECT id FROM {} WHERE client = 'alice' ORDER BY name, id OFFSET %s")
             row = owner.execute(nth.format(sql.Identifier(table)), [depth]).fetchone()
             references[table] = row[0] if row and depth else None
-    asked: dict[str, dict[str, Any]] = {
-        of_accounts.PAGES: {"references": [references["account"]], "sizes": [10]},
-        of_agents.PAGES: {"references": [references["agent"]], "sizes": [10]},
-        of_agents.PAGES_OF_ACCOUNT: {
-            "accounts": [account_id],
-            "references": [references["agent"]],
-            "sizes": [10],
-        },
-        of_agents.AGENTS_BY_EMAIL: {"emails": ["17@agents.example"]},
-    }
+    of_account = {"references": [references["agent"]], "sizes": [10]}
+    asked: list[tuple[str, dict[str, Any]]] = [
+        (of_accounts.PAGES, {"references": [references["account"]], "sizes": [10]}),
+        (of_agents.PAGES, {"references": [references["agent"]], "sizes": [10]}),
+        (of_agents.PAGES_OF_ACCOUNT, {"accounts": [account_id], **of_account}),
+        # The one account with agents says nothing about those without.
+        (of_agents.PAGES_OF_ACCOUNT, {"accounts": [another], **of_account}),
+        (of_accounts.REPORTS, {"ids": [another]}),
+        (of_agents.AGENTS_BY_EMAIL, {"emails": ["17@agents.example"]}),
+    ]
     url = databases.settings.required("read_model_url")
     with psycopg.connect(url, autocommit=True) as connection:
-        for query, arguments in asked.items():
+        for query, arguments in asked:
             nodes = plan(connection, query, {"clients": [client], **arguments})
             assert not [node for node in nodes if node["Node Type"].endswith("Sort")], json.dumps(
                 nodes

@@ -4,6 +4,10 @@ The row after `reference` is found by an index, so that every page costs the sam
 into the table a request takes one, depending on whether it asks for one client's rows or, as an
 administrator does, for everybody's (client NULL). How many requests share one query: see
 infra/group_read.py.
+
+The whole order of a list is compared, with the client or the account in front. Were that one just
+equal, Postgres might take an index without it and look at row after row, as it does where a single
+client or account has nearly everything.
 """
 
 from __future__ import annotations
@@ -69,8 +73,8 @@ REPORTS = """
         FROM (
             SELECT id, account_id, name, email, blocked
             FROM agent
-            WHERE account_id = found.id AND removed_at IS NULL
-            ORDER BY name, id
+            WHERE account_id >= found.id AND account_id <= found.id AND removed_at IS NULL
+            ORDER BY account_id, name, id
         ) AS one
     ) AS its
     CROSS JOIN LATERAL (

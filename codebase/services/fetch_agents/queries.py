@@ -64,12 +64,13 @@ PAGES_OF_ACCOUNT = """
         FROM (
             SELECT id, account_id, name, email, blocked
             FROM agent
-            WHERE account_id = asked.account_id AND removed_at IS NULL
-              AND (name, id) > (
+            WHERE account_id <= asked.account_id AND removed_at IS NULL
+              AND (account_id, name, id) > (
+                  asked.account_id,
                   CASE WHEN asked.reference IS NULL THEN '' ELSE boundary.name END,
                   coalesce(asked.reference, '00000000-0000-0000-0000-000000000000')
               )
-            ORDER BY name, id
+            ORDER BY account_id, name, id
             LIMIT asked.size
         ) AS found
     ) AS page ON true

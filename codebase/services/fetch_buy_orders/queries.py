@@ -2,9 +2,9 @@
 
 Keyset pages: the row after `reference` is found by an index, so that every page costs the same. Of
 the two ways into the table a request takes one, depending on whether it asks for one client's
-orders or, as an administrator does, for everybody's (client NULL). In each way the whole order is
-compared, with the client in front: `client = …` beside the rest of it could be checked row by row
-through the other index, and where one client has all the rows that is what Postgres would do.
+orders or, as an administrator does, for everybody's (client NULL). The client is compared as the
+first part of the order. Were it just equal, Postgres might take the other index and look at row
+after row, as it does where a single client has nearly everything.
 """
 
 from __future__ import annotations
