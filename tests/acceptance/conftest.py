@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -16,7 +15,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from codebase.infra.supervisor import Keeper, Program
+from tests import processes
 
 if TYPE_CHECKING:
     from tests.conftest import RabbitUnderTest
@@ -55,20 +54,15 @@ class Service:
         self.name = "+".join(names)
         self.url = f"http://127.0.0.1:{port}"
         self._port = port
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: BaseProcess | None = None
 
     def start(self, **environment: str) -> Service:
         """Start it; `environment` is for this start only."""
-        port = str(self._port)
-        command = [sys.executable, "-m", "codebase", "serve", *self.names, "--port", port]
-        program = Program(
-            name=self.name,
-            command=command,
-            environment={**self._system.environment, **environment},
-            directory=PROJECT,
-        )
+        arguments = ["serve", *self.names, "--port", str(self._port)]
         with (self._system.folder / f"{self.name}.log").open("ab") as output:
-            self._process = self._system.keeper.spawn(program, output)
+            self._process = processes.start(
+                arguments, {**self._system.environment, **environment}, output
+            )
         return self
 
     def wait_until_ready(self) -> Service:
@@ -83,20 +77,23 @@ class Service:
             return False
 
     @property
-    def process(self) -> subprocess.Popen[bytes]:
+    def process(self) -> BaseProcess:
         assert self._process is not None
         return self._process
 
     def signal(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
+        assert self.process.pid
+        os.kill(self.process.pid, number)
 
     def wait(self, seconds: float = 30) -> int:
         """The exit status."""
-        return self.process.wait(seconds)
+        self.process.join(seconds)
+        assert self.process.exitcode is not None, f"{self.name} runs on after {seconds} s"
+        return self.process.exitcode
 
     def stop(self) -> int:
         """SIGTERM, and the exit status."""
-        if self.process.poll() is None:
+        if self.process.is_alive():
             self.signal(signal.SIGTERM)
         return self.wait()
 
@@ -115,7 +112,6 @@ class System:
 
     def __init__(
         self,
-        keeper: Keeper,
         folder: Path,
         databases: Databases,
         broker_url: str | None,
@@ -123,7 +119,6 @@ class System:
         *,
         in_one_process: bool = False,
     ) -> None:
-        self.keeper = keeper
         self.folder = folder
         self.databases = databases
         self._free_port = free_port
@@ -216,10 +211,7 @@ class System:
 
     def verify(self) -> str:
         """What `orderly verify` prints; empty when everything is as the log says."""
-        command = [sys.executable, "-m", "codebase", "verify"]
-        done = subprocess.run(
-            command, env=self.environment, cwd=PROJECT, capture_output=True, text=True, check=False
-        )
+        done = processes.run(["verify"], self.environment)
         return "" if done.returncode == 0 else done.stdout + done.stderr
 
     def until_shown(self, ids: set[str]) -> None:
@@ -234,7 +226,6 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def system(
-    keeper: Keeper,
     folder: Path,
     databases: Databases,
     rabbitmq_server: RabbitUnderTest,
@@ -242,7 +233,7 @@ def system(
 ) -> Iterator[System]:
     """The whole system with a broker; nothing is started yet."""
     vhost = f"test-{uuid4()}"
-    made = System(keeper, folder, databases, rabbitmq_server.add_vhost(vhost), free_port)
+    made = System(folder, databases, rabbitmq_server.add_vhost(vhost), free_port)
     yield made
     made.stop()
     rabbitmq_server.delete_vhost(vhost)
@@ -250,7 +241,6 @@ def system(
 
 @pytest.fixture
 def system_in_one_process(
-    keeper: Keeper,
     folder: Path,
     databases: Databases,
     rabbitmq_server: RabbitUnderTest,
@@ -259,7 +249,7 @@ def system_in_one_process(
     """The whole system with a broker, all services in one process; nothing is started yet."""
     vhost = f"test-{uuid4()}"
     broker_url = rabbitmq_server.add_vhost(vhost)
-    made = System(keeper, folder, databases, broker_url, free_port, in_one_process=True)
+    made = System(folder, databases, broker_url, free_port, in_one_process=True)
     yield made
     made.stop()
     rabbitmq_server.delete_vhost(vhost)
@@ -267,9 +257,9 @@ def system_in_one_process(
 
 @pytest.fixture
 def system_without_broker(
-    keeper: Keeper, folder: Path, databases: Databases, free_port: Callable[[], int]
+    folder: Path, databases: Databases, free_port: Callable[[], int]
 ) -> Iterator[System]:
     """The whole system fed from the log; nothing is started yet."""
-    made = System(keeper, folder, databases, None, free_port, in_one_process=True)
+    made = System(folder, databases, None, free_port, in_one_process=True)
     yield made
     made.stop()

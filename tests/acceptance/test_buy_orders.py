@@ -126,8 +126,8 @@ def test_the_order_book_holds_to_the_last_satoshi_and_what_fits_gets_in(
     system: System, free_port: Callable[[], int]
 ) -> None:
     """Fifty writers on three processes; the demo price is above 10,000."""
-    second = System(system.keeper, system.folder, system.databases, None, free_port)
-    third = System(system.keeper, system.folder, system.databases, None, free_port)
+    second = System(system.folder, system.databases, None, free_port)
+    third = System(system.folder, system.databases, None, free_port)
     for other, name in ((second, "second"), (third, "third")):
         other.environment["BTC_PRICE_URL"] = system["btc_price"].url
         other.folder = system.folder / name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,7 +18,8 @@ from psycopg.rows import class_row
 
 from codebase.infra.event_log import RecordedEvent, decode
 from codebase.model.usage import Month
-from tests.acceptance.conftest import PROJECT, Service, System, until
+from tests import processes
+from tests.acceptance.conftest import Service, System, until
 from tests.integration.histories import Happened, charged, hours
 
 if TYPE_CHECKING:
@@ -97,14 +97,7 @@ class Company:
         return answer.raise_for_status().json()
 
     def orderly(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "codebase", *arguments],
-            env=self.system.environment,
-            cwd=PROJECT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return processes.run(arguments, self.system.environment)
 
 
 def checkpoints(databases: Databases, projector: str) -> dict[int, int]:
