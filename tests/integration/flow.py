@@ -256,10 +256,12 @@ def channel_to(settings: Settings) -> Iterator[Any]:
 def messages_in(channel: Any, queue: str) -> list[tuple[Any, bytes]]:  # noqa: ANN401 - pika's
     """Take everything out of a queue: (properties, body), in order."""
     taken = []
-    # A queue with a single active consumer cannot be read with basic.get.
-    for method, properties, body in channel.consume(queue, auto_ack=True, inactivity_timeout=0.3):
+    # A queue with a single active consumer cannot be read with basic.get. Each message is
+    # acknowledged by itself: what arrives after the last look goes back when we cancel.
+    for method, properties, body in channel.consume(queue, inactivity_timeout=0.3):
         if method is None:
             break
+        channel.basic_ack(method.delivery_tag)
         taken.append((properties, body))
     channel.cancel()
     return taken
