@@ -53,10 +53,10 @@ LIVELINESS = {
     "TCP_KEEPCNT": 3,
 }
 
-# No x-delivery-limit: together with prefetch it drops messages that are good. Whoever consumes
-# counts attempts in a store of its own.
-QUEUE_ARGUMENTS = {"x-queue-type": "quorum", "x-single-active-consumer": True}
-DEAD_LETTER_ARGUMENTS = {"x-queue-type": "quorum"}
+FIRST_VERSION_WITH_A_LIMIT = 4
+"""Of RabbitMQ: from here on a quorum queue drops what it delivered 20 times, unless told not to."""
+NO_DELIVERY_LIMIT = -1
+"""Only for those versions: the ones before read it as 0, and drop after the first delivery."""
 
 BROKER_ERRORS: tuple[type[Exception], ...] = (AMQPError, OSError)
 """What a broken, refusing or vanished broker looks like."""
@@ -172,10 +172,27 @@ def abandon(connection: pika.BlockingConnection) -> None:
             connection.process_data_events(0)
 
 
+def declare_queue(channel: BlockingChannel, name: str, *, single_active_consumer: bool) -> None:
+    """Declare a durable quorum queue that keeps a message for as long as nobody acknowledges it.
+
+    There must be no delivery limit: it counts what was only prefetched, and drops messages that are
+    good. Whoever consumes counts attempts in a store of its own. (rabbitmq-server, pull requests
+    11937 and 12250; the broker tells its version when one connects, and pika has no public way to
+    ask for it.)
+    """
+    arguments: dict[str, Any] = {"x-queue-type": "quorum"}
+    if single_active_consumer:
+        arguments["x-single-active-consumer"] = True
+    about = channel.connection._impl.server_properties  # noqa: SLF001
+    if int(about["version"].partition(".")[0]) >= FIRST_VERSION_WITH_A_LIMIT:
+        arguments["x-delivery-limit"] = NO_DELIVERY_LIMIT
+    channel.queue_declare(name, durable=True, arguments=arguments)
+
+
 def declare_dead_letters(channel: BlockingChannel) -> None:
     """Where messages go that no consumer can use, with the reason in their headers."""
     channel.exchange_declare(DEAD_LETTERS, "topic", durable=True)
-    channel.queue_declare(DEAD_LETTERS, durable=True, arguments=DEAD_LETTER_ARGUMENTS)
+    declare_queue(channel, DEAD_LETTERS, single_active_consumer=False)
     channel.queue_bind(DEAD_LETTERS, DEAD_LETTERS, "#")
 
 
@@ -203,7 +220,7 @@ def declare_subscription(
             channel.exchange_bind(subscription.name, EVENTS, topic)
     for partition in mine:
         queue = subscription.queue(partition)
-        channel.queue_declare(queue, durable=True, arguments=QUEUE_ARGUMENTS)
+        declare_queue(channel, queue, single_active_consumer=True)
         if is_split:
             match = {"x-match": "all", "partition": partition}
             channel.queue_bind(queue, subscription.name, arguments=match)
@@ -248,7 +265,7 @@ def declare_command_queue(channel: BlockingChannel, queue: str, topics: Iterable
     their sender, and do not fill the broker.
     """
     declare_commands(channel)
-    channel.queue_declare(queue, durable=True, arguments=QUEUE_ARGUMENTS)
+    declare_queue(channel, queue, single_active_consumer=True)
     for topic in topics:
         channel.queue_bind(queue, COMMANDS, topic)
 

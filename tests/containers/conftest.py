@@ -22,6 +22,7 @@ from psycopg import sql
 
 from codebase import services
 from codebase.infra.auth import new_token
+from codebase.infra.settings import Settings
 from tests.acceptance.conftest import PROJECT, System, until
 from tests.acceptance.test_accounts import Management
 
@@ -280,6 +281,12 @@ def databases(system: SystemInContainers) -> OwnShareOfLog:
 @pytest.fixture
 def rabbitmq_server(cluster: Cluster) -> Containers:
     return Containers(cluster, "queue")
+
+
+@pytest.fixture
+def with_broker(system: SystemInContainers) -> Settings:
+    """The cluster's own broker."""
+    return Settings(broker_url=system.environment["BROKER_URL"])
 
 
 class ManagementInContainers(Management):

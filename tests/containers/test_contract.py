@@ -36,3 +36,6 @@ from tests.acceptance.test_buy_orders import (  # noqa: F401 - pytest collects w
     test_the_database_going_away_is_a_503_in_time_and_heals_unaided,
     test_the_key_may_come_by_header,
 )
+from tests.integration.test_broker import (  # noqa: F401 - pytest collects what is here
+    test_a_message_that_is_given_back_again_and_again_stays,
+)

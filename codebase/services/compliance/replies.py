@@ -13,7 +13,7 @@ import psycopg
 from pika.adapters.blocking_connection import BlockingChannel
 from psycopg import Connection
 
-from codebase.infra.broker import QUEUE_ARGUMENTS, dead_letter
+from codebase.infra.broker import dead_letter, declare_queue
 from codebase.infra.command_queue import CommandMessage, MalformedError, Reply
 from codebase.infra.failpoints import failpoint
 from codebase.infra.postgres import connect, trouble
@@ -140,7 +140,7 @@ class Replies:
 
 
 def _declare(channel: BlockingChannel) -> None:
-    channel.queue_declare(REPLIES, durable=True, arguments=QUEUE_ARGUMENTS)
+    declare_queue(channel, REPLIES, single_active_consumer=True)
 
 
 def _write(store: Connection[Any], heard: Sequence[Heard]) -> set[UUID]:
