@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes stand-ins for the official images, for machines with an engine but without a registry, and
 # tags them with the official names that docker-compose.yml and the Dockerfiles use.
-# Debian and its children, as root: needs debootstrap. An official image that is there stays.
+# Debian, as root: needs debootstrap. An official image that is there stays.
 #
 #   docker/stand_in/build.sh [IMAGE…]     default: those that the cluster needs without a profile
 set -euo pipefail
@@ -9,6 +9,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . docker/functions.sh
 
 NEEDED="python postgres rabbitmq fluentd nginx"
+# Of the distribution: the release with the PostgreSQL 17 and the RabbitMQ 4 of the official images.
+SUITE=${SUITE:-trixie}
 
 # The official name and tag of one of the Dockerfile's targets, as the project's files spell it.
 official_name() {
@@ -16,15 +18,14 @@ official_name() {
     | sed -E 's/^(image: |FROM )//' | head -n 1
 }
 
-# A minimal root of the distribution that this machine runs, from the mirror that it uses.
+# A minimal root of the distribution, from the mirror that this machine uses.
 import_root() {
-  local suite mirror folder=$work/root
-  suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+  local mirror folder=$work/root
   mirror=$(cat /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null \
     | grep -E '^(URIs:|deb) ' | grep -oE 'https?://[^ ]+/debian/?( |$)' | head -n 1) || true
   command -v debootstrap >/dev/null || apt-get -qq install --no-install-recommends debootstrap
-  say "making a root of $suite with debootstrap"
-  debootstrap --variant=minbase --include=ca-certificates,netbase,tzdata "$suite" "$folder" \
+  say "making a root of $SUITE with debootstrap"
+  debootstrap --variant=minbase --include=ca-certificates,netbase,tzdata "$SUITE" "$folder" \
     ${mirror:+"$mirror"} >"$work/debootstrap.log" || { tail "$work/debootstrap.log" >&2; exit 1; }
   rm -rf "$folder"/usr/share/{doc,man,info,locale,lintian}/* "$folder"/var/{cache/apt,lib/apt/lists}/*
   # As in the official images: what was installed leaves no packages behind.
@@ -33,7 +34,7 @@ import_root() {
   # How this machine reaches package registries is its own affair, and stays out of the Dockerfiles.
   cp /etc/ssl/certs/ca-certificates.crt "$folder/etc/ssl/certs/ca-certificates.crt"
   if [ -f /etc/pip.conf ]; then cp /etc/pip.conf "$folder/etc/pip.conf"; fi
-  tar --create --directory "$folder" . | docker import - orderly-stand-in:root >/dev/null
+  tar --create --directory "$folder" . | docker import - "orderly-stand-in:$SUITE" >/dev/null
 }
 
 # A Python 3.12 of this machine, if there is one that can be moved: it finds its library by itself.
@@ -63,7 +64,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/context"
 cp docker/stand_in/{Dockerfile,postgres_entrypoint.sh,fluentd.py} "$work/context/"
-docker image inspect orderly-stand-in:root >/dev/null 2>&1 || import_root
+docker image inspect "orderly-stand-in:$SUITE" >/dev/null 2>&1 || import_root
 copy_python
 for target in "${chosen[@]}"; do
   name=$(official_name "$target")
@@ -73,5 +74,6 @@ for target in "${chosen[@]}"; do
     continue
   fi
   say "making $name"
-  build "$name" --target "$target" --label "orderly.stand-in=$target" "$work/context"
+  build "$name" --target "$target" --label "orderly.stand-in=$target" \
+    --build-arg "SUITE=$SUITE" "$work/context"
 done
