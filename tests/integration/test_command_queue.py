@@ -337,9 +337,13 @@ def test_properties_that_are_no_text_do_not_stop_the_queue(
     """AMQP has octets there, and a client may put in whatever it likes."""
     (agent,) = taker.new_agents(1)
     odd = pika.BasicProperties(message_id=b"\xff", correlation_id=b"\xff", reply_to=b"\xff")
+    # pika would not send that. A channel without confirms, as nobody would wait for them.
+    raw = channel.connection.channel()
     for routing_key in (b"agent.block", b"\xff"):
         publish = pika.spec.Basic.Publish(exchange=COMMANDS, routing_key=routing_key)
-        channel._impl._send_method(publish, (odd, str(agent).encode()))  # noqa: SLF001
+        raw._impl._send_method(publish, (odd, str(agent).encode()))  # noqa: SLF001
+    # Answered after both, so that what is sent next is the next in the queue.
+    raw.queue_declare(QUEUE, passive=True)
     send(channel, "agent.unblock", order(agent), reply_to="replies")
     assert outcomes(channel, 1) == ["done"]
     ((headers, _),) = dead_letters(channel, 1)
