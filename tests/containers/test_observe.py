@@ -13,7 +13,7 @@ from codebase import services
 from tests.acceptance.conftest import PROJECT, until
 from tests.containers.conftest import ADDRESS, Cluster, SystemInContainers
 
-URL = f"http://{ADDRESS}:9099/api/v1"
+ORIGIN = f"http://{ADDRESS}:9099"
 # What a healthy cluster has nothing of.
 MAY_BE_EMPTY = {"Not ready", "Down", "Alerts", "Answers 5xx"}
 
@@ -21,23 +21,27 @@ MAY_BE_EMPTY = {"Not ready", "Down", "Alerts", "Answers 5xx"}
 @pytest.fixture
 def prometheus(cluster: Cluster) -> Iterator[Cluster]:
     cluster.compose("up", "--detach", "--no-build", "--no-deps", "prometheus")
+    until(is_ready, "Prometheus is not ready")
     yield cluster
     cluster.compose("rm", "--stop", "--force", "prometheus")
 
 
 def ask(path: str, **parameters: str) -> Any:  # noqa: ANN401 - any JSON
-    answer = httpx.get(f"{URL}/{path}", params=parameters, timeout=15)
+    answer = httpx.get(f"{ORIGIN}/api/v1/{path}", params=parameters, timeout=15)
     assert answer.status_code == httpx.codes.OK, answer.text
     return answer.json()["data"]
 
 
-def jobs_up() -> dict[str, int]:
+def is_ready() -> bool:
     try:
-        targets = ask("targets")["activeTargets"]
+        return httpx.get(f"{ORIGIN}/-/ready", timeout=15).status_code == httpx.codes.OK
     except httpx.TransportError:
-        return {}
+        return False
+
+
+def jobs_up() -> dict[str, int]:
     counted: dict[str, int] = {}
-    for target in targets:
+    for target in ask("targets")["activeTargets"]:
         job = target["labels"]["job"]
         counted[job] = counted.get(job, 0) + (target["health"] == "up")
     return counted
