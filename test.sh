@@ -33,8 +33,9 @@ check_files() {
       ./*.sh requirements/*.sh docker/*.sh docker/stand_in/*.sh .ci/run
 }
 
-# Tests that wait for servers most of the time: in two processes, each with servers of its own.
-pytest_in_parallel() { pytest -n 2 --dist worksteal "$@"; }
+# pytest_in_parallel PROCESSES ARGUMENT…: each has servers of its own. Those that wait for servers
+# most of the time take turns on two cores.
+pytest_in_parallel() { pytest -n "$1" --dist worksteal "${@:2}"; }
 
 # The unit tests on every other supported Python of this machine, each in its own environment.
 unit_on_other_pythons() {
@@ -61,7 +62,7 @@ on_four_partitions_and_the_other_postgres() {
   else
     say "four partitions on the wheel's Postgres again: there is no other one here"
   fi
-  PARTITIONS=4 pytest_in_parallel -m postgres tests/integration tests/acceptance
+  PARTITIONS=4 pytest_in_parallel 3 -m postgres tests/integration tests/acceptance
 }
 
 began=$SECONDS
@@ -75,7 +76,7 @@ stage "types" .venv/bin/mypy
 stage "import contracts" .venv/bin/lint-imports
 stage "unit tests" pytest tests/unit
 unit_on_other_pythons
-stage "integration tests" pytest_in_parallel tests/integration
-stage "acceptance tests" pytest_in_parallel tests/acceptance
+stage "integration tests" pytest_in_parallel 2 tests/integration
+stage "acceptance tests" pytest_in_parallel 3 tests/acceptance
 stage "four partitions, another Postgres" on_four_partitions_and_the_other_postgres
 printf '\nall green in %s s\n' "$((SECONDS - began))"
