@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +58,9 @@ class EmbeddedRun:
         root = psutil.Process(self.process.pid)
         groups: dict[str, list[psutil.Process]] = {"supervisor": [root]}
         for process in root.children(recursive=True):
-            groups.setdefault(_name_of(process), []).append(process)
+            # One that ends at this moment is nobody any more: Postgres and the broker have such.
+            with suppress(psutil.NoSuchProcess):
+                groups.setdefault(_name_of(process), []).append(process)
         return groups
 
 

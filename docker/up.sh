@@ -36,14 +36,19 @@ docker image inspect orderly:local >/dev/null 2>&1 || ./build_run_images.sh
 compose up --detach --no-build --remove-orphans "$@"
 wait_until_healthy
 
-address=$(sed -n 's/^PUBLISH_ADDRESS=//p' "$ENV_FILE")
-address=${PUBLISH_ADDRESS:-${address:-127.0.0.1}}
+# address VARIABLE: of the environment, else of the file, else this machine only.
+address() {
+  local in_file
+  in_file=$(sed -n "s/^$1=//p" "$ENV_FILE")
+  echo "${!1:-${in_file:-127.0.0.1}}"
+}
+address=$(address PUBLISH_ADDRESS)
 cat <<EOF
 healthy in $((SECONDS - began)) s
   orders              http://$address:8777/buy_order, http://$address:8778/buy_orders
   accounts, agents    http://$address:9090
   everything by path  http://$address
-  RabbitMQ            http://127.0.0.1:15672, user orderly, BROKER_PASSWORD in $ENV_FILE
+  RabbitMQ            http://$(address LOOPBACK_ADDRESS):15672, user orderly, BROKER_PASSWORD in $ENV_FILE
   logs                docker/compose.sh exec log find /fluentd/log
   stop                docker/compose.sh down (with --volumes the data go as well)
 Every request needs a token; $ENV_FILE has one for a client and one for an administrator:
