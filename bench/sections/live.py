@@ -299,7 +299,7 @@ def _memory(run: EmbeddedRun) -> Iterator[Result]:
     largest = 0.0
     for name, processes in sorted(run.processes().items()):
         if name in {"Postgres", "RabbitMQ"}:
-            proportional = sum(_memory_of(process).pss for process in processes) / MIB
+            proportional = sum(_proportional_bytes(process) for process in processes) / MIB
             yield Result(
                 name=f"  proportional memory: {name}, {len(processes)} processes",
                 value=proportional,
@@ -320,6 +320,14 @@ def _memory(run: EmbeddedRun) -> Iterator[Result]:
         unit="MB",
         target=below(120),
     )
+
+
+def _proportional_bytes(process: psutil.Process) -> int:
+    """Of a server's process; the servers have some that come and go."""
+    try:
+        return int(_memory_of(process).pss)
+    except psutil.NoSuchProcess:
+        return 0
 
 
 def _memory_of(process: psutil.Process) -> Any:  # noqa: ANN401 - a named tuple of psutil's
