@@ -68,9 +68,17 @@ NOTHING = Appended(recorded=[], refused={})
 ROUNDS_MAX = 4
 """A command that is still overtaken after so many rounds makes room for others."""
 EXTRA_SECONDS = 0.0005
-"""For each stream and event: a command that takes a hundred thousand along needs its time."""
+"""For each stream and event, see `seconds_for`."""
 REST_SECONDS = 0.01
 """Before it is in line again, until its deadline."""
+
+
+def seconds_for(count: int) -> float:
+    """How much longer than one ordinary deadline so many streams or events may take.
+
+    A command that takes a hundred thousand streams along needs its time.
+    """
+    return EXTRA_SECONDS * count
 
 
 def _log_connection(settings: Settings) -> DeadlinedConnection:
@@ -146,7 +154,7 @@ class Writer:
         self, connection: AsyncConnection[Any], work: list[Pending], wanted: set[UUID]
     ) -> dict[UUID, History]:
         reading = read_streams(connection, list(wanted))
-        streams = await self._log.in_time(reading, extra_seconds=EXTRA_SECONDS * len(wanted))
+        streams = await self._log.in_time(reading, extra_seconds=seconds_for(len(wanted)))
         histories = {stream_id: history_of(recorded) for stream_id, recorded in streams.items()}
         keys = [
             (submission.stream_id, submission.idempotence_key)
@@ -167,7 +175,7 @@ class Writer:
         started, begun_at = perf_counter(), time_ns()
         try:
             appended = await self._log.in_time(
-                append(connection, events), extra_seconds=EXTRA_SECONDS * len(events)
+                append(connection, events), extra_seconds=seconds_for(len(events))
             )
         except (errors.DeadlockDetected, errors.UniqueViolation):
             # A writer of another partition was faster; nothing was written, so look again.

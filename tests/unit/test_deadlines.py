@@ -1,0 +1,77 @@
+"""Deadlines of whatever waits for Postgres, on a clock that only moves when everybody waits."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from codebase.infra.command_bus import seconds_for
+from codebase.infra.postgres import DeadlinedConnection
+from codebase.infra.problems import ServiceUnavailable
+
+
+class JumpingSelector(selectors.DefaultSelector):
+    """Instead of waiting it puts the clock forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        self.now += timeout or 0.0
+        return super().select(0)
+
+
+class JumpingLoop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self._clock = JumpingSelector()
+        super().__init__(self._clock)
+
+    def time(self) -> float:
+        return self._clock.now
+
+
+def on_a_jumping_clock(story: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        runner.run(story)
+
+
+def connection(deadline_seconds: float) -> DeadlinedConnection:
+    return DeadlinedConnection(
+        "host=nowhere", "write_model", application="test", deadline_seconds=deadline_seconds
+    )
+
+
+async def work(seconds: float) -> str:
+    await asyncio.sleep(seconds)
+    return "done"
+
+
+def test_work_is_given_up_at_its_deadline_and_not_before() -> None:
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+        assert await connection(3.0).in_time(work(2.9)) == "done"
+        begun = loop.time()
+        with pytest.raises(ServiceUnavailable, match="no answer in time"):
+            await connection(3.0).in_time(work(3600))
+        assert loop.time() - begun == pytest.approx(3.0)
+
+    on_a_jumping_clock(story())
+
+
+def test_large_work_has_as_much_longer_as_it_is_large() -> None:
+    """A hundred thousand agents that go together need more than one ordinary deadline."""
+
+    async def story() -> None:
+        extra_seconds = seconds_for(100_000)
+        late = connection(3.0)
+        assert await late.in_time(work(52.9), extra_seconds=extra_seconds) == "done"
+        with pytest.raises(ServiceUnavailable):
+            await late.in_time(work(53.1), extra_seconds=extra_seconds)
+
+    on_a_jumping_clock(story())
+    assert seconds_for(1) == pytest.approx(0.0005)
