@@ -17,8 +17,8 @@ import psutil
 from bench.lab import ORDER_BOOK_LIMIT_BTC, PROJECT, Lab
 from bench.measure import BenchError
 from codebase import services
-from codebase.infra.settings import Settings
-from codebase.infra.supervisor import Keeper, Program
+from codebase.embedded.supervisor import Keeper, Program
+from codebase.foundation.settings import Settings
 
 READY = re.compile(r"^orderly: ready in ([\d.]+) s", re.MULTILINE)
 BROKER_IS_UP = re.compile(r"^orderly: RabbitMQ is up", re.MULTILINE)

@@ -23,9 +23,7 @@ import psycopg
 from psycopg import Connection, sql
 
 from bench.measure import BenchError
-from codebase.infra.migrate import migrate
-from codebase.infra.postgres import connect
-from codebase.infra.private_postgres import (
+from codebase.embedded.private_postgres import (
     READ_MODEL_SETTINGS,
     WRITE_MODEL_SETTINGS,
     PostgresServer,
@@ -34,8 +32,10 @@ from codebase.infra.private_postgres import (
     reachable_binaries,
     server_account,
 )
-from codebase.infra.settings import Settings
-from codebase.infra.supervisor import Keeper, Program
+from codebase.embedded.supervisor import Keeper, Program
+from codebase.foundation.postgres import connect
+from codebase.foundation.settings import Settings
+from codebase.operations.migrate import migrate
 
 PROJECT = Path(__file__).resolve().parents[1]
 OWNER = "orderly"

@@ -15,17 +15,18 @@ from uuid import UUID
 from fastapi import FastAPI, Query, Response
 
 from bench.orders import PRICE
-from codebase.infra import http, logs
-from codebase.infra.batch import Outcome, Submission
-from codebase.infra.command_bus import CommandBus
-from codebase.infra.prices import Prices
-from codebase.infra.settings import Settings, load_settings
-from codebase.model.buy_order import Price
+from codebase.engine.commands.bus import CommandBus
+from codebase.engine.commands.round import Outcome, Submission
+from codebase.foundation.observability import logs
+from codebase.foundation.settings import Settings, load_settings
+from codebase.model.buy_orders.buy_order import Price
 from codebase.model.money import Currency
+from codebase.services.create_buy_order.prices import Prices
 from codebase.services.create_buy_order.service import create_app
 from codebase.services.fetch_accounts.service import Account
 from codebase.services.fetch_agents.service import Agent
 from codebase.services.fetch_buy_orders.service import PAGE_SIZE_MAX, Page
+from codebase.web import shell
 
 
 class ForgetfulBus:
@@ -72,7 +73,7 @@ def put_without_storage() -> FastAPI:
 
 def get_constant(content: bytes) -> FastAPI:
     """Routes of query services, with the parameters that they validate, without their queries."""
-    app = http.service_app("constant", checks={})
+    app = shell.service_app("constant", checks={})
 
     @app.get("/buy_orders", response_model=Page)
     async def get_buy_orders(
@@ -94,7 +95,7 @@ def get_constant(content: bytes) -> FastAPI:
 
 async def _serve(app: FastAPI, settings: Settings, port: int) -> None:
     with logs.configured(settings, service="stand_in"):
-        await http.serve(http.assemble([app], settings), settings, port)
+        await shell.serve(shell.assemble([app], settings), settings, port)
 
 
 def main(arguments: list[str]) -> None:
@@ -106,7 +107,7 @@ def main(arguments: list[str]) -> None:
             app = get_constant(Path(file).read_bytes())
         case _:
             sys.exit(__doc__)
-    http.run(_serve(app, load_settings(), int(port)))
+    shell.run(_serve(app, load_settings(), int(port)))
 
 
 if __name__ == "__main__":

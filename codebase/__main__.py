@@ -15,25 +15,17 @@ import psycopg
 from fastapi import FastAPI
 
 from codebase import services
-from codebase.infra import (
-    asyncapi,
-    http,
-    local_stack,
-    logs,
-    migrate,
-    parked,
-    rebuild,
-    tail,
-    telemetry,
-    verify,
-)
-from codebase.infra.new_service import Kind, NewServiceError, new_service
-from codebase.infra.postgres import connect, trouble
-from codebase.infra.projection import Projector, present
-from codebase.infra.runtime import Runtime
-from codebase.infra.settings import ConfigurationError, Settings, load_settings
+from codebase.embedded import local_stack
+from codebase.engine.projections.projection import Projector, present
+from codebase.foundation.observability import logs, telemetry
+from codebase.foundation.postgres import connect, trouble
+from codebase.foundation.settings import ConfigurationError, Settings, load_settings
 from codebase.model.catalogue import AGGREGATES
+from codebase.operations import asyncapi, migrate, parked, rebuild, tail, verify
+from codebase.operations.new_service import Kind, NewServiceError, new_service
 from codebase.services.block_agent.messages import BODIES
+from codebase.web import shell
+from codebase.web.runtime import Runtime
 
 FAILED = 1
 MISUSED = 2
@@ -119,7 +111,7 @@ def run_serve(chosen: argparse.Namespace, settings: Settings) -> int:
         logs.configured(settings, service=service),
         telemetry.configured(settings, service=service),
     ):
-        http.run(_serve(chosen.names, settings, port))
+        shell.run(_serve(chosen.names, settings, port))
     return 0
 
 
@@ -128,12 +120,12 @@ async def _serve(names: Sequence[str], settings: Settings, port: int) -> None:
         runtime = await stack.enter_async_context(Runtime.open(settings))
         members = services.in_groups(names)
         apps = [await _open(name, runtime, stack) for name in members]
-        app = http.assemble(apps, settings, title=" + ".join(names))
+        app = shell.assemble(apps, settings, title=" + ".join(names))
         # What is there now stays for good; the collector need not go through it again and again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 50, 100)
-        await http.serve(app, settings, port)
+        await shell.serve(app, settings, port)
 
 
 async def _open(name: str, runtime: Runtime, stack: AsyncExitStack) -> FastAPI:
@@ -235,7 +227,7 @@ def run_asyncapi(_chosen: argparse.Namespace, _settings: Settings) -> int:
 
 def run_token(chosen: argparse.Namespace, _settings: Settings) -> int:
     """The secret for the client, the entry for the services."""
-    secret, entry = http.new_token(chosen.name, chosen.role)
+    secret, entry = shell.new_token(chosen.name, chosen.role)
     print(f"token (give it to the client, it is not stored): {secret}")
     print(f"entry (add it to API_TOKENS): {entry}")
     return 0

@@ -50,7 +50,7 @@ prepare_environment() {
   printf '%s\n' "$wanted" >"$stamp"
 }
 
-# Is there a Postgres server on this machine? The same places as in codebase/infra/private_postgres.py.
+# Is there a Postgres server on this machine? The same places as in codebase/embedded/private_postgres.py.
 has_postgres() {
   local folder
   [ -n "${POSTGRES_BIN:-}" ] && return

@@ -24,7 +24,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from codebase.infra.private_postgres import (
+from codebase.embedded.private_postgres import (
     DISPOSABLE_SETTINGS,
     PostgresServer,
     can_use,
@@ -32,8 +32,8 @@ from codebase.infra.private_postgres import (
     reachable_binaries,
     server_account,
 )
-from codebase.infra.private_rabbitmq import USER, RabbitServer, find_rabbitmq
-from codebase.infra.supervisor import Keeper, Program
+from codebase.embedded.private_rabbitmq import USER, RabbitServer, find_rabbitmq
+from codebase.embedded.supervisor import Keeper, Program
 
 pytest_plugins = ["tests.databases"]
 

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from psycopg import Connection
 
-from codebase.infra.migrate import migrate
-from codebase.infra.settings import Settings
+from codebase.foundation.settings import Settings
+from codebase.operations.migrate import migrate
 
 if TYPE_CHECKING:
     from tests.conftest import PostgresUnderTest

@@ -14,8 +14,8 @@ from bench.lab import Lab
 from bench.measure import alternate
 from bench.orders import submission
 from bench.report import Result, at_least
-from codebase.infra.command_bus import CommandBus
-from codebase.infra.settings import Settings
+from codebase.engine.commands.bus import CommandBus
+from codebase.foundation.settings import Settings
 
 CONCURRENT = 32
 ROUNDS = 5

@@ -17,9 +17,9 @@ from bench.lab import Lab
 from bench.load import Answers, put_orders
 from bench.measure import percentile
 from bench.report import Result, at_least, below
-from codebase.infra.broker import READ_MODEL_SYNC
-from codebase.infra.postgres import connect
-from codebase.infra.settings import Settings
+from codebase.engine.messages.broker import READ_MODEL_SYNC
+from codebase.foundation.postgres import connect
+from codebase.foundation.settings import Settings
 
 SETTLE_SECONDS = 5
 IDLE_SECONDS = 15

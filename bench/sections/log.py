@@ -16,10 +16,10 @@ from bench.lab import Lab, as_owner
 from bench.measure import alternate, seconds
 from bench.orders import fill_log, new_events
 from bench.report import Result, at_least
-from codebase.infra.event_log import NewEvent, append
-from codebase.infra.postgres import connect_async
-from codebase.infra.rebuild import rebuild
-from codebase.infra.settings import Settings
+from codebase.engine.log.event_log import NewEvent, append
+from codebase.foundation.postgres import connect_async
+from codebase.foundation.settings import Settings
+from codebase.operations.rebuild import rebuild
 from codebase.services.read_model_sync.service import PROJECTOR as READ_MODEL
 
 BULK = 1_000

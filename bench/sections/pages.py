@@ -16,7 +16,7 @@ from bench.lab import Lab, as_owner
 from bench.load import get_pages
 from bench.measure import alternate
 from bench.report import Result, at_least, at_most
-from codebase.infra.settings import Settings
+from codebase.foundation.settings import Settings
 
 ROWS = 1_100_000
 DEEP = 1_000_000

@@ -11,14 +11,14 @@ from uuid import UUID, uuid4
 from bench.lab import PATIENCE_SECONDS, POLL_SECONDS, Lab, as_owner
 from bench.measure import BenchError, alternate, seconds
 from bench.report import Result, at_least, below
-from codebase.infra.event_log import encode
-from codebase.infra.postgres import connect
-from codebase.infra.projection import read_events
-from codebase.infra.projector import projector_team
-from codebase.infra.settings import Settings
-from codebase.model.account import ACCOUNT, AccountOpened, Region
-from codebase.model.agent import AGENT, AgentBlocked, AgentCreated, AgentUnblocked
-from codebase.model.usage import Month
+from codebase.engine.log.event_log import encode
+from codebase.engine.projections.projection import read_events
+from codebase.engine.projections.projector import projector_team
+from codebase.foundation.postgres import connect
+from codebase.foundation.settings import Settings
+from codebase.model.accounts.account import ACCOUNT, AccountOpened, Region
+from codebase.model.accounts.agent import AGENT, AgentBlocked, AgentCreated, AgentUnblocked
+from codebase.model.accounts.usage import Month
 from codebase.services.billing.projections import billing, subscription
 
 AGENTS = 10_000

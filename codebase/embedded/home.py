@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from codebase.infra.guardian import is_zombie
+from codebase.embedded.guardian import is_zombie
 
 _PREVIOUS_RUN_SECONDS = 20.0
 _POLL_SECONDS = 0.02

@@ -25,15 +25,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from codebase.infra.auth import new_token
-from codebase.infra.embedded_home import (
+from codebase.embedded.home import (
     HomeInUseError,
     Stopped,
     known_passwords,
     locked,
     write_environment,
 )
-from codebase.infra.private_postgres import (
+from codebase.embedded.private_postgres import (
     READ_MODEL_SETTINGS,
     WRITE_MODEL_SETTINGS,
     PostgresServer,
@@ -45,9 +44,10 @@ from codebase.infra.private_postgres import (
     reachable_binaries,
     server_account,
 )
-from codebase.infra.private_rabbitmq import RabbitServer, find_rabbitmq
-from codebase.infra.settings import LOOPBACK_HOSTS, Settings
-from codebase.infra.supervisor import Keeper, LogFile, Program, Supervised
+from codebase.embedded.private_rabbitmq import RabbitServer, find_rabbitmq
+from codebase.embedded.supervisor import Keeper, LogFile, Program, Supervised
+from codebase.foundation.settings import LOOPBACK_HOSTS, Settings
+from codebase.web.auth import new_token
 
 COMPLIANCE = "compliance"
 MIGRATION = "migration"

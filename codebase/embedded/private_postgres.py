@@ -21,8 +21,8 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-from codebase.infra.embedded_home import write_private
-from codebase.infra.supervisor import SERVER_STAGE, Account, Program
+from codebase.embedded.home import write_private
+from codebase.embedded.supervisor import SERVER_STAGE, Account, Program
 
 SUPERUSER = "postgres"
 START_DEADLINE_SECONDS = 60.0

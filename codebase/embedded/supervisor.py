@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from codebase.infra import guardian
+from codebase.embedded import guardian
 
 SERVICE_STAGE, SERVER_STAGE, FOUNDATION_STAGE = range(3)
 """In this order things end: services, the servers that they use, what those servers need."""

@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from codebase.model.account import Region
+from codebase.model.accounts.account import Region
 
 STORES = (
     "write_model_url",

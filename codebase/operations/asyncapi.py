@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from codebase.infra.batch import SCHEMA_VERSION
-from codebase.infra.broker import COMMANDS, EVENTS
-from codebase.infra.command_queue import Reply
-from codebase.infra.event_log import adapter
+from codebase.engine.commands.round import SCHEMA_VERSION
+from codebase.engine.log.event_log import adapter
+from codebase.engine.messages.broker import COMMANDS, EVENTS
+from codebase.engine.messages.command_queue import Reply
 from codebase.model.aggregate import Aggregate
 
 META = {

@@ -11,9 +11,9 @@ import yoyo
 from psycopg import Connection, sql
 from psycopg.conninfo import conninfo_to_dict
 
-from codebase.infra.postgres import connect
-from codebase.infra.settings import ConfigurationError, Settings
-from codebase.model.buy_order import ORDER_BOOK
+from codebase.foundation.postgres import connect
+from codebase.foundation.settings import ConfigurationError, Settings
+from codebase.model.buy_orders.buy_order import ORDER_BOOK
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 

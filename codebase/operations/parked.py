@@ -12,11 +12,11 @@ from uuid import UUID
 from psycopg import Connection, Cursor
 from psycopg.rows import class_row
 
-from codebase.infra import parking
-from codebase.infra.postgres import connect
-from codebase.infra.projection import LoggedEvent, Projector, read_at
-from codebase.infra.projector import describe
-from codebase.infra.settings import Settings
+from codebase.engine.projections import parking
+from codebase.engine.projections.projection import LoggedEvent, Projector, read_at
+from codebase.engine.projections.projector import describe
+from codebase.foundation.postgres import connect
+from codebase.foundation.settings import Settings
 
 LIST_PARKED = """
     SELECT stream.projector, stream.stream_id, stream.category, stream.partition, stream.reason,

@@ -20,17 +20,17 @@ import psycopg
 from psycopg import Connection, sql
 from tqdm import tqdm
 
-from codebase.infra.parked import LeftOut, left_out
-from codebase.infra.postgres import connect
-from codebase.infra.projection import (
+from codebase.engine.projections.projection import (
     LoggedEvent,
     Projection,
     Projector,
     apply_projection,
     read_events,
 )
-from codebase.infra.projector import STORE_OPTIONS
-from codebase.infra.settings import Settings
+from codebase.engine.projections.projector import STORE_OPTIONS
+from codebase.foundation.postgres import connect
+from codebase.foundation.settings import Settings
+from codebase.operations.parked import LeftOut, left_out
 
 logger = logging.getLogger(__name__)
 

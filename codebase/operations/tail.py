@@ -11,9 +11,9 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from codebase.infra.event_log import RecordedEvent, read_heads, read_log
-from codebase.infra.postgres import connect
-from codebase.infra.settings import Settings
+from codebase.engine.log.event_log import RecordedEvent, read_heads, read_log
+from codebase.foundation.postgres import connect
+from codebase.foundation.settings import Settings
 
 READ_STREAM = """
     SELECT partition, position, stream_id, category, version, type, idempotence_key, data, meta,

@@ -21,18 +21,18 @@ from uuid import UUID
 from psycopg import Connection, IsolationLevel, sql
 from psycopg.rows import class_row, dict_row
 
-from codebase.infra.event_log import (
+from codebase.engine.log.event_log import (
     RecordedEvent,
     UnknownEventError,
     decode,
     partition_of,
 )
-from codebase.infra.parked import LeftOut, left_out
-from codebase.infra.postgres import connect
-from codebase.infra.projection import Projection, Projector
-from codebase.infra.settings import Settings
+from codebase.engine.projections.projection import Projection, Projector
+from codebase.foundation.postgres import connect
+from codebase.foundation.settings import Settings
 from codebase.model.aggregate import Claim, Release, Require, Spend, Vacate
 from codebase.model.catalogue import AGGREGATES
+from codebase.operations.parked import LeftOut, left_out
 
 OPTIONS = "-c statement_timeout=0"
 FETCH = 2_000

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from codebase.infra.projection import Projector
+from codebase.engine.projections.projection import Projector
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
 
-from codebase.infra.problems import HttpProblem
-from codebase.infra.settings import ConfigurationError
+from codebase.foundation.settings import ConfigurationError
+from codebase.web.problems import HttpProblem
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}", re.ASCII)
 SHA256_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)

@@ -24,19 +24,19 @@ from pydantic import BaseModel, StringConstraints, TypeAdapter, ValidationError
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
-from codebase.infra import consistency
-from codebase.infra.auth import Caller
-from codebase.infra.batch import Along, Given, Outcome, Submission
-from codebase.infra.event_log import creation_stream_id
-from codebase.infra.exchange import Exchange, HeaderList, exchange_of
-from codebase.infra.problems import invalid
-from codebase.infra.request_body import explain, read_body, require_json, validate
+from codebase.engine.commands.round import Along, Given, Outcome, Submission
+from codebase.engine.log.event_log import creation_stream_id
 from codebase.model.actor import Actor
 from codebase.model.aggregate import Aggregate
+from codebase.web import consistency_token
+from codebase.web.auth import Caller
+from codebase.web.exchange import Exchange, HeaderList, exchange_of
+from codebase.web.problems import invalid
+from codebase.web.request_body import explain, read_body, require_json, validate
 
 Body = TypeVar("Body")
 
-NOTHING_SEEN: consistency.Positions = {0: 0}
+NOTHING_SEEN: consistency_token.Positions = {0: 0}
 """Of a command on something that never was; every command answers a token."""
 JSON_HEADER = (b"content-type", b"application/json")
 IDEMPOTENCE_KEY = re.compile(r"[!-~]{1,255}", re.ASCII)
@@ -78,7 +78,7 @@ class Command(Generic[Body]):
     body: Body
     path: Mapping[str, Any]
     exchange: Exchange
-    seen: consistency.Positions
+    seen: consistency_token.Positions
 
     @property
     def caller(self) -> Caller:
@@ -170,7 +170,7 @@ class Answer:
     content: bytes | BaseModel | None = None
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    positions: consistency.Positions = field(default_factory=dict)
+    positions: consistency_token.Positions = field(default_factory=dict)
     replayed: bool = False
 
     @classmethod
@@ -219,9 +219,9 @@ class CommandEndpoint:
             Exception: whatever keeps it from being answered; the shell turns it into a problem.
         """
         headers = exchange.headers
-        seen: consistency.Positions = {}
+        seen: consistency_token.Positions = {}
         if b"consistency-token" in headers or b"cookie" in headers:
-            seen = consistency.sent(scope["headers"])
+            seen = consistency_token.sent(scope["headers"])
         body = None
         if self._body is not None:
             body = await self._read(self._body, headers, receive)
@@ -256,11 +256,11 @@ def _rendered(content: bytes | BaseModel | None) -> bytes:
     return content or b""
 
 
-def _headers(answer: Answer, seen: consistency.Positions, content: bytes) -> HeaderList:
+def _headers(answer: Answer, seen: consistency_token.Positions, content: bytes) -> HeaderList:
     headers = [JSON_HEADER] if content else []
-    token = consistency.token_after(seen, answer.positions or NOTHING_SEEN).encode()
-    cookie = b"Consistency-Token=" + token + consistency.COOKIE_ATTRIBUTES
-    headers += (consistency.HEADER, token), (b"set-cookie", cookie)
+    token = consistency_token.token_after(seen, answer.positions or NOTHING_SEEN).encode()
+    cookie = b"Consistency-Token=" + token + consistency_token.COOKIE_ATTRIBUTES
+    headers += (consistency_token.HEADER, token), (b"set-cookie", cookie)
     if answer.replayed:
         headers.append((b"idempotent-replayed", b"true"))
     for name, value in answer.headers.items():
@@ -381,7 +381,9 @@ def _documented(
         ],
         "consistency_token": Annotated[
             str,
-            Header(description="What you have seen.", pattern=f"^{consistency.FORM.pattern}$"),
+            Header(
+                description="What you have seen.", pattern=f"^{consistency_token.FORM.pattern}$"
+            ),
         ],
     }
     defaults: dict[str, Any] = dict.fromkeys(parameters)

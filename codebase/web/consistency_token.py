@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from codebase.infra.problems import HttpProblem, invalid
+from codebase.web.problems import HttpProblem, invalid
 
 Positions = Mapping[int, int]
 """The last position that a client knows of, for each partition that it knows of."""

@@ -9,11 +9,11 @@ from typing import Any
 
 from fastapi import Request
 
-from codebase.infra import consistency
-from codebase.infra.checkpoints import Checkpoints
-from codebase.infra.group_read import GroupRead, ReadModel, Row
-from codebase.infra.problems import Behind
-from codebase.infra.settings import Settings
+from codebase.engine.projections.checkpoints import Checkpoints
+from codebase.foundation.settings import Settings
+from codebase.web import consistency_token
+from codebase.web.group_read import GroupRead, ReadModel, Row
+from codebase.web.problems import Behind
 
 
 class ConsistentReads:
@@ -60,7 +60,7 @@ class ConsistentReads:
             Behind: not in time.
             ServiceUnavailable: the store does not answer.
         """
-        wanted = consistency.sent(request.scope["headers"])
+        wanted = consistency_token.sent(request.scope["headers"])
         deadline = monotonic() + self._wait_seconds
         while await self._checkpoints.covers(wanted, max(0.0, deadline - monotonic())):
             found = await query.fetch(*values)

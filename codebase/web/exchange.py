@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from starlette.types import Message, Scope, Send
 
-from codebase.infra.auth import Caller, require_second_factor
+from codebase.web.auth import Caller, require_second_factor
 
 SCOPE_KEY = "orderly.exchange"
 

@@ -23,7 +23,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from codebase.infra.settings import Settings
+from codebase.foundation.settings import Settings
 
 TEAMS = (("Billing", 8070), ("Compliance", 8060), ("VIP customers", 8073))
 """The teams' pages with their ports in the embedded run; elsewhere nobody knows where they are."""
@@ -97,7 +97,7 @@ class Pages:
     """
 
     def __init__(self, package: str) -> None:
-        shared = PackageLoader("codebase.infra")
+        shared = PackageLoader("codebase.web")
         self._environment = Environment(
             loader=ChoiceLoader([PackageLoader(package, ""), shared]),
             autoescape=True,
@@ -137,7 +137,7 @@ def security_headers(style: str) -> dict[str, str]:
         "Content-Security-Policy": "; ".join(policy),
         "X-Content-Type-Options": "nosniff",
         # With no-referrer a browser would not say either where a form comes from: see
-        # infra/auth.py's require_same_origin.
+        # web/auth.py's require_same_origin.
         "Referrer-Policy": "same-origin",
         "Cache-Control": "no-store",
     }

@@ -19,9 +19,9 @@ from pydantic import (
 )
 from starlette.types import Message, Receive
 
-from codebase.infra.problems import HttpProblem, invalid, invalid_fields
-from codebase.infra.strict_json import WHOLE_BODY, InvalidJsonError, decode, tellable
 from codebase.model.money import parse_amount
+from codebase.web.problems import HttpProblem, invalid, invalid_fields
+from codebase.web.strict_json import WHOLE_BODY, InvalidJsonError, decode, tellable
 
 Body = TypeVar("Body", bound=BaseModel)
 Value = TypeVar("Value")

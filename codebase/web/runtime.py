@@ -6,8 +6,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from codebase.infra.command_bus import CommandBus
-from codebase.infra.settings import Settings
+from codebase.engine.commands.bus import CommandBus
+from codebase.foundation.settings import Settings
 
 AFTER_DRAIN_SECONDS = 1.5
 """For all workers of the process together, once HTTP has drained, which takes up to 8 s: whoever

@@ -18,9 +18,9 @@ import uvloop
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from codebase.infra import logs
-from codebase.infra.problems import MEDIA_TYPE, HttpProblem
-from codebase.infra.settings import ConfigurationError, Settings
+from codebase.foundation.observability import logs
+from codebase.foundation.settings import ConfigurationError, Settings
+from codebase.web.problems import MEDIA_TYPE, HttpProblem
 
 HEADER_BYTES_MAX = 32_768
 KEEP_ALIVE_SECONDS = 30

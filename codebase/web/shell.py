@@ -23,16 +23,16 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from codebase.infra import logs, telemetry
-from codebase.infra.api_docs import add_api_docs
-from codebase.infra.auth import Authenticator, Caller, new_token, require_same_origin
-from codebase.infra.commands import Answer, Command, CommandRoute, CountedRoute, command
-from codebase.infra.exchange import Exchange, exchange_of
-from codebase.infra.metrics import RequestMetrics
-from codebase.infra.problems import MEDIA_TYPE, HttpProblem, ProblemDetails, problem_of
-from codebase.infra.request_body import ClientGoneError, explain
-from codebase.infra.server import run, serve, serving
-from codebase.infra.settings import Settings
+from codebase.foundation.observability import logs, telemetry
+from codebase.foundation.observability.metrics import RequestMetrics
+from codebase.foundation.settings import Settings
+from codebase.web.api_docs import add_api_docs
+from codebase.web.auth import Authenticator, Caller, new_token, require_same_origin
+from codebase.web.commands import Answer, Command, CommandRoute, CountedRoute, command
+from codebase.web.exchange import Exchange, exchange_of
+from codebase.web.problems import MEDIA_TYPE, HttpProblem, ProblemDetails, problem_of
+from codebase.web.request_body import ClientGoneError, explain
+from codebase.web.server import run, serve, serving
 
 __all__ = [
     "Answer",

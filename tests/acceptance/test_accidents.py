@@ -15,7 +15,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from codebase.infra.failpoints import EXIT_STATUS
+from codebase.foundation.failpoints import EXIT_STATUS
 from tests.acceptance.conftest import System, until
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from codebase.infra.auth import new_token
-from codebase.infra.broker import COMMANDS
-from codebase.infra.failpoints import EXIT_STATUS
+from codebase.engine.messages.broker import COMMANDS
+from codebase.foundation.failpoints import EXIT_STATUS
 from codebase.services.block_agent.messages import QUEUE
+from codebase.web.auth import new_token
 from tests.acceptance.conftest import Service, System, until
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ import httpx
 import pika
 import pytest
 
-from codebase.infra.auth import new_token
-from codebase.infra.broker import DEAD_LETTERS
-from codebase.infra.failpoints import EXIT_STATUS
+from codebase.engine.messages.broker import DEAD_LETTERS
+from codebase.foundation.failpoints import EXIT_STATUS
 from codebase.services.compliance.carriers import REPLIES
+from codebase.web.auth import new_token
 from tests.acceptance.conftest import Service, System, until
 from tests.integration import flow
 

@@ -23,9 +23,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from codebase import services
-from codebase.infra.local_stack import FALLBACK_FOLDER, SERVER_PORTS
-from codebase.infra.private_postgres import server_account
-from codebase.infra.supervisor import Keeper, Program
+from codebase.embedded.local_stack import FALLBACK_FOLDER, SERVER_PORTS
+from codebase.embedded.private_postgres import server_account
+from codebase.embedded.supervisor import Keeper, Program
 
 PROJECT = Path(__file__).parents[2]
 READY_SECONDS = 60.0

@@ -16,8 +16,8 @@ import httpx
 import pytest
 from psycopg.rows import class_row
 
-from codebase.infra.event_log import RecordedEvent, decode
-from codebase.model.usage import Month
+from codebase.engine.log.event_log import RecordedEvent, decode
+from codebase.model.accounts.usage import Month
 from tests import processes
 from tests.acceptance.conftest import Service, System, until
 from tests.integration.histories import Happened, charged, hours

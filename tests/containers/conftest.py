@@ -21,8 +21,8 @@ import pytest
 from psycopg import sql
 
 from codebase import services
-from codebase.infra.auth import new_token
-from codebase.infra.settings import Settings
+from codebase.foundation.settings import Settings
+from codebase.web.auth import new_token
 from tests.acceptance.conftest import PROJECT, System, until
 from tests.acceptance.test_accounts import Management
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from codebase.infra.settings import Settings
+from codebase.foundation.settings import Settings
 
 if TYPE_CHECKING:
     from tests.conftest import RabbitUnderTest

@@ -19,8 +19,7 @@ import pika
 import psycopg
 from psycopg import Connection, Cursor
 
-from codebase.infra.broker import READ_MODEL_SYNC
-from codebase.infra.event_log import (
+from codebase.engine.log.event_log import (
     APPEND,
     NewEvent,
     append_parameters,
@@ -28,12 +27,13 @@ from codebase.infra.event_log import (
     new_event_id,
     partition_of,
 )
-from codebase.infra.projection import LoggedEvent, Projection, Projector, columns
-from codebase.infra.projector import projector_team
-from codebase.infra.relay import relay_team
-from codebase.infra.settings import Settings
-from codebase.infra.worker import Team
-from codebase.model.buy_order import BuyOrderPlaced, guards, topic
+from codebase.engine.messages.broker import READ_MODEL_SYNC
+from codebase.engine.messages.relay import relay_team
+from codebase.engine.projections.projection import LoggedEvent, Projection, Projector, columns
+from codebase.engine.projections.projector import projector_team
+from codebase.foundation.settings import Settings
+from codebase.foundation.worker import Team
+from codebase.model.buy_orders.buy_order import BuyOrderPlaced, guards, topic
 from codebase.model.money import Currency
 from codebase.services.read_model_sync.service import PROJECTOR as READ_MODEL
 

@@ -15,13 +15,18 @@ from uuid import UUID
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
-from codebase.infra.event_log import encode, new_event_id, partition_of
-from codebase.infra.projection import LoggedEvent
-from codebase.model import account as accounts
-from codebase.model import agent as agents
-from codebase.model.account import Account, AccountOpened, CloseAccount, OpenAccount, Region
-from codebase.model.actor import Actor
-from codebase.model.agent import (
+from codebase.engine.log.event_log import encode, new_event_id, partition_of
+from codebase.engine.projections.projection import LoggedEvent
+from codebase.model.accounts import account as accounts
+from codebase.model.accounts import agent as agents
+from codebase.model.accounts.account import (
+    Account,
+    AccountOpened,
+    CloseAccount,
+    OpenAccount,
+    Region,
+)
+from codebase.model.accounts.agent import (
     Agent,
     AgentBlocked,
     AgentCreated,
@@ -33,8 +38,9 @@ from codebase.model.agent import (
     RemoveAgent,
     UnblockAgent,
 )
+from codebase.model.accounts.usage import Month
+from codebase.model.actor import Actor
 from codebase.model.aggregate import Claim, Release
-from codebase.model.usage import Month
 
 if TYPE_CHECKING:
     from tests.databases import Databases

@@ -11,11 +11,11 @@ from typing import Any
 
 from psycopg import Cursor
 
-from codebase.infra.broker import READ_MODEL_SYNC
-from codebase.infra.projection import LoggedEvent, Projection, Projector
-from codebase.infra.projector import projector_team
-from codebase.infra.relay import relay_team
-from codebase.infra.settings import load_settings
+from codebase.engine.messages.broker import READ_MODEL_SYNC
+from codebase.engine.messages.relay import relay_team
+from codebase.engine.projections.projection import LoggedEvent, Projection, Projector
+from codebase.engine.projections.projector import projector_team
+from codebase.foundation.settings import load_settings
 from codebase.services.read_model_sync.service import PROJECTOR as READ_MODEL
 from tests.integration.flow import insert_tested
 

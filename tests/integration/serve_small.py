@@ -12,9 +12,9 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from codebase.infra import logs
-from codebase.infra.http import assemble, run, serve
-from codebase.infra.settings import Settings
+from codebase.foundation.observability import logs
+from codebase.foundation.settings import Settings
+from codebase.web.shell import assemble, run, serve
 from tests.integration.shell import Gate, small_service
 
 

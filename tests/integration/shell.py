@@ -13,7 +13,10 @@ import uvloop
 from fastapi import FastAPI, Request
 from pydantic import BaseModel
 
-from codebase.infra.http import (
+from codebase.foundation.settings import Settings
+from codebase.model.money import Currency
+from codebase.web.request_body import Amount, FromText, RequestBody
+from codebase.web.shell import (
     Answer,
     Check,
     Command,
@@ -25,9 +28,6 @@ from codebase.infra.http import (
     service_app,
     serving,
 )
-from codebase.infra.request_body import Amount, FromText, RequestBody
-from codebase.infra.settings import Settings
-from codebase.model.money import Currency
 
 KEY = "0b0b7e0a-97c0-4f0b-8b0e-1a6a3d0b6b7c"
 ORDER = {"currency": "USD", "amount": "1.50", "key": KEY}

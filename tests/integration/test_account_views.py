@@ -16,18 +16,18 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from psycopg import Connection, sql
 
-from codebase.infra.consistent_reads import ConsistentReads
-from codebase.infra.http import assemble
-from codebase.infra.projection import Projector
-from codebase.infra.projector import projector_team
-from codebase.infra.rebuild import rebuild
-from codebase.infra.verify import verify
-from codebase.services.fetch_accounts import queries as of_accounts
+from codebase.engine.projections.projection import Projector
+from codebase.engine.projections.projector import projector_team
+from codebase.operations.rebuild import rebuild
+from codebase.operations.verify import verify
 from codebase.services.fetch_accounts import service as fetch_accounts
-from codebase.services.fetch_agents import queries as of_agents
 from codebase.services.fetch_agents import service as fetch_agents
-from codebase.services.read_model_sync.accounts import ACCOUNTS, AGENTS
 from codebase.services.read_model_sync.service import PROJECTOR, READ_MODEL_SYNC
+from codebase.views.accounts import account_queries as of_accounts
+from codebase.views.accounts import agent_queries as of_agents
+from codebase.views.accounts.projections import ACCOUNTS, AGENTS
+from codebase.web.consistent_reads import ConsistentReads
+from codebase.web.shell import assemble
 from tests.integration.flow import at_work, eventually, is_projected
 from tests.integration.histories import World, busy, logged, worlds, write_history
 

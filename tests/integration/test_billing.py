@@ -20,18 +20,16 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from psycopg import Connection, Cursor
 
-from codebase.infra import parked
-from codebase.infra.consistent_reads import ConsistentReads
-from codebase.infra.event_log import partition_of
-from codebase.infra.failpoints import EXIT_STATUS
-from codebase.infra.http import assemble
-from codebase.infra.projection import LoggedEvent
-from codebase.infra.projector import projector_team
-from codebase.infra.rebuild import Report, rebuild
-from codebase.infra.settings import ConfigurationError, Settings
-from codebase.infra.verify import verify
-from codebase.infra.worker import Team
-from codebase.model.account import Region
+from codebase.engine.log.event_log import partition_of
+from codebase.engine.projections.projection import LoggedEvent
+from codebase.engine.projections.projector import projector_team
+from codebase.foundation.failpoints import EXIT_STATUS
+from codebase.foundation.settings import ConfigurationError, Settings
+from codebase.foundation.worker import Team
+from codebase.model.accounts.account import Region
+from codebase.operations import parked
+from codebase.operations.rebuild import Report, rebuild
+from codebase.operations.verify import verify
 from codebase.services.billing import queries
 from codebase.services.billing.invoices import (
     billed_by_region,
@@ -42,6 +40,8 @@ from codebase.services.billing.invoices import (
 from codebase.services.billing.one_per_store import refuse_beside_another
 from codebase.services.billing.projections import billing, subscription
 from codebase.services.billing.service import create_app
+from codebase.web.consistent_reads import ConsistentReads
+from codebase.web.shell import assemble
 from tests.integration.flow import (
     at_work,
     eventually,

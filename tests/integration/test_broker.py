@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from codebase.infra.broker import declare_queue
-from codebase.infra.settings import Settings
+from codebase.engine.messages.broker import declare_queue
+from codebase.foundation.settings import Settings
 from tests.integration.flow import channel_to
 
 MORE_THAN_ANY_DEFAULT_LIMIT = 30

@@ -9,12 +9,12 @@ from typing import Any
 
 import httpx
 
-from codebase.infra.http import new_token
-from codebase.infra.prices import Prices
-from codebase.infra.settings import Settings
+from codebase.foundation.settings import Settings
 from codebase.model.money import Currency
 from codebase.services.btc_price.board import PriceBoard
 from codebase.services.btc_price.service import create_app
+from codebase.services.create_buy_order.prices import Prices
+from codebase.web.shell import new_token
 from tests.integration.shell import Server, in_time, running
 
 Ports = Callable[[], int]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from codebase.infra.checkpoints import Checkpoints
+from codebase.engine.projections.checkpoints import Checkpoints
 from codebase.services.read_model_sync.service import PROJECTOR as READ_MODEL
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import stat
 import subprocess
 from pathlib import Path
 
-from codebase.infra.auth import Authenticator, Role
+from codebase.web.auth import Authenticator, Role
 
 PROJECT = Path(__file__).parents[2]
 

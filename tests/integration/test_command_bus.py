@@ -15,14 +15,14 @@ from uuid import uuid4
 
 import pytest
 
-from codebase.infra.batch import Outcome, Submission
-from codebase.infra.command_bus import CommandBus
-from codebase.infra.event_log import creation_stream_id
-from codebase.infra.problems import ServiceUnavailable
-from codebase.infra.settings import Settings
-from codebase.model.buy_order import BUY_ORDER, OrderBookLimit, PlaceBuyOrder, Price
+from codebase.engine.commands.bus import CommandBus
+from codebase.engine.commands.round import Outcome, Submission
+from codebase.engine.log.event_log import creation_stream_id
+from codebase.foundation.settings import Settings
+from codebase.model.buy_orders.buy_order import BUY_ORDER, OrderBookLimit, PlaceBuyOrder, Price
 from codebase.model.money import Currency
 from codebase.model.refusals import KeyReused, Unavailable
+from codebase.web.problems import ServiceUnavailable
 
 if TYPE_CHECKING:
     from tests.databases import Databases

@@ -17,22 +17,22 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from prometheus_client import REGISTRY
 
-from codebase.infra.batch import Given, Submission
-from codebase.infra.broker import (
+from codebase.engine.commands.bus import CommandBus
+from codebase.engine.commands.round import Given, Submission
+from codebase.engine.messages.broker import (
     COMMANDS,
     DEAD_LETTERS,
     OutgoingCommand,
     declare_dead_letters,
     publish_command,
 )
-from codebase.infra.command_bus import CommandBus
-from codebase.infra.command_queue import IN_FLIGHT_MAX, CommandQueue
-from codebase.infra.problems import ServiceUnavailable
-from codebase.infra.settings import Settings
-from codebase.model.account import ACCOUNT, OpenAccount, Region
+from codebase.engine.messages.command_queue import IN_FLIGHT_MAX, CommandQueue
+from codebase.foundation.settings import Settings
+from codebase.model.accounts.account import ACCOUNT, OpenAccount, Region
+from codebase.model.accounts.agent import AGENT, BlockAgent, CreateAgent, UnblockAgent
 from codebase.model.actor import Actor
-from codebase.model.agent import AGENT, BlockAgent, CreateAgent, UnblockAgent
 from codebase.services.block_agent.messages import QUEUE, READERS, TOPICS
+from codebase.web.problems import ServiceUnavailable
 from tests.integration.flow import channel_to, eventually, messages_in
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from psycopg import Connection
 
-from codebase.infra.projector import projector_team
-from codebase.infra.rebuild import rebuild
-from codebase.infra.verify import verify
-from codebase.infra.worker import Team, Worker
+from codebase.engine.projections.projector import projector_team
+from codebase.foundation.worker import Team, Worker
+from codebase.operations.rebuild import rebuild
+from codebase.operations.verify import verify
 from codebase.services.compliance import queries, requests, sender
 from codebase.services.compliance.carriers import (
     LONGEST_PAUSE_SECONDS,

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection
 
-from codebase.infra.event_log import (
+from codebase.engine.log.event_log import (
     Appended,
     NewEvent,
     append,
@@ -21,7 +21,7 @@ from codebase.infra.event_log import (
     read_heads,
     read_log,
 )
-from codebase.infra.postgres import connect, connect_async
+from codebase.foundation.postgres import connect, connect_async
 from codebase.model.aggregate import Claim, Guard, Release, Spend
 
 if TYPE_CHECKING:

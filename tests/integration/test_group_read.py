@@ -8,11 +8,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from codebase.infra import group_read
-from codebase.infra.group_read import GroupRead, ReadModel
-from codebase.services.fetch_accounts import queries as of_accounts
-from codebase.services.fetch_agents import queries as of_agents
-from codebase.services.fetch_buy_orders import queries as of_orders
+from codebase.views.accounts import account_queries as of_accounts
+from codebase.views.accounts import agent_queries as of_agents
+from codebase.views.buy_orders import queries as of_orders
+from codebase.web import group_read
+from codebase.web.group_read import GroupRead, ReadModel
 
 if TYPE_CHECKING:
     from psycopg import Connection

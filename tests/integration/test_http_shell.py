@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from codebase.infra import logs
-from codebase.infra.problems import Behind, ServiceUnavailable
-from codebase.infra.settings import ConfigurationError, Settings
-from codebase.model.buy_order import order_book_limit
+from codebase.foundation.observability import logs
+from codebase.foundation.settings import ConfigurationError, Settings
+from codebase.model.buy_orders.buy_order import order_book_limit
 from codebase.model.refusals import KeyReused
+from codebase.web.problems import Behind, ServiceUnavailable
 from tests.integration.shell import (
     KEY,
     ORDER,

@@ -17,11 +17,11 @@ import msgpack
 import pytest
 from prometheus_client import REGISTRY
 
-from codebase.infra import logs
-from codebase.infra.fluentd import Line, fluent_pipe
-from codebase.infra.pipe import CLOSE_DEADLINE_SECONDS, Pipe
-from codebase.infra.settings import Settings
-from codebase.infra.worker import Worker
+from codebase.foundation.observability import logs
+from codebase.foundation.observability.fluentd import Line, fluent_pipe
+from codebase.foundation.observability.pipe import CLOSE_DEADLINE_SECONDS, Pipe
+from codebase.foundation.settings import Settings
+from codebase.foundation.worker import Worker
 from tests.integration.flow import eventually
 from tests.integration.shell import ORDER, in_time, request, running, small_service
 
@@ -213,7 +213,7 @@ def test_each_service_of_a_process_has_its_own_tag(free_port: Ports) -> None:
     done = threading.Event()
 
     def work(_stop: threading.Event) -> None:
-        logging.getLogger("codebase.infra.anything").warning("at work")
+        logging.getLogger("codebase.engine.anything").warning("at work")
         done.set()
 
     with receiver(free_port()) as fluentd:
@@ -437,7 +437,7 @@ def test_a_tag_stays_one_tag(free_port: Ports, event: str) -> None:
 def test_what_libraries_say_comes_out_in_the_same_form() -> None:
     lines = io.StringIO()
     with logs.configured(Settings(), service="test", stream=lines):
-        logging.getLogger("codebase.infra.anything").info("%s began", "work")
+        logging.getLogger("codebase.engine.anything").info("%s began", "work")
         logging.getLogger("somelibrary").info("chatter")
         logging.getLogger("somelibrary").warning("trouble")
     found = [json.loads(line) for line in lines.getvalue().splitlines()]

@@ -11,9 +11,9 @@ from uuid import uuid4
 
 from prometheus_client import REGISTRY
 
-from codebase.infra.command_bus import CommandBus
-from codebase.infra.group_read import GroupRead, ReadModel
-from codebase.infra.settings import Settings
+from codebase.engine.commands.bus import CommandBus
+from codebase.foundation.settings import Settings
+from codebase.web.group_read import GroupRead, ReadModel
 from tests.integration.flow import (
     TESTER,
     create_tested,

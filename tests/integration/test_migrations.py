@@ -12,8 +12,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from codebase.infra.migrate import MIGRATIONS, apply_all, migrate, roll_back
-from codebase.infra.settings import ConfigurationError
+from codebase.foundation.settings import ConfigurationError
+from codebase.operations.migrate import MIGRATIONS, apply_all, migrate, roll_back
 
 if TYPE_CHECKING:
     from tests.conftest import PostgresUnderTest
@@ -106,7 +106,7 @@ def test_a_migration_that_was_killed_half_way_is_run_again(databases: Databases)
 KILLED_HALF_WAY = """
 import os, signal
 import psycopg, yoyo
-from codebase.infra import migrate
+from codebase.operations import migrate
 backend = yoyo.get_backend(migrate._yoyo_url(os.environ["URL"]))
 backend.init_database()
 execute = type(backend).apply_one

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from codebase import services
-from codebase.infra.new_service import (
+from codebase.operations.new_service import (
     COMPOSE,
     GATEWAY,
     METRICS,

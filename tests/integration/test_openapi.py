@@ -27,11 +27,11 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from codebase import services
-from codebase.infra.http import assemble, serving
-from codebase.infra.runtime import Runtime
+from codebase.web.runtime import Runtime
+from codebase.web.shell import assemble, serving
 
 if TYPE_CHECKING:
-    from codebase.infra.settings import Settings
+    from codebase.foundation.settings import Settings
     from tests.databases import Databases
 
 EXAMPLES = 40

@@ -9,8 +9,8 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from codebase.infra.group_read import with_checkpoints
-from codebase.services.fetch_buy_orders import queries
+from codebase.views.buy_orders import queries
+from codebase.web.group_read import with_checkpoints
 
 if TYPE_CHECKING:
     from tests.databases import Databases

@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from codebase.infra import parked
-from codebase.infra.settings import Settings
+from codebase.foundation.settings import Settings
+from codebase.operations import parked
 from tests.integration.flow import (
     TESTER,
     create_tested,

@@ -15,7 +15,8 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
 
-from codebase.infra.broker import (
+from codebase.embedded.private_rabbitmq import USER
+from codebase.engine.messages.broker import (
     DEAD_LETTERS,
     READ_MODEL_SYNC,
     NoAnswerError,
@@ -24,12 +25,11 @@ from codebase.infra.broker import (
     declare_dead_letters,
     declare_subscription,
 )
-from codebase.infra.failpoints import EXIT_STATUS
-from codebase.infra.private_rabbitmq import USER
-from codebase.infra.projection import LogGapError, read_events
-from codebase.infra.projector import LEAD
-from codebase.infra.relay import READ_MESSAGES
-from codebase.infra.settings import Settings
+from codebase.engine.messages.relay import READ_MESSAGES
+from codebase.engine.projections.projection import LogGapError, read_events
+from codebase.engine.projections.projector import LEAD
+from codebase.foundation.failpoints import EXIT_STATUS
+from codebase.foundation.settings import Settings
 from codebase.services.read_model_sync.service import PROJECTOR as READ_MODEL
 from tests.integration.flow import (
     channel_to,

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from codebase.infra import parked
-from codebase.infra.rebuild import RebuildError, Report, rebuild
-from codebase.infra.settings import Settings
+from codebase.foundation.settings import Settings
+from codebase.operations import parked
+from codebase.operations.rebuild import RebuildError, Report, rebuild
 from codebase.services.read_model_sync.service import PROJECTOR as READ_MODEL
 from tests.integration.flow import (
     ROOT,
@@ -139,8 +139,8 @@ def test_a_rebuild_killed_half_way_leaves_the_old_tables_and_the_next_one_starts
     before = rows(databases)
     program = (
         "import os, signal\n"
-        "from codebase.infra import rebuild\n"
-        "from codebase.infra.settings import load_settings\n"
+        "from codebase.operations import rebuild\n"
+        "from codebase.foundation.settings import load_settings\n"
         "from codebase.services.read_model_sync.service import PROJECTOR as READ_MODEL\n"
         "rebuild._Rebuild._swap = lambda self: os.kill(os.getpid(), signal.SIGKILL)\n"
         "rebuild.rebuild(load_settings(), READ_MODEL, 'buy_orders', progress=False)\n"

@@ -10,9 +10,9 @@ import psycopg
 import pytest
 from pika.exceptions import ChannelClosedByBroker
 
-from codebase.infra.broker import EVENTS, READ_MODEL_SYNC
-from codebase.infra.failpoints import EXIT_STATUS
-from codebase.infra.settings import Settings
+from codebase.engine.messages.broker import EVENTS, READ_MODEL_SYNC
+from codebase.foundation.failpoints import EXIT_STATUS
+from codebase.foundation.settings import Settings
 from tests.integration.flow import (
     channel_to,
     eventually,

@@ -11,11 +11,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from codebase.infra.batch import Along, Given, Outcome, Submission
-from codebase.infra.command_bus import CommandBus
-from codebase.infra.event_log import creation_stream_id
-from codebase.infra.settings import Settings
-from codebase.model.account import (
+from codebase.engine.commands.bus import CommandBus
+from codebase.engine.commands.round import Along, Given, Outcome, Submission
+from codebase.engine.log.event_log import creation_stream_id
+from codebase.foundation.settings import Settings
+from codebase.model.accounts.account import (
     ACCOUNT,
     OPEN_ACCOUNT,
     Account,
@@ -25,8 +25,7 @@ from codebase.model.account import (
     Region,
     agents_of,
 )
-from codebase.model.actor import Actor
-from codebase.model.agent import (
+from codebase.model.accounts.agent import (
     AGENT,
     Because,
     BlockAgent,
@@ -34,6 +33,7 @@ from codebase.model.agent import (
     RemoveAgent,
     UnblockAgent,
 )
+from codebase.model.actor import Actor
 from codebase.model.refusals import KeyReused, NotFound
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import threading
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from codebase.infra.tail import tail
+from codebase.operations.tail import tail
 from tests.integration.flow import eventually, place_orders
 
 if TYPE_CHECKING:

@@ -24,18 +24,18 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from pika.adapters.blocking_connection import BlockingChannel
 from prometheus_client import REGISTRY
 
-from codebase.infra import logs, telemetry
-from codebase.infra.batch import Given, Submission
-from codebase.infra.command_bus import CommandBus
-from codebase.infra.command_queue import CommandQueue
-from codebase.infra.pipe import CLOSE_DEADLINE_SECONDS
-from codebase.infra.prices import FetchedPrice, FetchedRecord, Prices
-from codebase.infra.settings import Settings
-from codebase.model.account import ACCOUNT, OpenAccount, Region
+from codebase.engine.commands.bus import CommandBus
+from codebase.engine.commands.round import Given, Submission
+from codebase.engine.messages.command_queue import CommandQueue
+from codebase.foundation.observability import logs, telemetry
+from codebase.foundation.observability.pipe import CLOSE_DEADLINE_SECONDS
+from codebase.foundation.settings import Settings
+from codebase.model.accounts.account import ACCOUNT, OpenAccount, Region
+from codebase.model.accounts.agent import AGENT, CreateAgent
 from codebase.model.actor import Actor
-from codebase.model.agent import AGENT, CreateAgent
 from codebase.model.money import Currency
 from codebase.services.block_agent.messages import QUEUE, READERS, TOPICS
+from codebase.services.create_buy_order.prices import FetchedPrice, FetchedRecord, Prices
 from codebase.services.create_buy_order.service import create_app
 from tests.integration.flow import (
     channel_to,
@@ -400,7 +400,8 @@ def test_nobody_waits_for_a_collector_that_never_answers(
 def test_without_a_collector_what_makes_spans_is_not_even_loaded() -> None:
     check = (
         "import sys; import codebase.__main__ as it; it.services.projectors();"
-        "from codebase.infra import telemetry; from codebase.infra.settings import Settings;"
+        "from codebase.foundation.observability import telemetry;"
+        "from codebase.foundation.settings import Settings;"
         "app = object();"
         "manager = telemetry.configured(Settings(), service='x'); manager.__enter__();"
         "assert telemetry.current() is None; assert telemetry.traced(app) is app;"

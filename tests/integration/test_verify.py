@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from codebase.infra import parked
-from codebase.infra.verify import verify
+from codebase.operations import parked
+from codebase.operations.verify import verify
 from codebase.services.read_model_sync.service import PROJECTOR as READ_MODEL
 from tests.integration.flow import (
     eventually,

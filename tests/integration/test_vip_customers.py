@@ -19,19 +19,19 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from psycopg import Connection, Cursor
 
-from codebase.infra.consistent_reads import ConsistentReads
-from codebase.infra.failpoints import EXIT_STATUS
-from codebase.infra.http import assemble
-from codebase.infra.projector import projector_team
-from codebase.infra.rebuild import rebuild
-from codebase.infra.settings import Settings
-from codebase.infra.verify import verify
-from codebase.model.account import AccountClosed, AccountOpened, Region
-from codebase.model.usage import Month
+from codebase.engine.projections.projector import projector_team
+from codebase.foundation.failpoints import EXIT_STATUS
+from codebase.foundation.settings import Settings
+from codebase.model.accounts.account import AccountClosed, AccountOpened, Region
+from codebase.model.accounts.usage import Month
+from codebase.operations.rebuild import rebuild
+from codebase.operations.verify import verify
 from codebase.services.vip_customers import queries
 from codebase.services.vip_customers.months import MonthOfVips, month_of
 from codebase.services.vip_customers.projections import SUBSCRIPTION, VIP_CUSTOMERS
 from codebase.services.vip_customers.service import create_app
+from codebase.web.consistent_reads import ConsistentReads
+from codebase.web.shell import assemble
 from tests.integration.flow import (
     at_work,
     eventually,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from codebase.infra import sql_watch
-from codebase.infra.runtime import AFTER_DRAIN_SECONDS
-from codebase.infra.settings import Settings
+from codebase.foundation import sql_watch
+from codebase.foundation.settings import Settings
+from codebase.web.runtime import AFTER_DRAIN_SECONDS
 from tests.integration.flow import (
     eventually,
     frozen,

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from codebase.model.account import (
+from codebase.model.accounts.account import (
     ACCOUNT,
     AccountClosed,
     AccountOpened,

@@ -7,9 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from codebase.model.account import Account, AccountOpened, Region
-from codebase.model.actor import Actor
-from codebase.model.agent import (
+from codebase.model.accounts.account import Account, AccountOpened, Region
+from codebase.model.accounts.agent import (
     AGENT,
     AgentBlocked,
     AgentCreated,
@@ -23,6 +22,7 @@ from codebase.model.agent import (
     RemoveAgent,
     UnblockAgent,
 )
+from codebase.model.actor import Actor
 from codebase.model.aggregate import Claim, Release, Require
 from codebase.model.refusals import Conflict, NotFound, Rejected
 

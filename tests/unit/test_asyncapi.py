@@ -9,8 +9,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from codebase.infra.asyncapi import document
 from codebase.model.catalogue import AGGREGATES
+from codebase.operations.asyncapi import document
 from codebase.services.block_agent.messages import BODIES
 
 PUBLISHED = json.loads((Path(__file__).parents[2] / "docs" / "asyncapi.json").read_text())

@@ -7,7 +7,8 @@ from base64 import b64encode
 
 import pytest
 
-from codebase.infra.auth import (
+from codebase.foundation.settings import ConfigurationError
+from codebase.web.auth import (
     LOCAL,
     Authenticator,
     Caller,
@@ -16,8 +17,7 @@ from codebase.infra.auth import (
     require_same_origin,
     require_second_factor,
 )
-from codebase.infra.problems import HttpProblem
-from codebase.infra.settings import ConfigurationError
+from codebase.web.problems import HttpProblem
 
 SECRET = "a secret"  # noqa: S105 - of a test
 DIGEST = hashlib.sha256(SECRET.encode()).hexdigest()

@@ -11,8 +11,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from codebase.infra.batch import Again, Entry, History, Pending, Round, Submission
-from codebase.infra.event_log import Appended, Refusal, UnknownEventError
+from codebase.engine.commands.round import Again, Entry, History, Pending, Round, Submission
+from codebase.engine.log.event_log import Appended, Refusal, UnknownEventError
 from codebase.model.aggregate import Aggregate, Claim
 from codebase.model.refusals import Conflict, KeyReused, NotFound
 

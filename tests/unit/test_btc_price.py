@@ -9,12 +9,12 @@ from itertools import pairwise
 import pytest
 from pydantic import ValidationError
 
-from codebase.infra.prices import FetchedRecord, Prices
-from codebase.infra.settings import ConfigurationError, Settings
-from codebase.model.btc_price import Quote, choose, demo_quote, parse_rate
-from codebase.model.buy_order import Price
+from codebase.foundation.settings import ConfigurationError, Settings
+from codebase.model.buy_orders.btc_price import Quote, choose, demo_quote, parse_rate
+from codebase.model.buy_orders.buy_order import Price
 from codebase.model.money import Currency
 from codebase.services.btc_price.sources import chosen_sources
+from codebase.services.create_buy_order.prices import FetchedRecord, Prices
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 MAX_JUMP = Decimal("0.2")

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from codebase.model.aggregate import Spend
-from codebase.model.buy_order import (
+from codebase.model.buy_orders.buy_order import (
     BUY_ORDER,
     ORDER_BOOK,
     BuyOrderPlaced,

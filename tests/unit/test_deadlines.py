@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from codebase.infra.command_bus import seconds_for
-from codebase.infra.postgres import DeadlinedConnection
-from codebase.infra.problems import ServiceUnavailable
+from codebase.engine.commands.bus import seconds_for
+from codebase.foundation.postgres import DeadlinedConnection
+from codebase.web.problems import ServiceUnavailable
 
 
 class JumpingSelector(selectors.DefaultSelector):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from codebase.infra.settings import Settings
+from codebase.foundation.settings import Settings
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
 OTHERS = {"POSTGRES_BIN", "RABBITMQ_SERVER", "PYTHON", "API_TOKEN"}

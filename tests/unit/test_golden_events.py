@@ -10,8 +10,8 @@ from uuid import UUID
 
 import pytest
 
-from codebase.infra.batch import SCHEMA_VERSION
-from codebase.infra.event_log import RecordedEvent, UnknownEventError, decode, encode
+from codebase.engine.commands.round import SCHEMA_VERSION
+from codebase.engine.log.event_log import RecordedEvent, UnknownEventError, decode, encode
 from codebase.model.catalogue import AGGREGATES
 
 EXAMPLES = json.loads((Path(__file__).parent / "golden_events.json").read_text())

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 
-from codebase.infra.html import HEIGHT, LEFT, WIDTH, Chart, Pages, Series, bar_chart, team_links
-from codebase.infra.settings import Settings
-from codebase.model.account import Region
-from codebase.model.usage import Month
+from codebase.foundation.settings import Settings
+from codebase.model.accounts.account import Region
+from codebase.model.accounts.usage import Month
 from codebase.services.billing.charts import charts_of, months_up_to
 from codebase.services.billing.invoices import Invoice, Invoices, Standing
+from codebase.web.html import HEIGHT, LEFT, WIDTH, Chart, Pages, Series, bar_chart, team_links
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 NASTY = "<script>alert('Ann & Bob')</script>\" onload=\"x"

@@ -14,7 +14,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 import codebase
-from codebase.infra.metrics import RequestMetrics
+from codebase.foundation.observability.metrics import RequestMetrics
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs/operations.md").read_text(encoding="utf-8")

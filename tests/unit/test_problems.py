@@ -7,9 +7,9 @@ import json
 import pytest
 from starlette.exceptions import HTTPException
 
-from codebase.infra.problems import Behind, HttpProblem, ServiceUnavailable, problem_of
-from codebase.model.buy_order import order_book_limit
+from codebase.model.buy_orders.buy_order import order_book_limit
 from codebase.model.refusals import Conflict, KeyReused, NotFound, Rejected, Unavailable
+from codebase.web.problems import Behind, HttpProblem, ServiceUnavailable, problem_of
 
 CASES = {
     "a refusal": (Rejected("no"), 409, "rejected"),

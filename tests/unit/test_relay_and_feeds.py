@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from codebase.infra.feeds import Delivery, Notice, Verdicts
-from codebase.infra.queue_feed import read_notice
-from codebase.infra.relay import ConfirmedPrefix
-from codebase.infra.worker import Rests
+from codebase.engine.messages.relay import ConfirmedPrefix
+from codebase.engine.projections.feeds import Delivery, Notice, Verdicts
+from codebase.engine.projections.queue_feed import read_notice
+from codebase.foundation.worker import Rests
 
 
 def test_confirms_in_any_order_move_the_prefix_only_over_what_is_complete() -> None:

@@ -9,8 +9,9 @@ from uuid import UUID
 import pytest
 from pydantic import Field
 
-from codebase.infra.problems import HttpProblem
-from codebase.infra.request_body import (
+from codebase.model.money import Currency
+from codebase.web.problems import HttpProblem
+from codebase.web.request_body import (
     Amount,
     Email,
     FromText,
@@ -19,7 +20,6 @@ from codebase.infra.request_body import (
     require_json,
     validate,
 )
-from codebase.model.money import Currency
 
 KEY = "0b0b7e0a-97c0-4f0b-8b0e-1a6a3d0b6b7c"
 SECRET = "4111111111111111"  # noqa: S105 - a card number that must not come back

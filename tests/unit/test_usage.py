@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codebase.model.account import Region
-from codebase.model.agent import (
+from codebase.model.accounts.account import Region
+from codebase.model.accounts.agent import (
     AgentBlocked,
     AgentCreated,
     AgentRemoved,
@@ -20,7 +20,7 @@ from codebase.model.agent import (
     Because,
     Event,
 )
-from codebase.model.usage import (
+from codebase.model.accounts.usage import (
     MICROSECOND,
     PRICES,
     Interval,

@@ -18,9 +18,16 @@ import psycopg
 from prometheus_client import Counter, Gauge, Histogram
 from psycopg import AsyncConnection, errors
 
-from codebase.infra import telemetry
-from codebase.infra.batch import Again, History, Outcome, Pending, Round, Submission, history_of
-from codebase.infra.event_log import (
+from codebase.engine.commands.round import (
+    Again,
+    History,
+    Outcome,
+    Pending,
+    Round,
+    Submission,
+    history_of,
+)
+from codebase.engine.log.event_log import (
     Appended,
     append,
     hold_claims,
@@ -30,10 +37,11 @@ from codebase.infra.event_log import (
     read_streams,
     write_notes,
 )
-from codebase.infra.failpoints import failpoint
-from codebase.infra.postgres import DeadlinedConnection, trouble
-from codebase.infra.problems import ServiceUnavailable
-from codebase.infra.settings import Settings
+from codebase.foundation.failpoints import failpoint
+from codebase.foundation.observability import telemetry
+from codebase.foundation.postgres import DeadlinedConnection, trouble
+from codebase.foundation.settings import Settings
+from codebase.web.problems import ServiceUnavailable
 
 WRITERS_PER_LANE = 2
 """One decides while the other waits for the disk; more would only make smaller batches."""

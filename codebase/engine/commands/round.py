@@ -15,7 +15,7 @@ from uuid import UUID
 
 from pydantic_core import to_json
 
-from codebase.infra.event_log import (
+from codebase.engine.log.event_log import (
     Appended,
     NewEvent,
     Note,
@@ -27,9 +27,9 @@ from codebase.infra.event_log import (
     new_event_id,
     partition_of,
 )
-from codebase.infra.problems import ServiceUnavailable
 from codebase.model.aggregate import Aggregate
 from codebase.model.refusals import KeyReused, Rejected
+from codebase.web.problems import ServiceUnavailable
 
 SCHEMA_VERSION = 1
 

@@ -25,19 +25,19 @@ from prometheus_client import Counter, Gauge
 from pydantic import BaseModel
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
-from codebase.infra import logs, telemetry
-from codebase.infra.batch import Outcome, Submission
-from codebase.infra.broker import dead_letter, declare_command_queue
-from codebase.infra.command_bus import CommandBus
-from codebase.infra.commands import IDEMPOTENCE_KEY, TRACEPARENT, fingerprint
-from codebase.infra.problems import HttpProblem, ServiceUnavailable
-from codebase.infra.queue_listener import Arrival, QueueListener, QueueToListenTo
-from codebase.infra.request_body import validate
-from codebase.infra.settings import Settings
-from codebase.infra.worker import Team, Worker
+from codebase.engine.commands.bus import CommandBus
+from codebase.engine.commands.round import Outcome, Submission
+from codebase.engine.messages.broker import dead_letter, declare_command_queue
+from codebase.engine.messages.queue_listener import Arrival, QueueListener, QueueToListenTo
+from codebase.foundation.observability import logs, telemetry
+from codebase.foundation.settings import Settings
+from codebase.foundation.worker import Team, Worker
 from codebase.model.actor import Actor
 from codebase.model.aggregate import Aggregate
 from codebase.model.refusals import Rejected, Unavailable
+from codebase.web.commands import IDEMPOTENCE_KEY, TRACEPARENT, fingerprint
+from codebase.web.problems import HttpProblem, ServiceUnavailable
+from codebase.web.request_body import validate
 
 IN_FLIGHT_MAX = 256
 """Enough for the command bus to make good batches of."""

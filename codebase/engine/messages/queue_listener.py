@@ -13,7 +13,7 @@ from typing import Any
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
 
-from codebase.infra.broker import (
+from codebase.engine.messages.broker import (
     BROKER_ERRORS,
     REQUEST_DEADLINE_SECONDS,
     NoAnswerError,
@@ -22,7 +22,7 @@ from codebase.infra.broker import (
     deadline,
     declare_dead_letters,
 )
-from codebase.infra.worker import Pauses
+from codebase.foundation.worker import Pauses
 
 logger = logging.getLogger(__name__)
 

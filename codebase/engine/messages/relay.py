@@ -22,8 +22,8 @@ from pika.exceptions import AMQPError
 from prometheus_client import Counter
 from psycopg import Connection
 
-from codebase.infra import telemetry
-from codebase.infra.broker import (
+from codebase.engine.log.check import LogMismatchError, check_partitions, read_head
+from codebase.engine.messages.broker import (
     BROKER_ERRORS,
     EVENTS,
     REQUEST_DEADLINE_SECONDS,
@@ -34,13 +34,13 @@ from codebase.infra.broker import (
     declare_subscription,
     parameters,
 )
-from codebase.infra.failpoints import failpoint
-from codebase.infra.log_check import LogMismatchError, check_partitions, read_head
-from codebase.infra.postgres import connect
-from codebase.infra.progress import Progress, ProgressGauges
-from codebase.infra.settings import Settings
-from codebase.infra.sql_watch import SqlWatch
-from codebase.infra.worker import Pauses, Rests, Team, Worker
+from codebase.foundation.failpoints import failpoint
+from codebase.foundation.observability import telemetry
+from codebase.foundation.postgres import connect
+from codebase.foundation.progress import Progress, ProgressGauges
+from codebase.foundation.settings import Settings
+from codebase.foundation.sql_watch import SqlWatch
+from codebase.foundation.worker import Pauses, Rests, Team, Worker
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection
 
-from codebase.infra.postgres import connect_async
+from codebase.foundation.postgres import connect_async
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from codebase.infra.projection import LoggedEvent
-from codebase.infra.worker import Rests
+from codebase.engine.projections.projection import LoggedEvent
+from codebase.foundation.worker import Rests
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,8 +12,8 @@ from psycopg import Connection, Cursor
 from psycopg.types.multirange import Multirange
 from psycopg.types.range import Range
 
-from codebase.infra.event_log import RecordedEvent
-from codebase.model.usage import Interval
+from codebase.engine.log.event_log import RecordedEvent
+from codebase.model.accounts.usage import Interval
 
 # `data` stays the JSON text that it is in the log: Postgres takes it apart where the rows are
 # made, which costs a fraction of doing it here. Events that nobody asked for travel without it.

@@ -21,18 +21,19 @@ from prometheus_client import Counter, Gauge
 from psycopg import Connection, Cursor
 from psycopg.errors import QueryCanceled
 
-from codebase.infra import parking, telemetry
-from codebase.infra.broker import Subscription
-from codebase.infra.failpoints import failpoint
-from codebase.infra.feeds import Delivery, Feed, LogFeed, Verdicts
-from codebase.infra.log_check import LogMismatchError, check_partitions, read_head
-from codebase.infra.postgres import connect
-from codebase.infra.progress import Progress, ProgressGauges
-from codebase.infra.projection import LogGapError, LoggedEvent, Projector, read_events
-from codebase.infra.queue_feed import QueueFeed
-from codebase.infra.settings import Settings
-from codebase.infra.sql_watch import SqlWatch
-from codebase.infra.worker import Pauses, Team, Worker
+from codebase.engine.log.check import LogMismatchError, check_partitions, read_head
+from codebase.engine.messages.broker import Subscription
+from codebase.engine.projections import parking
+from codebase.engine.projections.feeds import Delivery, Feed, LogFeed, Verdicts
+from codebase.engine.projections.projection import LogGapError, LoggedEvent, Projector, read_events
+from codebase.engine.projections.queue_feed import QueueFeed
+from codebase.foundation.failpoints import failpoint
+from codebase.foundation.observability import telemetry
+from codebase.foundation.postgres import connect
+from codebase.foundation.progress import Progress, ProgressGauges
+from codebase.foundation.settings import Settings
+from codebase.foundation.sql_watch import SqlWatch
+from codebase.foundation.worker import Pauses, Team, Worker
 
 logger = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from pika.adapters.blocking_connection import BlockingChannel
 from prometheus_client import Counter
 from pydantic import TypeAdapter, ValidationError
 
-from codebase.infra.broker import Subscription, dead_letter, declare_subscription
-from codebase.infra.feeds import Delivery, Notice
-from codebase.infra.queue_listener import Arrival, QueueListener, QueueToListenTo
-from codebase.infra.settings import Settings
-from codebase.infra.worker import Rests
+from codebase.engine.messages.broker import Subscription, dead_letter, declare_subscription
+from codebase.engine.messages.queue_listener import Arrival, QueueListener, QueueToListenTo
+from codebase.engine.projections.feeds import Delivery, Notice
+from codebase.foundation.settings import Settings
+from codebase.foundation.worker import Rests
 
 DEAD_LETTERED = Counter(
     "orderly_projection_messages_dead_lettered",

@@ -22,7 +22,7 @@ import msgpack
 from fluent.sender import EventTime, FluentSender
 from prometheus_client import Counter, Gauge
 
-from codebase.infra.pipe import Pipe, UndeliveredError
+from codebase.foundation.observability.pipe import Pipe, UndeliveredError
 
 QUEUE_BYTES_MAX = 16 * 1024 * 1024
 """Of text; about 50,000 records."""

@@ -24,9 +24,9 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TextIO
 
-from codebase.infra.fluentd import DROPPED, Line, fluent_pipe
-from codebase.infra.pipe import Pipe
-from codebase.infra.settings import Settings
+from codebase.foundation.observability.fluentd import DROPPED, Line, fluent_pipe
+from codebase.foundation.observability.pipe import Pipe
+from codebase.foundation.settings import Settings
 
 LOGGER = logging.getLogger("orderly")
 # Ours are logged from LOG_LEVEL on, what libraries say from WARNING on.

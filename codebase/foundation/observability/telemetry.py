@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 from prometheus_client import Counter
 from starlette.types import ASGIApp
 
-from codebase.infra.pipe import Pipe
-from codebase.infra.settings import Settings
+from codebase.foundation.observability.pipe import Pipe
+from codebase.foundation.settings import Settings
 
 if TYPE_CHECKING:
-    from codebase.infra.tracing import Traces
+    from codebase.foundation.observability.tracing import Traces
 
 QUEUE_MAX = 10_000
 """Spans that may wait; about three kilobytes each."""
@@ -57,7 +57,7 @@ def configured(settings: Settings, *, service: str) -> Iterator[None]:
         yield
         return
     # Here and not above, because those who want no traces should not pay for what makes them.
-    tracing = import_module("codebase.infra.tracing")
+    tracing = import_module("codebase.foundation.observability.tracing")
     collector = tracing.Collector(
         settings.otel_exporter_otlp_endpoint, settings.otel_exporter_otlp_headers or ""
     )

@@ -22,9 +22,9 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from psycopg import Connection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from codebase.infra import logs
-from codebase.infra.exchange import exchange_of
-from codebase.infra.pipe import RefusedError, UndeliveredError
+from codebase.foundation.observability import logs
+from codebase.foundation.observability.pipe import RefusedError, UndeliveredError
+from codebase.web.exchange import exchange_of
 
 DELIVERY_DEADLINE_SECONDS = 10.0
 SERVER_ERROR = 500

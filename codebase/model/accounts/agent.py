@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import assert_never
 from uuid import UUID
 
-from codebase.model.account import (
+from codebase.model.accounts.account import (
     OPEN_ACCOUNT,
     Account,
     EmailUsed,

@@ -12,8 +12,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from codebase.model.account import Region
-from codebase.model.agent import AgentBlocked, AgentCreated, AgentRemoved, AgentUnblocked, Event
+from codebase.model.accounts.account import Region
+from codebase.model.accounts.agent import (
+    AgentBlocked,
+    AgentCreated,
+    AgentRemoved,
+    AgentUnblocked,
+    Event,
+)
 from codebase.model.money import Currency
 
 MICROSECOND = timedelta(microseconds=1)

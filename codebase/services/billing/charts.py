@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from codebase.infra.html import Chart, Series, bar_chart
-from codebase.model.account import Region
-from codebase.model.usage import PRICES, Month
+from codebase.model.accounts.account import Region
+from codebase.model.accounts.usage import PRICES, Month
+from codebase.web.html import Chart, Series, bar_chart
 
 MONTHS_SHOWN = 6
 

@@ -11,9 +11,9 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from codebase.model.account import Region
+from codebase.model.accounts.account import Region
+from codebase.model.accounts.usage import PRICES, Month, charge, in_hours, total_charge
 from codebase.model.money import Currency
-from codebase.model.usage import PRICES, Month, charge, in_hours, total_charge
 
 NOTHING = Decimal("0.00")
 

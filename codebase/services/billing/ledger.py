@@ -9,11 +9,9 @@ from uuid import UUID
 
 from fastapi import Request
 
-from codebase.infra.clock import Clock
-from codebase.infra.consistent_reads import ConsistentReads
-from codebase.infra.http import caller_of
-from codebase.model.account import Region, account_not_found
-from codebase.model.usage import Month
+from codebase.foundation.clock import Clock
+from codebase.model.accounts.account import Region, account_not_found
+from codebase.model.accounts.usage import Month
 from codebase.services.billing import queries
 from codebase.services.billing.invoices import (
     Invoice,
@@ -25,6 +23,8 @@ from codebase.services.billing.invoices import (
     period_at,
     standings_of,
 )
+from codebase.web.consistent_reads import ConsistentReads
+from codebase.web.shell import caller_of
 
 
 class Ledger:

@@ -6,9 +6,9 @@ import logging
 
 import psycopg
 
-from codebase.infra.postgres import connect_async, trouble
-from codebase.infra.projection import Projector
-from codebase.infra.settings import ConfigurationError, Settings
+from codebase.engine.projections.projection import Projector
+from codebase.foundation.postgres import connect_async, trouble
+from codebase.foundation.settings import ConfigurationError, Settings
 
 logger = logging.getLogger(__name__)
 

@@ -12,12 +12,18 @@ from uuid import UUID
 from psycopg import Cursor
 from psycopg.types.multirange import Multirange
 
-from codebase.infra.broker import Subscription
-from codebase.infra.event_log import RecordedEvent, decode
-from codebase.infra.projection import LoggedEvent, Projection, Projector, columns, multirange
-from codebase.model.account import ACCOUNT, AccountClosed, AccountOpened, Region
-from codebase.model.agent import AGENT, AgentCreated, AgentRemoved
-from codebase.model.usage import usage_of
+from codebase.engine.log.event_log import RecordedEvent, decode
+from codebase.engine.messages.broker import Subscription
+from codebase.engine.projections.projection import (
+    LoggedEvent,
+    Projection,
+    Projector,
+    columns,
+    multirange,
+)
+from codebase.model.accounts.account import ACCOUNT, AccountClosed, AccountOpened, Region
+from codebase.model.accounts.agent import AGENT, AgentCreated, AgentRemoved
+from codebase.model.accounts.usage import usage_of
 
 INSERT_OPENED = """
     INSERT INTO billing_account (id, client, name, region, vip, opened_at)

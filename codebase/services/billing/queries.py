@@ -1,4 +1,4 @@
-"""What billing is asked; see infra/group_read.py for how many requests share one query.
+"""What billing is asked; see web/group_read.py for how many requests share one query.
 
 A store holds one billing, of one region or of all, so that nothing here needs its name.
 """

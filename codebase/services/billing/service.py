@@ -12,20 +12,20 @@ from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 
-from codebase.infra.clock import Clock, utc_now
-from codebase.infra.consistent_reads import ConsistentReads
-from codebase.infra.html import Pages, team_links
-from codebase.infra.http import Check, require_admin, service_app
-from codebase.infra.projector import projector_team
-from codebase.infra.runtime import Runtime
-from codebase.infra.settings import Settings
-from codebase.model.account import Region
-from codebase.model.usage import MONTH
+from codebase.engine.projections.projector import projector_team
+from codebase.foundation.clock import Clock, utc_now
+from codebase.foundation.settings import Settings
+from codebase.model.accounts.account import Region
+from codebase.model.accounts.usage import MONTH
 from codebase.services.billing.charts import charts_of, months_up_to
 from codebase.services.billing.invoices import Invoice, Invoices, Standing
 from codebase.services.billing.ledger import Ledger
 from codebase.services.billing.one_per_store import refuse_beside_another
 from codebase.services.billing.projections import billing, subscription
+from codebase.web.consistent_reads import ConsistentReads
+from codebase.web.html import Pages, team_links
+from codebase.web.runtime import Runtime
+from codebase.web.shell import Check, require_admin, service_app
 
 PORT = 8070
 PROJECTORS = tuple(billing(region) for region in (None, *Region))

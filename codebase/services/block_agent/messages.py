@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from functools import partial
 from uuid import UUID
 
-from codebase.infra.batch import Submission
-from codebase.infra.command_queue import SENDER, CommandMessage, Reader
-from codebase.infra.commands import IdempotenceKey
-from codebase.infra.request_body import FromText, RequestBody, Text
-from codebase.model.agent import AGENT, BlockAgent, UnblockAgent
+from codebase.engine.commands.round import Submission
+from codebase.engine.messages.command_queue import SENDER, CommandMessage, Reader
+from codebase.model.accounts.agent import AGENT, BlockAgent, UnblockAgent
+from codebase.web.commands import IdempotenceKey
+from codebase.web.request_body import FromText, RequestBody, Text
 
 QUEUE = "block_agent"
 # Everything, because nobody else takes commands: one with a key that nobody knows is dead-lettered

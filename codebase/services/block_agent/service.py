@@ -8,12 +8,12 @@ from http import HTTPStatus
 
 from fastapi import FastAPI
 
-from codebase.infra.command_bus import CommandBus
-from codebase.infra.command_queue import Became, CommandQueue
-from codebase.infra.http import Answer, Command, command, service_app
-from codebase.infra.runtime import Runtime
-from codebase.model.agent import AGENT, BlockAgent, UnblockAgent
+from codebase.engine.commands.bus import CommandBus
+from codebase.engine.messages.command_queue import Became, CommandQueue
+from codebase.model.accounts.agent import AGENT, BlockAgent, UnblockAgent
 from codebase.services.block_agent.messages import QUEUE, READERS, TOPICS, Reason
+from codebase.web.runtime import Runtime
+from codebase.web.shell import Answer, Command, command, service_app
 
 PORT = 9093
 

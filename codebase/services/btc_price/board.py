@@ -10,10 +10,10 @@ from time import monotonic
 
 import httpx
 
-from codebase.infra import logs
-from codebase.infra.clock import Clock, utc_now
-from codebase.infra.settings import Settings
-from codebase.model.btc_price import Quote, choose
+from codebase.foundation.clock import Clock, utc_now
+from codebase.foundation.observability import logs
+from codebase.foundation.settings import Settings
+from codebase.model.buy_orders.btc_price import Quote, choose
 from codebase.model.money import Currency
 from codebase.services.btc_price.sources import DEMO, SourceError, ask, chosen_sources
 

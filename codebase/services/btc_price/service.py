@@ -9,12 +9,12 @@ from datetime import datetime
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from codebase.infra.http import service_app
-from codebase.infra.runtime import Runtime
-from codebase.model.btc_price import Quote
+from codebase.model.buy_orders.btc_price import Quote
 from codebase.model.money import Currency
 from codebase.model.refusals import Unavailable
 from codebase.services.btc_price.board import PriceBoard
+from codebase.web.runtime import Runtime
+from codebase.web.shell import service_app
 
 PORT = 8779
 

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
 
-from codebase.infra.clock import Clock
-from codebase.infra.settings import ConfigurationError, Settings
-from codebase.model.btc_price import Quote, demo_quote, parse_rate
+from codebase.foundation.clock import Clock
+from codebase.foundation.settings import ConfigurationError, Settings
+from codebase.model.buy_orders.btc_price import Quote, demo_quote, parse_rate
 from codebase.model.money import Currency
 
 DEMO = "demo"

@@ -11,11 +11,11 @@ from uuid import UUID
 from fastapi import Request
 from pydantic import BaseModel
 
-from codebase.infra.consistent_reads import ConsistentReads
-from codebase.infra.group_read import GroupRead
-from codebase.model.account import Region
+from codebase.model.accounts.account import Region
 from codebase.model.refusals import NotFound
 from codebase.services.compliance import queries
+from codebase.web.consistent_reads import ConsistentReads
+from codebase.web.group_read import GroupRead
 
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 

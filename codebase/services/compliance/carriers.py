@@ -15,12 +15,12 @@ import httpx
 from pika.exceptions import UnroutableError
 from pydantic import ValidationError
 
-from codebase.infra.auth import Authenticator
-from codebase.infra.broker import BROKER_ERRORS, OutgoingCommand, commands_to
-from codebase.infra.command_queue import Became
-from codebase.infra.problems import HttpProblem, ProblemDetails
-from codebase.infra.settings import ConfigurationError, Settings
+from codebase.engine.messages.broker import BROKER_ERRORS, OutgoingCommand, commands_to
+from codebase.engine.messages.command_queue import Became
+from codebase.foundation.settings import ConfigurationError, Settings
 from codebase.services.compliance.requests import Action, State
+from codebase.web.auth import Authenticator
+from codebase.web.problems import HttpProblem, ProblemDetails
 
 REPLIES = "compliance.replies"
 """The queue that outcomes come back by."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from codebase.infra.settings import Settings
-from codebase.infra.worker import Team, Worker
+from codebase.foundation.settings import Settings
+from codebase.foundation.worker import Team, Worker
 from codebase.services.compliance.carriers import ByBroker, ByHttp
 from codebase.services.compliance.replies import Replies
 from codebase.services.compliance.sender import Sender

@@ -10,11 +10,11 @@ from uuid import UUID
 from fastapi import Request
 from pydantic import ValidationError, field_validator
 
-from codebase.infra.commands import fingerprint
-from codebase.infra.event_log import creation_stream_id
-from codebase.infra.problems import HttpProblem, invalid
-from codebase.infra.request_body import FromText, RequestBody, Text, explain
+from codebase.engine.log.event_log import creation_stream_id
 from codebase.services.compliance.requests import CATEGORY, Action, NewRequest
+from codebase.web.commands import fingerprint
+from codebase.web.problems import HttpProblem, invalid
+from codebase.web.request_body import FromText, RequestBody, Text, explain
 
 FORM_TYPE = "application/x-www-form-urlencoded"
 FIELDS_MAX = 10

@@ -9,13 +9,13 @@ from uuid import UUID, uuid4
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from codebase.infra.clock import Clock
-from codebase.infra.html import Pages, team_links
-from codebase.infra.http import caller_of, require_admin
-from codebase.infra.settings import Settings
+from codebase.foundation.clock import Clock
+from codebase.foundation.settings import Settings
 from codebase.services.compliance.desk import Desk
 from codebase.services.compliance.form import FORM_DOCUMENTATION, read_form
 from codebase.services.compliance.requests import may_soon_change
+from codebase.web.html import Pages, team_links
+from codebase.web.shell import caller_of, require_admin
 
 PAGES = Pages("codebase.services.compliance")
 AGENTS_SHOWN = 25

@@ -10,10 +10,10 @@ from uuid import UUID
 
 from psycopg import Cursor
 
-from codebase.infra.broker import Subscription
-from codebase.infra.event_log import RecordedEvent, decode, fold
-from codebase.infra.projection import LoggedEvent, Projection, Projector, columns
-from codebase.model.agent import AGENT, AgentCreated, AgentRemoved
+from codebase.engine.log.event_log import RecordedEvent, decode, fold
+from codebase.engine.messages.broker import Subscription
+from codebase.engine.projections.projection import LoggedEvent, Projection, Projector, columns
+from codebase.model.accounts.agent import AGENT, AgentCreated, AgentRemoved
 
 INSERT_CREATED = """
     INSERT INTO compliance_agent (id, account_id, name, email, region, is_blocked, created_at,

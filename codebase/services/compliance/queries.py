@@ -1,4 +1,4 @@
-"""The agents that compliance shows, by name and page by page; see infra/group_read.py.
+"""The agents that compliance shows, by name and page by page; see web/group_read.py.
 
 A page begins after the agent that `references` names, which may have been removed meanwhile.
 """

@@ -13,14 +13,14 @@ import psycopg
 from pika.adapters.blocking_connection import BlockingChannel
 from psycopg import Connection
 
-from codebase.infra.broker import dead_letter, declare_queue
-from codebase.infra.command_queue import CommandMessage, MalformedError, Reply
-from codebase.infra.failpoints import failpoint
-from codebase.infra.postgres import connect, trouble
-from codebase.infra.queue_listener import Arrival, QueueListener, QueueToListenTo
-from codebase.infra.settings import Settings
-from codebase.infra.sql_watch import SqlWatch
-from codebase.infra.worker import Pauses
+from codebase.engine.messages.broker import dead_letter, declare_queue
+from codebase.engine.messages.command_queue import CommandMessage, MalformedError, Reply
+from codebase.engine.messages.queue_listener import Arrival, QueueListener, QueueToListenTo
+from codebase.foundation.failpoints import failpoint
+from codebase.foundation.postgres import connect, trouble
+from codebase.foundation.settings import Settings
+from codebase.foundation.sql_watch import SqlWatch
+from codebase.foundation.worker import Pauses
 from codebase.services.compliance.carriers import REPLIES
 from codebase.services.compliance.requests import DURABLE
 

@@ -11,11 +11,11 @@ import psycopg
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from codebase.infra.failpoints import failpoint
-from codebase.infra.postgres import connect, trouble
-from codebase.infra.settings import Settings
-from codebase.infra.sql_watch import SqlWatch
-from codebase.infra.worker import Pauses
+from codebase.foundation.failpoints import failpoint
+from codebase.foundation.postgres import connect, trouble
+from codebase.foundation.settings import Settings
+from codebase.foundation.sql_watch import SqlWatch
+from codebase.foundation.worker import Pauses
 from codebase.services.compliance.carriers import AwayError, Carried, Carrier, Due
 from codebase.services.compliance.requests import DURABLE
 

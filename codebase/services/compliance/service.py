@@ -10,20 +10,9 @@ from uuid import UUID
 from fastapi import Depends, FastAPI, Request
 from pydantic import BaseModel
 
-from codebase.infra.clock import Clock, utc_now
-from codebase.infra.consistent_reads import ConsistentReads
-from codebase.infra.http import (
-    Answer,
-    Check,
-    Command,
-    command,
-    require_admin,
-    service_app,
-)
-from codebase.infra.pages import SIZE_DEFAULT, Size
-from codebase.infra.projector import projector_team
-from codebase.infra.runtime import Runtime
-from codebase.infra.settings import Settings
+from codebase.engine.projections.projector import projector_team
+from codebase.foundation.clock import Clock, utc_now
+from codebase.foundation.settings import Settings
 from codebase.model.refusals import NotFound
 from codebase.services.compliance.agents import AgentPage, Agents
 from codebase.services.compliance.carriers import require_admin_token
@@ -39,6 +28,17 @@ from codebase.services.compliance.requests import (
     ComplianceRequest,
     NewRequest,
     Requests,
+)
+from codebase.web.consistent_reads import ConsistentReads
+from codebase.web.pages import SIZE_DEFAULT, Size
+from codebase.web.runtime import Runtime
+from codebase.web.shell import (
+    Answer,
+    Check,
+    Command,
+    command,
+    require_admin,
+    service_app,
 )
 
 PORT = 8060

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from uuid import UUID
 
-from codebase.infra import consistency
-from codebase.infra.batch import Along, Submission
-from codebase.infra.command_bus import CommandBus
-from codebase.infra.http import Command
-from codebase.model.account import ACCOUNT, OPEN_ACCOUNT, CloseAccount, agents_of
-from codebase.model.agent import AGENT, Because, RemoveAgent
+from codebase.engine.commands.bus import CommandBus
+from codebase.engine.commands.round import Along, Submission
+from codebase.model.accounts.account import ACCOUNT, OPEN_ACCOUNT, CloseAccount, agents_of
+from codebase.model.accounts.agent import AGENT, Because, RemoveAgent
+from codebase.web import consistency_token
+from codebase.web.shell import Command
 
 AT_A_TIME = 8
 """Few, because each may take thousands of agents along, and a batch has seconds to be written."""
@@ -31,7 +31,7 @@ def closing(request: Command[None], account_id: UUID) -> Submission:
     )
 
 
-async def close_all(bus: CommandBus, request: Command[None]) -> consistency.Positions:
+async def close_all(bus: CommandBus, request: Command[None]) -> consistency_token.Positions:
     """Close every account that is open now, each by a command of its own; where the log is then.
 
     Raises:
@@ -46,19 +46,19 @@ async def close_all(bus: CommandBus, request: Command[None]) -> consistency.Posi
             ]
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
-    seen: consistency.Positions = {}
+    seen: consistency_token.Positions = {}
     for closer in closers:
-        seen = consistency.merge(seen, closer.result().items())
+        seen = consistency_token.merge(seen, closer.result().items())
     return seen
 
 
 async def _close_in_turn(
     bus: CommandBus, request: Command[None], accounts: Iterator[str]
-) -> consistency.Positions:
-    seen: consistency.Positions = {}
+) -> consistency_token.Positions:
+    seen: consistency_token.Positions = {}
     for account_id in accounts:
         # Without the request's key, which in this account's stream may stand for something else.
         submission = replace(closing(request, UUID(account_id)), idempotence_key=None)
         outcome = await bus.execute(submission)
-        seen = consistency.merge(seen, outcome.positions.items())
+        seen = consistency_token.merge(seen, outcome.positions.items())
     return seen

@@ -10,13 +10,13 @@ from uuid import UUID
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from codebase.infra.batch import Outcome
-from codebase.infra.command_bus import CommandBus
-from codebase.infra.http import Answer, Command, command, service_app
-from codebase.infra.request_body import Email, FromText, RequestBody, Text
-from codebase.infra.runtime import Runtime
-from codebase.model.account import ACCOUNT, OpenAccount, Region
+from codebase.engine.commands.bus import CommandBus
+from codebase.engine.commands.round import Outcome
+from codebase.model.accounts.account import ACCOUNT, OpenAccount, Region
 from codebase.services.create_account.closing import close_all, closing
+from codebase.web.request_body import Email, FromText, RequestBody, Text
+from codebase.web.runtime import Runtime
+from codebase.web.shell import Answer, Command, command, service_app
 
 PORT = 9091
 

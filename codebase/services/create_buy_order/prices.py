@@ -15,9 +15,9 @@ import httpx
 from prometheus_client import Gauge
 from pydantic import BaseModel, Field, ValidationError
 
-from codebase.infra import logs
-from codebase.infra.settings import Settings
-from codebase.model.buy_order import Price
+from codebase.foundation.observability import logs
+from codebase.foundation.settings import Settings
+from codebase.model.buy_orders.buy_order import Price
 from codebase.model.money import Currency
 
 FETCH_DEADLINE_SECONDS = 2.0

@@ -12,16 +12,16 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from codebase.infra.batch import Outcome, Submission
-from codebase.infra.command_bus import CommandBus
-from codebase.infra.event_log import creation_stream_id
-from codebase.infra.http import Answer, Command, command, service_app
-from codebase.infra.prices import Prices
-from codebase.infra.problems import invalid
-from codebase.infra.request_body import Amount, FromText, RequestBody
-from codebase.infra.runtime import Runtime
-from codebase.model.buy_order import BUY_ORDER, PlaceBuyOrder
+from codebase.engine.commands.bus import CommandBus
+from codebase.engine.commands.round import Outcome, Submission
+from codebase.engine.log.event_log import creation_stream_id
+from codebase.model.buy_orders.buy_order import BUY_ORDER, PlaceBuyOrder
 from codebase.model.money import Currency, in_btc
+from codebase.services.create_buy_order.prices import Prices
+from codebase.web.problems import invalid
+from codebase.web.request_body import Amount, FromText, RequestBody
+from codebase.web.runtime import Runtime
+from codebase.web.shell import Answer, Command, command, service_app
 
 PORT = 8777
 

@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from codebase.infra.broker import READ_MODEL_SYNC
-from codebase.infra.http import service_app
-from codebase.infra.relay import relay_team
-from codebase.infra.runtime import Runtime
+from codebase.engine.messages.broker import READ_MODEL_SYNC
+from codebase.engine.messages.relay import relay_team
+from codebase.web.runtime import Runtime
+from codebase.web.shell import service_app
 
 PORT = 8780
 

@@ -9,13 +9,13 @@ from uuid import UUID
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
 
-from codebase.infra.consistent_reads import ConsistentReads
-from codebase.infra.http import caller_of, service_app
-from codebase.infra.pages import SIZE_DEFAULT, Size, as_json, page
-from codebase.infra.runtime import Runtime
-from codebase.model.account import Region, account_not_found
+from codebase.model.accounts.account import Region, account_not_found
 from codebase.model.refusals import NotFound
-from codebase.services.fetch_accounts import queries
+from codebase.views.accounts import account_queries
+from codebase.web.consistent_reads import ConsistentReads
+from codebase.web.pages import SIZE_DEFAULT, Size, as_json, page
+from codebase.web.runtime import Runtime
+from codebase.web.shell import caller_of, service_app
 
 PORT = 9094
 PROJECTOR = "read_model_sync"
@@ -58,9 +58,9 @@ class AccountPage(BaseModel):
 def create_app(reads: ConsistentReads) -> FastAPI:
     """The service, given a read model."""
     app = service_app("fetch_accounts", checks={"read_model": reads.ready})
-    pages = reads.query(queries.PAGES, queries.PAGE_ARGUMENTS)
-    accounts = reads.query(queries.ACCOUNTS_BY_ID, queries.ACCOUNT_ARGUMENTS)
-    reports = reads.query(queries.REPORTS, queries.ACCOUNT_ARGUMENTS)
+    pages = reads.query(account_queries.PAGES, account_queries.PAGE_ARGUMENTS)
+    accounts = reads.query(account_queries.ACCOUNTS_BY_ID, account_queries.ACCOUNT_ARGUMENTS)
+    reports = reads.query(account_queries.REPORTS, account_queries.ACCOUNT_ARGUMENTS)
 
     @app.get("/accounts", response_model=AccountPage)
     async def get_accounts(

@@ -9,15 +9,15 @@ from uuid import UUID
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
 
-from codebase.infra.consistent_reads import ConsistentReads
-from codebase.infra.http import caller_of, service_app
-from codebase.infra.pages import SIZE_DEFAULT, Size, as_json, page
-from codebase.infra.request_body import Email
-from codebase.infra.runtime import Runtime
-from codebase.model.account import account_not_found
-from codebase.model.agent import agent_not_found
+from codebase.model.accounts.account import account_not_found
+from codebase.model.accounts.agent import agent_not_found
 from codebase.model.refusals import NotFound
-from codebase.services.fetch_agents import queries
+from codebase.views.accounts import agent_queries
+from codebase.web.consistent_reads import ConsistentReads
+from codebase.web.pages import SIZE_DEFAULT, Size, as_json, page
+from codebase.web.request_body import Email
+from codebase.web.runtime import Runtime
+from codebase.web.shell import caller_of, service_app
 
 PORT = 9095
 PROJECTOR = "read_model_sync"
@@ -45,10 +45,12 @@ class AgentPage(BaseModel):
 def create_app(reads: ConsistentReads) -> FastAPI:
     """The service, given a read model."""
     app = service_app("fetch_agents", checks={"read_model": reads.ready})
-    pages = reads.query(queries.PAGES, queries.PAGE_ARGUMENTS)
-    of_account = reads.query(queries.PAGES_OF_ACCOUNT, queries.PAGE_OF_ACCOUNT_ARGUMENTS)
-    by_id = reads.query(queries.AGENTS_BY_ID, queries.AGENT_ARGUMENTS)
-    by_email = reads.query(queries.AGENTS_BY_EMAIL, queries.EMAIL_ARGUMENTS)
+    pages = reads.query(agent_queries.PAGES, agent_queries.PAGE_ARGUMENTS)
+    of_account = reads.query(
+        agent_queries.PAGES_OF_ACCOUNT, agent_queries.PAGE_OF_ACCOUNT_ARGUMENTS
+    )
+    by_id = reads.query(agent_queries.AGENTS_BY_ID, agent_queries.AGENT_ARGUMENTS)
+    by_email = reads.query(agent_queries.AGENTS_BY_EMAIL, agent_queries.EMAIL_ARGUMENTS)
 
     @app.get("/agents", response_model=AgentPage)
     async def get_agents(

@@ -11,12 +11,12 @@ from fastapi import FastAPI, Query, Request, Response
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from codebase.infra.consistent_reads import ConsistentReads
-from codebase.infra.http import caller_of, service_app
-from codebase.infra.runtime import Runtime
 from codebase.model.money import Currency
 from codebase.model.refusals import NotFound
-from codebase.services.fetch_buy_orders import queries
+from codebase.views.buy_orders import queries
+from codebase.web.consistent_reads import ConsistentReads
+from codebase.web.runtime import Runtime
+from codebase.web.shell import caller_of, service_app
 
 PORT = 8778
 PROJECTOR = "read_model_sync"

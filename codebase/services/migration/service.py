@@ -10,10 +10,10 @@ import psycopg
 from fastapi import FastAPI
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
-from codebase.infra.http import service_app
-from codebase.infra.migrate import migrate
-from codebase.infra.runtime import Runtime
-from codebase.infra.settings import Settings
+from codebase.foundation.settings import Settings
+from codebase.operations.migrate import migrate
+from codebase.web.runtime import Runtime
+from codebase.web.shell import service_app
 
 PORT = 8782
 PATIENCE_SECONDS = 60

@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from codebase.infra.broker import READ_MODEL_SYNC
-from codebase.infra.http import service_app
-from codebase.infra.projection import Projector
-from codebase.infra.projector import projector_team
-from codebase.infra.runtime import Runtime
-from codebase.services.read_model_sync.accounts import ACCOUNTS, AGENTS
-from codebase.services.read_model_sync.buy_orders import BUY_ORDERS
+from codebase.engine.messages.broker import READ_MODEL_SYNC
+from codebase.engine.projections.projection import Projector
+from codebase.engine.projections.projector import projector_team
+from codebase.views.accounts.projections import ACCOUNTS, AGENTS
+from codebase.views.buy_orders.projections import BUY_ORDERS
+from codebase.web.runtime import Runtime
+from codebase.web.shell import service_app
 
 PORT = 8781
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from codebase.infra.html import Chart, Series, bar_chart
-from codebase.model.account import Region
+from codebase.model.accounts.account import Region
+from codebase.model.accounts.usage import PRICES, Month, total_charge
 from codebase.model.money import Currency
-from codebase.model.usage import PRICES, Month, total_charge
+from codebase.web.html import Chart, Series, bar_chart
 
 REGIONS = list(Region)
 NOTHING = Decimal("0.00")

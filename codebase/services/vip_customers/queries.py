@@ -1,4 +1,4 @@
-"""What vip_customers is asked; see infra/group_read.py for how many requests share one query."""
+"""What vip_customers is asked; see web/group_read.py for how many requests share one query."""
 
 from __future__ import annotations
 

@@ -10,14 +10,10 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
-from codebase.infra.clock import Clock, utc_now
-from codebase.infra.consistent_reads import ConsistentReads
-from codebase.infra.html import Pages, team_links
-from codebase.infra.http import Check, require_admin, service_app
-from codebase.infra.projector import projector_team
-from codebase.infra.runtime import Runtime
-from codebase.infra.settings import Settings
-from codebase.model.usage import MONTH, Month
+from codebase.engine.projections.projector import projector_team
+from codebase.foundation.clock import Clock, utc_now
+from codebase.foundation.settings import Settings
+from codebase.model.accounts.usage import MONTH, Month
 from codebase.services.vip_customers import queries
 from codebase.services.vip_customers.months import (
     MonthOfVips,
@@ -27,6 +23,10 @@ from codebase.services.vip_customers.months import (
     turnover_by_currency,
 )
 from codebase.services.vip_customers.projections import SUBSCRIPTION, VIP_CUSTOMERS
+from codebase.web.consistent_reads import ConsistentReads
+from codebase.web.html import Pages, team_links
+from codebase.web.runtime import Runtime
+from codebase.web.shell import Check, require_admin, service_app
 
 PORT = 8073
 PROJECTOR = VIP_CUSTOMERS

@@ -3,7 +3,7 @@
 The row after `reference` is found by an index, so that every page costs the same. Of the two ways
 into the table a request takes one, depending on whether it asks for one client's rows or, as an
 administrator does, for everybody's (client NULL). How many requests share one query: see
-infra/group_read.py.
+web/group_read.py.
 
 The whole order of a list is compared, with the client or the account in front. Were that one just
 equal, Postgres might take an index without it and look at row after row, as it does where a single

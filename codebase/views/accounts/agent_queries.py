@@ -1,7 +1,7 @@
 """Agents by name, page by page: of an account, of a client, or all; one agent, by id or e-mail.
 
 How pages are found: see fetch_accounts. How many requests share one query: see
-infra/group_read.py. For an administrator the client is NULL.
+web/group_read.py. For an administrator the client is NULL.
 """
 
 from __future__ import annotations

@@ -9,11 +9,11 @@ from uuid import UUID
 
 from psycopg import Cursor
 
-from codebase.infra.event_log import RecordedEvent, fold
-from codebase.infra.projection import LoggedEvent, Projection, columns
-from codebase.model.account import ACCOUNT, AccountClosed, AccountOpened
-from codebase.model.agent import AGENT, AgentCreated, AgentRemoved
-from codebase.model.views.accounts import AccountRow, AgentRow, account_row, agent_row
+from codebase.engine.log.event_log import RecordedEvent, fold
+from codebase.engine.projections.projection import LoggedEvent, Projection, columns
+from codebase.model.accounts.account import ACCOUNT, AccountClosed, AccountOpened
+from codebase.model.accounts.agent import AGENT, AgentCreated, AgentRemoved
+from codebase.views.accounts.rows import AccountRow, AgentRow, account_row, agent_row
 
 INSERT_OPENED = """
     INSERT INTO account (id, client, name, email, region, vip)

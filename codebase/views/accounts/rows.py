@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from codebase.model.account import Account
-from codebase.model.agent import Agent
+from codebase.model.accounts.account import Account
+from codebase.model.accounts.agent import Agent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

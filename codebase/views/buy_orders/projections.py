@@ -8,10 +8,10 @@ from uuid import UUID
 
 from psycopg import Cursor
 
-from codebase.infra.event_log import RecordedEvent, fold
-from codebase.infra.projection import LoggedEvent, Projection, columns
-from codebase.model.buy_order import BUY_ORDER
-from codebase.model.views.buy_orders import BuyOrderRow, row_of
+from codebase.engine.log.event_log import RecordedEvent, fold
+from codebase.engine.projections.projection import LoggedEvent, Projection, columns
+from codebase.model.buy_orders.buy_order import BUY_ORDER
+from codebase.views.buy_orders.rows import BuyOrderRow, row_of
 
 INSERT_PLACED = """
     INSERT INTO buy_order (id, client, placed_at, currency, currency_amount, btc_rate, btc_amount,

@@ -1,4 +1,4 @@
-"""The pages of buy orders, newest first; see infra/group_read.py for how many requests share one.
+"""The pages of buy orders, newest first; see web/group_read.py for how many requests share one.
 
 Keyset pages: the row after `reference` is found by an index, so that every page costs the same. Of
 the two ways into the table a request takes one, depending on whether it asks for one client's

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from codebase.model.buy_order import BuyOrderPlaced
+from codebase.model.buy_orders.buy_order import BuyOrderPlaced
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,1 @@
+"""From a command to its events: rounds of group commit."""

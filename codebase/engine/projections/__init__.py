@@ -1,0 +1,1 @@
+"""From the log to rows: projections, and the projectors that move them."""

@@ -1,0 +1,1 @@
+"""What everything stands on: settings, connections, workers, clocks. It knows no event."""

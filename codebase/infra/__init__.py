@@ -1,1 +1,0 @@
-"""How it runs: one module per thing we talk to, or shell that we need."""

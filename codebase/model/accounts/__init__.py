@@ -1,0 +1,1 @@
+"""Accounts and the agents who work for them."""

@@ -1,0 +1,1 @@
+"""Buying bitcoin: orders, and the prices that they are placed at."""

@@ -1,0 +1,1 @@
+"""What operators do: migrate, verify, rebuild, repair, look."""

@@ -1,0 +1,1 @@
+"""Accounts and agents as queries show them."""

@@ -1,0 +1,1 @@
+"""Buy orders as queries show them."""

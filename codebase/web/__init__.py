@@ -1,0 +1,1 @@
+"""How services meet their clients: HTTP, callers, problems, pages."""
