@@ -17,9 +17,10 @@ from fastapi import FastAPI
 from codebase import services
 from codebase.embedded import local_stack
 from codebase.engine.projections.projection import Projector, present
+from codebase.foundation.errors import ConfigurationError
 from codebase.foundation.observability import logs, telemetry
 from codebase.foundation.postgres import connect, trouble
-from codebase.foundation.settings import ConfigurationError, Settings, load_settings
+from codebase.foundation.settings import Settings, load_settings
 from codebase.model.catalogue import AGGREGATES
 from codebase.operations import asyncapi, migrate, parked, rebuild, tail, verify
 from codebase.operations.new_service import Kind, NewServiceError, new_service

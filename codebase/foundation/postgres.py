@@ -11,7 +11,7 @@ import psycopg
 from psycopg import AsyncConnection, Connection, errors
 from psycopg.conninfo import conninfo_to_dict
 
-from codebase.web.problems import ServiceUnavailable
+from codebase.foundation.errors import ServiceUnavailable
 
 CONNECT_DEADLINE_SECONDS = 3
 

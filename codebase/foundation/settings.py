@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from codebase.foundation.errors import ConfigurationError
 from codebase.model.accounts.account import Region
 
 STORES = (
@@ -25,10 +26,6 @@ STORES = (
     "read_model_projector_url",
 )
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
-
-
-class ConfigurationError(Exception):
-    """The environment asks for something that cannot be; the text names each variable."""
 
 
 class Settings(BaseSettings):

@@ -11,8 +11,9 @@ import yoyo
 from psycopg import Connection, sql
 from psycopg.conninfo import conninfo_to_dict
 
+from codebase.foundation.errors import ConfigurationError
 from codebase.foundation.postgres import connect
-from codebase.foundation.settings import ConfigurationError, Settings
+from codebase.foundation.settings import Settings
 from codebase.model.buy_orders.buy_order import ORDER_BOOK
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"

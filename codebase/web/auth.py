@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
 
-from codebase.foundation.settings import ConfigurationError
+from codebase.foundation.errors import ConfigurationError
 from codebase.web.problems import HttpProblem
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}", re.ASCII)

@@ -6,7 +6,6 @@ documented all the same, by the FastAPI route that it would have been.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,49 +19,28 @@ from fastapi import Body as JsonBody
 from fastapi import FastAPI, Header, Path, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
+from codebase.engine.commands.identity import IDEMPOTENCE_KEY, IdempotenceKey, fingerprint
 from codebase.engine.commands.round import Along, Given, Outcome, Submission
 from codebase.engine.log.event_log import creation_stream_id
+from codebase.foundation.errors import invalid
+from codebase.foundation.observability.telemetry import known_traceparent
+from codebase.foundation.validation import explain, validate
 from codebase.model.actor import Actor
 from codebase.model.aggregate import Aggregate
 from codebase.web import consistency_token
 from codebase.web.auth import Caller
 from codebase.web.exchange import Exchange, HeaderList, exchange_of
-from codebase.web.problems import invalid
-from codebase.web.request_body import explain, read_body, require_json, validate
+from codebase.web.request_body import read_body, require_json
 
 Body = TypeVar("Body")
 
 NOTHING_SEEN: consistency_token.Positions = {0: 0}
 """Of a command on something that never was; every command answers a token."""
 JSON_HEADER = (b"content-type", b"application/json")
-IDEMPOTENCE_KEY = re.compile(r"[!-~]{1,255}", re.ASCII)
-IdempotenceKey = Annotated[str, StringConstraints(pattern=f"^{IDEMPOTENCE_KEY.pattern}$")]
-"""An idempotence key in a body."""
-# https://www.w3.org/TR/trace-context/: whatever does not look like this is to be ignored.
-TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
-
-
-def fingerprint(name: str, body: object, path: Mapping[str, Any]) -> str:
-    """Tells a repeat of a command from another one with the same key.
-
-    Defaults are left out, so that a field that is added later, with a default, leaves the
-    fingerprints of the commands before it as they were.
-
-    Args:
-        name: of what is to be done.
-        body: with the details, as a pydantic model; anything else counts as none.
-        path: what it is to be done to.
-    """
-    digest = hashlib.blake2b(name.encode(), digest_size=16)
-    if isinstance(body, BaseModel):
-        digest.update(body.model_dump_json(exclude_defaults=True).encode())
-    for part in sorted(path):
-        digest.update(f"\n{part}={path[part]}".encode())
-    return digest.hexdigest()
 
 
 # Not frozen, though never changed: a frozen dataclass takes four times as long to make.
@@ -100,7 +78,7 @@ class Command(Generic[Body]):
         """The `Idempotency-Key` header, bare or quoted as the IETF draft has it.
 
         Raises:
-            HttpProblem: 422, it is not what a key may be.
+            InvalidInputError: it is not what a key may be.
         """
         sent = self.exchange.headers.get(b"idempotency-key")
         if sent is None:
@@ -121,8 +99,7 @@ class Command(Generic[Body]):
         sent = self.exchange.headers.get(b"traceparent")
         if sent is None:
             return None
-        text = sent.decode("latin-1")
-        return text if TRACEPARENT.fullmatch(text) else None
+        return known_traceparent(sent.decode("latin-1"))
 
     def id_of_creation(self, category: str) -> UUID:
         """The stream that this command creates: the same for a repeat, new when it has no key."""

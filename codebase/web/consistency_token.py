@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from codebase.web.problems import HttpProblem, invalid
+from codebase.foundation.errors import InvalidInputError, invalid
 
 Positions = Mapping[int, int]
 """The last position that a client knows of, for each partition that it knows of."""
@@ -30,7 +30,7 @@ def sent(headers: Headers) -> Positions:
         headers: lower-case names and values, as ASGI has them.
 
     Raises:
-        HttpProblem: 422 naming the header, when a token is malformed.
+        InvalidInputError: it is malformed.
     """
     seen: Positions = {}
     for name, value in headers:
@@ -46,7 +46,7 @@ def parse(text: str) -> Positions:
     """The positions that a token stands for.
 
     Raises:
-        HttpProblem: 422 naming the header.
+        InvalidInputError: it is malformed.
     """
     if not FORM.fullmatch(text) or text.count("-") >= PARTS_MAX:
         raise _malformed()
@@ -79,5 +79,5 @@ def _tokens_of_cookie(cookies: str) -> Iterable[str]:
             yield value.strip('"')
 
 
-def _malformed() -> HttpProblem:
+def _malformed() -> InvalidInputError:
     return invalid(NAME, "must look like 0.123 or 0.123-3.45")

@@ -20,9 +20,9 @@ import psycopg
 from prometheus_client import Gauge, Histogram
 from psycopg import sql
 
+from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.postgres import DeadlinedConnection, trouble
 from codebase.foundation.settings import Settings
-from codebase.web.problems import ServiceUnavailable
 
 # What a query finds, and how far the projector was at that very moment: one statement sees one
 # snapshot. There is a row also when nothing is found.

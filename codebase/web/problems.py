@@ -10,12 +10,10 @@ from http import HTTPStatus
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
+from codebase.foundation.errors import Errors, InvalidInputError, ServiceUnavailable
 from codebase.model.refusals import Conflict, KeyReused, NotFound, Rejected, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
-
-Errors = Mapping[str, list[str]]
-"""Field name -> sentences that say what is wrong with it; never what was sent."""
 
 # The most specific class of a refusal decides; a plain Rejected is a conflict.
 STATUS_OF_REFUSAL: Mapping[type[Rejected], HTTPStatus] = {
@@ -73,21 +71,6 @@ class HttpProblem(Exception):  # noqa: N818 - the standard's own word
         return json.dumps(members).encode()
 
 
-class ServiceUnavailable(Exception):  # noqa: N818 - the status that it leads to
-    """Something that the answer needs is away. What was asked for may or may not have happened.
-
-    Args:
-        dependency: what is away, such as `write_model`.
-        detail: what it does, as the end of a sentence.
-        retry_after_seconds: when it is worth trying again.
-    """
-
-    def __init__(self, dependency: str, detail: str = "", retry_after_seconds: float = 1) -> None:
-        super().__init__(f"{dependency}: {detail}" if detail else dependency)
-        self.dependency = dependency
-        self.retry_after_seconds = retry_after_seconds
-
-
 class Behind(Exception):  # noqa: N818 - a state that passes
     """The read model does not yet hold what the client's consistency token stands for.
 
@@ -113,21 +96,6 @@ class ProblemDetails(BaseModel):
     errors: dict[str, list[str]] | None = None
 
 
-def invalid(field: str, sentence: str) -> HttpProblem:
-    """The answer to one field that does not fit; `sentence` says why without its value."""
-    return invalid_fields({field: [sentence]})
-
-
-def invalid_fields(errors: Errors) -> HttpProblem:
-    """The answer to input that does not fit: 422 with what is wrong, field by field."""
-    return HttpProblem(
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-        "invalid-input",
-        "not acceptable: " + ", ".join(errors),
-        errors=errors,
-    )
-
-
 def problem_of(error: Exception) -> HttpProblem:
     """What a client is told of `error`; of a bug only where to find it in the logs."""
     match error:
@@ -135,10 +103,10 @@ def problem_of(error: Exception) -> HttpProblem:
             return error
         case Rejected():
             return _refused(error)
-        case ServiceUnavailable():
-            return _unavailable("service-unavailable", str(error), error.retry_after_seconds)
-        case Behind():
-            return _unavailable("read-model-behind", str(error), error.retry_after_seconds)
+        case InvalidInputError():
+            return _invalid(error)
+        case ServiceUnavailable() | Behind():
+            return _unavailable(error)
         case HTTPException():
             return _of_the_router(error)
         case _:
@@ -155,6 +123,15 @@ def _of_the_router(error: HTTPException) -> HttpProblem:
     return HttpProblem(error.status_code, kind, str(error.detail), headers=error.headers)
 
 
+def _invalid(error: InvalidInputError) -> HttpProblem:
+    return HttpProblem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "invalid-input",
+        "not acceptable: " + ", ".join(error.errors),
+        errors=error.errors,
+    )
+
+
 def _refused(refusal: Rejected) -> HttpProblem:
     status = next(s for kind, s in STATUS_OF_REFUSAL.items() if isinstance(refusal, kind))
     headers = None
@@ -165,9 +142,10 @@ def _refused(refusal: Rejected) -> HttpProblem:
     )
 
 
-def _unavailable(kind: str, detail: str, retry_after_seconds: float) -> HttpProblem:
-    headers = _retry_after(retry_after_seconds)
-    return HttpProblem(HTTPStatus.SERVICE_UNAVAILABLE, kind, detail, headers=headers)
+def _unavailable(error: ServiceUnavailable | Behind) -> HttpProblem:
+    kind = "read-model-behind" if isinstance(error, Behind) else "service-unavailable"
+    headers = _retry_after(error.retry_after_seconds)
+    return HttpProblem(HTTPStatus.SERVICE_UNAVAILABLE, kind, str(error), headers=headers)
 
 
 def _retry_after(seconds: float) -> dict[str, str]:

@@ -18,8 +18,9 @@ import uvloop
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from codebase.foundation.errors import ConfigurationError
 from codebase.foundation.observability import logs
-from codebase.foundation.settings import ConfigurationError, Settings
+from codebase.foundation.settings import Settings
 from codebase.web.problems import MEDIA_TYPE, HttpProblem
 
 HEADER_BYTES_MAX = 32_768

@@ -23,16 +23,18 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from codebase.foundation.observability import logs, telemetry
+from codebase.foundation.observability import logs
 from codebase.foundation.observability.metrics import RequestMetrics
 from codebase.foundation.settings import Settings
+from codebase.foundation.validation import explain
 from codebase.web.api_docs import add_api_docs
 from codebase.web.auth import Authenticator, Caller, new_token, require_same_origin
 from codebase.web.commands import Answer, Command, CommandRoute, CountedRoute, command
 from codebase.web.exchange import Exchange, exchange_of
 from codebase.web.problems import MEDIA_TYPE, HttpProblem, ProblemDetails, problem_of
-from codebase.web.request_body import ClientGoneError, explain
+from codebase.web.request_body import ClientGoneError
 from codebase.web.server import run, serve, serving
+from codebase.web.traced import traced
 
 __all__ = [
     "Answer",
@@ -283,7 +285,7 @@ def assemble(apps: Sequence[FastAPI], settings: Settings, title: str | None = No
         owners |= {id(route): app.title for route in app.routes}
         outer.router.routes.extend(app.routes)
     _add_operations(outer, metrics)
-    return telemetry.traced(Shell(outer, owners, settings, metrics))
+    return traced(Shell(outer, owners, settings, metrics))
 
 
 def _merged_checks(services: Sequence[ServiceApp]) -> dict[str, Check]:

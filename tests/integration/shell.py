@@ -15,7 +15,8 @@ from pydantic import BaseModel
 
 from codebase.foundation.settings import Settings
 from codebase.model.money import Currency
-from codebase.web.request_body import Amount, FromText, RequestBody
+from codebase.web.fields import Amount, FromText
+from codebase.web.request_body import RequestBody
 from codebase.web.shell import (
     Answer,
     Check,

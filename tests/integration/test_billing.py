@@ -23,8 +23,9 @@ from psycopg import Connection, Cursor
 from codebase.engine.log.event_log import partition_of
 from codebase.engine.projections.projection import LoggedEvent
 from codebase.engine.projections.projector import projector_team
+from codebase.foundation.errors import ConfigurationError
 from codebase.foundation.failpoints import EXIT_STATUS
-from codebase.foundation.settings import ConfigurationError, Settings
+from codebase.foundation.settings import Settings
 from codebase.foundation.worker import Team
 from codebase.model.accounts.account import Region
 from codebase.operations import parked

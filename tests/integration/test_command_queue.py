@@ -27,12 +27,12 @@ from codebase.engine.messages.broker import (
     publish_command,
 )
 from codebase.engine.messages.command_queue import IN_FLIGHT_MAX, CommandQueue
+from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.settings import Settings
 from codebase.model.accounts.account import ACCOUNT, OpenAccount, Region
 from codebase.model.accounts.agent import AGENT, BlockAgent, CreateAgent, UnblockAgent
 from codebase.model.actor import Actor
 from codebase.services.block_agent.messages import QUEUE, READERS, TOPICS
-from codebase.web.problems import ServiceUnavailable
 from tests.integration.flow import channel_to, eventually, messages_in
 
 if TYPE_CHECKING:

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from codebase.foundation.errors import ConfigurationError, ServiceUnavailable
 from codebase.foundation.observability import logs
-from codebase.foundation.settings import ConfigurationError, Settings
+from codebase.foundation.settings import Settings
 from codebase.model.buy_orders.buy_order import order_book_limit
 from codebase.model.refusals import KeyReused
-from codebase.web.problems import Behind, ServiceUnavailable
+from codebase.web.problems import Behind
 from tests.integration.shell import (
     KEY,
     ORDER,

@@ -12,7 +12,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from codebase.foundation.settings import ConfigurationError
+from codebase.foundation.errors import ConfigurationError
 from codebase.operations.migrate import MIGRATIONS, apply_all, migrate, roll_back
 
 if TYPE_CHECKING:

@@ -402,9 +402,9 @@ def test_without_a_collector_what_makes_spans_is_not_even_loaded() -> None:
         "import sys; import codebase.__main__ as it; it.services.projectors();"
         "from codebase.foundation.observability import telemetry;"
         "from codebase.foundation.settings import Settings;"
-        "app = object();"
+        "from codebase.web.traced import traced; app = object();"
         "manager = telemetry.configured(Settings(), service='x'); manager.__enter__();"
-        "assert telemetry.current() is None; assert telemetry.traced(app) is app;"
+        "assert telemetry.current() is None; assert traced(app) is app;"
         "assert not [name for name in sys.modules if name.startswith('opentelemetry.sdk')]"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", check], check=True)

@@ -7,7 +7,7 @@ from base64 import b64encode
 
 import pytest
 
-from codebase.foundation.settings import ConfigurationError
+from codebase.foundation.errors import ConfigurationError
 from codebase.web.auth import (
     LOCAL,
     Authenticator,

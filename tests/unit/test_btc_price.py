@@ -9,7 +9,8 @@ from itertools import pairwise
 import pytest
 from pydantic import ValidationError
 
-from codebase.foundation.settings import ConfigurationError, Settings
+from codebase.foundation.errors import ConfigurationError
+from codebase.foundation.settings import Settings
 from codebase.model.buy_orders.btc_price import Quote, choose, demo_quote, parse_rate
 from codebase.model.buy_orders.buy_order import Price
 from codebase.model.money import Currency

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from codebase.engine.commands.bus import seconds_for
+from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.postgres import DeadlinedConnection
-from codebase.web.problems import ServiceUnavailable
 
 
 class JumpingSelector(selectors.DefaultSelector):

@@ -7,9 +7,10 @@ import json
 import pytest
 from starlette.exceptions import HTTPException
 
+from codebase.foundation.errors import ServiceUnavailable
 from codebase.model.buy_orders.buy_order import order_book_limit
 from codebase.model.refusals import Conflict, KeyReused, NotFound, Rejected, Unavailable
-from codebase.web.problems import Behind, HttpProblem, ServiceUnavailable, problem_of
+from codebase.web.problems import Behind, HttpProblem, problem_of
 
 CASES = {
     "a refusal": (Rejected("no"), 409, "rejected"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codebase.web.strict_json import DEPTH_LIMIT, InvalidJsonError, decode
+from codebase.foundation.strict_json import DEPTH_LIMIT, InvalidJsonError, decode
 
 SECRET = "4111111111111111"  # noqa: S105 - a card number that must not come back
 

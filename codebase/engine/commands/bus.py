@@ -37,11 +37,11 @@ from codebase.engine.log.event_log import (
     read_streams,
     write_notes,
 )
+from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.failpoints import failpoint
 from codebase.foundation.observability import telemetry
 from codebase.foundation.postgres import DeadlinedConnection, trouble
 from codebase.foundation.settings import Settings
-from codebase.web.problems import ServiceUnavailable
 
 WRITERS_PER_LANE = 2
 """One decides while the other waits for the disk; more would only make smaller batches."""

@@ -27,9 +27,9 @@ from codebase.engine.log.event_log import (
     new_event_id,
     partition_of,
 )
+from codebase.foundation.errors import ServiceUnavailable
 from codebase.model.aggregate import Aggregate
 from codebase.model.refusals import KeyReused, Rejected
-from codebase.web.problems import ServiceUnavailable
 
 SCHEMA_VERSION = 1
 

@@ -24,7 +24,7 @@ import pika
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPConnectionError, AMQPError, UnroutableError
 
-from codebase.web.problems import ServiceUnavailable
+from codebase.foundation.errors import ServiceUnavailable
 
 # pika logs each failed attempt several times, with tracebacks; whoever connects reports it once.
 logging.getLogger("pika").setLevel(logging.CRITICAL)

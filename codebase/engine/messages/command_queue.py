@@ -26,18 +26,18 @@ from pydantic import BaseModel
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from codebase.engine.commands.bus import CommandBus
+from codebase.engine.commands.identity import IDEMPOTENCE_KEY, fingerprint
 from codebase.engine.commands.round import Outcome, Submission
 from codebase.engine.messages.broker import dead_letter, declare_command_queue
 from codebase.engine.messages.queue_listener import Arrival, QueueListener, QueueToListenTo
+from codebase.foundation.errors import InvalidInputError, ServiceUnavailable
 from codebase.foundation.observability import logs, telemetry
 from codebase.foundation.settings import Settings
+from codebase.foundation.validation import validate
 from codebase.foundation.worker import Team, Worker
 from codebase.model.actor import Actor
 from codebase.model.aggregate import Aggregate
 from codebase.model.refusals import Rejected, Unavailable
-from codebase.web.commands import IDEMPOTENCE_KEY, TRACEPARENT, fingerprint
-from codebase.web.problems import HttpProblem, ServiceUnavailable
-from codebase.web.request_body import validate
 
 IN_FLIGHT_MAX = 256
 """Enough for the command bus to make good batches of."""
@@ -92,9 +92,8 @@ class CommandMessage:
         """
         try:
             return validate(kind, self.text)
-        except HttpProblem as problem:
-            wrong = (f"{name}: {', '.join(said)}" for name, said in (problem.errors or {}).items())
-            raise MalformedError("; ".join(wrong)) from None
+        except InvalidInputError as error:
+            raise MalformedError(str(error)) from None
 
     def submission(
         self,
@@ -278,8 +277,7 @@ class CommandQueue:
         """Have the command belong to its sender's trace; returns what to call at its end."""
         sent = arrival.traceparent
         if self._traces is None:
-            known = sent is not None and TRACEPARENT.fullmatch(sent)
-            submission.traceparent = sent if known else None
+            submission.traceparent = telemetry.known_traceparent(sent)
             return lambda: None
         span = self._traces.taking_in(sent, self._name, arrival.routing_key)
         submission.traceparent = self._traces.traceparent(span)

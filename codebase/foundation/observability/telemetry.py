@@ -7,6 +7,7 @@ the same.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,13 +15,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from prometheus_client import Counter
-from starlette.types import ASGIApp
 
 from codebase.foundation.observability.pipe import Pipe
 from codebase.foundation.settings import Settings
 
 if TYPE_CHECKING:
     from codebase.foundation.observability.tracing import Traces
+
+# https://www.w3.org/TR/trace-context/: whatever does not look like this is to be ignored.
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 
 QUEUE_MAX = 10_000
 """Spans that may wait; about three kilobytes each."""
@@ -39,10 +42,9 @@ def current() -> Traces | None:
     return _CURRENT.get()
 
 
-def traced(app: ASGIApp) -> ASGIApp:
-    """The app, with a span around each request when traces are wanted."""
-    traces = current()
-    return app if traces is None else traces.around(app)
+def known_traceparent(sent: str | None) -> str | None:
+    """The W3C trace context that somebody sent, if it is one."""
+    return sent if sent is not None and TRACEPARENT.fullmatch(sent) else None
 
 
 @contextmanager

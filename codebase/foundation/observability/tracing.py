@@ -20,17 +20,11 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from psycopg import Connection
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from codebase.foundation.observability import logs
 from codebase.foundation.observability.pipe import RefusedError, UndeliveredError
-from codebase.web.exchange import exchange_of
 
 DELIVERY_DEADLINE_SECONDS = 10.0
 SERVER_ERROR = 500
-# Whoever watches over a process asks for these all day long.
-UNTRACED = frozenset({"/healthz", "/healthcheck", "/readyz", "/metrics"})
-TRACEPARENT = b"traceparent"
 # https://opentelemetry.io/docs/specs/otlp/#failures: after these it may be sent again.
 PASSING_TROUBLE = frozenset({429, 502, 503, 504})
 FAILED = Status(StatusCode.ERROR)
@@ -113,10 +107,6 @@ class Traces:
         self._tracer = provider.get_tracer("orderly")
         self._propagator = TraceContextTextMapPropagator()
 
-    def around(self, app: ASGIApp) -> ASGIApp:
-        """The app, with a span around each request."""
-        return _TracedApp(app, self)
-
     def begin(
         self,
         name: str,
@@ -156,6 +146,24 @@ class Traces:
             "orderly.position": position,
         }
         return self.begin(f"publish {topic}", SpanKind.PRODUCER, traceparent, attributes)
+
+    def request(self, method: str, traceparent: str) -> Span:
+        """The span of a request, which `answered` ends."""
+        return self.begin(method, SpanKind.SERVER, traceparent)
+
+    def answered(
+        self, span: Span, *, method: str, route: str | None, status: int, request_id: str
+    ) -> None:
+        """End the span of a request with what is known of it, in the words of OpenTelemetry."""
+        span.set_attribute("http.request.method", method)
+        span.set_attribute("http.response.status_code", status)
+        span.set_attribute("orderly.request_id", request_id)
+        if route is not None:
+            span.update_name(f"{method} {route}")
+            span.set_attribute("http.route", route)
+        if status >= SERVER_ERROR:
+            span.set_status(FAILED)
+        span.end()
 
     def taking_in(self, traceparent: str | None, queue: str, topic: str) -> Span:
         """The span of one command by message, which ends when its outcome is known."""
@@ -201,41 +209,3 @@ class Traces:
                 f"apply {event}", SpanKind.CONSUMER, traceparent, attributes, begun_at=begun_at
             )
             span.end(ended_at)
-
-
-class _TracedApp:
-    """A span around each request; logs inside say which trace they belong to."""
-
-    def __init__(self, app: ASGIApp, traces: Traces) -> None:
-        self._app = app
-        self._traces = traces
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in UNTRACED:
-            await self._app(scope, receive, send)
-            return
-        sent = dict(scope["headers"]).get(TRACEPARENT, b"").decode("latin-1")
-        span = self._traces.begin(scope["method"], SpanKind.SERVER, sent)
-        ours = self._traces.traceparent(span)
-        others = [header for header in scope["headers"] if header[0] != TRACEPARENT]
-        scope["headers"] = [*others, (TRACEPARENT, ours.encode())]
-        try:
-            with logs.bound(trace_id=f"{span.get_span_context().trace_id:032x}"):
-                await self._app(scope, receive, send)
-        finally:
-            _describe(span, scope)
-            span.end()
-
-
-def _describe(span: Span, scope: Scope) -> None:
-    """What is known of a request once it has been answered, in the words of OpenTelemetry."""
-    exchange = exchange_of(scope)
-    route = getattr(scope.get("route"), "path", None)
-    span.set_attribute("http.request.method", scope["method"])
-    span.set_attribute("http.response.status_code", exchange.status)
-    span.set_attribute("orderly.request_id", exchange.request_id)
-    if route is not None:
-        span.update_name(f"{scope['method']} {route}")
-        span.set_attribute("http.route", route)
-    if exchange.status >= SERVER_ERROR:
-        span.set_status(FAILED)

@@ -7,8 +7,9 @@ import logging
 import psycopg
 
 from codebase.engine.projections.projection import Projector
+from codebase.foundation.errors import ConfigurationError
 from codebase.foundation.postgres import connect_async, trouble
-from codebase.foundation.settings import ConfigurationError, Settings
+from codebase.foundation.settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from functools import partial
 from uuid import UUID
 
+from codebase.engine.commands.identity import IdempotenceKey
 from codebase.engine.commands.round import Submission
 from codebase.engine.messages.command_queue import SENDER, CommandMessage, Reader
 from codebase.model.accounts.agent import AGENT, BlockAgent, UnblockAgent
-from codebase.web.commands import IdempotenceKey
-from codebase.web.request_body import FromText, RequestBody, Text
+from codebase.web.fields import FromText, Text
+from codebase.web.request_body import RequestBody
 
 QUEUE = "block_agent"
 # Everything, because nobody else takes commands: one with a key that nobody knows is dead-lettered

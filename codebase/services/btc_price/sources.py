@@ -11,7 +11,8 @@ import httpx
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
 
 from codebase.foundation.clock import Clock
-from codebase.foundation.settings import ConfigurationError, Settings
+from codebase.foundation.errors import ConfigurationError
+from codebase.foundation.settings import Settings
 from codebase.model.buy_orders.btc_price import Quote, demo_quote, parse_rate
 from codebase.model.money import Currency
 

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 
 from codebase.engine.messages.broker import BROKER_ERRORS, OutgoingCommand, commands_to
 from codebase.engine.messages.command_queue import Became
-from codebase.foundation.settings import ConfigurationError, Settings
+from codebase.foundation.errors import ConfigurationError
+from codebase.foundation.settings import Settings
 from codebase.services.compliance.requests import Action, State
 from codebase.web.auth import Authenticator
 from codebase.web.problems import HttpProblem, ProblemDetails

@@ -10,11 +10,14 @@ from uuid import UUID
 from fastapi import Request
 from pydantic import ValidationError, field_validator
 
+from codebase.engine.commands.identity import fingerprint
 from codebase.engine.log.event_log import creation_stream_id
+from codebase.foundation.errors import invalid
+from codebase.foundation.validation import explain
 from codebase.services.compliance.requests import CATEGORY, Action, NewRequest
-from codebase.web.commands import fingerprint
-from codebase.web.problems import HttpProblem, invalid
-from codebase.web.request_body import FromText, RequestBody, Text, explain
+from codebase.web.fields import FromText, Text
+from codebase.web.problems import HttpProblem
+from codebase.web.request_body import RequestBody
 
 FORM_TYPE = "application/x-www-form-urlencoded"
 FIELDS_MAX = 10
@@ -63,7 +66,8 @@ async def read_form(request: Request) -> Form:
     """The form in a request's body.
 
     Raises:
-        HttpProblem: 415 or 422; nothing of the input is repeated.
+        HttpProblem: 415.
+        InvalidInputError: naming each field; nothing of the input is repeated.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM_TYPE:
         raise HttpProblem(

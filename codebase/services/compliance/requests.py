@@ -15,10 +15,10 @@ import psycopg
 from psycopg.rows import class_row
 from pydantic import BaseModel
 
+from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.postgres import DeadlinedConnection, trouble
 from codebase.foundation.settings import Settings
 from codebase.model.refusals import KeyReused
-from codebase.web.problems import ServiceUnavailable
 
 DURABLE = "-c synchronous_commit=on"
 """The store itself may be configured to lose its last moments, which the log brings back."""

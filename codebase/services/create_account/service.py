@@ -14,7 +14,8 @@ from codebase.engine.commands.bus import CommandBus
 from codebase.engine.commands.round import Outcome
 from codebase.model.accounts.account import ACCOUNT, OpenAccount, Region
 from codebase.services.create_account.closing import close_all, closing
-from codebase.web.request_body import Email, FromText, RequestBody, Text
+from codebase.web.fields import Email, FromText, Text
+from codebase.web.request_body import RequestBody
 from codebase.web.runtime import Runtime
 from codebase.web.shell import Answer, Command, command, service_app
 

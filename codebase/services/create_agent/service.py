@@ -14,7 +14,8 @@ from codebase.engine.commands.bus import CommandBus
 from codebase.engine.commands.round import Given, Outcome
 from codebase.model.accounts.account import ACCOUNT, Account
 from codebase.model.accounts.agent import AGENT, CreateAgent, RemoveAgent
-from codebase.web.request_body import Email, RequestBody, Text
+from codebase.web.fields import Email, Text
+from codebase.web.request_body import RequestBody
 from codebase.web.runtime import Runtime
 from codebase.web.shell import Answer, Command, command, service_app
 

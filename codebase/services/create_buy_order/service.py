@@ -15,11 +15,12 @@ from pydantic_core import to_json
 from codebase.engine.commands.bus import CommandBus
 from codebase.engine.commands.round import Outcome, Submission
 from codebase.engine.log.event_log import creation_stream_id
+from codebase.foundation.errors import invalid
 from codebase.model.buy_orders.buy_order import BUY_ORDER, PlaceBuyOrder
 from codebase.model.money import Currency, in_btc
 from codebase.services.create_buy_order.prices import Prices
-from codebase.web.problems import invalid
-from codebase.web.request_body import Amount, FromText, RequestBody
+from codebase.web.fields import Amount, FromText
+from codebase.web.request_body import RequestBody
 from codebase.web.runtime import Runtime
 from codebase.web.shell import Answer, Command, command, service_app
 
@@ -98,7 +99,7 @@ def key_of(request: Command[PutBuyOrder]) -> str:
     """The key from the body, or from the header; a UUID in its usual form.
 
     Raises:
-        HttpProblem: 422, there is none, the header's is no UUID, or there are two.
+        InvalidInputError: there is none, the header's is no UUID, or there are two.
     """
     in_body, in_header = request.body.idempotence_key, request.idempotence_key
     if in_header is None:

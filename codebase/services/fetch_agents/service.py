@@ -14,8 +14,8 @@ from codebase.model.accounts.agent import agent_not_found
 from codebase.model.refusals import NotFound
 from codebase.views.accounts import agent_queries
 from codebase.web.consistent_reads import ConsistentReads
+from codebase.web.fields import Email
 from codebase.web.pages import SIZE_DEFAULT, Size, as_json, page
-from codebase.web.request_body import Email
 from codebase.web.runtime import Runtime
 from codebase.web.shell import caller_of, service_app
 

@@ -1,0 +1,127 @@
+"""What a field of a body or a query may be: money, text for people, e-mail addresses."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Annotated, TypeVar
+
+from email_validator import EmailNotValidError, validate_email
+from pydantic import BeforeValidator, Strict, WithJsonSchema
+
+from codebase.model.money import parse_amount
+
+Value = TypeVar("Value")
+
+FromText = Annotated[Value, Strict(strict=False)]
+"""A type that JSON has no word for and writes as text: `FromText[UUID]`, or an enumeration."""
+
+
+def read_amount(value: object) -> Decimal:
+    """An amount of money from JSON: a text, or a number, which is taken digit by digit.
+
+    Raises:
+        ValueError: a sentence that says what is wrong; it never repeats the value.
+    """
+    match value:
+        case str():
+            return parse_amount(value)
+        case bool():
+            raise ValueError("must be a decimal number, best as a text such as '123.45'")
+        case int():
+            return parse_amount(str(value))
+        case Decimal():
+            return parse_amount(format(value, "f"))
+        case _:
+            raise ValueError("must be a decimal number, best as a text such as '123.45'")
+
+
+Amount = Annotated[
+    Decimal,
+    BeforeValidator(read_amount),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": r"^(0|[1-9][0-9]{0,8})(\.[0-9]{1,2})?$",
+            "description": "Above 0, below 1000000000, at most 2 decimals. "
+            "A JSON number is taken too, if it has no exponent.",
+            "examples": ["123.45"],
+        }
+    ),
+]
+"""An amount of money, above 0, below 1,000,000,000, with at most two decimals."""
+
+
+TEXT_MAX = 200
+# Also U+2028 and U+2029, which some readers take for the end of a line.
+CONTROL_CHARACTERS = "\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029"
+PLAIN_TEXT = f"^[^{CONTROL_CHARACTERS}]*[^{CONTROL_CHARACTERS}\\s][^{CONTROL_CHARACTERS}]*$"
+IS_PLAIN_TEXT = re.compile(PLAIN_TEXT)
+
+
+def read_text(value: object) -> str:
+    """A line of text for people.
+
+    Raises:
+        ValueError: a sentence that says what is wrong; it never repeats the value.
+    """
+    if not isinstance(value, str):
+        raise ValueError("must be a text")  # noqa: TRY004 - pydantic wants this one
+    if not 1 <= len(value) <= TEXT_MAX:
+        raise ValueError(f"must have 1 to {TEXT_MAX} characters")
+    if not IS_PLAIN_TEXT.fullmatch(value):
+        raise ValueError("must not be blank, and have no control characters")
+    return value
+
+
+Text = Annotated[
+    str,
+    BeforeValidator(read_text),
+    WithJsonSchema(
+        {"type": "string", "minLength": 1, "maxLength": TEXT_MAX, "pattern": PLAIN_TEXT}
+    ),
+]
+"""A line of text: 1 to 200 characters, not blank, without control characters."""
+
+EMAIL_MAX = 254
+"""RFC 5321, 4.5.3.1.3: a path has 256 octets, two of them its brackets."""
+
+
+def read_email(value: object) -> str:
+    """An e-mail address in ASCII, its domain in lower case.
+
+    Whether anybody gets mail there is not asked. Names that are reserved for tests will do.
+
+    Raises:
+        ValueError: a sentence that says what is wrong; it never repeats the value.
+    """
+    if not isinstance(value, str):
+        raise ValueError("must be a text")  # noqa: TRY004 - pydantic wants this one
+    if len(value) > EMAIL_MAX:
+        raise ValueError(f"must have at most {EMAIL_MAX} characters")
+    if not value.isascii():
+        raise ValueError("must be in ASCII; a domain can be written with xn--")
+    try:
+        address = validate_email(
+            value,
+            allow_smtputf8=False,
+            check_deliverability=False,
+            strict=True,
+            test_environment=True,
+        ).ascii_email
+    except EmailNotValidError:
+        # Its own sentence may repeat what was sent.
+        address = None
+    if address is None:
+        raise ValueError("must be an e-mail address such as name@example.org") from None
+    return address
+
+
+Email = Annotated[
+    str,
+    BeforeValidator(read_email),
+    WithJsonSchema(
+        {"type": "string", "format": "email", "maxLength": EMAIL_MAX, "examples": ["a@example.org"]}
+    ),
+]
+"""An e-mail address, in ASCII."""
