@@ -16,9 +16,9 @@ import psutil
 
 from bench.lab import ORDER_BOOK_LIMIT_BTC, PROJECT, Lab
 from bench.measure import BenchError
-from codebase import services
 from codebase.embedded.supervisor import Keeper, Program
 from codebase.foundation.settings import Settings
+from codebase.registry import SYSTEM
 
 READY = re.compile(r"^orderly: ready in ([\d.]+) s", re.MULTILINE)
 BROKER_IS_UP = re.compile(r"^orderly: RabbitMQ is up", re.MULTILINE)
@@ -41,7 +41,7 @@ class EmbeddedRun:
 
     def address(self, service: str) -> str:
         """Where a service listens."""
-        return f"http://127.0.0.1:{services.port_of(service) + self.offset}"
+        return f"http://127.0.0.1:{SYSTEM.port_of(service) + self.offset}"
 
     def settings(self) -> Settings:
         """What the run wrote down for its services."""

@@ -36,6 +36,7 @@ from codebase.embedded.supervisor import Keeper, Program
 from codebase.foundation.postgres import connect
 from codebase.foundation.settings import Settings
 from codebase.operations.migrate import migrate
+from codebase.registry import SYSTEM
 
 PROJECT = Path(__file__).resolve().parents[1]
 OWNER = "orderly"
@@ -152,7 +153,7 @@ class Lab:
     def _templates(self) -> tuple[str, str]:
         self.write.create(TEMPLATES[0])
         self.read.create(TEMPLATES[1])
-        migrate(self._settings(*TEMPLATES))
+        migrate(self._settings(*TEMPLATES), SYSTEM.contexts)
         return TEMPLATES
 
     def stores(self, name: str) -> Settings:

@@ -14,17 +14,15 @@ from uuid import UUID
 import psycopg
 from fastapi import FastAPI
 
-from codebase import services
 from codebase.embedded import local_stack
 from codebase.engine.projections.projection import Projector, present
 from codebase.foundation.errors import ConfigurationError
 from codebase.foundation.observability import logs, telemetry
 from codebase.foundation.postgres import connect, trouble
 from codebase.foundation.settings import Settings, load_settings
-from codebase.model.catalogue import AGGREGATES
 from codebase.operations import asyncapi, migrate, parked, rebuild, tail, verify
 from codebase.operations.new_service import Kind, NewServiceError, new_service
-from codebase.services.block_agent.messages import BODIES
+from codebase.registry import SYSTEM
 from codebase.web import shell
 from codebase.web.runtime import Runtime
 
@@ -36,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 differs or failed, 2 misconfigured."""
     chosen = parser().parse_args(arguments)
     try:
-        settings = load_settings(embedded_home=chosen.run is not run_up)
+        settings = load_settings(*SYSTEM.settings, embedded_home=chosen.run is not run_up)
         status: int = chosen.run(chosen, settings)
     except ConfigurationError as error:
         print(f"orderly: {error}", file=sys.stderr)
@@ -72,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
         "--stores", action="store_true", help="the databases and the broker only, to restore them"
     )
     serve = command("serve", run_serve, "Start services in one process, on one port.")
-    known = [*services.names(), *services.GROUPS]
+    known = [*SYSTEM.names(), *SYSTEM.groups]
     serve.add_argument("names", nargs="+", choices=known, metavar="NAME")
     serve.add_argument("--port", type=int, help="default: the first service's own port")
     command("migrate", run_migrate, "Bring both stores to the newest schema.")
@@ -101,12 +99,14 @@ def parser() -> argparse.ArgumentParser:
 
 def run_up(chosen: argparse.Namespace, settings: Settings) -> int:
     """The embedded run."""
-    return local_stack.up(settings, services.on_one_machine(), stores_only=chosen.stores)
+    return local_stack.up(
+        settings, SYSTEM.on_one_machine(), SYSTEM.contexts, stores_only=chosen.stores
+    )
 
 
 def run_serve(chosen: argparse.Namespace, settings: Settings) -> int:
     """Any set of services in one process."""
-    port = chosen.port or services.port_of(chosen.names[0]) + settings.port_offset
+    port = chosen.port or SYSTEM.port_of(chosen.names[0]) + settings.port_offset
     service = "+".join(chosen.names)
     with (
         logs.configured(settings, service=service),
@@ -118,8 +118,8 @@ def run_serve(chosen: argparse.Namespace, settings: Settings) -> int:
 
 async def _serve(names: Sequence[str], settings: Settings, port: int) -> None:
     async with AsyncExitStack() as stack:
-        runtime = await stack.enter_async_context(Runtime.open(settings))
-        members = services.in_groups(names)
+        runtime = await stack.enter_async_context(Runtime.open(settings, SYSTEM.contexts))
+        members = SYSTEM.in_groups(names)
         apps = [await _open(name, runtime, stack) for name in members]
         app = shell.assemble(apps, settings, title=" + ".join(names))
         # What is there now stays for good; the collector need not go through it again and again.
@@ -132,14 +132,14 @@ async def _serve(names: Sequence[str], settings: Settings, port: int) -> None:
 async def _open(name: str, runtime: Runtime, stack: AsyncExitStack) -> FastAPI:
     """One service; whatever it starts logs under its name."""
     with logs.bound(service=name):
-        opening = services.load(name).open_service(runtime)
+        opening = SYSTEM.load(name).open_service(runtime)
         app: FastAPI = await stack.enter_async_context(opening)
     return app
 
 
 def run_migrate(_chosen: argparse.Namespace, settings: Settings) -> int:
     """Apply missing migrations and say which."""
-    applied = migrate.migrate(settings)
+    applied = migrate.migrate(settings, SYSTEM.contexts)
     print("\n".join(applied) or "nothing to migrate")
     return 0
 
@@ -147,7 +147,7 @@ def run_migrate(_chosen: argparse.Namespace, settings: Settings) -> int:
 def run_verify(_chosen: argparse.Namespace, settings: Settings) -> int:
     """Status 1 if anything differs from what the log says."""
     projectors = _projectors(settings)
-    differences = verify.verify(settings, projectors)
+    differences = verify.verify(settings, SYSTEM.aggregates, projectors)
     if differences:
         return FAILED
     names = ", ".join(projector.name for projector in projectors)
@@ -197,7 +197,7 @@ def run_parked(chosen: argparse.Namespace, settings: Settings) -> int:
 def _projectors(settings: Settings) -> list[Projector]:
     """Those that fill this store."""
     with connect(settings.required("read_model_url"), "orderly") as store:
-        return present(store, services.projectors())
+        return present(store, SYSTEM.projectors())
 
 
 def _projector_that_parked(settings: Settings, stream_id: UUID, name: str | None) -> Projector:
@@ -208,7 +208,7 @@ def _projector_that_parked(settings: Settings, stream_id: UUID, name: str | None
     if len(names) > 1:
         several = " and ".join(names)
         raise ConfigurationError(f"it is parked by {several}: say which with --projector")
-    known = {projector.name: projector for projector in services.projectors()}
+    known = {projector.name: projector for projector in SYSTEM.projectors()}
     if names[0] not in known:
         raise ConfigurationError(f"no projector {names[0]}; there is: {', '.join(known)}")
     return known[names[0]]
@@ -222,12 +222,12 @@ def run_log(chosen: argparse.Namespace, settings: Settings) -> int:
 
 def run_asyncapi(_chosen: argparse.Namespace, _settings: Settings) -> int:
     """The document that docs/asyncapi.json holds."""
-    print(json.dumps(asyncapi.document(AGGREGATES, BODIES), indent=2))
+    print(json.dumps(asyncapi.document(SYSTEM.aggregates, SYSTEM.messages()), indent=2))
     return 0
 
 
 def run_token(chosen: argparse.Namespace, _settings: Settings) -> int:
-    """The secret for the client, the entry for the services."""
+    """The secret for the client, the entry for the SYSTEM."""
     secret, entry = shell.new_token(chosen.name, chosen.role)
     print(f"token (give it to the client, it is not stored): {secret}")
     print(f"entry (add it to API_TOKENS): {entry}")
@@ -236,7 +236,7 @@ def run_token(chosen: argparse.Namespace, _settings: Settings) -> int:
 
 def run_new_service(chosen: argparse.Namespace, _settings: Settings) -> int:
     """Folder, test and registration, so that ./test.sh is green at once."""
-    ports = {name: services.port_of(name) for name in [*services.names(), *services.GROUPS]}
+    ports = {name: SYSTEM.port_of(name) for name in [*SYSTEM.names(), *SYSTEM.groups]}
     root = Path(__file__).parents[1]
     print("\n".join(new_service(root, chosen.name, chosen.kind, ports)))
     return 0

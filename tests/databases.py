@@ -14,6 +14,7 @@ from psycopg import Connection
 
 from codebase.foundation.settings import Settings
 from codebase.operations.migrate import migrate
+from codebase.registry import SYSTEM
 
 if TYPE_CHECKING:
     from tests.conftest import PostgresUnderTest
@@ -63,7 +64,7 @@ def templates(postgres_server: PostgresUnderTest) -> tuple[str, str]:
     names = ("template_write_model", "template_read_model")
     for name in names:
         postgres_server.create_database(name)
-    migrate(settings_for(postgres_server, *names))
+    migrate(settings_for(postgres_server, *names), SYSTEM.contexts)
     return names
 
 

@@ -20,7 +20,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import IO
 
-from codebase import services
+from codebase.registry import SYSTEM
 
 PROJECT = Path(__file__).parents[1]
 PATIENCE_SECONDS = 60.0
@@ -30,7 +30,7 @@ _TEMPLATE.set_forkserver_preload(
     [
         "tests.processes",
         "codebase.__main__",
-        *(f"codebase.services.{name}.service" for name in services.names()),
+        *(f"codebase.services.{name}.service" for name in SYSTEM.names()),
     ]
 )
 

@@ -17,7 +17,7 @@ from bench.lab import Lab
 from bench.load import Answers, put_orders
 from bench.measure import percentile
 from bench.report import Result, at_least, below
-from codebase.engine.messages.broker import READ_MODEL_SYNC
+from codebase.engine.projections.read_model import READ_MODEL
 from codebase.foundation.postgres import connect
 from codebase.foundation.settings import Settings
 
@@ -142,7 +142,7 @@ class LagSampler:
 
 
 def _checkpoint(store: Connection[Any]) -> int:
-    key = {"projector": READ_MODEL_SYNC.name}
+    key = {"projector": READ_MODEL}
     row = store.execute(READ_CHECKPOINT, key, prepare=True).fetchone()
     return int(row[0]) if row else 0
 

@@ -17,10 +17,11 @@ from bench.measure import alternate, seconds
 from bench.orders import fill_log, new_events
 from bench.report import Result, at_least
 from codebase.engine.log.event_log import NewEvent, append
+from codebase.engine.projections.read_model import READ_MODEL
 from codebase.foundation.postgres import connect_async
 from codebase.foundation.settings import Settings
 from codebase.operations.rebuild import rebuild
-from codebase.services.read_model_sync.service import PROJECTOR as READ_MODEL
+from codebase.registry import SYSTEM
 
 BULK = 1_000
 BULK_ROUNDS = 15
@@ -183,7 +184,7 @@ def measure_rebuild(lab: Lab) -> Iterator[Result]:
     """A rebuild of the orders, compared and swapped in, beside COPY of the rows it makes."""
     settings = _long_log(lab)
     with as_owner(settings, "read_model") as owner:
-        owner.execute(PLACE_CHECKPOINT, {"projector": READ_MODEL.name, "position": REBUILT})
+        owner.execute(PLACE_CHECKPOINT, {"projector": READ_MODEL, "position": REBUILT})
         owner.execute(CREATE_COPIED_ORDERS)
         # The first rebuild makes what is served, so that the next ones compare row by row.
         _rebuild(settings)
@@ -215,7 +216,7 @@ def measure_rebuild(lab: Lab) -> Iterator[Result]:
 
 
 def _rebuild(settings: Settings) -> None:
-    rebuild(settings, READ_MODEL, "buy_orders", say=lambda _: None, progress=False)
+    rebuild(settings, SYSTEM.read_model, "buy_orders", say=lambda _: None, progress=False)
 
 
 def _copy_orders(owner: Connection[Any], content: bytes) -> None:

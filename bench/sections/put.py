@@ -17,6 +17,7 @@ from bench.lab import OWNER, PASSWORD, Lab, as_owner
 from bench.load import put_orders
 from bench.measure import BenchError, alternate
 from bench.report import Result, at_least
+from codebase.views.buy_orders.settings import BuyOrderSettings
 
 CONNECTIONS = 64
 ROUNDS = 5
@@ -45,7 +46,7 @@ def measure(lab: Lab) -> Iterator[Result]:
     """Every row about PUT."""
     settings = lab.stores("put")
     prices = lab.serve(settings, "btc_price")
-    settings = settings.model_copy(update={"btc_price_url": prices})
+    settings = BuyOrderSettings(**settings.model_dump(), btc_price_url=prices)
     service = lab.serve(settings, "create_buy_order")
     port = lab.free_port()
     stand_in = lab.start(settings, ["bench.stand_ins", "put", str(port)], port)

@@ -19,7 +19,6 @@ import sys
 import tempfile
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -46,10 +45,10 @@ from codebase.embedded.private_postgres import (
 )
 from codebase.embedded.private_rabbitmq import RabbitServer, find_rabbitmq
 from codebase.embedded.supervisor import Keeper, LogFile, Program, Supervised
-from codebase.foundation.settings import LOOPBACK_HOSTS, Settings
+from codebase.engine.context import Context
+from codebase.foundation.settings import LOOPBACK_HOSTS, Settings, extended
 from codebase.web.auth import new_token
 
-COMPLIANCE = "compliance"
 MIGRATION = "migration"
 BROKER_CLIENTS = frozenset({"event_relay"})
 """Services that are ready only when the broker is: the run is ready without them."""
@@ -76,13 +75,20 @@ class StackError(Exception):
     """The embedded run cannot start; the text says why and what to change."""
 
 
-def up(settings: Settings, services: Mapping[str, int], *, stores_only: bool = False) -> int:
+def up(
+    settings: Settings,
+    services: Mapping[str, int],
+    contexts: Sequence[Context],
+    *,
+    stores_only: bool = False,
+) -> int:
     """Run everything in the foreground until SIGINT, SIGTERM or SIGHUP.
 
     Args:
         settings: `orderly_home` and `port_offset` say where, `host` where the services listen.
         services: name and port, before the offset, of every service and group of services;
             `migration` goes first.
+        contexts: whose services they are.
         stores_only: start the databases and the broker, and no service: for who restores them.
 
     Returns:
@@ -101,6 +107,7 @@ def up(settings: Settings, services: Mapping[str, int], *, stores_only: bool = F
                 home=home,
                 settings=settings,
                 services=services,
+                contexts=contexts,
                 stores_only=stores_only,
                 terminal=terminal,
                 keeper=keeper,
@@ -150,6 +157,7 @@ class _Stack:
     home: Path
     settings: Settings
     services: Mapping[str, int]
+    contexts: Sequence[Context]
     stores_only: bool
     terminal: Terminal
     keeper: Keeper
@@ -346,8 +354,6 @@ class _Stack:
         """Write `environment` in the home, for our services and for the `orderly` command."""
         everywhere = self.settings.host in {*LOOPBACK_HOSTS, "0.0.0.0", "::"}  # noqa: S104
         host = "127.0.0.1" if everywhere else self.settings.host
-        price_port = self._port(self.services["btc_price"])
-        block_port = self._port(self.services["account_management"])
         values = {
             variable: server.url(role, self._password(server.name, role), server.name)
             for server, variables in ((write, _WRITE_MODEL_ROLES), (read, _READ_MODEL_ROLES))
@@ -355,11 +361,15 @@ class _Stack:
         }
         if broker is not None:
             values["BROKER_URL"] = broker.url()
+        for context in self.contexts:
+            values |= {
+                variable: os.environ.get(variable) or self._address(host, name)
+                for variable, name in context.addresses.items()
+            }
+            own = extended(self.settings, context.settings, embedded_home=False)
+            values |= {name.upper(): str(getattr(own, name)) for name in context.remembered}
         values |= {
-            "BTC_PRICE_URL": os.environ.get("BTC_PRICE_URL") or f"http://{host}:{price_port}",
-            "BLOCK_AGENT_URL": os.environ.get("BLOCK_AGENT_URL") or f"http://{host}:{block_port}",
             "PARTITIONS": str(self.settings.partitions),
-            "ORDER_BOOK_LIMIT_BTC": str(self.settings.order_book_limit_btc),
             "DEVELOPMENT": "true",
             "PORT_OFFSET": str(self.settings.port_offset),
             "ORDERLY_HOME": str(self.home),
@@ -368,16 +378,21 @@ class _Stack:
         inherited = {name: value for name, value in os.environ.items() if name != "BROKER_URL"}
         return {**inherited, **values, **self._service_tokens(), "PYTHONUNBUFFERED": "1"}
 
+    def _address(self, host: str, service: str) -> str:
+        return f"http://{host}:{self._port(self.services[service])}"
+
     def _service_tokens(self) -> dict[str, str]:
         """With tokens configured, more of them for what services ask each other, for this run only.
 
-        Compliance blocks the agents of every client: it gets an administrator's, and nobody else.
+        Who calls in the name of every client gets an administrator's, and nobody else.
         """
         if not self.settings.api_tokens:
             return {}
-        admin_secret, admin_entry = new_token("orderly-compliance", "admin")
-        self._own_environment[COMPLIANCE] = {"SERVICE_TOKEN": admin_secret}
-        entries, secret = [*self.settings.api_tokens, admin_entry], self.settings.service_token
+        entries, secret = [*self.settings.api_tokens], self.settings.service_token
+        for name in (name for context in self.contexts for name in context.administrators):
+            admin_secret, admin_entry = new_token(f"orderly-{name}", "admin")
+            self._own_environment[name] = {"SERVICE_TOKEN": admin_secret}
+            entries.append(admin_entry)
         if not secret:
             secret, entry = new_token("orderly-services", "client")
             entries.append(entry)
@@ -388,8 +403,7 @@ class _Stack:
     def _start_all_services(self, environment: Mapping[str, str]) -> None:
         self._start_services([MIGRATION], environment)
         self._start_services([name for name in self.services if name != MIGRATION], environment)
-        self.terminal.say(self._ready_line())
-        self.terminal.say(self._also())
+        self.terminal.say(f"ready in {time.monotonic() - self.started:.1f} s. {self._welcome()}")
 
     def _start_services(self, names: Sequence[str], environment: Mapping[str, str]) -> None:
         """Start services and return when every one of them says that it is ready."""
@@ -431,29 +445,16 @@ class _Stack:
             # Another process's readiness is known by asking only.
             self.stopping.wait(_POLL_SECONDS)
 
-    def _ready_line(self) -> str:
-        put = f"http://127.0.0.1:{self._port(self.services['create_buy_order'])}/buy_order"
-        get = f"http://127.0.0.1:{self._port(self.services['fetch_buy_orders'])}/buy_orders"
-        order = {"currency": "EUR", "amount": "123.45", "idempotence_key": str(uuid.uuid4())}
-        token = "-H 'Authorization: Bearer YOUR_TOKEN' " if self.settings.api_tokens else ""
-        return (
-            f"ready in {time.monotonic() - self.started:.1f} s. New orders: PUT {put}; the list: "
-            f"GET {get}; try: curl -sS -X PUT {put} -H 'Content-Type: application/json' "
-            f"{token}-d '{json.dumps(order)}'"
+    def _welcome(self) -> str:
+        """Where to look, and what to try: a line for each context."""
+        lines = (
+            context.welcome(
+                functools.partial(self._address, "127.0.0.1"),
+                with_tokens=bool(self.settings.api_tokens),
+            )
+            for context in self.contexts
         )
-
-    def _also(self) -> str:
-        """What else there is to look at."""
-        shown = {
-            "accounts and agents": ("account_management", "_swagger"),
-            "billing": ("billing", ""),
-            "compliance": (COMPLIANCE, ""),
-            "VIP customers": ("vip_customers", ""),
-        }
-        return "; ".join(
-            f"{what}: http://127.0.0.1:{self._port(self.services[name])}/{path}"
-            for what, (name, path) in shown.items()
-        )
+        return "\norderly: ".join(filter(None, lines))
 
     # The end.
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from decimal import Decimal
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Self, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -14,7 +13,6 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from codebase.foundation.errors import ConfigurationError
-from codebase.model.accounts.account import Region
 
 STORES = (
     "write_model_url",
@@ -28,10 +26,18 @@ STORES = (
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
+def split_commas(value: object) -> object:
+    """The parts of a comma-separated text; anything else stays as it is."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
 class Settings(BaseSettings):
     """The environment of one process; the variable names are the upper-case field names.
 
-    Durations are in seconds unless the name says otherwise, sizes in bytes, amounts in bitcoin.
+    What only one context wants to know is in a subclass of its own. Durations are in seconds unless
+    the name says otherwise, sizes in bytes.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
@@ -57,9 +63,6 @@ class Settings(BaseSettings):
     """The role of read_model_sync: reads and writes rows, never changes tables."""
     broker_url: str | None = None
     """amqp:// URL; without it the log itself feeds the projectors."""
-    btc_price_url: str = "http://127.0.0.1:8779"
-    block_agent_url: str = "http://127.0.0.1:9090"
-    """Where compliance blocks agents when there is no broker."""
 
     # Who may call.
     api_tokens: Annotated[tuple[str, ...], NoDecode] = ()
@@ -76,16 +79,6 @@ class Settings(BaseSettings):
     command_batch_max: int = Field(512, ge=1, le=10_000)
     command_queue_max: int = Field(10_000, ge=1)
     command_deadline_seconds: float = Field(5.0, gt=0)
-    order_book_limit_btc: Decimal = Field(Decimal(100), gt=0, max_digits=28, decimal_places=8)
-    btc_price_max_age_s: float = Field(3600, gt=0)
-    btc_price_interval_s: float = Field(15, gt=0)
-    btc_price_max_jump: float = Field(0.2, gt=0)
-    """Largest relative step between two prices that a single source is believed for."""
-    btc_price_sources: Annotated[tuple[str, ...], NoDecode] = ("coinbase", "kraken", "bitstamp")
-    coinbase_url: str = "https://api.coinbase.com"
-    kraken_url: str = "https://api.kraken.com"
-    bitstamp_url: str = "https://www.bitstamp.net"
-    btc_price_source_timeout_seconds: float = Field(3, gt=0)
 
     # From the log to the others.
     relay_window: int = Field(1000, ge=1, le=10_000)
@@ -99,11 +92,6 @@ class Settings(BaseSettings):
     """How long a queue may be silent before the projector compares itself with the log."""
     projector_delay_seconds: float = Field(0, ge=0)
     """For tests: how long a projector rests before it applies what it has read."""
-
-    reply_wait_seconds: float = Field(10, gt=0)
-    """How long compliance waits for a command's outcome before it sends the command again."""
-    region: Region | None = None
-    """Billing looks after this region only; None: after all of them."""
 
     # The read side and HTTP.
     consistency_wait_ms: int = Field(2000, ge=0, le=60_000)
@@ -128,12 +116,10 @@ class Settings(BaseSettings):
     otel_exporter_otlp_headers: str | None = None
     """`name=value,…` for the collector, such as a key."""
 
-    @field_validator("api_tokens", "btc_price_sources", "own_partitions", mode="before")
+    @field_validator("api_tokens", "own_partitions", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
+        return split_commas(value)
 
     @field_validator(*STORES)
     @classmethod
@@ -181,21 +167,50 @@ class Settings(BaseSettings):
         return value
 
 
-def load_settings(*, embedded_home: bool = True) -> Settings:
+Kind = TypeVar("Kind", bound=Settings)
+
+
+def load_settings(*kinds: type[Settings], embedded_home: bool = True) -> Settings:
     """Read the environment, and below it what an embedded run left in `<ORDERLY_HOME>/environment`.
 
     Args:
+        kinds: subclasses that must be readable as well; whoever wants one asks `extended` for it.
         embedded_home: False for whoever writes that file, so that one run's choices do not stick.
 
     Raises:
         ConfigurationError: names every variable that is wrong, and says why.
     """
+    home = Path(os.environ.get("ORDERLY_HOME") or ".local")
+    file = home / "environment" if embedded_home else None
+    read: list[Settings] = []
+    wrong: dict[str, None] = {}
+    every: list[type[Settings]] = [Settings, *kinds]
+    for kind in every:
+        try:
+            read.append(kind(_env_file=file))  # type: ignore[call-arg]
+        except ValidationError as error:
+            wrong |= dict.fromkeys(_sentences(error))
+    if wrong:
+        raise ConfigurationError("; ".join(wrong))
+    return read[0]
+
+
+def extended(settings: Settings, kind: type[Kind], *, embedded_home: bool = True) -> Kind:
+    """The same settings, and those that only `kind` has, from where `load_settings` looks.
+
+    Raises:
+        ConfigurationError: names every variable that is wrong, and says why.
+    """
+    if isinstance(settings, kind):
+        return settings
+    file = settings.orderly_home / "environment" if embedded_home else None
     try:
-        home = Path(os.environ.get("ORDERLY_HOME") or ".local")
-        return Settings(_env_file=home / "environment" if embedded_home else None)  # type: ignore[call-arg]
+        return kind(_env_file=file, **settings.model_dump())  # type: ignore[call-arg]
     except ValidationError as error:
-        problems = (
-            f"{'.'.join(map(str, item['loc'])).upper() or 'settings'}: {item['msg']}"
-            for item in error.errors(include_input=False)
-        )
-        raise ConfigurationError("; ".join(problems)) from error
+        raise ConfigurationError("; ".join(_sentences(error))) from error
+
+
+def _sentences(error: ValidationError) -> Iterator[str]:
+    for item in error.errors(include_input=False):
+        variable = ".".join(map(str, item["loc"])).upper() or "settings"
+        yield f"{variable}: {item['msg']}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -11,10 +11,10 @@ import yoyo
 from psycopg import Connection, sql
 from psycopg.conninfo import conninfo_to_dict
 
+from codebase.engine.context import Context
 from codebase.foundation.errors import ConfigurationError
 from codebase.foundation.postgres import connect
 from codebase.foundation.settings import Settings
-from codebase.model.buy_orders.buy_order import ORDER_BOOK
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 
@@ -44,8 +44,12 @@ WRITE_MODEL_ROLES = ("write_model_url", "write_model_relay_url", "write_model_re
 READ_MODEL_ROLES = ("read_model_url", "read_model_projector_url")
 
 
-def migrate(settings: Settings) -> list[str]:
+def migrate(settings: Settings, contexts: Sequence[Context]) -> list[str]:
     """Apply what is missing to both stores; what is there already stays as it is.
+
+    Args:
+        settings: the owners' addresses of both stores, and those of every role with a password.
+        contexts: whose migrations and budgets the stores get.
 
     Returns:
         The names of the migrations that were applied, write model first.
@@ -56,31 +60,36 @@ def migrate(settings: Settings) -> list[str]:
     """
     applied = []
     with _locked(settings.required("write_model_owner_url")) as connection:
-        applied += apply_all("write_model", settings.required("write_model_owner_url"))
+        url = settings.required("write_model_owner_url")
+        applied += apply_all("write_model", url, contexts)
         _settle_partitions(connection, settings.partitions)
-        connection.execute(
-            SET_BUDGET_LIMIT, {"name": ORDER_BOOK, "limit": settings.order_book_limit_btc}
-        )
+        for context in contexts:
+            for name, limit in context.budgets(settings).items():
+                connection.execute(SET_BUDGET_LIMIT, {"name": name, "limit": limit})
         _set_passwords(connection, settings, WRITE_MODEL_ROLES)
     with _locked(settings.required("read_model_owner_url")) as connection:
-        applied += apply_all("read_model", settings.required("read_model_owner_url"))
+        url = settings.required("read_model_owner_url")
+        applied += apply_all("read_model", url, contexts)
         _set_passwords(connection, settings, READ_MODEL_ROLES)
     return applied
 
 
-def apply_all(store: str, url: str) -> list[str]:
+def apply_all(store: str, url: str, contexts: Sequence[Context] = ()) -> list[str]:
     """Apply the migrations of one store that it does not have yet; the caller holds the lock.
 
     Args:
         store: `write_model` or `read_model`.
         url: of the role that owns the schema.
+        contexts: those with migrations of their own, which come after everybody's.
     """
+    folders = [MIGRATIONS / store]
+    folders += [context.migrations[store] for context in contexts if store in context.migrations]
     backend = yoyo.get_backend(_yoyo_url(url))
     try:
         # The caller's advisory lock proves that a lock row, if there is one, is a dead run's.
         backend.break_lock()
         with backend.lock():
-            missing = backend.to_apply(yoyo.read_migrations(str(MIGRATIONS / store)))
+            missing = backend.to_apply(yoyo.read_migrations(*map(str, folders)))
             backend.apply_migrations(missing)
             return [f"{store}/{migration.id}" for migration in missing]
     finally:

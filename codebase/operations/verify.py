@@ -30,8 +30,15 @@ from codebase.engine.log.event_log import (
 from codebase.engine.projections.projection import Projection, Projector
 from codebase.foundation.postgres import connect
 from codebase.foundation.settings import Settings
-from codebase.model.aggregate import Claim, Release, Require, Spend, Vacate
-from codebase.model.catalogue import AGGREGATES
+from codebase.model.aggregate import (
+    Aggregate,
+    Claim,
+    Guard,
+    Release,
+    Require,
+    Spend,
+    Vacate,
+)
 from codebase.operations.parked import LeftOut, left_out
 
 OPTIONS = "-c statement_timeout=0"
@@ -111,12 +118,17 @@ class Findings:
 
 
 def verify(
-    settings: Settings, projectors: Sequence[Projector], *, say: Callable[[str], None] = print
+    settings: Settings,
+    aggregates: Sequence[Aggregate[Any, Any, Any]],
+    projectors: Sequence[Projector],
+    *,
+    say: Callable[[str], None] = print,
 ) -> list[str]:
     """Compare the log with itself, with claims and budgets, and with what was projected from it.
 
     Args:
         settings: needs the readers' addresses of both stores.
+        aggregates: whose streams the log may hold.
         projectors: whose tables are in the read-model store.
         say: told each difference as it is found, and what was left out.
 
@@ -145,7 +157,7 @@ def verify(
                 _View(projection, read_model, checkpoints, excluded, findings)
                 for projection in projector.projections
             )
-        _check_streams(log, len(heads), [*views, _Guards(log, findings)], findings)
+        _check_streams(log, len(heads), [*views, _Guards(log, aggregates, findings)], findings)
     if findings.suppressed:
         say(f"and {findings.suppressed} more differences")
     return findings.sentences
@@ -245,11 +257,16 @@ def _brief(versions: Sequence[int]) -> str:
 class _Guards(_Check):
     """Claims and budgets are what the model's `guards` say of the events."""
 
-    def __init__(self, log: Connection[Any], findings: Findings) -> None:
+    def __init__(
+        self,
+        log: Connection[Any],
+        aggregates: Sequence[Aggregate[Any, Any, Any]],
+        findings: Findings,
+    ) -> None:
         self._log = log
         self._findings = findings
         self._spent: defaultdict[str, Decimal] = defaultdict(Decimal)
-        self._guards = {aggregate.category: aggregate.guards for aggregate in AGGREGATES}
+        self._aggregates = {aggregate.category: aggregate for aggregate in aggregates}
         self._claims = _Merge(self._read_claims(), self._compare)
 
     def _read_claims(self) -> Iterator[tuple[UUID, set[tuple[str, str]]]]:
@@ -262,9 +279,7 @@ class _Guards(_Check):
     def stream(self, stream_id: UUID, recorded: Sequence[RecordedEvent]) -> None:
         held: set[tuple[str, str]] = set()
         for event in recorded:
-            # First: for a category that nobody knows there are no guards either.
-            decoded = decode(event)
-            for guard in self._guards[event.category](decoded):
+            for guard in self._guards_of(event):
                 match guard:
                     case Claim(kind=kind, value=value):
                         held.add((kind, value))
@@ -276,6 +291,12 @@ class _Guards(_Check):
                         pass  # they spoke of that moment, and leave nothing behind
         if held:
             self._claims.expect(stream_id, held)
+
+    def _guards_of(self, event: RecordedEvent) -> Sequence[Guard]:
+        aggregate = self._aggregates.get(event.category)
+        if aggregate is None:
+            raise UnknownEventError(f"no event {event.type} in category {event.category}")
+        return aggregate.guards(decode(event, aggregate))
 
     def end(self) -> None:
         self._claims.end()

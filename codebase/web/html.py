@@ -6,13 +6,13 @@ macros):
 
     PAGES = Pages("codebase.services.billing")
     ...
-    return PAGES.answer("page.html", links=team_links(settings, "billing"), invoices=invoices)
+    return PAGES.answer("page.html", links=links_to(TEAMS, settings, "Billing"), invoices=invoices)
 """
 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -24,9 +24,6 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from codebase.foundation.settings import Settings
-
-TEAMS = (("Billing", 8070), ("Compliance", 8060), ("VIP customers", 8073))
-"""The teams' pages with their ports in the embedded run; elsewhere nobody knows where they are."""
 
 EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - recognised, not bound
 
@@ -143,12 +140,13 @@ def security_headers(style: str) -> dict[str, str]:
     }
 
 
-def team_links(settings: Settings, title: str) -> list[Link]:
-    """The teams' pages, as far as their addresses are known: in the embedded run.
+def links_to(pages: Iterable[tuple[str, int]], settings: Settings, title: str) -> list[Link]:
+    """Pages that belong together, as far as their addresses are known: in the embedded run.
 
     Args:
+        pages: titles, and ports in the embedded run.
         settings: whether this is one, and what its ports are shifted by.
-        title: of the page that is shown, as in `TEAMS`.
+        title: of the page that is shown.
     """
     if not settings.development:
         return []
@@ -156,11 +154,11 @@ def team_links(settings: Settings, title: str) -> list[Link]:
     host = f"[{host}]" if ":" in host else host
     return [
         Link(
-            title=team,
+            title=page,
             address=f"http://{host}:{port + settings.port_offset}/",
-            is_here=team == title,
+            is_here=page == title,
         )
-        for team, port in TEAMS
+        for page, port in pages
     ]
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypeVar
 
 from codebase.engine.commands.bus import CommandBus
-from codebase.foundation.settings import Settings
+from codebase.engine.context import Context
+from codebase.foundation.settings import Settings, extended
+
+Kind = TypeVar("Kind", bound=Settings)
 
 AFTER_DRAIN_SECONDS = 1.5
 """For all workers of the process together, once HTTP has drained, which takes up to 8 s: whoever
@@ -19,21 +23,35 @@ class Runtime:
 
     Args:
         settings: of this process.
+        contexts: every one that the system has.
         stack: closes what was opened, in reverse order.
     """
 
-    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, settings: Settings, contexts: Sequence[Context], stack: AsyncExitStack
+    ) -> None:
         self.settings = settings
+        self.contexts = contexts
         self._stack = stack
         self._command_bus: CommandBus | None = None
         self._stop_at: float | None = None
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Settings) -> AsyncIterator[Runtime]:
+    async def open(
+        cls, settings: Settings, contexts: Sequence[Context] = ()
+    ) -> AsyncIterator[Runtime]:
         """A runtime; on leaving, everything that was opened through it is closed."""
         async with AsyncExitStack() as stack:
-            yield cls(settings, stack)
+            yield cls(settings, contexts, stack)
+
+    def settings_as(self, kind: type[Kind]) -> Kind:
+        """The settings of this process, with those that a context has of its own.
+
+        Raises:
+            ConfigurationError: names every variable that is wrong.
+        """
+        return extended(self.settings, kind)
 
     async def command_bus(self) -> CommandBus:
         """The one command bus of this process."""

@@ -22,15 +22,15 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from codebase import services
 from codebase.embedded.local_stack import FALLBACK_FOLDER, SERVER_PORTS
 from codebase.embedded.private_postgres import server_account
 from codebase.embedded.supervisor import Keeper, Program
+from codebase.registry import SYSTEM
 
 PROJECT = Path(__file__).parents[2]
 READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
-SERVICE_PORTS = services.on_one_machine()
+SERVICE_PORTS = SYSTEM.on_one_machine()
 ALL_PORTS = [*SERVER_PORTS.values(), *SERVICE_PORTS.values()]
 
 

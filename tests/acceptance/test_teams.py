@@ -18,6 +18,7 @@ from psycopg.rows import class_row
 
 from codebase.engine.log.event_log import RecordedEvent, decode
 from codebase.model.accounts.usage import Month
+from codebase.registry import SYSTEM
 from tests import processes
 from tests.acceptance.conftest import Service, System, until
 from tests.integration.histories import Happened, charged, hours
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tests.databases import Databases
 
 COMMANDS = ("create_account", "create_agent", "block_agent")
+AGGREGATES = {one.category: one for one in SYSTEM.aggregates}
 TEAMS = ("billing", "vip_customers")
 READ_LOG = """
     SELECT partition, position, stream_id, category, version, type, idempotence_key, data, meta,
@@ -82,7 +84,12 @@ class Company:
             log.cursor(row_factory=class_row(RecordedEvent)) as cursor,
         ):
             return [
-                Happened(row.recorded_at, row.stream_id, row.version, decode(row))
+                Happened(
+                    row.recorded_at,
+                    row.stream_id,
+                    row.version,
+                    decode(row, AGGREGATES[row.category]),
+                )
                 for row in cursor.execute(READ_LOG)
             ]
 

@@ -20,8 +20,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from codebase import services
 from codebase.foundation.settings import Settings
+from codebase.registry import SYSTEM
 from codebase.web.auth import new_token
 from tests.acceptance.conftest import PROJECT, System, until
 from tests.acceptance.test_accounts import Management
@@ -208,9 +208,7 @@ class SystemInContainers(System):
     def __init__(self, cluster: Cluster, client: str) -> None:
         self.cluster = cluster
         self.client = client
-        self.services: dict[str, Any] = {
-            name: Containers(cluster, name) for name in services.names()
-        }
+        self.services: dict[str, Any] = {name: Containers(cluster, name) for name in SYSTEM.names()}
         self.databases = OwnShareOfLog(cluster, client)  # type: ignore[assignment]
         self.environment = {
             "BROKER_URL": f"amqp://orderly:{cluster.secret('BROKER_PASSWORD')}@{ADDRESS}:5672/%2F"

@@ -12,7 +12,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from codebase import services
+from codebase.registry import SYSTEM
 from tests.acceptance.conftest import until
 from tests.acceptance.test_accidents import assert_consistent, load
 from tests.containers.conftest import (
@@ -52,7 +52,7 @@ def answered_orders(cluster: Cluster, container: str) -> float:
 
 
 def test_every_service_runs_and_can_do_no_more_than_it_must(cluster: Cluster) -> None:
-    for name in services.names():
+    for name in SYSTEM.names():
         (container,) = inspect(cluster, cluster.of_service(name))
         host, config = container["HostConfig"], container["Config"]
         assert container["State"]["Health"]["Status"] == "healthy", name
@@ -232,7 +232,7 @@ def test_scaled_services_share_the_work_and_double_nothing(
 def test_every_service_has_its_log_files_and_errors_are_apart(
     cluster: Cluster,
 ) -> None:
-    for name in services.names():
+    for name in SYSTEM.names():
         lines = [json.loads(line) for line in lines_of_log(cluster, name)]
         assert {line["service"] for line in lines} == {name}
         for line in lines:

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from codebase import services
+from codebase.registry import SYSTEM
 from tests.acceptance.conftest import PROJECT, until
 from tests.containers.conftest import ADDRESS, Cluster, SystemInContainers
 
@@ -61,7 +61,7 @@ def test_every_process_is_measured_and_every_panel_has_something_to_show(
     prometheus: Cluster, system: SystemInContainers
 ) -> None:
     assert prometheus
-    wanted = {"orderly": len(services.names()), "rabbitmq": 1}
+    wanted = {"orderly": len(SYSTEM.names()), "rabbitmq": 1}
     until(lambda: jobs_up() == wanted, lambda: f"up are {jobs_up()}", 60)
     rules = ask("rules")["groups"][0]["rules"]
     assert len(rules) > 10

@@ -27,15 +27,15 @@ from codebase.engine.log.event_log import (
     new_event_id,
     partition_of,
 )
-from codebase.engine.messages.broker import READ_MODEL_SYNC
 from codebase.engine.messages.relay import relay_team
 from codebase.engine.projections.projection import LoggedEvent, Projection, Projector, columns
 from codebase.engine.projections.projector import projector_team
+from codebase.engine.projections.read_model import READ_MODEL, SUBSCRIPTION
 from codebase.foundation.settings import Settings
 from codebase.foundation.worker import Team
 from codebase.model.buy_orders.buy_order import BuyOrderPlaced, guards, topic
 from codebase.model.money import Currency
-from codebase.services.read_model_sync.service import PROJECTOR as READ_MODEL
+from codebase.registry import SYSTEM
 
 if TYPE_CHECKING:
     from tests.conftest import PostgresUnderTest
@@ -124,7 +124,7 @@ def heads(databases: Databases) -> dict[int, int]:
         return dict(log.execute("SELECT partition, position FROM log_head").fetchall())
 
 
-def checkpoints(databases: Databases, projector: str = READ_MODEL.name) -> dict[int, int]:
+def checkpoints(databases: Databases, projector: str = READ_MODEL) -> dict[int, int]:
     with databases.as_read_model_owner() as store:
         return dict(
             store.execute(
@@ -139,7 +139,7 @@ def relayed(databases: Databases) -> dict[int, int]:
         return dict(log.execute("SELECT partition, position FROM relay_checkpoint").fetchall())
 
 
-def is_projected(databases: Databases, projector: str = READ_MODEL.name) -> bool:
+def is_projected(databases: Databases, projector: str = READ_MODEL) -> bool:
     return checkpoints(databases, projector) == heads(databases)
 
 
@@ -186,13 +186,13 @@ def at_work(team: Team) -> Iterator[Team]:
 
 @contextmanager
 def relaying(settings: Settings) -> Iterator[Team]:
-    with at_work(relay_team(settings, [READ_MODEL_SYNC])) as team:
+    with at_work(relay_team(settings, [SUBSCRIPTION])) as team:
         yield team
 
 
 @contextmanager
-def projecting(settings: Settings, projector: Projector = READ_MODEL) -> Iterator[Team]:
-    with at_work(projector_team(settings, projector, READ_MODEL_SYNC)) as team:
+def projecting(settings: Settings, projector: Projector = SYSTEM.read_model) -> Iterator[Team]:
+    with at_work(projector_team(settings, projector, SUBSCRIPTION)) as team:
         yield team
 
 

@@ -11,12 +11,12 @@ from typing import Any
 
 from psycopg import Cursor
 
-from codebase.engine.messages.broker import READ_MODEL_SYNC
 from codebase.engine.messages.relay import relay_team
 from codebase.engine.projections.projection import LoggedEvent, Projection, Projector
 from codebase.engine.projections.projector import projector_team
+from codebase.engine.projections.read_model import SUBSCRIPTION
 from codebase.foundation.settings import load_settings
-from codebase.services.read_model_sync.service import PROJECTOR as READ_MODEL
+from codebase.registry import SYSTEM
 from tests.integration.flow import insert_tested
 
 
@@ -39,10 +39,10 @@ DEADLY = Projection(
 def main() -> None:
     settings = load_settings()
     teams = {
-        "relay": lambda: relay_team(settings, [READ_MODEL_SYNC]),
-        "projector": lambda: projector_team(settings, READ_MODEL, READ_MODEL_SYNC),
+        "relay": lambda: relay_team(settings, [SUBSCRIPTION]),
+        "projector": lambda: projector_team(settings, SYSTEM.read_model, SUBSCRIPTION),
         "killer": lambda: projector_team(
-            settings, Projector(name="tester", projections=(DEADLY,)), READ_MODEL_SYNC
+            settings, Projector(name="tester", projections=(DEADLY,)), SUBSCRIPTION
         ),
     }
     stop = threading.Event()

@@ -18,11 +18,12 @@ from psycopg import Connection, sql
 
 from codebase.engine.projections.projection import Projector
 from codebase.engine.projections.projector import projector_team
+from codebase.engine.projections.read_model import SUBSCRIPTION
 from codebase.operations.rebuild import rebuild
 from codebase.operations.verify import verify
+from codebase.registry import SYSTEM
 from codebase.services.fetch_accounts import service as fetch_accounts
 from codebase.services.fetch_agents import service as fetch_agents
-from codebase.services.read_model_sync.service import PROJECTOR, READ_MODEL_SYNC
 from codebase.views.accounts import account_queries as of_accounts
 from codebase.views.accounts import agent_queries as of_agents
 from codebase.views.accounts.projections import ACCOUNTS, AGENTS
@@ -95,21 +96,26 @@ def test_rows_are_what_became_of_accounts_and_agents(
 def test_verify_and_rebuild_agree_with_what_was_projected(databases: Databases) -> None:
     happened = busy(5, agents=40, steps=600).happened
     write_history(databases, happened[:400])
-    with at_work(projector_team(databases.settings, PROJECTOR, READ_MODEL_SYNC)):
-        eventually(lambda: is_projected(databases, PROJECTOR.name))
+    with at_work(projector_team(databases.settings, SYSTEM.read_model, SUBSCRIPTION)):
+        eventually(lambda: is_projected(databases, SYSTEM.read_model.name))
         for view in ("accounts", "agents"):
             report = rebuild(
-                databases.settings, PROJECTOR, view, say=lambda _: None, progress=False
+                databases.settings, SYSTEM.read_model, view, say=lambda _: None, progress=False
             )
             assert report.differing_rows == 0
         write_history(databases, happened[400:])
-        eventually(lambda: is_projected(databases, PROJECTOR.name))
-    assert verify(databases.settings, [PROJECTOR], say=lambda _: None) == []
+        eventually(lambda: is_projected(databases, SYSTEM.read_model.name))
+    assert (
+        verify(databases.settings, SYSTEM.aggregates, [SYSTEM.read_model], say=lambda _: None) == []
+    )
     with databases.as_read_model_owner() as owner:
         owner.execute(
             "UPDATE agent SET blocked = NOT blocked WHERE id = (SELECT id FROM agent LIMIT 1)"
         )
-    assert len(verify(databases.settings, [PROJECTOR], say=lambda _: None)) == 1
+    assert (
+        len(verify(databases.settings, SYSTEM.aggregates, [SYSTEM.read_model], say=lambda _: None))
+        == 1
+    )
 
 
 class Listed:

@@ -25,12 +25,13 @@ from codebase.engine.projections.projection import LoggedEvent
 from codebase.engine.projections.projector import projector_team
 from codebase.foundation.errors import ConfigurationError
 from codebase.foundation.failpoints import EXIT_STATUS
-from codebase.foundation.settings import Settings
+from codebase.foundation.settings import Settings, extended
 from codebase.foundation.worker import Team
 from codebase.model.accounts.account import Region
 from codebase.operations import parked
 from codebase.operations.rebuild import Report, rebuild
 from codebase.operations.verify import verify
+from codebase.registry import SYSTEM
 from codebase.services.billing import queries
 from codebase.services.billing.invoices import (
     billed_by_region,
@@ -41,6 +42,7 @@ from codebase.services.billing.invoices import (
 from codebase.services.billing.one_per_store import refuse_beside_another
 from codebase.services.billing.projections import billing, subscription
 from codebase.services.billing.service import create_app
+from codebase.views.accounts.settings import AccountSettings
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.shell import assemble
 from tests.integration.flow import (
@@ -219,8 +221,17 @@ async def client_of(
     settings: Settings, now: Callable[[], datetime] = lambda: LATER
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a billing service in this process, whose clock stands still."""
-    async with ConsistentReads.open(settings, billing(settings.region).name) as reads:
-        app = assemble([create_app(reads, settings, {"read_model": reads.ready}, now)], settings)
+    async with ConsistentReads.open(
+        settings, billing(extended(settings, AccountSettings).region).name
+    ) as reads:
+        app = assemble(
+            [
+                create_app(
+                    reads, extended(settings, AccountSettings), {"read_model": reads.ready}, now
+                )
+            ],
+            settings,
+        )
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             yield client
@@ -238,7 +249,7 @@ def check_store(databases: Databases, happened: Sequence[Happened]) -> None:
     """The rows of a real run come to the right invoices, and verify finds nothing."""
     with databases.as_read_model_owner() as owner, owner.cursor(binary=True) as cursor:
         check_invoices(cursor, happened)
-    assert verify(databases.settings, [billing(None)], say=lambda _: None) == []
+    assert verify(databases.settings, SYSTEM.aggregates, [billing(None)], say=lambda _: None) == []
 
 
 @pytest.mark.parametrize("place", ["projector_before_commit", "projector_after_apply"])
@@ -286,7 +297,7 @@ def test_the_broker_brings_the_news_of_its_region_only(
         # The last event of each partition that holds something of this region is its own.
         eventually(lambda: count(databases, "billing_agent", "NOT upper_inf(usage)") == 1)
     assert count(databases, "billing_account") == 1
-    regional = slow.model_copy(update={"region": Region.EMEA})
+    regional = AccountSettings(**slow.model_dump(), region=Region.EMEA)
     regions, unknown = get(regional, "/regions", f"/invoices/{elsewhere}?month=2023-12")
     assert [each["region"] for each in regions.json()["regions"]] == ["emea"]
     assert regions.json()["regions"][0]["blocked"] == 1
@@ -347,7 +358,7 @@ def test_rows_changed_by_hand_are_found_and_mended(databases: Databases) -> None
                 "UPDATE billing_agent SET usage = usage - '{[2024-01-05,2024-01-06)}'"
                 " WHERE usage && '{[2024-01-05,2024-01-06)}'"
             )
-        found = verify(databases.settings, [billing(None)], say=lambda _: None)
+        found = verify(databases.settings, SYSTEM.aggregates, [billing(None)], say=lambda _: None)
         assert found
         assert all(" usage is {" in sentence for sentence in found)
         assert rebuilt(databases, "billing_agents").differing_rows == len(found)
@@ -376,7 +387,7 @@ def test_an_agent_whose_creation_was_set_aside_is_left_out(databases: Databases)
     parked.discard(databases.settings, billing(None), bad)
     assert parked.retry(databases.settings, billing(None), bad) == 1
     assert query(databases.as_read_model_owner(), "SELECT id FROM billing_agent") == [(good,)]
-    assert verify(databases.settings, [billing(None)], say=lambda _: None) == []
+    assert verify(databases.settings, SYSTEM.aggregates, [billing(None)], say=lambda _: None) == []
 
 
 def fields_of(event: Any) -> dict[str, Any]:  # noqa: ANN401 - any event
@@ -547,6 +558,9 @@ def test_expected_rows_are_those_of_the_region(databases: Databases) -> None:
     write_history(databases, happened)
     with billing_at_work(databases.settings, Region.NAM):
         eventually(lambda: caught_up(databases, Region.NAM))
-    assert verify(databases.settings, [billing(Region.NAM)], say=lambda _: None) == []
+    assert (
+        verify(databases.settings, SYSTEM.aggregates, [billing(Region.NAM)], say=lambda _: None)
+        == []
+    )
     with databases.as_read_model_owner() as owner, owner.cursor(binary=True) as cursor:
         check_invoices(cursor, happened, Region.NAM)

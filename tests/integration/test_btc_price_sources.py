@@ -14,6 +14,7 @@ from codebase.model.money import Currency
 from codebase.services.btc_price.board import PriceBoard
 from codebase.services.btc_price.service import create_app
 from codebase.services.create_buy_order.prices import Prices
+from codebase.views.buy_orders.settings import BuyOrderSettings
 from codebase.web.shell import new_token
 from tests.integration.shell import Server, in_time, running
 
@@ -101,7 +102,7 @@ class Market:
                 stack.callback(server.close)
                 urls[f"{source.name}_url"] = f"http://127.0.0.1:{port}"
             given: dict[str, Any] = {"btc_price_source_timeout_seconds": 0.3} | urls | settings
-            market.settings = Settings(**given)
+            market.settings = BuyOrderSettings(**given)
             client = await stack.enter_async_context(httpx.AsyncClient())
             market.board = PriceBoard(market.settings, client, clock=lambda: market.seconds)
             yield market
@@ -232,7 +233,9 @@ def test_orders_find_the_price_of_a_service_that_starts_later_and_keep_it_when_i
         async with Market.open(free_port) as market:
             await market.price()
             port = free_port()
-            settings = Settings(btc_price_url=f"http://127.0.0.1:{port}", btc_price_max_age_s=60)
+            settings = BuyOrderSettings(
+                btc_price_url=f"http://127.0.0.1:{port}", btc_price_max_age_s=60
+            )
             async with Prices.open(settings) as prices:
                 assert prices.current(Currency.USD) is None
                 assert "USD" in str(await prices.ready())
@@ -251,7 +254,7 @@ def test_the_price_is_found_with_a_token_when_the_service_wants_one(free_port: P
             await market.price()
             app = create_app(market.board)
             async with running([app], free_port(), api_tokens=(entry,)) as server:
-                settings = Settings(btc_price_url=url(server), service_token=secret)
+                settings = BuyOrderSettings(btc_price_url=url(server), service_token=secret)
                 async with Prices.open(settings) as prices:
                     await eventually(prices, "coinbase")
 

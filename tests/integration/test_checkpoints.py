@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from codebase.engine.projections.checkpoints import Checkpoints
-from codebase.services.read_model_sync.service import PROJECTOR as READ_MODEL
+from codebase.engine.projections.read_model import READ_MODEL
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -22,13 +22,13 @@ def move(databases: Databases, position: int) -> None:
             "INSERT INTO projection_checkpoint (projector, partition, position)"
             " VALUES (%s, 0, %s) ON CONFLICT (projector, partition)"
             " DO UPDATE SET position = excluded.position",
-            [READ_MODEL.name, position],
+            [READ_MODEL, position],
         )
 
 
 def run(databases: Databases, test: Callable[[Checkpoints], Awaitable[None]]) -> None:
     async def running() -> None:
-        checkpoints = Checkpoints(databases.settings.required("read_model_url"), READ_MODEL.name)
+        checkpoints = Checkpoints(databases.settings.required("read_model_url"), READ_MODEL)
         try:
             await test(checkpoints)
         finally:

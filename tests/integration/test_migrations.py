@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -14,6 +15,8 @@ import pytest
 
 from codebase.foundation.errors import ConfigurationError
 from codebase.operations.migrate import MIGRATIONS, apply_all, migrate, roll_back
+from codebase.registry import SYSTEM
+from codebase.views.buy_orders.settings import BuyOrderSettings
 
 if TYPE_CHECKING:
     from tests.conftest import PostgresUnderTest
@@ -121,13 +124,14 @@ migrate.apply_all("read_model", os.environ["URL"])
 def test_another_number_of_partitions_is_refused_by_name(databases: Databases) -> None:
     other = databases.settings.model_copy(update={"partitions": databases.settings.partitions + 1})
     with pytest.raises(ConfigurationError, match="PARTITIONS"):
-        migrate(other)
+        migrate(other, SYSTEM.contexts)
 
 
 def test_a_limit_below_what_is_spent_leaves_nothing_to_spend(databases: Databases) -> None:
     with databases.as_owner() as connection:
         connection.execute("UPDATE budget SET spent = 60")
-    migrate(databases.settings.model_copy(update={"order_book_limit_btc": 50}))
+    smaller = BuyOrderSettings(**databases.settings.model_dump(), order_book_limit_btc=Decimal(50))
+    migrate(smaller, SYSTEM.contexts)
     with databases.as_owner() as connection:
         row = connection.execute("SELECT spent, limit_value FROM budget").fetchone()
     assert row == (60, 60)

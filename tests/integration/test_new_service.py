@@ -16,7 +16,6 @@ import httpx
 import pytest
 import yaml
 
-from codebase import services
 from codebase.operations.new_service import (
     COMPOSE,
     GATEWAY,
@@ -27,6 +26,7 @@ from codebase.operations.new_service import (
     NewServiceError,
     new_service,
 )
+from codebase.registry import SYSTEM
 from tests.integration.flow import ROOT, eventually
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ WRITTEN = [f"tests/integration/test_{name}.py" for name in NAMES.values()]
 LEFT_OUT = shutil.ignore_patterns(
     ".git", ".venv*", ".local", "__pycache__", ".hypothesis", ".pytest_cache", "*.egg-info"
 )
-PORTS = {name: services.port_of(name) for name in [*services.names(), *services.GROUPS]}
+PORTS = {name: SYSTEM.port_of(name) for name in [*SYSTEM.names(), *SYSTEM.groups]}
 
 
 def copy(folder: Path) -> Path:
@@ -138,7 +138,7 @@ def is_alive(url: str) -> bool:
 def test_a_new_service_is_known_wherever_it_has_to_be(checkout: Path) -> None:
     listing = (
         "import json; from codebase import services;"
-        " print(json.dumps({n: services.port_of(n) for n in services.names()}))"
+        " print(json.dumps({n: SYSTEM.port_of(n) for n in SYSTEM.names()}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", listing], cwd=checkout, capture_output=True, text=True, check=True

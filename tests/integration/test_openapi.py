@@ -26,7 +26,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from codebase import services
+from codebase.registry import SYSTEM
 from codebase.web.runtime import Runtime
 from codebase.web.shell import assemble, serving
 
@@ -70,7 +70,7 @@ class Everything:
             async with AsyncExitStack() as stack:
                 runtime = await stack.enter_async_context(Runtime.open(self._settings))
                 for name, port in self._ports.items():
-                    opening = services.load(name).open_service(runtime)
+                    opening = SYSTEM.load(name).open_service(runtime)
                     app = assemble([await stack.enter_async_context(opening)], self._settings)
                     await stack.enter_async_context(serving(app, self._settings, port))
                 self._started.set_result(None)
@@ -86,7 +86,7 @@ def urls(
     new_databases: Callable[[], Databases], free_port: Callable[[], int]
 ) -> Iterator[dict[str, str]]:
     """Where each service is."""
-    ports = {name: free_port() for name in services.names()}
+    ports = {name: free_port() for name in SYSTEM.names()}
     found = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
     settings = new_databases().settings.model_copy(
         update={
@@ -120,7 +120,7 @@ def known(urls: dict[str, str]) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("name", services.names())
+@pytest.mark.parametrize("name", SYSTEM.names())
 def test_a_service_keeps_to_its_document(
     urls: dict[str, str], known: dict[str, str], name: str
 ) -> None:

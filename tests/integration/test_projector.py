@@ -18,7 +18,7 @@ from pika.exceptions import ChannelClosedByBroker
 from codebase.embedded.private_rabbitmq import USER
 from codebase.engine.messages.broker import (
     DEAD_LETTERS,
-    READ_MODEL_SYNC,
+    SUBSCRIPTION,
     NoAnswerError,
     blocking_connection,
     deadline,
@@ -28,9 +28,9 @@ from codebase.engine.messages.broker import (
 from codebase.engine.messages.relay import READ_MESSAGES
 from codebase.engine.projections.projection import LogGapError, read_events
 from codebase.engine.projections.projector import LEAD
+from codebase.engine.projections.read_model import READ_MODEL
 from codebase.foundation.failpoints import EXIT_STATUS
 from codebase.foundation.settings import Settings
-from codebase.services.read_model_sync.service import PROJECTOR as READ_MODEL
 from tests.integration.flow import (
     channel_to,
     checkpoints,
@@ -61,12 +61,12 @@ def publish(
     with channel_to(settings) as channel, databases.as_owner() as log:
         declare_dead_letters(channel)
         partitions = range(settings.partitions)
-        declare_subscription(channel, READ_MODEL_SYNC, partitions, settings.partitions)
+        declare_subscription(channel, SUBSCRIPTION, partitions, settings.partitions)
         for partition in partitions:
             key = {"partition": partition, "after": 0, "limit": 10_000}
             bodies = [row[-1].encode() for row in log.execute(READ_MESSAGES, key).fetchall()]
             for body in choose(bodies):
-                channel.basic_publish("", READ_MODEL_SYNC.queue(partition), body)
+                channel.basic_publish("", SUBSCRIPTION.queue(partition), body)
 
 
 def test_the_log_alone_feeds_the_read_model(databases: Databases) -> None:
@@ -124,7 +124,7 @@ def test_purged_queues_lose_nothing(databases: Databases, with_broker: Settings)
         eventually(lambda: is_relayed(databases))
     with channel_to(with_broker) as channel:
         for partition in range(with_broker.partitions):
-            channel.queue_purge(READ_MODEL_SYNC.queue(partition))
+            channel.queue_purge(SUBSCRIPTION.queue(partition))
     with projecting(with_broker):
         eventually(lambda: is_projected(databases))
     assert order_ids(databases) == set(orders)
@@ -137,7 +137,7 @@ def test_a_deleted_queue_is_declared_again(databases: Databases, with_broker: Se
         eventually(lambda: is_projected(databases))
         with channel_to(slow) as channel:
             for partition in range(slow.partitions):
-                channel.queue_delete(READ_MODEL_SYNC.queue(partition))
+                channel.queue_delete(SUBSCRIPTION.queue(partition))
         orders = place_orders(databases, 5)
         eventually(lambda: is_projected(databases))
     assert set(orders) <= order_ids(databases)
@@ -161,7 +161,7 @@ def test_a_queue_that_may_not_be_read_keeps_its_messages(
         eventually(lambda: caplog.text.count("the broker is away: ChannelClosedByBroker") > 2)
     rabbitmq_server.manage("PUT", permissions, json=everything)
     with channel_to(with_broker) as channel:
-        queues = [READ_MODEL_SYNC.queue(partition) for partition in range(with_broker.partitions)]
+        queues = [SUBSCRIPTION.queue(partition) for partition in range(with_broker.partitions)]
         kept = [channel.queue_declare(each, passive=True).method.message_count for each in queues]
     assert sum(kept) == 5
 
@@ -221,9 +221,9 @@ def test_forged_messages_are_dead_lettered_with_the_reason(
     orders = place_orders(databases, 1)
     publish(with_broker, databases, forge)
     lead = databases.as_read_model_owner()
-    queues = [READ_MODEL_SYNC.queue(partition) for partition in range(with_broker.partitions)]
+    queues = [SUBSCRIPTION.queue(partition) for partition in range(with_broker.partitions)]
     for partition in range(with_broker.partitions):
-        lead.execute(LEAD, {"projector": READ_MODEL.name, "partition": partition})
+        lead.execute(LEAD, {"projector": READ_MODEL, "partition": partition})
     with projecting(with_broker), channel_to(with_broker) as channel:
         # All messages are there before the projector looks at the log: later they are repeats.
         eventually(lambda: all(_is_taken_up(channel, queue) for queue in queues))
@@ -440,7 +440,7 @@ def test_partitions_that_the_settings_do_not_know_of_are_refused_and_nothing_is_
         eventually(lambda: problem_of(team) == reason)
     assert checkpoints(databases) == {}
     with channel_to(wrong) as channel, pytest.raises(ChannelClosedByBroker):
-        channel.queue_declare(READ_MODEL_SYNC.queue(0), passive=True)
+        channel.queue_declare(SUBSCRIPTION.queue(0), passive=True)
 
 
 def test_orders_keep_coming_while_workers_come_and_go(

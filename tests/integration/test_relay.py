@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from pika.exceptions import ChannelClosedByBroker
 
-from codebase.engine.messages.broker import EVENTS, READ_MODEL_SYNC
+from codebase.engine.messages.broker import EVENTS, SUBSCRIPTION
 from codebase.foundation.failpoints import EXIT_STATUS
 from codebase.foundation.settings import Settings
 from tests.integration.flow import (
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def queues(settings: Settings) -> list[str]:
-    return [READ_MODEL_SYNC.queue(partition) for partition in range(settings.partitions)]
+    return [SUBSCRIPTION.queue(partition) for partition in range(settings.partitions)]
 
 
 def published(settings: Settings) -> list[tuple[Any, dict[str, Any]]]:

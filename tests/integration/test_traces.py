@@ -37,6 +37,7 @@ from codebase.model.money import Currency
 from codebase.services.block_agent.messages import QUEUE, READERS, TOPICS
 from codebase.services.create_buy_order.prices import FetchedPrice, FetchedRecord, Prices
 from codebase.services.create_buy_order.service import create_app
+from codebase.views.buy_orders.settings import BuyOrderSettings
 from tests.integration.flow import (
     channel_to,
     eventually,
@@ -206,7 +207,7 @@ def put_order(settings: Settings, port: int, headers: dict[str, str] | None = No
 def test_one_trace_follows_an_order_from_its_request_to_its_row(
     databases: Databases, with_broker: Settings, free_port: Ports
 ) -> None:
-    settings = with_broker.model_copy(update={"btc_price_max_age_s": 1e9})
+    settings = BuyOrderSettings(**with_broker.model_dump(), btc_price_max_age_s=1e9)
     with collecting(free_port()) as collector, tracing_to(collector.port):
         with relaying(settings), projecting(settings):
             answer = put_order(settings, free_port(), {"traceparent": TRACEPARENT})
@@ -236,7 +237,7 @@ def test_one_trace_follows_an_order_from_its_request_to_its_row(
 def test_event_and_message_carry_the_trace(
     databases: Databases, with_broker: Settings, free_port: Ports
 ) -> None:
-    settings = with_broker.model_copy(update={"btc_price_max_age_s": 1e9})
+    settings = BuyOrderSettings(**with_broker.model_dump(), btc_price_max_age_s=1e9)
     with collecting(free_port()) as collector, tracing_to(collector.port):
         with channel_to(settings) as channel:
             channel.queue_declare("listener", durable=True)
@@ -259,7 +260,7 @@ def test_an_order_keeps_its_trace_when_it_is_relayed_by_somebody_who_sends_none(
     databases: Databases, with_broker: Settings, free_port: Ports
 ) -> None:
     """Off means that what the client sent is passed on as it came."""
-    settings = with_broker.model_copy(update={"btc_price_max_age_s": 1e9})
+    settings = BuyOrderSettings(**with_broker.model_dump(), btc_price_max_age_s=1e9)
     with channel_to(settings) as channel:
         channel.queue_declare("listener", durable=True)
         channel.exchange_declare("events", "topic", durable=True)
@@ -399,7 +400,7 @@ def test_nobody_waits_for_a_collector_that_never_answers(
 
 def test_without_a_collector_what_makes_spans_is_not_even_loaded() -> None:
     check = (
-        "import sys; import codebase.__main__ as it; it.services.projectors();"
+        "import sys; import codebase.__main__ as it; it.SYSTEM.projectors();"
         "from codebase.foundation.observability import telemetry;"
         "from codebase.foundation.settings import Settings;"
         "from codebase.web.traced import traced; app = object();"

@@ -10,7 +10,7 @@ import pytest
 
 from codebase.operations import parked
 from codebase.operations.verify import verify
-from codebase.services.read_model_sync.service import PROJECTOR as READ_MODEL
+from codebase.registry import SYSTEM
 from tests.integration.flow import (
     eventually,
     is_projected,
@@ -32,7 +32,7 @@ EVENT = "position = 2 AND partition = (SELECT min(partition) FROM event WHERE po
 
 def check(databases: Databases) -> list[str]:
     said: list[str] = []
-    found = verify(databases.settings, [READ_MODEL], say=said.append)
+    found = verify(databases.settings, SYSTEM.aggregates, [SYSTEM.read_model], say=said.append)
     assert set(found) <= set(said), "what is found is told"
     return found
 
@@ -115,12 +115,12 @@ def test_what_is_parked_or_discarded_is_said_and_is_no_difference(databases: Dat
     write(databases, [order_event(databases.settings, amount="7.00")])
     project(databases, 5)
     said: list[str] = []
-    assert verify(databases.settings, [READ_MODEL], say=said.append) == []
+    assert verify(databases.settings, SYSTEM.aggregates, [SYSTEM.read_model], say=said.append) == []
     assert said == ["read_model_sync: 1 parked events are left out"]
     (stream,) = parked.list_parked(databases.settings)
-    parked.discard(databases.settings, READ_MODEL, stream.stream_id)
+    parked.discard(databases.settings, SYSTEM.read_model, stream.stream_id)
     said.clear()
-    assert verify(databases.settings, [READ_MODEL], say=said.append) == []
+    assert verify(databases.settings, SYSTEM.aggregates, [SYSTEM.read_model], say=said.append) == []
     assert said == ["read_model_sync: 1 discarded events are left out"]
 
 

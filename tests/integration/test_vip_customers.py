@@ -26,6 +26,7 @@ from codebase.model.accounts.account import AccountClosed, AccountOpened, Region
 from codebase.model.accounts.usage import Month
 from codebase.operations.rebuild import rebuild
 from codebase.operations.verify import verify
+from codebase.registry import SYSTEM
 from codebase.services.vip_customers import queries
 from codebase.services.vip_customers.months import MonthOfVips, month_of
 from codebase.services.vip_customers.projections import SUBSCRIPTION, VIP_CUSTOMERS
@@ -144,7 +145,7 @@ def caught_up(databases: Databases) -> bool:
 def check_store(databases: Databases, happened: Sequence[Happened]) -> None:
     with databases.as_read_model_owner() as owner, owner.cursor(binary=True) as cursor:
         check_months(cursor, happened)
-    assert verify(databases.settings, [VIP_CUSTOMERS], say=lambda _: None) == []
+    assert verify(databases.settings, SYSTEM.aggregates, [VIP_CUSTOMERS], say=lambda _: None) == []
 
 
 @pytest.mark.parametrize("place", ["projector_before_commit", "projector_after_apply"])

@@ -9,9 +9,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from codebase.model.catalogue import AGGREGATES
 from codebase.operations.asyncapi import document
-from codebase.services.block_agent.messages import BODIES
+from codebase.registry import SYSTEM
 
 PUBLISHED = json.loads((Path(__file__).parents[2] / "docs" / "asyncapi.json").read_text())
 EXAMPLES = json.loads((Path(__file__).parent / "golden_events.json").read_text())
@@ -19,7 +18,7 @@ EXAMPLES = json.loads((Path(__file__).parent / "golden_events.json").read_text()
 
 def test_the_published_document_is_up_to_date() -> None:
     how_to = "run: .venv/bin/orderly asyncapi > docs/asyncapi.json"
-    assert document(AGGREGATES, BODIES) == PUBLISHED, how_to
+    assert document(SYSTEM.aggregates, SYSTEM.messages()) == PUBLISHED, how_to
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda one: one["type"])

@@ -10,12 +10,12 @@ import pytest
 from pydantic import ValidationError
 
 from codebase.foundation.errors import ConfigurationError
-from codebase.foundation.settings import Settings
 from codebase.model.buy_orders.btc_price import Quote, choose, demo_quote, parse_rate
 from codebase.model.buy_orders.buy_order import Price
 from codebase.model.money import Currency
 from codebase.services.btc_price.sources import chosen_sources
 from codebase.services.create_buy_order.prices import FetchedRecord, Prices
+from codebase.views.buy_orders.settings import BuyOrderSettings
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 MAX_JUMP = Decimal("0.2")
@@ -95,11 +95,11 @@ def test_the_made_up_price_is_the_same_for_everyone_and_moves_in_small_steps() -
 
 def test_the_made_up_price_is_for_development_only() -> None:
     with pytest.raises(ConfigurationError, match="demo"):
-        chosen_sources(Settings(btc_price_sources=("coinbase", "demo")))
-    assert "demo" not in chosen_sources(Settings())
-    assert chosen_sources(Settings(development=True))[-1] == "demo"
+        chosen_sources(BuyOrderSettings(btc_price_sources=("coinbase", "demo")))
+    assert "demo" not in chosen_sources(BuyOrderSettings())
+    assert chosen_sources(BuyOrderSettings(development=True))[-1] == "demo"
     with pytest.raises(ConfigurationError, match="nowhere"):
-        chosen_sources(Settings(btc_price_sources=("nowhere",)))
+        chosen_sources(BuyOrderSettings(btc_price_sources=("nowhere",)))
 
 
 class Clock:
@@ -119,7 +119,7 @@ def record(age_s: float = 0, rate: str = "48478.88") -> FetchedRecord:
 
 def test_a_price_can_be_bought_at_until_it_is_too_old_the_services_share_included() -> None:
     clock = Clock()
-    prices = Prices(Settings(btc_price_max_age_s=60), clock)
+    prices = Prices(BuyOrderSettings(btc_price_max_age_s=60), clock)
     assert prices.current(Currency.USD) is None
     prices.take(record(age_s=50), asked_at=clock.seconds)
     expected = Price(currency=Currency.USD, rate=Decimal("48478.88"), source="kraken")

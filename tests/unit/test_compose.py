@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from codebase import services
+from codebase.registry import SYSTEM
 
 PROJECT = Path(__file__).parents[2]
 TEXT = (PROJECT / "docker-compose.yml").read_text(encoding="utf-8")
@@ -28,7 +28,7 @@ def test_every_deployable_is_in_the_cluster_and_nothing_else_runs_its_image() ->
         for name, service in compose()["services"].items()
         if service["image"].startswith("orderly:")
     }
-    assert sorted(ours) == services.names()
+    assert sorted(ours) == SYSTEM.names()
     for name, service in ours.items():
         assert service["command"] == ["serve", name, "--port", "8080"]
         assert "ports" not in service, "a scaled service cannot have one; the gateway has it"
@@ -37,21 +37,21 @@ def test_every_deployable_is_in_the_cluster_and_nothing_else_runs_its_image() ->
 def test_the_gateway_knows_services_by_the_ports_of_their_contracts() -> None:
     (by_port,) = re.findall(r"map \$server_port \$service_of_port \{(.*?)\}", GATEWAY, re.DOTALL)
     known = {name: int(port) for port, name in re.findall(r"(\d+) (\w+);", by_port)}
-    assert known == {name: services.load(name).PORT for name in known}
+    assert known == {name: SYSTEM.load(name).PORT for name in known}
     # The others have no routes of their own.
-    assert set(known) == {name for name in services.names() if answers(name)}
+    assert set(known) == {name for name in SYSTEM.names() if answers(name)}
     listens = {int(port) for port in re.findall(r"listen (\d+);", GATEWAY)}
-    assert listens == {*known.values(), *(group.port for group in services.GROUPS.values()), 8080}
+    assert listens == {*known.values(), *(group.port for group in SYSTEM.groups.values()), 8080}
 
 
 def test_prometheus_asks_every_deployable() -> None:
     text = (PROJECT / "config/prometheus/prometheus.yml").read_text(encoding="utf-8")
     jobs = {job["job_name"]: job for job in yaml.safe_load(text)["scrape_configs"]}
-    assert jobs["orderly"]["dns_sd_configs"][0]["names"] == services.names()
+    assert jobs["orderly"]["dns_sd_configs"][0]["names"] == SYSTEM.names()
 
 
 def answers(name: str) -> bool:
-    return hasattr(services.load(name), "create_app")
+    return hasattr(SYSTEM.load(name), "create_app")
 
 
 def published() -> set[int]:

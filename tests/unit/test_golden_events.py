@@ -12,10 +12,14 @@ import pytest
 
 from codebase.engine.commands.round import SCHEMA_VERSION
 from codebase.engine.log.event_log import RecordedEvent, UnknownEventError, decode, encode
-from codebase.model.catalogue import AGGREGATES
+from codebase.registry import SYSTEM
 
 EXAMPLES = json.loads((Path(__file__).parent / "golden_events.json").read_text())
-CATEGORIES = {aggregate.category: aggregate for aggregate in AGGREGATES}
+CATEGORIES = {aggregate.category: aggregate for aggregate in SYSTEM.aggregates}
+
+
+def read(category: str, name: str, data: dict[str, Any]) -> Any:  # noqa: ANN401
+    return decode(recorded(category, name, data), CATEGORIES[category])
 
 
 def recorded(category: str, name: str, data: dict[str, Any]) -> RecordedEvent:
@@ -36,23 +40,22 @@ def recorded(category: str, name: str, data: dict[str, Any]) -> RecordedEvent:
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda one: f"{one['type']}-{one['schema']}")
 def test_a_stored_event_is_decoded_and_folded_as_on_its_first_day(example: dict[str, Any]) -> None:
     aggregate = CATEGORIES[example["category"]]
-    event = decode(recorded(example["category"], example["type"], example["data"]))
+    event = read(example["category"], example["type"], example["data"])
     assert aggregate.topic(event) == example["topic"]
     before = [
-        decode(recorded(example["category"], one["type"], one["data"]))
-        for one in example.get("after", [])
+        read(example["category"], one["type"], one["data"]) for one in example.get("after", [])
     ]
     assert str(aggregate.fold([*before, event])) == example["state"]
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda one: f"{one['type']}-{one['schema']}")
 def test_events_are_still_written_as_they_are_read(example: dict[str, Any]) -> None:
-    event = decode(recorded(example["category"], example["type"], example["data"]))
+    event = read(example["category"], example["type"], example["data"])
     assert json.loads(encode(event)) == example["data"]
 
 
 def test_every_event_has_an_example_of_its_present_version() -> None:
-    events = {(one.category, event.__name__) for one in AGGREGATES for event in one.events}
+    events = {(one.category, event.__name__) for one in SYSTEM.aggregates for event in one.events}
     examples = {
         (one["category"], one["type"]) for one in EXAMPLES if one["schema"] == SCHEMA_VERSION
     }
@@ -61,9 +64,9 @@ def test_every_event_has_an_example_of_its_present_version() -> None:
 
 def test_an_unknown_event_says_so() -> None:
     with pytest.raises(UnknownEventError, match="no event Unheard in category buy_order"):
-        decode(recorded("buy_order", "Unheard", {}))
+        read("buy_order", "Unheard", {})
 
 
 def test_an_event_that_cannot_be_read_says_where_and_not_what() -> None:
     with pytest.raises(UnknownEventError, match=r"BuyOrderPlaced at 0:1 cannot be read"):
-        decode(recorded("buy_order", "BuyOrderPlaced", {"client": "secret"}))
+        read("buy_order", "BuyOrderPlaced", {"client": "secret"})

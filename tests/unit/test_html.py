@@ -19,7 +19,8 @@ from codebase.model.accounts.account import Region
 from codebase.model.accounts.usage import Month
 from codebase.services.billing.charts import charts_of, months_up_to
 from codebase.services.billing.invoices import Invoice, Invoices, Standing
-from codebase.web.html import HEIGHT, LEFT, WIDTH, Chart, Pages, Series, bar_chart, team_links
+from codebase.views.accounts.teams import TEAMS
+from codebase.web.html import HEIGHT, LEFT, WIDTH, Chart, Pages, Series, bar_chart, links_to
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 NASTY = "<script>alert('Ann & Bob')</script>\" onload=\"x"
@@ -31,7 +32,7 @@ def billing_page(name: str, regions: list[Region]) -> str:
     months = months_up_to(Month(2026, 11))
     return PAGES.render(
         "page.html",
-        links=team_links(Settings(development=True), "Billing"),
+        links=links_to(TEAMS, Settings(development=True), "Billing"),
         made_at=NOW,
         region=None,
         month=months[-1],
@@ -126,8 +127,8 @@ def test_a_value_that_is_missing_is_an_error() -> None:
 
 
 def test_the_teams_know_of_each_other_in_the_embedded_run_only() -> None:
-    assert team_links(Settings(), "Billing") == []
-    links = team_links(Settings(development=True, port_offset=1000), "Compliance")
+    assert links_to(TEAMS, Settings(), "Billing") == []
+    links = links_to(TEAMS, Settings(development=True, port_offset=1000), "Compliance")
     assert [link.address for link in links] == [
         "http://127.0.0.1:9070/",
         "http://127.0.0.1:9060/",

@@ -42,6 +42,7 @@ from codebase.foundation.failpoints import failpoint
 from codebase.foundation.observability import telemetry
 from codebase.foundation.postgres import DeadlinedConnection, trouble
 from codebase.foundation.settings import Settings
+from codebase.model.aggregate import Aggregate
 
 WRITERS_PER_LANE = 2
 """One decides while the other waits for the disk; more would only make smaller batches."""
@@ -163,7 +164,10 @@ class Writer:
     ) -> dict[UUID, History]:
         reading = read_streams(connection, list(wanted))
         streams = await self._log.in_time(reading, extra_seconds=seconds_for(len(wanted)))
-        histories = {stream_id: history_of(recorded) for stream_id, recorded in streams.items()}
+        aggregates = _aggregates(work)
+        histories = {
+            stream_id: history_of(recorded, aggregates) for stream_id, recorded in streams.items()
+        }
         keys = [
             (submission.stream_id, submission.idempotence_key)
             for submission in (pending.submission for pending in work)
@@ -224,6 +228,17 @@ def _streams_to_read(work: list[Pending], holders: dict[str, list[UUID]]) -> set
         if submission.given:
             wanted.add(submission.given.stream_id)
     return wanted
+
+
+def _aggregates(work: list[Pending]) -> dict[str, Aggregate[Any, Any, Any]]:
+    """Category -> aggregate, of everything that the commands are about."""
+    concerned = {}
+    for pending in work:
+        submission = pending.submission
+        for each in (submission, submission.given, submission.along):
+            if each:
+                concerned[each.aggregate.category] = each.aggregate
+    return concerned
 
 
 class Lane:

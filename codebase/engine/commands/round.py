@@ -169,6 +169,8 @@ class History:
 
     entries: list[Entry]
     read: bool
+    category: str | None = None
+    """Of the stored events; None when there are none."""
     unreadable: UnknownEventError | None = None
     notes: dict[str, tuple[str, int]] = field(default_factory=dict)
 
@@ -207,12 +209,26 @@ def _refuse_another(fingerprint: str | None, submission: Submission) -> None:
         raise KeyReused("this idempotence key already stands for another command")
 
 
-def history_of(recorded: Iterable[RecordedEvent]) -> History:
-    """The history that the log tells; one that cannot be read concerns its own commands only."""
+def history_of(
+    recorded: Sequence[RecordedEvent], aggregates: Mapping[str, Aggregate[Any, Any, Any]]
+) -> History:
+    """The history that the log tells; one that cannot be read concerns its own commands only.
+
+    Args:
+        recorded: every event of a stream, in order.
+        aggregates: category -> its aggregate, of all that the commands at hand are about.
+    """
+    if not recorded:
+        return History([], read=True)
+    category = recorded[0].category
+    aggregate = aggregates.get(category)
+    if aggregate is None:
+        # Nobody asks what it holds, only whether it is of the category that was meant.
+        return History([], read=True, category=category)
     try:
         entries = [
             Entry(
-                event=decode(row),
+                event=decode(row, aggregate),
                 idempotence_key=row.idempotence_key,
                 fingerprint=row.meta.get("fingerprint"),
                 command_id=row.meta.get("causation_id"),
@@ -222,8 +238,8 @@ def history_of(recorded: Iterable[RecordedEvent]) -> History:
             for row in recorded
         ]
     except UnknownEventError as error:
-        return History([], read=True, unreadable=error)
-    return History(entries, read=True)
+        return History([], read=True, category=category, unreadable=error)
+    return History(entries, read=True, category=category)
 
 
 @dataclass(slots=True)
@@ -236,12 +252,18 @@ class Stream:
     stored: int
     """How many of its entries stand in the log."""
 
+    def may_be(self, aggregate: Aggregate[Any, Any, Any]) -> bool:
+        """Whether this is a stream of the aggregate's kind, as far as it holds anything."""
+        return self.history.category in {None, aggregate.category}
+
     def state(self, aggregate: Aggregate[Any, Any, Any], version: int | None = None) -> Any:  # noqa: ANN401
-        """The state as of `version`, by default the last one.
+        """The state as of `version`, by default the last one; None when it is of another kind.
 
         Raises:
             UnknownEventError: the stream cannot be read.
         """
+        if not self.may_be(aggregate):
+            return None
         if self.history.unreadable:
             raise self.history.unreadable
         return aggregate.fold([entry.event for entry in self.history.entries[:version]])
@@ -311,6 +333,8 @@ class Unit:
     ) -> Verdict:
         submission, history = pending.submission, stream.history
         aggregate = submission.aggregate
+        if not stream.may_be(aggregate):
+            return _decided_elsewhere(pending, stream, given)
         state = stream.state(aggregate)
         earlier = history.earlier(submission)
         if earlier is not None:
@@ -417,6 +441,14 @@ class Unit:
         yield from (verdict.pending for verdict in self.verdicts)
         yield from (pending for pending, _ in self.refusals)
         yield from self.deferred
+
+
+def _decided_elsewhere(pending: Pending, stream: Stream, given: Stream | None) -> Verdict:
+    """The id is that of something else: to these rules there is nothing here, and never will be."""
+    submission = pending.submission
+    if submission.aggregate.decide(_command(submission, given), None):
+        raise AssertionError("a stream holds the events of one aggregate")
+    return Verdict(pending, stream, version=0, replayed=False, changed=False)
 
 
 def _command(submission: Submission, given: Stream | None) -> Any:  # noqa: ANN401 - as `decide` takes it

@@ -17,7 +17,6 @@ from psycopg.rows import class_row
 from pydantic import TypeAdapter
 
 from codebase.model.aggregate import Aggregate, Claim, Guard, Release, Require, Spend, Vacate
-from codebase.model.catalogue import AGGREGATES
 
 APPEND = """
     SELECT head_partition, head_position, head_recorded_at,
@@ -199,28 +198,23 @@ def adapter(event_class: type[Any]) -> TypeAdapter[Any]:
     return known
 
 
-@cache
-def _event_classes() -> dict[tuple[str, str], type[Any]]:
-    return {
-        (aggregate.category, event_class.__name__): event_class
-        for aggregate in AGGREGATES
-        for event_class in aggregate.events
-    }
-
-
 def encode(event: object) -> str:
     """The stored JSON text of an event."""
     return adapter(type(event)).dump_json(event).decode()
 
 
-def decode(recorded: RecordedEvent) -> Any:  # noqa: ANN401 - any event class of the model
+def decode(recorded: RecordedEvent, aggregate: Aggregate[Any, Any, Any]) -> Any:  # noqa: ANN401 - any event class of the model
     """The event object that a row of the log stands for.
 
+    Args:
+        recorded: a row.
+        aggregate: of the row's category.
+
     Raises:
-        UnknownEventError: no such event class, or data that does not fit it.
+        UnknownEventError: the aggregate has no such event, or data that does not fit it.
     """
-    event_class = _event_classes().get((recorded.category, recorded.type))
-    if event_class is None:
+    event_class = _event_classes(aggregate.events).get(recorded.type)
+    if event_class is None or recorded.category != aggregate.category:
         raise UnknownEventError(f"no event {recorded.type} in category {recorded.category}")
     try:
         return adapter(event_class).validate_python(recorded.data)
@@ -230,9 +224,14 @@ def decode(recorded: RecordedEvent) -> Any:  # noqa: ANN401 - any event class of
         ) from error
 
 
+@cache
+def _event_classes(events: tuple[type[Any], ...]) -> dict[str, type[Any]]:
+    return {event_class.__name__: event_class for event_class in events}
+
+
 def fold(aggregate: Aggregate[Any, Any, Any], recorded: Sequence[RecordedEvent]) -> Any:  # noqa: ANN401
     """The state of a stream after `recorded`, or None when there are no events."""
-    return aggregate.fold([decode(row) for row in recorded])
+    return aggregate.fold([decode(row, aggregate) for row in recorded])
 
 
 def _guard_row(guard: Guard) -> tuple[str, str, str]:

@@ -337,7 +337,3 @@ def _why_not_sent(error: Exception) -> str:
     if isinstance(error, UnroutableError):
         return "no service takes this command"
     return "no confirm for the command"
-
-
-READ_MODEL_SYNC = Subscription(name="read_model_sync")
-"""Everything, for the read model."""

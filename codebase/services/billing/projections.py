@@ -144,7 +144,7 @@ def expected_accounts(
     closed_at = None
     opened: tuple[AccountOpened, datetime] | None = None
     for row in recorded:
-        match decode(row):
+        match decode(row, ACCOUNT):
             case AccountOpened() as event:
                 opened = event, row.recorded_at
             case AccountClosed():
@@ -166,7 +166,7 @@ def expected_agents(
     region: Region | None, agent_id: UUID, recorded: Sequence[RecordedEvent]
 ) -> Iterable[AgentRow]:
     """The row that an agent's stream comes to, by the model's own reckoning of use."""
-    history = [(row.recorded_at, decode(row)) for row in recorded]
+    history = [(row.recorded_at, decode(row, AGENT)) for row in recorded]
     if not history or not isinstance(history[0][1], AgentCreated):
         return  # its creation was set aside, and nothing follows from the rest
     created_at, created = history[0]

@@ -14,7 +14,6 @@ from pydantic import BaseModel
 
 from codebase.engine.projections.projector import projector_team
 from codebase.foundation.clock import Clock, utc_now
-from codebase.foundation.settings import Settings
 from codebase.model.accounts.account import Region
 from codebase.model.accounts.usage import MONTH
 from codebase.services.billing.charts import charts_of, months_up_to
@@ -22,8 +21,10 @@ from codebase.services.billing.invoices import Invoice, Invoices, Standing
 from codebase.services.billing.ledger import Ledger
 from codebase.services.billing.one_per_store import refuse_beside_another
 from codebase.services.billing.projections import billing, subscription
+from codebase.views.accounts.settings import AccountSettings
+from codebase.views.accounts.teams import TEAMS
 from codebase.web.consistent_reads import ConsistentReads
-from codebase.web.html import Pages, team_links
+from codebase.web.html import Pages, links_to
 from codebase.web.runtime import Runtime
 from codebase.web.shell import Check, require_admin, service_app
 
@@ -49,12 +50,15 @@ class Regions(BaseModel):
 
 
 def create_app(
-    reads: ConsistentReads, settings: Settings, checks: Mapping[str, Check], now: Clock = utc_now
+    reads: ConsistentReads,
+    settings: AccountSettings,
+    checks: Mapping[str, Check],
+    now: Clock = utc_now,
 ) -> FastAPI:
     """The service, given a store that somebody keeps up to date."""
     app = service_app("billing", checks=checks)
     admin_only: dict[str, Any] = {"dependencies": [Depends(require_admin)], "responses": FORBIDDEN}
-    links = team_links(settings, "Billing")
+    links = links_to(TEAMS, settings, "Billing")
     ledger = Ledger(reads, [settings.region] if settings.region else list(Region), now)
 
     @app.get("/regions", **admin_only)
@@ -119,7 +123,7 @@ def as_json(answer: BaseModel) -> Response:
 @asynccontextmanager
 async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     """The service with its projector, in one process."""
-    settings = runtime.settings
+    settings = runtime.settings_as(AccountSettings)
     projector = billing(settings.region)
     await refuse_beside_another(settings, projector)
     team = projector_team(settings, projector, subscription(settings.region))

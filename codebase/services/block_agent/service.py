@@ -11,11 +11,12 @@ from fastapi import FastAPI
 from codebase.engine.commands.bus import CommandBus
 from codebase.engine.messages.command_queue import Became, CommandQueue
 from codebase.model.accounts.agent import AGENT, BlockAgent, UnblockAgent
-from codebase.services.block_agent.messages import QUEUE, READERS, TOPICS, Reason
+from codebase.services.block_agent.messages import BODIES, QUEUE, READERS, TOPICS, Reason
 from codebase.web.runtime import Runtime
 from codebase.web.shell import Answer, Command, command, service_app
 
 PORT = 9093
+MESSAGES = BODIES
 
 
 def create_app(bus: CommandBus) -> FastAPI:

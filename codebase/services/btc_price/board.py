@@ -12,10 +12,10 @@ import httpx
 
 from codebase.foundation.clock import Clock, utc_now
 from codebase.foundation.observability import logs
-from codebase.foundation.settings import Settings
 from codebase.model.buy_orders.btc_price import Quote, choose
 from codebase.model.money import Currency
 from codebase.services.btc_price.sources import DEMO, SourceError, ask, chosen_sources
+from codebase.views.buy_orders.settings import BuyOrderSettings
 
 # Without internet the demo price should not keep a newcomer waiting.
 DEVELOPMENT_TIMEOUT_SECONDS = 1.0
@@ -37,7 +37,7 @@ class PriceBoard:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: BuyOrderSettings,
         client: httpx.AsyncClient,
         now: Clock = utc_now,
         clock: Callable[[], float] = monotonic,
@@ -54,7 +54,7 @@ class PriceBoard:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Settings) -> AsyncIterator[PriceBoard]:
+    async def open(cls, settings: BuyOrderSettings) -> AsyncIterator[PriceBoard]:
         """A board that keeps itself up to date."""
         async with httpx.AsyncClient(follow_redirects=False) as client:
             board = cls(settings, client)

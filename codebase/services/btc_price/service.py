@@ -13,6 +13,7 @@ from codebase.model.buy_orders.btc_price import Quote
 from codebase.model.money import Currency
 from codebase.model.refusals import Unavailable
 from codebase.services.btc_price.board import PriceBoard
+from codebase.views.buy_orders.settings import BuyOrderSettings
 from codebase.web.runtime import Runtime
 from codebase.web.shell import service_app
 
@@ -70,5 +71,5 @@ def create_app(board: PriceBoard) -> FastAPI:
 @asynccontextmanager
 async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     """The service with its loop."""
-    async with PriceBoard.open(runtime.settings) as board:
+    async with PriceBoard.open(runtime.settings_as(BuyOrderSettings)) as board:
         yield create_app(board)

@@ -12,9 +12,9 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 
 from codebase.foundation.clock import Clock
 from codebase.foundation.errors import ConfigurationError
-from codebase.foundation.settings import Settings
 from codebase.model.buy_orders.btc_price import Quote, demo_quote, parse_rate
 from codebase.model.money import Currency
+from codebase.views.buy_orders.settings import BuyOrderSettings
 
 DEMO = "demo"
 ANSWER_BYTES_MAX = 65_536
@@ -65,7 +65,7 @@ SOURCES: Mapping[str, Source] = {
 }
 
 
-def chosen_sources(settings: Settings) -> tuple[str, ...]:
+def chosen_sources(settings: BuyOrderSettings) -> tuple[str, ...]:
     """The configured sources, in order; the demo source comes last and in development only.
 
     Raises:
@@ -92,7 +92,7 @@ once_more = retry(
 
 
 async def ask(
-    client: httpx.AsyncClient, name: str, currency: Currency, settings: Settings, now: Clock
+    client: httpx.AsyncClient, name: str, currency: Currency, settings: BuyOrderSettings, now: Clock
 ) -> Quote:
     """One quote from one source; the caller sets the deadline.
 

@@ -18,8 +18,8 @@ from pydantic import ValidationError
 from codebase.engine.messages.broker import BROKER_ERRORS, OutgoingCommand, commands_to
 from codebase.engine.messages.command_queue import Became
 from codebase.foundation.errors import ConfigurationError
-from codebase.foundation.settings import Settings
 from codebase.services.compliance.requests import Action, State
+from codebase.views.accounts.settings import AccountSettings
 from codebase.web.auth import Authenticator
 from codebase.web.problems import HttpProblem, ProblemDetails
 
@@ -85,7 +85,7 @@ class ByBroker:
         replies_are_taken: whether somebody listens to the queue, which then exists.
     """
 
-    def __init__(self, settings: Settings, replies_are_taken: Callable[[], bool]) -> None:
+    def __init__(self, settings: AccountSettings, replies_are_taken: Callable[[], bool]) -> None:
         self._url = settings.required("broker_url")
         self._reply_wait_seconds = settings.reply_wait_seconds
         self._replies_are_taken = replies_are_taken
@@ -134,7 +134,7 @@ class ByHttp:
             answer did not come.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: AccountSettings) -> None:
         self._url = settings.block_agent_url
         self._headers = {"X-Token": settings.service_token} if settings.service_token else {}
         self._reply_wait_seconds = settings.reply_wait_seconds
@@ -196,7 +196,7 @@ def pause_after(attempts: int, first_seconds: float) -> float:
     return min(first_seconds * 2.0 ** min(attempts, 30), LONGEST_PAUSE_SECONDS)
 
 
-def require_admin_token(settings: Settings) -> None:
+def require_admin_token(settings: AccountSettings) -> None:
     """Without a broker and with tokens, compliance has to be an administrator for block_agent.
 
     A client would be told that the agents of others do not exist, and so would whoever asked.

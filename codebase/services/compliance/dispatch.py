@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 
-from codebase.foundation.settings import Settings
 from codebase.foundation.worker import Team, Worker
 from codebase.services.compliance.carriers import ByBroker, ByHttp
 from codebase.services.compliance.replies import Replies
 from codebase.services.compliance.sender import Sender
+from codebase.views.accounts.settings import AccountSettings
 
 
 class Dispatch:
@@ -18,7 +18,7 @@ class Dispatch:
         settings: addresses of the store and of the broker or block_agent.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: AccountSettings) -> None:
         stop = threading.Event()
         workers: list[Worker] = []
         if settings.broker_url:

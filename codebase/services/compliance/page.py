@@ -14,7 +14,8 @@ from codebase.foundation.settings import Settings
 from codebase.services.compliance.desk import Desk
 from codebase.services.compliance.form import FORM_DOCUMENTATION, read_form
 from codebase.services.compliance.requests import may_soon_change
-from codebase.web.html import Pages, team_links
+from codebase.views.accounts.teams import TEAMS
+from codebase.web.html import Pages, links_to
 from codebase.web.shell import caller_of, require_admin
 
 PAGES = Pages("codebase.services.compliance")
@@ -28,7 +29,7 @@ Search = Annotated[str, Query(max_length=254)]
 def add_page(app: FastAPI, desk: Desk, settings: Settings, now: Clock) -> None:
     """Route `/`."""
     admin_only = [Depends(require_admin)]
-    links = team_links(settings, "Compliance")
+    links = links_to(TEAMS, settings, "Compliance")
 
     @app.get("/", response_class=HTMLResponse, dependencies=admin_only)
     async def get_page(

@@ -78,7 +78,7 @@ def apply(cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> None:
 
 def expected_rows(agent_id: UUID, recorded: Sequence[RecordedEvent]) -> Iterable[AgentRow]:
     """The row that an agent's stream comes to, by the model's fold."""
-    if not recorded or not isinstance(decode(recorded[0]), AgentCreated):
+    if not recorded or not isinstance(decode(recorded[0], AGENT), AgentCreated):
         return  # its creation was set aside, and nothing follows from the rest
     state = fold(AGENT, recorded)
     assert state is not None, "it was created"  # noqa: S101 - an invariant

@@ -12,7 +12,6 @@ from pydantic import BaseModel
 
 from codebase.engine.projections.projector import projector_team
 from codebase.foundation.clock import Clock, utc_now
-from codebase.foundation.settings import Settings
 from codebase.model.refusals import NotFound
 from codebase.services.compliance.agents import AgentPage, Agents
 from codebase.services.compliance.carriers import require_admin_token
@@ -29,6 +28,7 @@ from codebase.services.compliance.requests import (
     NewRequest,
     Requests,
 )
+from codebase.views.accounts.settings import AccountSettings
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.pages import SIZE_DEFAULT, Size
 from codebase.web.runtime import Runtime
@@ -54,7 +54,7 @@ class RequestPage(BaseModel):
 
 
 def create_app(
-    desk: Desk, settings: Settings, checks: Mapping[str, Check], now: Clock = utc_now
+    desk: Desk, settings: AccountSettings, checks: Mapping[str, Check], now: Clock = utc_now
 ) -> FastAPI:
     """The service, given what it shows and where it takes requests to."""
     app = service_app("compliance", checks=checks)
@@ -144,7 +144,7 @@ def create_app(
 @asynccontextmanager
 async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     """The service with its projector and its sender, in one process."""
-    settings = runtime.settings
+    settings = runtime.settings_as(AccountSettings)
     require_admin_token(settings)
     projecting, dispatch = projector_team(settings, PROJECTOR, SUBSCRIPTION), Dispatch(settings)
     async with (

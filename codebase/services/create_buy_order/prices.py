@@ -16,9 +16,9 @@ from prometheus_client import Gauge
 from pydantic import BaseModel, Field, ValidationError
 
 from codebase.foundation.observability import logs
-from codebase.foundation.settings import Settings
 from codebase.model.buy_orders.buy_order import Price
 from codebase.model.money import Currency
+from codebase.views.buy_orders.settings import BuyOrderSettings
 
 FETCH_DEADLINE_SECONDS = 2.0
 PAUSE_SECONDS = 2.0
@@ -61,7 +61,7 @@ class Prices:
         clock: seconds that only go up.
     """
 
-    def __init__(self, settings: Settings, clock: Monotonic = monotonic) -> None:
+    def __init__(self, settings: BuyOrderSettings, clock: Monotonic = monotonic) -> None:
         self._url = f"{settings.btc_price_url}/record"
         self._max_age_seconds = settings.btc_price_max_age_s
         self._headers = {"X-Token": settings.service_token} if settings.service_token else {}
@@ -70,7 +70,7 @@ class Prices:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Settings) -> AsyncIterator[Prices]:
+    async def open(cls, settings: BuyOrderSettings) -> AsyncIterator[Prices]:
         """Prices that keep themselves fresh."""
         prices = cls(settings)
         # What is configured for the way to the internet is not for the way to our own services.

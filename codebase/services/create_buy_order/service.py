@@ -19,6 +19,7 @@ from codebase.foundation.errors import invalid
 from codebase.model.buy_orders.buy_order import BUY_ORDER, PlaceBuyOrder
 from codebase.model.money import Currency, in_btc
 from codebase.services.create_buy_order.prices import Prices
+from codebase.views.buy_orders.settings import BuyOrderSettings
 from codebase.web.fields import Amount, FromText
 from codebase.web.request_body import RequestBody
 from codebase.web.runtime import Runtime
@@ -141,5 +142,5 @@ def answer_of(outcome: Outcome) -> Answer:
 async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     """The service with what it needs."""
     bus = await runtime.command_bus()
-    async with Prices.open(runtime.settings) as prices:
+    async with Prices.open(runtime.settings_as(BuyOrderSettings)) as prices:
         yield create_app(bus, prices)

@@ -9,6 +9,7 @@ from uuid import UUID
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
 
+from codebase.engine.projections.read_model import READ_MODEL
 from codebase.model.accounts.account import Region, account_not_found
 from codebase.model.refusals import NotFound
 from codebase.views.accounts import account_queries
@@ -18,7 +19,6 @@ from codebase.web.runtime import Runtime
 from codebase.web.shell import caller_of, service_app
 
 PORT = 9094
-PROJECTOR = "read_model_sync"
 
 
 class Account(BaseModel):
@@ -97,5 +97,5 @@ def create_app(reads: ConsistentReads) -> FastAPI:
 @asynccontextmanager
 async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     """The service with its connections."""
-    async with ConsistentReads.open(runtime.settings, PROJECTOR) as reads:
+    async with ConsistentReads.open(runtime.settings, READ_MODEL) as reads:
         yield create_app(reads)

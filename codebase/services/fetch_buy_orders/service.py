@@ -11,6 +11,7 @@ from fastapi import FastAPI, Query, Request, Response
 from pydantic import BaseModel
 from pydantic_core import to_json
 
+from codebase.engine.projections.read_model import READ_MODEL
 from codebase.model.money import Currency
 from codebase.model.refusals import NotFound
 from codebase.views.buy_orders import queries
@@ -19,7 +20,6 @@ from codebase.web.runtime import Runtime
 from codebase.web.shell import caller_of, service_app
 
 PORT = 8778
-PROJECTOR = "read_model_sync"
 PAGE_SIZE_MAX = 1000
 
 # Where the parts of a page's row are.
@@ -102,5 +102,5 @@ def json_response(content: object) -> Response:
 @asynccontextmanager
 async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     """The service with its connections."""
-    async with ConsistentReads.open(runtime.settings, PROJECTOR) as reads:
+    async with ConsistentReads.open(runtime.settings, READ_MODEL) as reads:
         yield create_app(reads)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import psycopg
 from fastapi import FastAPI
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
+from codebase.engine.context import Context
 from codebase.foundation.settings import Settings
 from codebase.operations.migrate import migrate
 from codebase.web.runtime import Runtime
@@ -27,13 +28,13 @@ PATIENCE_SECONDS = 60
     stop=stop_after_delay(PATIENCE_SECONDS),
     reraise=True,
 )
-async def migrate_patiently(settings: Settings) -> None:
+async def migrate_patiently(settings: Settings, contexts: Sequence[Context]) -> None:
     """Migrate both stores as soon as they can be reached."""
-    await asyncio.to_thread(migrate, settings)
+    await asyncio.to_thread(migrate, settings, contexts)
 
 
 @asynccontextmanager
 async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     """Nothing answers on this service's port before both stores are migrated."""
-    await migrate_patiently(runtime.settings)
+    await migrate_patiently(runtime.settings, runtime.contexts)
     yield service_app("migration", checks={})

@@ -127,7 +127,7 @@ def apply_to_agents(cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> None:
 
 def expected_accounts(account_id: UUID, recorded: Sequence[RecordedEvent]) -> Iterable[AccountRow]:
     """The row that an account's stream comes to."""
-    history = [(row.recorded_at, decode(row)) for row in recorded]
+    history = [(row.recorded_at, decode(row, ACCOUNT)) for row in recorded]
     closings = [at for at, event in history if isinstance(event, AccountClosed)]
     for opened_at, event in history:
         if isinstance(event, AccountOpened) and event.vip:
@@ -141,7 +141,7 @@ def expected_accounts(account_id: UUID, recorded: Sequence[RecordedEvent]) -> It
 
 def expected_agents(agent_id: UUID, recorded: Sequence[RecordedEvent]) -> Iterable[AgentRow]:
     """The row that an agent's stream comes to, by the model's own reckoning of use."""
-    history = [(row.recorded_at, decode(row)) for row in recorded]
+    history = [(row.recorded_at, decode(row, AGENT)) for row in recorded]
     removals = [at for at, event in history if isinstance(event, AgentRemoved)]
     for created_at, event in history:
         if isinstance(event, AgentCreated) and event.vip:

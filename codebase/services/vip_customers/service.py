@@ -23,8 +23,9 @@ from codebase.services.vip_customers.months import (
     turnover_by_currency,
 )
 from codebase.services.vip_customers.projections import SUBSCRIPTION, VIP_CUSTOMERS
+from codebase.views.accounts.teams import TEAMS
 from codebase.web.consistent_reads import ConsistentReads
-from codebase.web.html import Pages, team_links
+from codebase.web.html import Pages, links_to
 from codebase.web.runtime import Runtime
 from codebase.web.shell import Check, require_admin, service_app
 
@@ -48,7 +49,7 @@ def create_app(
         "dependencies": [Depends(require_admin)],
         "responses": {403: {"description": "For administrators."}},
     }
-    links = team_links(settings, "VIP customers")
+    links = links_to(TEAMS, settings, "VIP customers")
     accounts = reads.query(queries.ACCOUNTS, queries.MONTH_ARGUMENTS)
     use = reads.query(queries.USE, queries.MONTH_ARGUMENTS)
 
