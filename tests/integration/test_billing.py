@@ -221,17 +221,9 @@ async def client_of(
     settings: Settings, now: Callable[[], datetime] = lambda: LATER
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a billing service in this process, whose clock stands still."""
-    async with ConsistentReads.open(
-        settings, billing(extended(settings, AccountSettings).region).name
-    ) as reads:
-        app = assemble(
-            [
-                create_app(
-                    reads, extended(settings, AccountSettings), {"read_model": reads.ready}, now
-                )
-            ],
-            settings,
-        )
+    own = extended(settings, AccountSettings)
+    async with ConsistentReads.open(settings, billing(own.region).name) as reads:
+        app = assemble([create_app(reads, own, {"read_model": reads.ready}, now)], settings)
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             yield client

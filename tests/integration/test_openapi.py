@@ -68,7 +68,9 @@ class Everything:
     async def _work(self) -> None:
         try:
             async with AsyncExitStack() as stack:
-                runtime = await stack.enter_async_context(Runtime.open(self._settings))
+                runtime = await stack.enter_async_context(
+                    Runtime.open(self._settings, SYSTEM.contexts)
+                )
                 for name, port in self._ports.items():
                     opening = SYSTEM.load(name).open_service(runtime)
                     app = assemble([await stack.enter_async_context(opening)], self._settings)
