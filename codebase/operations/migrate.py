@@ -82,33 +82,39 @@ def apply_all(store: str, url: str, contexts: Sequence[Context] = ()) -> list[st
         url: of the role that owns the schema.
         contexts: those with migrations of their own, which come after everybody's.
     """
-    folders = [MIGRATIONS / store]
-    folders += [context.migrations[store] for context in contexts if store in context.migrations]
     backend = yoyo.get_backend(_yoyo_url(url))
     try:
         # The caller's advisory lock proves that a lock row, if there is one, is a dead run's.
         backend.break_lock()
         with backend.lock():
-            missing = backend.to_apply(yoyo.read_migrations(*map(str, folders)))
+            missing = backend.to_apply(_migrations(store, contexts))
             backend.apply_migrations(missing)
             return [f"{store}/{migration.id}" for migration in missing]
     finally:
         backend.connection.close()
 
 
-def roll_back(store: str, url: str, *, count: int | None = None) -> list[str]:
+def roll_back(
+    store: str, url: str, contexts: Sequence[Context] = (), *, count: int | None = None
+) -> list[str]:
     """Take back the newest `count` migrations of one store, or all of them."""
     with _locked(url):
         backend = yoyo.get_backend(_yoyo_url(url))
         try:
             backend.break_lock()
             with backend.lock():
-                applied = backend.to_rollback(yoyo.read_migrations(str(MIGRATIONS / store)))
+                applied = backend.to_rollback(_migrations(store, contexts))
                 chosen = applied if count is None else applied[:count]
                 backend.rollback_migrations(chosen)
                 return [f"{store}/{migration.id}" for migration in chosen]
         finally:
             backend.connection.close()
+
+
+def _migrations(store: str, contexts: Sequence[Context]) -> yoyo.migrations.MigrationList:
+    folders = [MIGRATIONS / store]
+    folders += [context.migrations[store] for context in contexts if store in context.migrations]
+    return yoyo.read_migrations(*map(str, folders))
 
 
 @contextmanager

@@ -85,7 +85,7 @@ def test_two_migrations_at_once_take_turns(
     for store, field in FOLDERS.items():
         roll_back(store, databases.settings.required(field))
     with ThreadPoolExecutor(2) as pool:
-        applied = list(pool.map(migrate, [databases.settings] * 2))
+        applied = list(pool.map(migrate, [databases.settings] * 2, [SYSTEM.contexts] * 2))
     assert sorted(map(bool, applied)) == [False, True]
     assert postgres_server.port
 

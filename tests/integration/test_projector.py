@@ -18,7 +18,6 @@ from pika.exceptions import ChannelClosedByBroker
 from codebase.embedded.private_rabbitmq import USER
 from codebase.engine.messages.broker import (
     DEAD_LETTERS,
-    SUBSCRIPTION,
     NoAnswerError,
     blocking_connection,
     deadline,
@@ -28,7 +27,7 @@ from codebase.engine.messages.broker import (
 from codebase.engine.messages.relay import READ_MESSAGES
 from codebase.engine.projections.projection import LogGapError, read_events
 from codebase.engine.projections.projector import LEAD
-from codebase.engine.projections.read_model import READ_MODEL
+from codebase.engine.projections.read_model import READ_MODEL, SUBSCRIPTION
 from codebase.foundation.failpoints import EXIT_STATUS
 from codebase.foundation.settings import Settings
 from tests.integration.flow import (

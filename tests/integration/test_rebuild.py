@@ -143,7 +143,7 @@ def test_a_rebuild_killed_half_way_leaves_the_old_tables_and_the_next_one_starts
         "from codebase.foundation.settings import load_settings\n"
         "from codebase.registry import SYSTEM\n"
         "rebuild._Rebuild._swap = lambda self: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "rebuild.rebuild(load_settings(), READ_MODEL, 'buy_orders', progress=False)\n"
+        "rebuild.rebuild(load_settings(), SYSTEM.read_model, 'buy_orders', progress=False)\n"
     )
     environment = {
         field.upper(): str(value)

@@ -1,0 +1,2 @@
+-- The rows can be computed again from the log.
+DROP TABLE parcel;
