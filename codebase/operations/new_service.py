@@ -15,6 +15,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
+from codebase.operations import OperationError
+
 TEMPLATES = Path(__file__).parent / "templates" / "new_service"
 TEMPLATE_NAME, TEMPLATE_PATH, TEMPLATE_PORT = "verb_noun", "/noun", "8799"
 
@@ -30,7 +32,7 @@ MARK_OF_ROW = re.compile(r"\||\s+- ")
 MIGRATIONS = "migrations/read_model"
 
 
-class NewServiceError(Exception):
+class NewServiceError(OperationError):
     """The service cannot be written; nothing was."""
 
 
