@@ -99,7 +99,7 @@ class Report:
     """What a rebuild did.
 
     Args:
-        events: how many of the log were gone through.
+        events: how many of the log the view was made from.
         differences: one sentence per row that was not what the log says, at most some.
         differing_rows: how many there were in all, over all tables.
         notes: what else the operator should know.
@@ -247,12 +247,17 @@ class _Rebuild:
             with reader.chunks() as chunks:
                 for events in chunks:
                     self._apply(events)
-                    self._report.events += len(events)
                     advance(len(events))
             self._reached[partition] = position
 
     def _apply(self, events: list[LoggedEvent]) -> None:
-        wanted = [e for e in events if (e.partition, e.position) not in self._left_out]
+        wanted = [
+            event
+            for event in events
+            if event.category in self._projection.categories
+            and (event.partition, event.position) not in self._left_out
+        ]
+        self._report.events += len(wanted)
         with self._store.cursor(binary=True) as cursor:
             apply_projection(self._projection, cursor, wanted)
 
@@ -314,7 +319,7 @@ class _Rebuild:
         raise RebuildError("the tables were in use all the time; try again when it is quieter")
 
     def _swap_in_transaction(self) -> None:
-        reached = dict(self._reached)
+        reached, events = dict(self._reached), self._report.events
         try:
             self._execute(SWAP_LOCK_TIMEOUT)
             key = {"projector": self._projector.name}
@@ -327,7 +332,7 @@ class _Rebuild:
                 self._execute("ALTER TABLE {schema}.{table} SET SCHEMA public", table=identifier)
         except BaseException:
             # The transaction is rolled back, and what it applied with it.
-            self._reached = reached
+            self._reached, self._report.events = reached, events
             raise
 
     def _refuse_if_something_was_parked(self) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -25,6 +26,7 @@ from tests.integration.flow import (
     place_orders,
     projecting,
     query,
+    sample_event,
     write,
 )
 
@@ -63,6 +65,8 @@ def rows(databases: Databases) -> list[Any]:
 def test_a_rebuild_ends_with_the_same_rows_indexes_checks_and_privileges(
     databases: Databases,
 ) -> None:
+    # A log of which the view is a part.
+    write(databases, [sample_event(databases.settings, uuid4(), 1, "one")])
     project(databases, 200)
     owner = databases.as_read_model_owner
     before = rows(databases), query(owner(), SHAPE), query(owner(), CHECKS)
@@ -143,7 +147,7 @@ def test_a_rebuild_killed_half_way_leaves_the_old_tables_and_the_next_one_starts
         "from codebase.foundation.settings import load_settings\n"
         "from codebase.registry import SYSTEM\n"
         "rebuild._Rebuild._swap = lambda self: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "rebuild.rebuild(load_settings(), READ_MODEL, 'buy_orders')\n"
+        "rebuild.rebuild(load_settings(), SYSTEM.read_model, 'buy_orders')\n"
     )
     environment = {
         field.upper(): str(value)
