@@ -1,122 +1,113 @@
-"""The `orderly` command: one way to start, look at and repair everything."""
+"""One way to start, look at and repair everything.
+
+The list of commands: what each is given and what it answers. What they do is in `operations`, and
+is imported by the command that needs it, because services start by the dozen.
+"""
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import asdict
+from json import dumps
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 from uuid import UUID
 
-import psycopg
-from fastapi import FastAPI
+import typer
 
-from codebase.embedded import local_stack
-from codebase.engine.projections.projection import Projector, present
 from codebase.foundation.errors import ConfigurationError
-from codebase.foundation.observability import logs, telemetry
-from codebase.foundation.postgres import connect, trouble
 from codebase.foundation.settings import Settings, load_settings
-from codebase.operations import asyncapi, migrate, parked, rebuild, tail, verify
-from codebase.operations.new_service import Kind, NewServiceError, new_service
+from codebase.operations.command_line import DONE, FAILED, command, group, run
+from codebase.operations.terminal import as_json, progress_bar, show_list, to_stderr
 from codebase.registry import SYSTEM
-from codebase.web import shell
-from codebase.web.runtime import Runtime
 
-FAILED = 1
-MISUSED = 2
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from codebase.engine.projections.projection import Projector
+    from codebase.web.runtime import Runtime
+
+orderly = group("One way to start, look at and repair everything.")
+parked_group = group("List, retry or discard events that a projector parked.")
+log_group = group("Show events of the log, or follow it.")
+orderly.add_typer(parked_group, name="parked")
+orderly.add_typer(log_group, name="log")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
+Stream = Annotated[UUID, typer.Argument(metavar="STREAM", help="Its id.")]
+OnlyStream = Annotated[UUID | None, typer.Argument(metavar="[STREAM]", help="Only this stream.")]
+ProjectorName = Annotated[
+    str | None, typer.Option("--projector", help="Which one, when several have parked the stream.")
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 differs or failed, 2 misconfigured."""
-    chosen = parser().parse_args(arguments)
-    try:
-        settings = load_settings(*SYSTEM.settings, embedded_home=chosen.run is not run_up)
-        status: int = chosen.run(chosen, settings)
-    except ConfigurationError as error:
-        print(f"orderly: {error}", file=sys.stderr)
-        return MISUSED
-    except psycopg.Error as error:
-        print(f"orderly: Postgres: {trouble(error)}", file=sys.stderr)
-        return FAILED
-    except (
-        parked.NotParkedError,
-        parked.RetryFailedError,
-        rebuild.RebuildError,
-        NewServiceError,
-    ) as error:
-        print(f"orderly: {error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        return FAILED
-    return status
+    return run(orderly, arguments)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Every command with its arguments."""
-    root = argparse.ArgumentParser(prog="orderly", description=__doc__)
-    commands = root.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(name: str, run: object, summary: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=summary, description=summary)
-        added.set_defaults(run=run)
-        return added
-
-    whole = command("up", run_up, "Start the whole system on this machine, in the foreground.")
-    whole.add_argument(
-        "--stores", action="store_true", help="the databases and the broker only, to restore them"
-    )
-    serve = command("serve", run_serve, "Start services in one process, on one port.")
-    known = [*SYSTEM.names(), *SYSTEM.groups]
-    serve.add_argument("names", nargs="+", choices=known, metavar="NAME")
-    serve.add_argument("--port", type=int, help="default: the first service's own port")
-    command("migrate", run_migrate, "Bring both stores to the newest schema.")
-    command("verify", run_verify, "Recompute everything from the log and print what differs.")
-    rebuilt = command("rebuild", run_rebuild, "Build a view again from the log, then swap it in.")
-    rebuilt.add_argument("view", help="such as buy_orders; a wrong name is answered with all")
-    held = command("parked", run_parked, "List, retry or discard events that a projector parked.")
-    held.add_argument("action", choices=("list", "retry", "discard"))
-    held.add_argument("stream", nargs="?", type=UUID, help="the stream to retry or discard from")
-    held.add_argument("--projector", help="which one, when several have parked the stream")
-    log = command("log", run_log, "Show events of the log, or follow it.")
-    log.add_argument("action", choices=("tail", "show"))
-    log.add_argument("stream", nargs="?", type=UUID, help="only this stream")
-    command("asyncapi", run_asyncapi, "Print the AsyncAPI document of events and commands.")
-    token = command("token", run_token, "Make an access token and its API_TOKENS entry.")
-    token.add_argument("name")
-    token.add_argument("role", choices=("client", "admin"))
-    made = command("new-service", run_new_service, "Write a new service into this checkout.")
-    made.add_argument("name", help="such as fetch_regions")
-    kinds = made.add_mutually_exclusive_group()
-    for kind in Kind:
-        kinds.add_argument(f"--{kind}", dest="kind", action="store_const", const=kind)
-    made.set_defaults(kind=Kind.QUERY)
-    return root
+def _settings() -> Settings:
+    """The environment, and below it what an embedded run left for its operators."""
+    return load_settings(*SYSTEM.settings)
 
 
-def run_up(chosen: argparse.Namespace, settings: Settings) -> int:
-    """The embedded run."""
-    return local_stack.up(
-        settings, SYSTEM.on_one_machine(), SYSTEM.contexts, stores_only=chosen.stores
-    )
+# Starting
 
 
-def run_serve(chosen: argparse.Namespace, settings: Settings) -> int:
-    """Any set of services in one process."""
-    port = chosen.port or SYSTEM.port_of(chosen.names[0]) + settings.port_offset
-    service = "+".join(chosen.names)
+@command(orderly, "up", example="ORDERLY_HOME=/some/folder PORT_OFFSET=1000 orderly up")
+def start_everything(
+    *,
+    stores: Annotated[
+        bool, typer.Option("--stores", help="The databases and the broker only, to restore them.")
+    ] = False,
+) -> int:
+    """Start the whole system on this machine, in the foreground."""
+    from codebase.embedded import local_stack
+
+    # What an earlier run wrote down for others is not for the run itself.
+    settings = load_settings(*SYSTEM.settings, embedded_home=False)
+    return local_stack.up(settings, SYSTEM.on_one_machine(), SYSTEM.contexts, stores_only=stores)
+
+
+def _known(names: list[str]) -> list[str]:
+    there = [*SYSTEM.names(), *SYSTEM.groups]
+    for name in names:
+        if name not in there:
+            raise typer.BadParameter(f"there is no {name}; there is: {', '.join(there)}")
+    return names
+
+
+@command(orderly, "serve", example="orderly serve create_buy_order fetch_buy_orders --port 9000")
+def start_services(
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME...", callback=_known, help="Services, or groups of them."),
+    ],
+    *,
+    port: Annotated[int | None, typer.Option(help="By default the first service's own.")] = None,
+) -> int:
+    """Start services in one process, on one port."""
+    from codebase.foundation.observability import logs, telemetry
+    from codebase.web import shell
+
+    settings = _settings()
+    port = port or SYSTEM.port_of(names[0]) + settings.port_offset
+    service = "+".join(names)
     with (
         logs.configured(settings, service=service),
         telemetry.configured(settings, service=service),
     ):
-        shell.run(_serve(chosen.names, settings, port))
-    return 0
+        shell.run(_serve(names, settings, port))
+    return DONE
 
 
 async def _serve(names: Sequence[str], settings: Settings, port: int) -> None:
+    from codebase.web import shell
+    from codebase.web.runtime import Runtime
+
     async with AsyncExitStack() as stack:
         runtime = await stack.enter_async_context(Runtime.open(settings, SYSTEM.contexts))
         members = SYSTEM.in_groups(names)
@@ -131,77 +122,123 @@ async def _serve(names: Sequence[str], settings: Settings, port: int) -> None:
 
 async def _open(name: str, runtime: Runtime, stack: AsyncExitStack) -> FastAPI:
     """One service; whatever it starts logs under its name."""
+    from codebase.foundation.observability import logs
+
     with logs.bound(service=name):
         opening = SYSTEM.load(name).open_service(runtime)
         app: FastAPI = await stack.enter_async_context(opening)
     return app
 
 
-def run_migrate(_chosen: argparse.Namespace, settings: Settings) -> int:
-    """Apply missing migrations and say which."""
-    applied = migrate.migrate(settings, SYSTEM.contexts)
-    print("\n".join(applied) or "nothing to migrate")
-    return 0
+# Stores
 
 
-def run_verify(_chosen: argparse.Namespace, settings: Settings) -> int:
-    """Status 1 if anything differs from what the log says."""
+@command(orderly, "migrate", example="orderly migrate --json")
+def migrate_stores(*, json: Json = False) -> int:
+    """Bring both stores to the newest schema."""
+    from codebase.operations.migrate import migrate
+
+    applied = migrate(_settings(), SYSTEM.contexts)
+    print(as_json({"applied": applied}) if json else "\n".join(applied) or "nothing to migrate")
+    return DONE
+
+
+@command(orderly, "verify", example="orderly verify")
+def verify_everything(*, json: Json = False) -> int:
+    """Recompute everything from the log; print what differs."""
+    from codebase.operations.verify import verify
+
+    settings = _settings()
     projectors = _projectors(settings)
-    differences = verify.verify(settings, SYSTEM.aggregates, projectors)
-    if differences:
-        return FAILED
-    names = ", ".join(projector.name for projector in projectors)
-    print(f"everything is as the log says: {names or 'nothing was projected yet'}")
-    return 0
+    say = to_stderr if json else print
+    differences = verify(settings, SYSTEM.aggregates, projectors, say=say, progress=progress_bar)
+    names = [projector.name for projector in projectors]
+    if json:
+        print(as_json({"projectors": names, "differences": differences}))
+    elif not differences:
+        known = ", ".join(names) or "nothing was projected yet"
+        print(f"everything is as the log says: {known}")
+    return FAILED if differences else DONE
 
 
-def run_rebuild(chosen: argparse.Namespace, settings: Settings) -> int:
-    """Build a view again; the old one serves until the new one is in its place."""
+@command(orderly, "rebuild", example="orderly rebuild buy_orders")
+def rebuild_view(
+    view: Annotated[
+        str,
+        typer.Argument(metavar="VIEW", help="Such as buy_orders; a wrong name shows all."),
+    ],
+    *,
+    json: Json = False,
+) -> int:
+    """Build a view again from the log, then swap it in."""
+    from codebase.operations.rebuild import rebuild
+
+    settings = _settings()
     projectors = {
         projection.name: projector
         for projector in _projectors(settings)
         for projection in projector.projections
     }
-    if chosen.view not in projectors:
+    if view not in projectors:
         there = ", ".join(projectors) or "none yet"
-        raise ConfigurationError(f"this store has no view {chosen.view}; there is: {there}")
-    projector = projectors[chosen.view]
-    report = rebuild.rebuild(settings, projector, chosen.view, progress=sys.stderr.isatty())
-    print(f"{report.events} events gone through, {report.differing_rows} rows had been different")
-    return 0
-
-
-def run_parked(chosen: argparse.Namespace, settings: Settings) -> int:
-    """What projectors could not apply."""
-    if chosen.action == "list":
-        for stream in parked.list_parked(settings):
-            print(
-                f"{stream.stream_id} {stream.category}, parked by {stream.projector}:"
-                f" {stream.events} events wait from position"
-                f" {stream.partition}:{stream.first_position}, since {stream.parked_at}:"
-                f" {stream.reason}"
-            )
-        return 0
-    if chosen.stream is None:
-        raise ConfigurationError(f"parked {chosen.action} needs a stream; see parked list")
-    projector = _projector_that_parked(settings, chosen.stream, chosen.projector)
-    if chosen.action == "retry":
-        applied = parked.retry(settings, projector, chosen.stream)
-        print(f"{applied} events applied; the stream flows again")
-    else:
-        position = parked.discard(settings, projector, chosen.stream)
-        print(f"the event at {position} is left out from now on; retry the stream for the rest")
-    return 0
+        raise ConfigurationError(f"this store has no view {view}; there is: {there}")
+    say = to_stderr if json else print
+    report = rebuild(settings, projectors[view], view, say=say, progress=progress_bar)
+    told = f"{report.events} events gone through, {report.differing_rows} rows had been different"
+    print(as_json({"view": view, **asdict(report)}) if json else told)
+    return DONE
 
 
 def _projectors(settings: Settings) -> list[Projector]:
     """Those that fill this store."""
+    from codebase.engine.projections.projection import present
+    from codebase.foundation.postgres import connect
+
     with connect(settings.required("read_model_url"), "orderly") as store:
         return present(store, SYSTEM.projectors())
 
 
-def _projector_that_parked(settings: Settings, stream_id: UUID, name: str | None) -> Projector:
+# Events
+
+
+@command(parked_group, "list", example="orderly parked list")
+def list_parked(*, json: Json = False) -> int:
+    """What projectors have parked, and why."""
+    from codebase.operations.parked import ParkedStream, list_parked
+
+    streams = list_parked(_settings())
+    if not streams:
+        to_stderr("nothing is parked")
+    show_list(streams, json=json, record=asdict, line=ParkedStream.line, cells=ParkedStream.cells)
+    return DONE
+
+
+@command(parked_group, "retry", example="orderly parked retry STREAM")
+def retry_parked(stream: Stream, *, projector: ProjectorName = None) -> int:
+    """Apply what is parked of a stream, in order and all of it; then it flows again."""
+    from codebase.operations import parked
+
+    settings = _settings()
+    applied = parked.retry(settings, _who_parked(settings, stream, projector), stream)
+    print(f"{applied} events applied; the stream flows again")
+    return DONE
+
+
+@command(parked_group, "discard", example="orderly parked discard STREAM --projector billing")
+def discard_parked(stream: Stream, *, projector: ProjectorName = None) -> int:
+    """Do without the first event that is parked of a stream; retry the stream for the rest."""
+    from codebase.operations import parked
+
+    settings = _settings()
+    position = parked.discard(settings, _who_parked(settings, stream, projector), stream)
+    print(f"the event at {position} is left out from now on; retry the stream for the rest")
+    return DONE
+
+
+def _who_parked(settings: Settings, stream_id: UUID, name: str | None) -> Projector:
     """The one that was named, or else the only one that has parked the stream."""
+    from codebase.operations import parked
+
     names = [name] if name else parked.parked_by(settings, stream_id)
     if not names:
         raise parked.NotParkedError(f"stream {stream_id} is not parked")
@@ -214,32 +251,81 @@ def _projector_that_parked(settings: Settings, stream_id: UUID, name: str | None
     return known[names[0]]
 
 
-def run_log(chosen: argparse.Namespace, settings: Settings) -> int:
-    """Events as JSON lines."""
-    tail.tail(settings, follow=chosen.action == "tail", stream_id=chosen.stream)
-    return 0
+@command(log_group, "show", example="orderly log show STREAM")
+def show_log(stream: OnlyStream = None, *, json: Json = False) -> int:
+    """Show one stream, or the end of the log."""
+    from codebase.operations import tail
+
+    events = tail.show(_settings(), stream)
+    show_list(events, json=json, record=tail.record_of, line=tail.line_of, cells=tail.cells_of)
+    return DONE
 
 
-def run_asyncapi(_chosen: argparse.Namespace, _settings: Settings) -> int:
-    """The document that docs/asyncapi.json holds."""
-    print(json.dumps(asyncapi.document(SYSTEM.aggregates, SYSTEM.messages()), indent=2))
-    return 0
+@command(log_group, "tail", example="orderly log tail --json")
+def follow_log(stream: OnlyStream = None, *, json: Json = False) -> int:
+    """Show the end of the log, or one stream, and whatever is appended, until Ctrl-C."""
+    from codebase.operations import tail
+
+    for event in tail.follow(_settings(), stream):
+        print(as_json(tail.record_of(event)) if json else tail.line_of(event), flush=True)
+    return DONE
 
 
-def run_token(chosen: argparse.Namespace, _settings: Settings) -> int:
-    """The secret for the client, the entry for the SYSTEM."""
-    secret, entry = shell.new_token(chosen.name, chosen.role)
-    print(f"token (give it to the client, it is not stored): {secret}")
-    print(f"entry (add it to API_TOKENS): {entry}")
-    return 0
+# Documents, tokens, code
 
 
-def run_new_service(chosen: argparse.Namespace, _settings: Settings) -> int:
-    """Folder, test and registration, so that ./test.sh is green at once."""
+@command(orderly, "asyncapi", example="orderly asyncapi > docs/asyncapi.json")
+def print_asyncapi() -> int:
+    """Print the AsyncAPI document of events and commands."""
+    from codebase.operations import asyncapi
+
+    print(dumps(asyncapi.document(SYSTEM.aggregates, SYSTEM.messages()), indent=2))
+    return DONE
+
+
+@command(orderly, "token", example="orderly token web-shop client")
+def make_token(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who the caller is.")],
+    role: Annotated[
+        Literal["client", "admin"],
+        typer.Argument(metavar="ROLE", help="client: its own business; admin: everything."),
+    ],
+    *,
+    json: Json = False,
+) -> int:
+    """Make an access token and its API_TOKENS entry."""
+    from codebase.web.auth import new_token
+
+    secret, entry = new_token(name, role)
+    if json:
+        print(as_json({"token": secret, "entry": entry}))
+    else:
+        print(f"token (give it to the client, it is not stored): {secret}")
+        print(f"entry (add it to API_TOKENS): {entry}")
+    return DONE
+
+
+@command(orderly, "new-service", example="orderly new-service fetch_regions --query")
+def write_service(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Such as fetch_regions.")],
+    *,
+    command: Annotated[bool, typer.Option("--command", help="It changes something.")] = False,
+    query: Annotated[
+        bool, typer.Option("--query", help="It answers pages of a view; the default.")
+    ] = False,
+    worker: Annotated[bool, typer.Option("--worker", help="It follows events.")] = False,
+) -> int:
+    """Write a new service, and its test, into this checkout."""
+    from codebase.operations.new_service import Kind, new_service
+
+    flags = {Kind.COMMAND: command, Kind.QUERY: query, Kind.WORKER: worker}
+    kinds = [kind for kind, chosen in flags.items() if chosen] or [Kind.QUERY]
+    if len(kinds) > 1:
+        raise ConfigurationError("a service is one of --command, --query and --worker")
     ports = {name: SYSTEM.port_of(name) for name in [*SYSTEM.names(), *SYSTEM.groups]}
     root = Path(__file__).parents[1]
-    print("\n".join(new_service(root, chosen.name, chosen.kind, ports)))
-    return 0
+    print("\n".join(new_service(root, name, kinds[0], ports)))
+    return DONE
 
 
 if __name__ == "__main__":

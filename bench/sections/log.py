@@ -216,7 +216,7 @@ def measure_rebuild(lab: Lab) -> Iterator[Result]:
 
 
 def _rebuild(settings: Settings) -> None:
-    rebuild(settings, SYSTEM.read_model, "buy_orders", say=lambda _: None, progress=False)
+    rebuild(settings, SYSTEM.read_model, "buy_orders", say=lambda _: None)
 
 
 def _copy_orders(owner: Connection[Any], content: bytes) -> None:

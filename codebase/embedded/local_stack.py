@@ -101,7 +101,7 @@ def up(
         signal.signal(number, lambda *_: stopping.set())
     home = settings.orderly_home.resolve()
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        _make_folder(home)
         with locked(home, stopping) as lock, Keeper([lock]) as keeper:
             stack = _Stack(
                 home=home,
@@ -120,6 +120,13 @@ def up(
         terminal.complain(str(error))
         return 1
     return 0
+
+
+def _make_folder(home: Path) -> None:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StackError(f"ORDERLY_HOME: {home} cannot be made: {error.strerror}") from error
 
 
 class Terminal:

@@ -159,11 +159,14 @@ class Settings(BaseSettings):
         """The value of an address that this process cannot do without.
 
         Raises:
-            ConfigurationError: it is not set; the text names the variable.
+            ConfigurationError: it is not set; the text names the variable, and what else would do.
         """
         value = getattr(self, field)
         if not isinstance(value, str) or not value:
-            raise ConfigurationError(f"{field.upper()} is not set")
+            raise ConfigurationError(
+                f"{field.upper()} is not set, and {self.orderly_home} is not the folder of an"
+                " embedded run that has set it: is ORDERLY_HOME another one?"
+            )
         return value
 
 

@@ -1,22 +1,31 @@
 """Writes a new service into a checkout: its folder, its test, and where else it has to be known.
 
-The templates beside this are files as a colleague would have typed them, for a service `verb_noun`
-on port 8799 that answers at `/noun`. Everything is made in memory first: a name that is refused, or
-a place that is not found, leaves nothing behind.
+A kind's folder in templates/new_service is laid out as a checkout is: what lies in it lands at the
+same place, with NAME (verb_noun), NOUN and NUMBER (of the next migration) put into its path.
+Everything is made in memory first: a name that is refused, or a place that is not found, leaves
+nothing behind.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
 
-TEMPLATES = Path(__file__).parent / "templates" / "new_service"
-TEMPLATE_NAME, TEMPLATE_PATH, TEMPLATE_PORT = "verb_noun", "/noun", "8799"
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from codebase.operations import OperationError
+from codebase.operations.insertion import Insertion, NoPlaceError
+
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates" / "new_service"),
+    undefined=StrictUndefined,
+    keep_trailing_newline=True,
+    autoescape=False,  # noqa: S701 - what is made is code, and the name is checked
+)
 
 NAME = re.compile(r"[a-z]+(_[a-z0-9]+)+", re.ASCII)
 NAME_MAX = 30
@@ -25,12 +34,10 @@ PORTS = range(8783, 8900)
 
 README, COMPOSE = "README.md", "docker-compose.yml"
 GATEWAY, METRICS = "config/nginx/nginx.conf", "config/prometheus/prometheus.yml"
-MARK_OF_ROW = re.compile(r"\||\s+- ")
-"""What rows of a table, and items of a list, begin with."""
 MIGRATIONS = "migrations/read_model"
 
 
-class NewServiceError(Exception):
+class NewServiceError(OperationError):
     """The service cannot be written; nothing was."""
 
 
@@ -42,11 +49,25 @@ class Kind(StrEnum):
     WORKER = "worker"
 
 
-DOES: Mapping[Kind, str] = {
-    Kind.COMMAND: "`POST /noun`",
-    Kind.QUERY: "`GET /noun`",
-    Kind.WORKER: "follows accounts",
-}
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewService:
+    """A service that is to be written."""
+
+    name: str
+    kind: Kind
+    port: int
+
+    @property
+    def noun(self) -> str:
+        """What follows the verb: where the service answers."""
+        return self.name.partition("_")[2]
+
+    @property
+    def test(self) -> str:
+        """Its test, below the checkout."""
+        return f"tests/integration/test_{self.name}.py"
+
+
 COMPOSE_ENVIRONMENT: Mapping[Kind, str] = {
     Kind.COMMAND: "*everyone, *commands",
     Kind.QUERY: "*everyone, *queries",
@@ -54,49 +75,9 @@ COMPOSE_ENVIRONMENT: Mapping[Kind, str] = {
 }
 NEXT: Mapping[Kind, str] = {
     Kind.COMMAND: "what a client sends, and which command of codebase/model it stands for",
-    Kind.QUERY: "what is read, from which view of codebase/services/read_model_sync",
+    Kind.QUERY: "the route; and what is read, which lies in codebase/views, with its context",
     Kind.WORKER: "in projections.py, which events make which rows; in the migration, the table",
 }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Insertion:
-    """Lines that a file of the checkout gets.
-
-    Args:
-        file: below the checkout.
-        beside: how the line begins that they go next to.
-        lines: to insert.
-        where: before that line, after it, last in the table that it begins, or sorted into the
-            list that it begins.
-    """
-
-    file: str
-    beside: str
-    lines: str
-    where: Literal["before", "after", "last", "sorted"] = "after"
-
-    def into(self, text: str) -> str:
-        """The file's text with the lines.
-
-        Raises:
-            NewServiceError: it has no such line.
-        """
-        rows = text.splitlines(keepends=True)
-        found = [number for number, row in enumerate(rows) if row.startswith(self.beside)]
-        if not found:
-            raise NewServiceError(f"{self.file} has no line that begins with {self.beside!r}")
-        at = found[0] + (self.where != "before")
-        while at < len(rows) and self._comes_after(rows[at]):
-            at += 1
-        return "".join([*rows[:at], self.lines, *rows[at:]])
-
-    def _comes_after(self, row: str) -> bool:
-        """Whether the lines come after this row of the table or of the list."""
-        mark = MARK_OF_ROW.match(self.lines)
-        if self.where in {"before", "after"} or mark is None or not row.startswith(mark[0]):
-            return False
-        return self.where == "last" or row < self.lines
 
 
 def new_service(root: Path, name: str, kind: Kind, ports: Mapping[str, int]) -> list[str]:
@@ -118,23 +99,21 @@ def new_service(root: Path, name: str, kind: Kind, ports: Mapping[str, int]) -> 
     port = next((port for port in PORTS if port not in ports.values()), None)
     if port is None:
         raise NewServiceError(f"no port is free from {PORTS[0]} to {PORTS[-1]}")
-    files = _new_files(root, name, kind, port)
+    service = NewService(name=name, kind=kind, port=port)
+    files = dict(_new_files(root, service))
     # pytest wants names of tests to be unique in all folders together.
     there = [each for each in files if (root / each).exists()]
     there += [str(each.relative_to(root)) for each in root.glob(f"tests/*/test_{name}.py")]
     if there:
         raise NewServiceError(f"{there[0]} is there already")
-    _write(root, files, _registered(root, name, kind, port))
-    test = f"tests/integration/test_{name}.py"
+    changed = _registered(root, service)
+    _write(root, files, changed)
     return [
         *(f"written: {each}" for each in files),
-        *(
-            f"registered in: {each}"
-            for each in dict.fromkeys(i.file for i in _places(name, kind, port))
-        ),
+        *(f"registered in: {each}" for each in changed),
         f"edit next: codebase/services/{name}/: {NEXT[kind]}",
-        f"then {test}, and what {README} says of it",
-        f"try: .venv/bin/python -m pytest {test}; .venv/bin/orderly serve {name}; ./test.sh",
+        f"then {service.test}, and what {README} says of it",
+        f"try: ./test.sh, which installs what tests need; .venv/bin/orderly serve {name}",
     ]
 
 
@@ -153,38 +132,33 @@ def _refuse_bad_name(root: Path, name: str, ports: Mapping[str, int]) -> None:
             raise NewServiceError(f"{path.name} makes a table of the name {name}")
 
 
-def _new_files(root: Path, name: str, kind: Kind, port: int) -> dict[str, str]:
-    """Path below the root -> text."""
-    folder = f"codebase/services/{name}"
+def _new_files(root: Path, service: NewService) -> Iterator[tuple[str, str]]:
+    """(path below the root, text) of each."""
     number = max(int(path.name[:4]) for path in (root / MIGRATIONS).glob("*.sql")) + 1
-    migration = f"{MIGRATIONS}/{number:04}_create_{name}"
-    places = {
-        "service.py": f"{folder}/service.py",
-        "projections.py": f"{folder}/projections.py",
-        "test.py": f"tests/integration/test_{name}.py",
-        "migration.sql": f"{migration}.sql",
-        "migration.rollback.sql": f"{migration}.rollback.sql",
-    }
-    files = {f"{folder}/__init__.py": '"""See service.py."""\n'}
-    for template in sorted((TEMPLATES / kind).glob("*.txt")):
-        text = template.read_text(encoding="utf-8")
-        files[places[template.stem]] = _named(text, name, port)
-    return files
+    words = {"NAME": service.name, "NOUN": service.noun, "NUMBER": f"{number:04}"}
+    for template in TEMPLATES.list_templates(extensions=["jinja"]):
+        kind, _, place = template.removesuffix(".jinja").partition("/")
+        if kind == service.kind:
+            path = re.sub("|".join(words), lambda found: words[found[0]], place)
+            text = TEMPLATES.get_template(template).render(
+                name=service.name, noun=service.noun, port=service.port
+            )
+            yield path, text
 
 
-def _named(text: str, name: str, port: int) -> str:
-    noun = name.partition("_")[2]
-    text = text.replace(TEMPLATE_NAME, name).replace(TEMPLATE_PATH, f"/{noun}")
-    return text.replace(TEMPLATE_PORT, str(port))
-
-
-def _places(name: str, kind: Kind, port: int) -> list[Insertion]:
+def _places(service: NewService) -> list[Insertion]:
     """Where a service has to be known; the rest is found by looking into folders."""
-    places = [
+    name, port = service.name, service.port
+    does = {
+        Kind.COMMAND: f"`POST /{service.noun}`",
+        Kind.QUERY: f"`GET /{service.noun}`",
+        Kind.WORKER: "follows accounts",
+    }
+    everywhere = [
         Insertion(
             file=README,
             beside="| service | port |",
-            lines=f"| `{name}` | {port} | {_named(DOES[kind], name, port)} |\n",
+            lines=f"| `{name}` | {port} | {does[service.kind]} |\n",
             where="last",
         ),
         Insertion(
@@ -194,21 +168,15 @@ def _places(name: str, kind: Kind, port: int) -> list[Insertion]:
                 f"  {name}:\n"
                 "    <<: *service\n"
                 f'    command: [serve, {name}, --port, "8080"]\n'
-                f"    environment: {{<<: [{COMPOSE_ENVIRONMENT[kind]}]}}\n\n"
+                f"    environment: {{<<: [{COMPOSE_ENVIRONMENT[service.kind]}]}}\n\n"
             ),
             where="before",
         ),
         Insertion(
-            file=METRICS,
-            beside="        names:",
-            lines=f"          - {name}\n",
-            where="sorted",
+            file=METRICS, beside="        names:", lines=f"          - {name}\n", where="sorted"
         ),
     ]
-    if kind is Kind.WORKER:
-        return places
-    return [
-        *places,
+    for_clients = [
         Insertion(
             file=COMPOSE,
             beside='      - "${PUBLISH_ADDRESS:-127.0.0.1}:80:8080"',
@@ -221,13 +189,17 @@ def _places(name: str, kind: Kind, port: int) -> list[Insertion]:
         ),
         Insertion(file=GATEWAY, beside="        listen 9090;", lines=f"        listen {port};\n"),
     ]
+    return everywhere if service.kind is Kind.WORKER else [*everywhere, *for_clients]
 
 
-def _registered(root: Path, name: str, kind: Kind, port: int) -> dict[str, str]:
+def _registered(root: Path, service: NewService) -> dict[str, str]:
     """Path below the root -> the text with the new lines."""
     texts: dict[str, str] = {}
-    for place in _places(name, kind, port):
-        texts[place.file] = place.into(texts.get(place.file) or _read(root, place.file))
+    for place in _places(service):
+        try:
+            texts[place.file] = place.into(texts.get(place.file) or _read(root, place.file))
+        except NoPlaceError as error:
+            raise NewServiceError(str(error)) from None
     return texts
 
 

@@ -17,6 +17,7 @@ from codebase.engine.projections.projection import LoggedEvent, Projector, read_
 from codebase.engine.projections.projector import describe
 from codebase.foundation.postgres import connect
 from codebase.foundation.settings import Settings
+from codebase.operations import OperationError
 
 LIST_PARKED = """
     SELECT stream.projector, stream.stream_id, stream.category, stream.partition, stream.reason,
@@ -85,11 +86,11 @@ READ_DISCARDED = """
 """
 
 
-class NotParkedError(Exception):
+class NotParkedError(OperationError):
     """The stream is not parked."""
 
 
-class RetryFailedError(Exception):
+class RetryFailedError(OperationError):
     """An event of the stream still cannot be applied; nothing changed."""
 
 
@@ -105,6 +106,26 @@ class ParkedStream:
     parked_at: datetime
     first_position: int
     events: int
+
+    def line(self) -> str:
+        """All of it in a sentence."""
+        return (
+            f"{self.stream_id} {self.category}, parked by {self.projector}:"
+            f" {self.events} events wait from position {self.partition}:{self.first_position},"
+            f" since {self.parked_at}: {self.reason}"
+        )
+
+    def cells(self) -> dict[str, object]:
+        """All of it as a row of a table: column -> text."""
+        return {
+            "stream": self.stream_id,
+            "category": self.category,
+            "parked by": self.projector,
+            "events": self.events,
+            "from": f"{self.partition}:{self.first_position}",
+            "since": f"{self.parked_at:%Y-%m-%d %H:%M:%S%z}",
+            "reason": self.reason,
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,7 +18,6 @@ from typing import Any
 
 import psycopg
 from psycopg import Connection, sql
-from tqdm import tqdm
 
 from codebase.engine.projections.projection import (
     LoggedEvent,
@@ -30,7 +29,9 @@ from codebase.engine.projections.projection import (
 from codebase.engine.projections.projector import STORE_OPTIONS
 from codebase.foundation.postgres import connect
 from codebase.foundation.settings import Settings
+from codebase.operations import OperationError
 from codebase.operations.parked import LeftOut, left_out
+from codebase.operations.terminal import Progress, no_progress
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ COMPARE = """
 Say = Callable[[str], None]
 
 
-class RebuildError(Exception):
+class RebuildError(OperationError):
     """The rebuild was given up; the old tables serve on."""
 
 
@@ -98,7 +99,7 @@ class Report:
     """What a rebuild did.
 
     Args:
-        events: how many of the log were gone through.
+        events: how many of the log the view was made from.
         differences: one sentence per row that was not what the log says, at most some.
         differing_rows: how many there were in all, over all tables.
         notes: what else the operator should know.
@@ -116,7 +117,7 @@ def rebuild(
     projection_name: str,
     *,
     say: Say = print,
-    progress: bool = True,
+    progress: Progress = no_progress,
 ) -> Report:
     """Compute a projection again and put the result in the place of what serves now.
 
@@ -125,7 +126,7 @@ def rebuild(
         projector: which one the projection belongs to.
         projection_name: see `Projection.name`.
         say: told each step in a sentence.
-        progress: whether to draw a bar.
+        progress: shown how far the events of the log have been gone through.
 
     Raises:
         KeyError: no such projection.
@@ -140,7 +141,7 @@ def rebuild(
             raise RebuildError(f"another rebuild of {projection.name} is running")
         job = _Rebuild(settings, projector, projection, store=store, schema=name, say=say)
         try:
-            return job.run(progress=progress)
+            return job.run(progress)
         finally:
             job.clean_up()
 
@@ -166,11 +167,11 @@ class _Rebuild:
         self._reached: dict[int, int] = {}
         self._left_out = LeftOut(parked=frozenset(), discarded=frozenset())
 
-    def run(self, *, progress: bool) -> Report:
+    def run(self, progress: Progress) -> Report:
         self._left_out = left_out(self._store, self._projector.name)
         self._report.notes += self._left_out.sentences()
         self._create_tables()
-        self._fill(progress=progress)
+        self._fill(progress)
         self._analyze()
         self._compare()
         self._swap()
@@ -217,15 +218,15 @@ class _Rebuild:
 
     # Filling
 
-    def _fill(self, *, progress: bool) -> None:
+    def _fill(self, progress: Progress) -> None:
         """Go through the log to where the projector is, again and again until it is close."""
         for lap in range(LONGEST_CHASE):
             goal = self._checkpoints()
             distance = self._distance(goal)
             if lap > 0 and distance <= CLOSE_ENOUGH:
                 return
-            with tqdm(total=distance, unit=" events", unit_scale=True, disable=not progress) as bar:
-                self._apply_until(goal, bar.update)
+            with progress(distance) as advance:
+                self._apply_until(goal, advance)
         self._report.notes.append("orders came faster than the rebuild could follow")
 
     def _distance(self, goal: Mapping[int, int]) -> int:
@@ -246,12 +247,17 @@ class _Rebuild:
             with reader.chunks() as chunks:
                 for events in chunks:
                     self._apply(events)
-                    self._report.events += len(events)
                     advance(len(events))
             self._reached[partition] = position
 
     def _apply(self, events: list[LoggedEvent]) -> None:
-        wanted = [e for e in events if (e.partition, e.position) not in self._left_out]
+        wanted = [
+            event
+            for event in events
+            if event.category in self._projection.categories
+            and (event.partition, event.position) not in self._left_out
+        ]
+        self._report.events += len(wanted)
         with self._store.cursor(binary=True) as cursor:
             apply_projection(self._projection, cursor, wanted)
 
@@ -313,7 +319,7 @@ class _Rebuild:
         raise RebuildError("the tables were in use all the time; try again when it is quieter")
 
     def _swap_in_transaction(self) -> None:
-        reached = dict(self._reached)
+        reached, events = dict(self._reached), self._report.events
         try:
             self._execute(SWAP_LOCK_TIMEOUT)
             key = {"projector": self._projector.name}
@@ -326,7 +332,7 @@ class _Rebuild:
                 self._execute("ALTER TABLE {schema}.{table} SET SCHEMA public", table=identifier)
         except BaseException:
             # The transaction is rolled back, and what it applied with it.
-            self._reached = reached
+            self._reached, self._report.events = reached, events
             raise
 
     def _refuse_if_something_was_parked(self) -> None:

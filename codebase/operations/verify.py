@@ -40,6 +40,7 @@ from codebase.model.aggregate import (
     Vacate,
 )
 from codebase.operations.parked import LeftOut, left_out
+from codebase.operations.terminal import Advance, Progress, no_progress
 
 OPTIONS = "-c statement_timeout=0"
 FETCH = 2_000
@@ -123,6 +124,7 @@ def verify(
     projectors: Sequence[Projector],
     *,
     say: Callable[[str], None] = print,
+    progress: Progress = no_progress,
 ) -> list[str]:
     """Compare the log with itself, with claims and budgets, and with what was projected from it.
 
@@ -131,6 +133,7 @@ def verify(
         aggregates: whose streams the log may hold.
         projectors: whose tables are in the read-model store.
         say: told each difference as it is found, and what was left out.
+        progress: shown how far the events of the log have been gone through.
 
     Returns:
         One sentence per difference; empty when everything is as the log says.
@@ -157,7 +160,9 @@ def verify(
                 _View(projection, read_model, checkpoints, excluded, findings)
                 for projection in projector.projections
             )
-        _check_streams(log, len(heads), [*views, _Guards(log, aggregates, findings)], findings)
+        with progress(sum(heads.values())) as advance:
+            checks = [*views, _Guards(log, aggregates, findings)]
+            _check_streams(log, len(heads), checks, findings, advance)
     if findings.suppressed:
         say(f"and {findings.suppressed} more differences")
     return findings.sentences
@@ -217,7 +222,11 @@ class _Check:
 
 
 def _check_streams(
-    log: Connection[Any], partitions: int, checks: Sequence[_Check], findings: Findings
+    log: Connection[Any],
+    partitions: int,
+    checks: Sequence[_Check],
+    findings: Findings,
+    advance: Advance,
 ) -> None:
     """Go through the log once, stream by stream."""
     with log.cursor("streams", row_factory=class_row(RecordedEvent)) as cursor:
@@ -231,6 +240,7 @@ def _check_streams(
                     check.stream(stream_id, recorded)
                 except UnknownEventError as error:
                     findings.add(f"log: stream {stream_id}: {error}")
+            advance(len(recorded))
     for check in checks:
         check.end()
 

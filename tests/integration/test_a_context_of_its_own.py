@@ -106,7 +106,7 @@ def test_a_context_goes_from_its_command_to_its_page_and_to_verify(
     with databases.as_read_model_owner() as store_of_views:
         store_of_views.execute("UPDATE parcel SET weight_kg = weight_kg + 1")
     assert len(verify(settings, WITH_PARCELS.aggregates, projectors, say=said.append)) == 2
-    report = rebuild(settings, WITH_PARCELS.read_model, "parcels", say=said.append, progress=False)
+    report = rebuild(settings, WITH_PARCELS.read_model, "parcels", say=said.append)
     assert report.differing_rows == 2
     assert verify(settings, WITH_PARCELS.aggregates, projectors, say=said.append) == []
 

@@ -99,9 +99,7 @@ def test_verify_and_rebuild_agree_with_what_was_projected(databases: Databases) 
     with at_work(projector_team(databases.settings, SYSTEM.read_model, SUBSCRIPTION)):
         eventually(lambda: is_projected(databases, SYSTEM.read_model.name))
         for view in ("accounts", "agents"):
-            report = rebuild(
-                databases.settings, SYSTEM.read_model, view, say=lambda _: None, progress=False
-            )
+            report = rebuild(databases.settings, SYSTEM.read_model, view, say=lambda _: None)
             assert report.differing_rows == 0
         write_history(databases, happened[400:])
         eventually(lambda: is_projected(databases, SYSTEM.read_model.name))

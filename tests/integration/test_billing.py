@@ -337,7 +337,7 @@ def test_a_rebuild_while_it_works_changes_nothing(databases: Databases) -> None:
 
 
 def rebuilt(databases: Databases, view: str) -> Report:
-    return rebuild(databases.settings, billing(None), view, say=lambda _: None, progress=False)
+    return rebuild(databases.settings, billing(None), view, say=lambda _: None)
 
 
 def test_rows_changed_by_hand_are_found_and_mended(databases: Databases) -> None:

@@ -114,9 +114,7 @@ def test_the_whole_history_is_taken_in_verified_and_rebuilt(databases: Databases
         assert owner.execute(READ_AGENTS).fetchall() == shown_by(world)
         owner.execute("UPDATE compliance_agent SET is_blocked = NOT is_blocked, version = 0")
     assert len(differences(databases)) > 0
-    report = rebuild(
-        databases.settings, COMPLIANCE, "compliance_agents", say=lambda _: None, progress=False
-    )
+    report = rebuild(databases.settings, COMPLIANCE, "compliance_agents", say=lambda _: None)
     assert report.differing_rows > 0
     assert differences(databases) == []
 

@@ -137,7 +137,7 @@ def is_alive(url: str) -> bool:
 
 def test_a_new_service_is_known_wherever_it_has_to_be(checkout: Path) -> None:
     listing = (
-        "import json; from codebase import services;"
+        "import json; from codebase.registry import SYSTEM;"
         " print(json.dumps({n: SYSTEM.port_of(n) for n in SYSTEM.names()}))"
     )
     done = subprocess.run(

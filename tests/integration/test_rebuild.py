@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -25,6 +26,7 @@ from tests.integration.flow import (
     place_orders,
     projecting,
     query,
+    sample_event,
     write,
 )
 
@@ -47,7 +49,7 @@ SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'rebuild%'"
 
 def again(settings: Settings) -> tuple[Report, list[str]]:
     said: list[str] = []
-    return rebuild(settings, SYSTEM.read_model, "buy_orders", say=said.append, progress=False), said
+    return rebuild(settings, SYSTEM.read_model, "buy_orders", say=said.append), said
 
 
 def project(databases: Databases, count: int) -> None:
@@ -63,6 +65,8 @@ def rows(databases: Databases) -> list[Any]:
 def test_a_rebuild_ends_with_the_same_rows_indexes_checks_and_privileges(
     databases: Databases,
 ) -> None:
+    # A log of which the view is a part.
+    write(databases, [sample_event(databases.settings, uuid4(), 1, "one")])
     project(databases, 200)
     owner = databases.as_read_model_owner
     before = rows(databases), query(owner(), SHAPE), query(owner(), CHECKS)
@@ -143,7 +147,7 @@ def test_a_rebuild_killed_half_way_leaves_the_old_tables_and_the_next_one_starts
         "from codebase.foundation.settings import load_settings\n"
         "from codebase.registry import SYSTEM\n"
         "rebuild._Rebuild._swap = lambda self: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "rebuild.rebuild(load_settings(), SYSTEM.read_model, 'buy_orders', progress=False)\n"
+        "rebuild.rebuild(load_settings(), SYSTEM.read_model, 'buy_orders')\n"
     )
     environment = {
         field.upper(): str(value)
@@ -201,4 +205,4 @@ def test_two_rebuilds_at_once_are_one_too_many(databases: Databases) -> None:
 
 def test_an_unknown_view_is_named_together_with_those_there_are(databases: Databases) -> None:
     with pytest.raises(KeyError, match="there is: buy_orders"):
-        rebuild(databases.settings, SYSTEM.read_model, "nonsense", progress=False)
+        rebuild(databases.settings, SYSTEM.read_model, "nonsense")

@@ -4,7 +4,10 @@ import threading
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from codebase.operations.tail import tail
+import pytest
+
+from codebase.engine.log.event_log import RecordedEvent
+from codebase.operations.tail import NoSuchStreamError, follow, line_of, show
 from tests.integration.flow import eventually, place_orders
 
 if TYPE_CHECKING:
@@ -13,32 +16,39 @@ if TYPE_CHECKING:
 
 def test_the_end_of_the_log_is_shown(databases: Databases) -> None:
     orders = place_orders(databases, 5)
-    lines: list[str] = []
-    tail(databases.settings, follow=False, say=lines.append)
-    assert len(lines) == 5
-    assert all("BuyOrderPlaced" in line for line in lines)
-    assert {order for order in orders if any(str(order) in line for line in lines)} == set(orders)
+    events = show(databases.settings)
+    assert {event.stream_id for event in events} == set(orders)
+    assert all("BuyOrderPlaced" in line_of(event) for event in events)
+    assert len(events) == 5
+    assert len(show(databases.settings, last=2)) == min(5, 2 * databases.settings.partitions)
 
 
 def test_one_stream_is_shown_alone(databases: Databases) -> None:
     order, *_ = place_orders(databases, 5)
-    lines: list[str] = []
-    tail(databases.settings, follow=False, stream_id=order, say=lines.append)
-    assert len(lines) == 1
-    tail(databases.settings, follow=False, stream_id=uuid4(), say=lines.append)
-    assert len(lines) == 1
+    assert [event.stream_id for event in show(databases.settings, order)] == [order]
+    with pytest.raises(NoSuchStreamError, match="there is no stream"):
+        show(databases.settings, uuid4())
 
 
 def test_following_shows_what_comes(databases: Databases) -> None:
-    lines: list[str] = []
+    seen: list[RecordedEvent] = []
     stop = threading.Event()
-    following = threading.Thread(
-        target=lambda: tail(databases.settings, say=lines.append, stop=stop)
-    )
+    following = threading.Thread(target=lambda: seen.extend(follow(databases.settings, stop=stop)))
     following.start()
     place_orders(databases, 3)
     try:
-        eventually(lambda: len(lines) == 3)
+        eventually(lambda: len(seen) == 3)
     finally:
         stop.set()
         following.join()
+
+
+def test_following_one_stream_shows_nothing_of_others(databases: Databases) -> None:
+    first, wanted = place_orders(databases, 2)
+    stop = threading.Event()
+    following = follow(databases.settings, wanted, stop=stop)
+    assert next(following).stream_id == wanted
+    place_orders(databases, 3)
+    stop.set()
+    assert list(following) == []
+    assert first != wanted

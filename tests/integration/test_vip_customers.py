@@ -208,9 +208,7 @@ def test_a_rebuild_while_it_works_changes_nothing(databases: Databases) -> None:
             ("vip_accounts", happened[1200:]),
         ):
             write_history(databases, more)
-            report = rebuild(
-                databases.settings, VIP_CUSTOMERS, view, say=lambda _: None, progress=False
-            )
+            report = rebuild(databases.settings, VIP_CUSTOMERS, view, say=lambda _: None)
             assert report.differing_rows == 0
         eventually(lambda: caught_up(databases))
     check_store(databases, happened)
