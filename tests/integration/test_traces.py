@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import io
+import json
 import subprocess
 import sys
 import threading
@@ -324,23 +325,17 @@ def test_a_malformed_trace_is_ignored(free_port: Ports, sent: str) -> None:
         assert span.parent == ""
 
 
-def test_log_records_name_the_trace(free_port: Ports, caplog: pytest.LogCaptureFixture) -> None:
-    bound: list[str | None] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.msg == "request_answered":
-                bound.append(logs.BOUND.get().get("trace_id"))
-
-    handler = Keep()
-    logging.getLogger("orderly").addHandler(handler)
-    caplog.set_level("INFO", "orderly")
-    try:
-        with collecting(free_port()) as collector, tracing_to(collector.port):
-            ask(free_port(), ("GET", "/orders"), traceparent=TRACEPARENT)
-    finally:
-        logging.getLogger("orderly").removeHandler(handler)
-    assert bound == [TRACE]
+def test_log_records_name_the_trace(free_port: Ports) -> None:
+    lines = io.StringIO()
+    with (
+        collecting(free_port()) as collector,
+        tracing_to(collector.port),
+        logs.configured(Settings(), service="test", stream=lines),
+    ):
+        ask(free_port(), ("GET", "/orders"), traceparent=TRACEPARENT)
+    said = [json.loads(line) for line in lines.getvalue().splitlines()]
+    answered = [line for line in said if line["event"] == "request_answered"]
+    assert [line["trace_id"] for line in answered] == [TRACE]
 
 
 def test_a_collector_gets_the_configured_headers(free_port: Ports) -> None:

@@ -15,7 +15,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgpack
@@ -76,8 +76,8 @@ class AcknowledgedSender(FluentSender):  # type: ignore[misc]  # fluent-logger i
     """fluent-logger's connection, which also asks FluentD to confirm each record.
 
     By itself fluent-logger counts as sent what the operating system has taken, and throws away
-    what comes back. This reaches into it at two places (pinned): what a message holds, and what is
-    done with an answer.
+    what comes back. This reaches into it at two places: what a message holds, and what is done with
+    an answer. `test_answers_are_taken_in_between` fails when they are no longer there.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -92,7 +92,7 @@ class AcknowledgedSender(FluentSender):  # type: ignore[misc]  # fluent-logger i
         self._unconfirmed: set[str] = set()
         self._answers = msgpack.Unpacker(max_buffer_size=2 * RECEIVE_BYTES)
 
-    def deliver(self, lines: Sequence[Line], deadline_seconds: float) -> None:
+    def deliver(self, lines: Iterable[Line], deadline_seconds: float) -> None:
         """Send records and wait until FluentD has them.
 
         Raises:
