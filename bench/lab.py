@@ -23,6 +23,7 @@ import psycopg
 from psycopg import Connection, sql
 
 from bench.measure import BenchError
+from codebase.embedded.keeper import Keeper, Program
 from codebase.embedded.private_postgres import (
     READ_MODEL_SETTINGS,
     WRITE_MODEL_SETTINGS,
@@ -32,7 +33,6 @@ from codebase.embedded.private_postgres import (
     reachable_binaries,
     server_account,
 )
-from codebase.embedded.supervisor import Keeper, Program
 from codebase.foundation.postgres import connect
 from codebase.foundation.settings import Settings
 from codebase.operations.migrate import migrate

@@ -24,6 +24,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from codebase.embedded.keeper import Keeper, Program
 from codebase.embedded.private_postgres import (
     DISPOSABLE_SETTINGS,
     PostgresServer,
@@ -33,7 +34,6 @@ from codebase.embedded.private_postgres import (
     server_account,
 )
 from codebase.embedded.private_rabbitmq import USER, RabbitServer, find_rabbitmq
-from codebase.embedded.supervisor import Keeper, Program
 
 pytest_plugins = ["tests.databases"]
 

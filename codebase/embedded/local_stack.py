@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from codebase.embedded.forks import Main
 from codebase.embedded.home import (
     HomeInUseError,
     Stopped,
@@ -31,6 +32,7 @@ from codebase.embedded.home import (
     locked,
     write_environment,
 )
+from codebase.embedded.keeper import Keeper, Program
 from codebase.embedded.private_postgres import (
     READ_MODEL_SETTINGS,
     WRITE_MODEL_SETTINGS,
@@ -44,7 +46,8 @@ from codebase.embedded.private_postgres import (
     server_account,
 )
 from codebase.embedded.private_rabbitmq import RabbitServer, find_rabbitmq
-from codebase.embedded.supervisor import Keeper, LogFile, Program, Supervised
+from codebase.embedded.supervisor import LogFile, Supervised
+from codebase.embedded.template import Template
 from codebase.engine.context import Context
 from codebase.foundation.settings import LOOPBACK_HOSTS, Settings, extended
 from codebase.web.auth import new_token
@@ -79,6 +82,7 @@ def up(
     settings: Settings,
     services: Mapping[str, int],
     contexts: Sequence[Context],
+    orderly: Main,
     *,
     stores_only: bool = False,
 ) -> int:
@@ -89,12 +93,25 @@ def up(
         services: name and port, before the offset, of every service and group of services;
             `migration` goes first.
         contexts: whose services they are.
+        orderly: what `serve NAME` is said to, in a fork of this process.
         stores_only: start the databases and the broker, and no service: for who restores them.
 
     Returns:
         The exit code: 0 after an ordered stop, 1 when it could not start; then a line on standard
         error says why.
     """
+    with Template(orderly) as template:
+        return _run(settings, services, contexts, template, stores_only=stores_only)
+
+
+def _run(
+    settings: Settings,
+    services: Mapping[str, int],
+    contexts: Sequence[Context],
+    template: Template,
+    *,
+    stores_only: bool,
+) -> int:
     terminal = Terminal()
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -102,7 +119,7 @@ def up(
     home = settings.orderly_home.resolve()
     try:
         _make_folder(home)
-        with locked(home, stopping) as lock, Keeper([lock]) as keeper:
+        with locked(home, stopping) as lock, Keeper([lock], template) as keeper:
             stack = _Stack(
                 home=home,
                 settings=settings,
@@ -430,6 +447,7 @@ class _Stack:
         return Program(
             name=name,
             command=[sys.executable, "-m", "codebase", "serve", name],
+            arguments=["serve", name],
             environment={**environment, **self._own_environment.get(name, {})},
             directory=_PROJECT,
             # The drain, what workers have after it, and a moment to leave.

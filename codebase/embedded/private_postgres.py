@@ -22,7 +22,7 @@ import psycopg
 from psycopg import sql
 
 from codebase.embedded.home import write_private
-from codebase.embedded.supervisor import SERVER_STAGE, Account, Program
+from codebase.embedded.keeper import SERVER_STAGE, Account, Program
 
 SUPERUSER = "postgres"
 START_DEADLINE_SECONDS = 60.0

@@ -22,9 +22,9 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from codebase.embedded.keeper import Keeper, Program
 from codebase.embedded.local_stack import FALLBACK_FOLDER, SERVER_PORTS
 from codebase.embedded.private_postgres import server_account
-from codebase.embedded.supervisor import Keeper, Program
 from codebase.registry import SYSTEM
 
 PROJECT = Path(__file__).parents[2]

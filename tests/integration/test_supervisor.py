@@ -14,14 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from codebase.embedded.supervisor import (
-    SERVER_STAGE,
-    SERVICE_STAGE,
-    Keeper,
-    LogFile,
-    Program,
-    Supervised,
-)
+from codebase.embedded.keeper import SERVER_STAGE, SERVICE_STAGE, Keeper, Program
+from codebase.embedded.supervisor import LogFile, Supervised
 
 PATH = {"PATH": os.defpath}
 SLEEP = Program(name="sleep", command=["sleep", "1000"], environment=PATH)
@@ -64,7 +58,7 @@ def test_closing_the_keeper_ends_what_still_runs() -> None:
 def test_a_supervisor_killed_right_after_a_start_leaves_nothing() -> None:
     script = """
 import os, signal, subprocess
-from codebase.embedded.supervisor import Keeper, Program
+from codebase.embedded.keeper import Keeper, Program
 keeper = Keeper()
 sleep = Program(name="sleep", command=["sleep", "1000"], environment={"PATH": os.defpath})
 pids = [keeper.spawn(sleep, subprocess.DEVNULL).pid for _ in range(20)]
