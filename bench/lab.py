@@ -24,14 +24,16 @@ from psycopg import Connection, sql
 
 from bench.measure import BenchError
 from codebase.embedded.keeper import Keeper, Program
-from codebase.embedded.private_postgres import (
-    READ_MODEL_SETTINGS,
-    WRITE_MODEL_SETTINGS,
-    PostgresServer,
+from codebase.embedded.postgres_programs import (
     can_use,
     find_postgres,
     reachable_binaries,
     server_account,
+)
+from codebase.embedded.private_postgres import (
+    READ_MODEL_SETTINGS,
+    WRITE_MODEL_SETTINGS,
+    PostgresServer,
 )
 from codebase.foundation.postgres import connect
 from codebase.foundation.settings import Settings

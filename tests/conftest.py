@@ -25,13 +25,15 @@ import pytest
 from psycopg import sql
 
 from codebase.embedded.keeper import Keeper, Program
-from codebase.embedded.private_postgres import (
-    DISPOSABLE_SETTINGS,
-    PostgresServer,
+from codebase.embedded.postgres_programs import (
     can_use,
     find_postgres,
     reachable_binaries,
     server_account,
+)
+from codebase.embedded.private_postgres import (
+    DISPOSABLE_SETTINGS,
+    PostgresServer,
 )
 from codebase.embedded.private_rabbitmq import USER, RabbitServer, find_rabbitmq
 

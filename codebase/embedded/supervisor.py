@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ _FIRST_BACKOFF_SECONDS = 0.25
 _LONGEST_BACKOFF_SECONDS = 30.0
 _OUTPUT_END_SECONDS = 1.0
 _LAST_WORDS = 300
+_GIVE_UP_AFTER_DEATHS = 4
 _STEADY_SECONDS = 60.0
 """A process that lived this long starts with the shortest backoff again."""
 
@@ -66,6 +68,11 @@ class Supervised:
     _stopping: threading.Event = field(default_factory=threading.Event)
     _spawning: threading.Lock = field(default_factory=threading.Lock)
     _thread: threading.Thread = field(init=False)
+
+    @property
+    def is_hopeful(self) -> bool:
+        """False when it has died so often that waiting for it makes no sense."""
+        return self.deaths < _GIVE_UP_AFTER_DEATHS
 
     def start(self) -> None:
         """Start the program and the thread that looks after it."""
@@ -136,3 +143,41 @@ def _how(code: int, last_line: bytes) -> str:
         return f"killed by {signal.Signals(-code).name}"
     said = last_line.decode(errors="replace").strip()[:_LAST_WORDS]
     return f"exit code {code}: {said}" if said else f"exit code {code}"
+
+
+class Supervisor:
+    """Keeps programs running, and stops them in order.
+
+    Args:
+        keeper: starts and ends them.
+        logs: the folder that their output goes to, one file each.
+        announce: gets sentences for the operator.
+    """
+
+    def __init__(self, keeper: Keeper, logs: Path, announce: Callable[[str], None]) -> None:
+        self._keeper = keeper
+        self._logs = logs
+        self._announce = announce
+        self._running: list[Supervised] = []
+
+    def start(
+        self, program: Program, on_line: Callable[[bytes], None] = lambda _: None
+    ) -> Supervised:
+        """Start a program; `on_line` gets every line of its output."""
+        running = Supervised(
+            keeper=self._keeper,
+            program=program,
+            log=LogFile(self._logs / f"{program.name}.log"),
+            announce=self._announce,
+            on_line=on_line,
+        )
+        running.start()
+        self._running.append(running)
+        return running
+
+    def stop(self) -> None:
+        """Stop stage by stage; within a stage, all at once."""
+        for stage in sorted({running.program.stage for running in self._running}):
+            together = [running for running in self._running if running.program.stage == stage]
+            with ThreadPoolExecutor(len(together)) as pool:
+                list(pool.map(Supervised.stop, together))

@@ -22,9 +22,10 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from codebase.embedded.databases import FALLBACK_FOLDER
 from codebase.embedded.keeper import Keeper, Program
-from codebase.embedded.local_stack import FALLBACK_FOLDER, SERVER_PORTS
-from codebase.embedded.private_postgres import server_account
+from codebase.embedded.local_stack import SERVER_PORTS
+from codebase.embedded.postgres_programs import server_account
 from codebase.registry import SYSTEM
 
 PROJECT = Path(__file__).parents[2]
