@@ -16,6 +16,7 @@ import pytest
 
 from codebase.embedded.keeper import SERVER_STAGE, SERVICE_STAGE, Keeper, Program
 from codebase.embedded.supervisor import LogFile, Supervised
+from tests.processes import gone
 
 PATH = {"PATH": os.defpath}
 SLEEP = Program(name="sleep", command=["sleep", "1000"], environment=PATH)
@@ -37,16 +38,6 @@ def shell(script: str, *arguments: object, stage: int = SERVICE_STAGE) -> Progra
 def first_line(process: subprocess.Popen[bytes]) -> bytes:
     assert process.stderr is not None
     return process.stderr.readline().strip()
-
-
-def gone(process_id: int) -> bool:
-    """Whether a process ends within seconds; one that only waits to be reaped has ended."""
-    try:
-        process = psutil.Process(process_id)
-        psutil.wait_procs([process], 5)
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def test_closing_the_keeper_ends_what_still_runs() -> None:
