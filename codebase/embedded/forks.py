@@ -10,7 +10,6 @@ Both hold their end: the supervisor reads the end of the file only when neither 
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -81,9 +80,6 @@ def follow_orders(orders: Connection, main: Main) -> int:
     # Ctrl-C in a terminal is for the supervisor, which then ends everything in order.
     os.setsid()
     setproctitle("orderly: what services are forked from")
-    # A collector that went through what is there now would have it copied, in each fork.
-    gc.collect()
-    gc.freeze()
     children: dict[Connection, _Child] = {}
     while (received := _next_order(orders, children)) is not None:
         # It closes when the fork ends, for whatever reason: the kernel sees to that.

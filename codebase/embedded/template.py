@@ -10,6 +10,7 @@ when its supervisor does; what was forked from it goes on without it. `forks` is
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -81,6 +82,9 @@ class Template:
         """
         if threading.active_count() > 1:
             raise AssertionError("the template is forked before there are threads")
+        # A collector that went through what is there now would have it copied, in each process.
+        gc.collect()
+        gc.freeze()
         self._control, orders = Pipe()
         self._process_id = os.fork()
         if self._process_id == 0:
