@@ -19,7 +19,7 @@ from bench.lab import Lab
 from bench.measure import BenchError
 from bench.report import Result
 from bench.sections import accounts, bus, live, log, pages, put, start, teams
-from codebase.embedded.private_postgres import ServerError
+from codebase.embedded.errors import ServerError
 
 SECTIONS: Mapping[str, Callable[[Lab], Iterator[Result]]] = {
     "put": put.measure,

@@ -16,7 +16,7 @@ import psutil
 
 from bench.lab import ORDER_BOOK_LIMIT_BTC, PROJECT, Lab
 from bench.measure import BenchError
-from codebase.embedded.supervisor import Keeper, Program
+from codebase.embedded.keeper import Keeper, Program
 from codebase.foundation.settings import Settings
 from codebase.registry import SYSTEM
 

@@ -23,16 +23,18 @@ import psycopg
 from psycopg import Connection, sql
 
 from bench.measure import BenchError
-from codebase.embedded.private_postgres import (
-    READ_MODEL_SETTINGS,
-    WRITE_MODEL_SETTINGS,
-    PostgresServer,
+from codebase.embedded.keeper import Keeper, Program
+from codebase.embedded.postgres_programs import (
     can_use,
     find_postgres,
     reachable_binaries,
     server_account,
 )
-from codebase.embedded.supervisor import Keeper, Program
+from codebase.embedded.private_postgres import (
+    READ_MODEL_SETTINGS,
+    WRITE_MODEL_SETTINGS,
+    PostgresServer,
+)
 from codebase.foundation.postgres import connect
 from codebase.foundation.settings import Settings
 from codebase.operations.migrate import migrate

@@ -69,7 +69,9 @@ def start_everything(
 
     # What an earlier run wrote down for others is not for the run itself.
     settings = load_settings(*SYSTEM.settings, embedded_home=False)
-    return local_stack.up(settings, SYSTEM.on_one_machine(), SYSTEM.contexts, stores_only=stores)
+    return local_stack.up(
+        settings, SYSTEM.on_one_machine(), SYSTEM.contexts, main, stores_only=stores
+    )
 
 
 def _known(names: list[str]) -> list[str]:

@@ -24,16 +24,18 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from codebase.embedded.private_postgres import (
-    DISPOSABLE_SETTINGS,
-    PostgresServer,
+from codebase.embedded.keeper import Keeper, Program
+from codebase.embedded.postgres_programs import (
     can_use,
     find_postgres,
     reachable_binaries,
     server_account,
 )
+from codebase.embedded.private_postgres import (
+    DISPOSABLE_SETTINGS,
+    PostgresServer,
+)
 from codebase.embedded.private_rabbitmq import USER, RabbitServer, find_rabbitmq
-from codebase.embedded.supervisor import Keeper, Program
 
 pytest_plugins = ["tests.databases"]
 

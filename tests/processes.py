@@ -20,6 +20,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import IO
 
+import psutil
+
 from codebase.registry import SYSTEM
 
 PROJECT = Path(__file__).parents[1]
@@ -61,6 +63,16 @@ def run(
         assert process.exitcode is not None, f"{arguments} takes too long"
         printed, complained = (Path(file.name).read_text() for file in (output, errors))
     return subprocess.CompletedProcess(arguments, process.exitcode, printed, complained)
+
+
+def gone(process_id: int) -> bool:
+    """Whether a process ends within seconds; one that only waits to be reaped has ended."""
+    try:
+        process = psutil.Process(process_id)
+        psutil.wait_procs([process], 5)
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _become(arguments: list[str], environment: dict[str, str], files: tuple[str, str]) -> None:

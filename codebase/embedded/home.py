@@ -11,18 +11,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from codebase.embedded.errors import HomeInUseError, Stopped
 from codebase.embedded.guardian import is_zombie
 
 _PREVIOUS_RUN_SECONDS = 20.0
 _POLL_SECONDS = 0.02
-
-
-class HomeInUseError(Exception):
-    """Another run holds the home; the text says which and what to do."""
-
-
-class Stopped(Exception):  # noqa: N818 - not an error: the operator asked for it
-    """The operator stopped the run while it was starting."""
 
 
 @contextlib.contextmanager

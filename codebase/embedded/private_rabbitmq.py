@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from codebase.embedded.errors import ServerError
 from codebase.embedded.home import write_private
-from codebase.embedded.private_postgres import ServerError
-from codebase.embedded.supervisor import FOUNDATION_STAGE, SERVER_STAGE, Program
+from codebase.embedded.keeper import FOUNDATION_STAGE, SERVER_STAGE, Program
 
 USER = "orderly"
 NO_SERVER = "none"

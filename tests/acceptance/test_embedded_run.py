@@ -22,9 +22,10 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from codebase.embedded.local_stack import FALLBACK_FOLDER, SERVER_PORTS
-from codebase.embedded.private_postgres import server_account
-from codebase.embedded.supervisor import Keeper, Program
+from codebase.embedded.databases import FALLBACK_FOLDER
+from codebase.embedded.keeper import Keeper, Program
+from codebase.embedded.local_stack import SERVER_PORTS
+from codebase.embedded.postgres_programs import server_account
 from codebase.registry import SYSTEM
 
 PROJECT = Path(__file__).parents[2]
@@ -110,7 +111,12 @@ class EmbeddedRun:
 
     def service(self, name: str) -> psutil.Process:
         """The process that serves `name`, among our own descendants."""
-        return next(p for p in self.descendants() if p.cmdline()[-2:] == ["serve", name])
+        return next(
+            process
+            for process in self.descendants()
+            if process.status() != psutil.STATUS_ZOMBIE
+            and process.cmdline()[-2:] == ["serve", name]
+        )
 
     def url(self, name: str, path: str) -> str:
         return f"http://127.0.0.1:{SERVICE_PORTS[name] + self.offset}/{path}"
@@ -120,10 +126,16 @@ class EmbeddedRun:
         return httpx.put(self.url("create_buy_order", "buy_order"), json=body, timeout=10)
 
     def listed_keys(self, answer: httpx.Response) -> list[str]:
-        """The ids of the first page, read with the consistency token of an earlier answer."""
+        """The ids of the first page, read with the consistency token of an earlier answer.
+
+        Whoever is told that the read model is not that far yet asks again, as a client does.
+        """
         token = {"Consistency-Token": answer.headers["Consistency-Token"]}
-        page = httpx.get(self.url("fetch_buy_orders", "buy_orders"), headers=token, timeout=10)
-        return [row["id"] for row in page.raise_for_status().json()["rows"]]
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            page = httpx.get(self.url("fetch_buy_orders", "buy_orders"), headers=token, timeout=10)
+            if page.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
+                return [row["id"] for row in page.raise_for_status().json()["rows"]]
 
 
 def still_running(processes: list[psutil.Process], timeout_seconds: float) -> list[psutil.Process]:
@@ -294,6 +306,27 @@ def test_a_killed_write_model_comes_back_and_with_it_the_commands(run: EmbeddedR
         assert time.monotonic() < deadline, answer.text
     assert answer.status_code == 200
     assert answer.json()["buy_order"]["id"] in run.listed_keys(answer)
+
+
+def test_services_outlive_what_they_were_forked_from_and_are_still_started_again(
+    start: Callable[..., EmbeddedRun],
+) -> None:
+    run = start(RABBITMQ_SERVER="none").ready()
+    services = {name: run.service(name) for name in SERVICE_PORTS}
+    template, killed = services["billing"].parent(), services.pop("fetch_buy_orders")
+    assert template is not None
+    template.kill()
+    killed.kill()
+    run.wait_for("fetch_buy_orders ended unexpectedly")
+    wait_until_healthy(run.url("fetch_buy_orders", "readyz"))
+    # An interpreter of its own, as nothing is there to be forked from.
+    assert run.service("fetch_buy_orders").ppid() == run.process.pid
+    answer = run.put(str(uuid.uuid4()))
+    assert run.listed_keys(answer) == [answer.json()["buy_order"]["id"]]
+    assert all(process.is_running() for process in services.values())
+    everything = [*services.values(), *run.descendants()]
+    assert run.stop() == 0
+    assert still_running(everything, 0) == []
 
 
 def wait_until_healthy(url: str) -> None:

@@ -14,14 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from codebase.embedded.supervisor import (
-    SERVER_STAGE,
-    SERVICE_STAGE,
-    Keeper,
-    LogFile,
-    Program,
-    Supervised,
-)
+from codebase.embedded.keeper import SERVER_STAGE, SERVICE_STAGE, Keeper, Program
+from codebase.embedded.supervisor import LogFile, Supervised
+from tests.processes import gone
 
 PATH = {"PATH": os.defpath}
 SLEEP = Program(name="sleep", command=["sleep", "1000"], environment=PATH)
@@ -45,16 +40,6 @@ def first_line(process: subprocess.Popen[bytes]) -> bytes:
     return process.stderr.readline().strip()
 
 
-def gone(process_id: int) -> bool:
-    """Whether a process ends within seconds; one that only waits to be reaped has ended."""
-    try:
-        process = psutil.Process(process_id)
-        psutil.wait_procs([process], 5)
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
 def test_closing_the_keeper_ends_what_still_runs() -> None:
     with Keeper() as keeper:
         process = keeper.spawn(SLEEP, subprocess.DEVNULL)
@@ -64,7 +49,7 @@ def test_closing_the_keeper_ends_what_still_runs() -> None:
 def test_a_supervisor_killed_right_after_a_start_leaves_nothing() -> None:
     script = """
 import os, signal, subprocess
-from codebase.embedded.supervisor import Keeper, Program
+from codebase.embedded.keeper import Keeper, Program
 keeper = Keeper()
 sleep = Program(name="sleep", command=["sleep", "1000"], environment={"PATH": os.defpath})
 pids = [keeper.spawn(sleep, subprocess.DEVNULL).pid for _ in range(20)]

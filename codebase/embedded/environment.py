@@ -1,0 +1,87 @@
+"""What the services of an embedded run find in their environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from codebase.embedded.run import Run
+from codebase.engine.context import Context
+from codebase.foundation.settings import LOOPBACK_HOSTS, Settings, extended
+from codebase.web.auth import new_token
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Variables of every service, and those that only one of them has."""
+
+    common: Mapping[str, str]
+    own: Mapping[str, Mapping[str, str]]
+
+    def of(self, service: str) -> dict[str, str]:
+        """All variables of one service."""
+        return {**self.common, **self.own.get(service, {})}
+
+
+def written_values(
+    run: Run, contexts: Iterable[Context], address_of: Callable[[str], str]
+) -> dict[str, str]:
+    """What the file `environment` in the home holds beside the addresses of the servers.
+
+    Args:
+        run: the run that it belongs to.
+        contexts: tell which services' addresses are wanted, and what they want remembered.
+        address_of: the address of a service.
+    """
+    values: dict[str, str] = {}
+    for context in contexts:
+        values |= {
+            variable: os.environ.get(variable) or address_of(name)
+            for variable, name in context.addresses.items()
+        }
+        own = extended(run.settings, context.settings, embedded_home=False)
+        values |= {name.upper(): str(getattr(own, name)) for name in context.remembered}
+    return values | {
+        "PARTITIONS": str(run.settings.partitions),
+        "DEVELOPMENT": "true",
+        "PORT_OFFSET": str(run.settings.port_offset),
+        "ORDERLY_HOME": str(run.home),
+    }
+
+
+def environment(
+    settings: Settings, contexts: Iterable[Context], written: Mapping[str, str]
+) -> Environment:
+    """Ours, what was written, and tokens for what services ask each other."""
+    inherited = {name: value for name, value in os.environ.items() if name != "BROKER_URL"}
+    administrators = [name for context in contexts for name in context.administrators]
+    tokens, own = _service_tokens(settings, administrators)
+    return Environment({**inherited, **written, **tokens, "PYTHONUNBUFFERED": "1"}, own)
+
+
+def _service_tokens(
+    settings: Settings, administrators: Iterable[str]
+) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """With tokens configured, more of them for what services ask each other, for this run only.
+
+    Who calls in the name of every client gets an administrator's, and nobody else.
+    """
+    if not settings.api_tokens:
+        return {}, {}
+    entries, own = [*settings.api_tokens], {}
+    for name in administrators:
+        admin_secret, admin_entry = new_token(f"orderly-{name}", "admin")
+        own[name] = {"SERVICE_TOKEN": admin_secret}
+        entries.append(admin_entry)
+    secret = settings.service_token
+    if not secret:
+        secret, entry = new_token("orderly-services", "client")
+        entries.append(entry)
+    return {"API_TOKENS": ",".join(entries), "SERVICE_TOKEN": secret}, own
+
+
+def host_of(settings: Settings) -> str:
+    """Where on this machine the services can be asked."""
+    everywhere = settings.host in {*LOOPBACK_HOSTS, "0.0.0.0", "::"}  # noqa: S104 - compared only
+    return "127.0.0.1" if everywhere else settings.host
