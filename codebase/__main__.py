@@ -38,7 +38,7 @@ orderly.add_typer(log_group, name="log")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
 Stream = Annotated[UUID, typer.Argument(metavar="STREAM", help="Its id.")]
-OnlyStream = Annotated[UUID | None, typer.Argument(metavar="[STREAM]", help="Only this stream.")]
+OnlyStream = Annotated[UUID | None, typer.Argument(metavar="STREAM", help="Only this stream.")]
 ProjectorName = Annotated[
     str | None, typer.Option("--projector", help="Which one, when several have parked the stream.")
 ]
@@ -86,7 +86,7 @@ def _known(names: list[str]) -> list[str]:
 def start_services(
     names: Annotated[
         list[str],
-        typer.Argument(metavar="NAME...", callback=_known, help="Services, or groups of them."),
+        typer.Argument(metavar="NAME", callback=_known, help="Services, or groups of them."),
     ],
     *,
     port: Annotated[int | None, typer.Option(help="By default the first service's own.")] = None,

@@ -77,7 +77,7 @@ def test_what_the_documents_print_is_taken(line: str) -> None:
 MISUSES = {
     "": "Missing command",
     "nonsense": "No such command 'nonsense'",
-    "serve": "Missing argument 'NAME...'",
+    "serve": "Missing argument 'NAME'",
     "serve billing nonsense": "there is no nonsense; there is: billing, ",
     "serve billing --port many": "'--port': Input should be a valid integer",
     "rebuild": "Missing argument 'VIEW'",
