@@ -16,6 +16,7 @@ import psutil
 
 from bench.lab import ORDER_BOOK_LIMIT_BTC, PROJECT, Lab
 from bench.measure import BenchError
+from codebase.embedded.forks import TEMPLATE_TITLE
 from codebase.embedded.keeper import Keeper, Program
 from codebase.foundation.settings import Settings
 from codebase.registry import SYSTEM
@@ -64,13 +65,21 @@ class EmbeddedRun:
         return groups
 
 
+def proportional_bytes(process: psutil.Process) -> int:
+    """Its memory, of what it shares its part; 0 of one that has ended, as the servers' may."""
+    try:
+        return int(process.memory_full_info().pss)
+    except psutil.NoSuchProcess:
+        return 0
+
+
 def _name_of(process: psutil.Process) -> str:
     command = process.cmdline()
     if "serve" in command:
         return command[command.index("serve") + 1]
-    if "guardian.py" in " ".join(command):
-        return "supervisor"
     title = " ".join(command)
+    if "guardian.py" in title or title == TEMPLATE_TITLE:
+        return "supervisor"
     if "postgres" in title:
         return "Postgres"
     return "RabbitMQ"

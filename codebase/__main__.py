@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict
+from importlib import import_module
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -35,6 +36,9 @@ parked_group = group("List, retry or discard events that a projector parked.")
 log_group = group("Show events of the log, or follow it.")
 orderly.add_typer(parked_group, name="parked")
 orderly.add_typer(log_group, name="log")
+
+LATE_IMPORTS = ("encodings.idna", "httpcore", "pydantic.v1")
+"""What FastAPI, httpx and psycopg import when they are first used."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
 Stream = Annotated[UUID, typer.Argument(metavar="STREAM", help="Its id.")]
@@ -70,8 +74,20 @@ def start_everything(
     # What an earlier run wrote down for others is not for the run itself.
     settings = load_settings(*SYSTEM.settings, embedded_home=False)
     return local_stack.up(
-        settings, SYSTEM.on_one_machine(), SYSTEM.contexts, main, stores_only=stores
+        settings, SYSTEM.on_one_machine(), SYSTEM.contexts, _to_fork(), stores_only=stores
     )
+
+
+def _to_fork() -> Callable[[Sequence[str]], int] | None:
+    """This command with everything imported that a service needs; None where no fork is safe."""
+    if sys.platform == "darwin":
+        # Its system libraries have threads, and no thread survives a fork.
+        return None
+    for name in SYSTEM.names():
+        SYSTEM.load(name)
+    for name in LATE_IMPORTS:
+        import_module(name)
+    return main
 
 
 def _known(names: list[str]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 from psycopg import Connection
 
-from bench.embedded import EmbeddedRun, running
+from bench.embedded import EmbeddedRun, proportional_bytes, running
 from bench.lab import Lab
 from bench.load import Answers, put_orders
 from bench.measure import percentile
@@ -299,7 +299,7 @@ def _memory(run: EmbeddedRun) -> Iterator[Result]:
     largest = 0.0
     for name, processes in sorted(run.processes().items()):
         if name in {"Postgres", "RabbitMQ"}:
-            proportional = sum(_proportional_bytes(process) for process in processes) / MIB
+            proportional = sum(proportional_bytes(process) for process in processes) / MIB
             yield Result(
                 name=f"  proportional memory: {name}, {len(processes)} processes",
                 value=proportional,
@@ -320,14 +320,6 @@ def _memory(run: EmbeddedRun) -> Iterator[Result]:
         unit="MB",
         target=below(120),
     )
-
-
-def _proportional_bytes(process: psutil.Process) -> int:
-    """Of a server's process; the servers have some that come and go."""
-    try:
-        return int(_memory_of(process).pss)
-    except psutil.NoSuchProcess:
-        return 0
 
 
 def _memory_of(process: psutil.Process) -> Any:  # noqa: ANN401 - a named tuple of psutil's

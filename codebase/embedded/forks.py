@@ -20,6 +20,7 @@ from pathlib import Path
 
 from setproctitle import setproctitle
 
+TEMPLATE_TITLE = "orderly: what services are forked from"
 STARTED, ENDED = "started", "ended"
 
 Main = Callable[[Sequence[str]], int]
@@ -79,7 +80,7 @@ def follow_orders(orders: Connection, main: Main) -> int:
     """
     # Ctrl-C in a terminal is for the supervisor, which then ends everything in order.
     os.setsid()
-    setproctitle("orderly: what services are forked from")
+    setproctitle(TEMPLATE_TITLE)
     children: dict[Connection, _Child] = {}
     while (received := _next_order(orders, children)) is not None:
         # It closes when the fork ends, for whatever reason: the kernel sees to that.

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def up(
     settings: Settings,
     services: Mapping[str, int],
     contexts: Sequence[Context],
-    orderly: Main,
+    orderly: Main | None,
     *,
     stores_only: bool = False,
 ) -> int:
@@ -49,8 +50,8 @@ def up(
         services: name and port, before the offset, of every service and group of services;
             `migration` goes first.
         contexts: whose services they are.
-        orderly: the `orderly` command, to be told `serve NAME` in forks of this process; what they
-            need has been imported.
+        orderly: the `orderly` command, told `serve NAME` in forks of this process, which has
+            imported what they need; None: each service gets an interpreter of its own.
         stores_only: start the databases and the broker, and no service: for who restores them.
 
     Returns:
@@ -59,7 +60,7 @@ def up(
     """
     terminal = Terminal()
     # First of all: with it nothing is forked that belongs to this process alone.
-    with Template(orderly) as template:
+    with Template(orderly) if orderly else nullcontext() as template:
         stopping = _stop_signals()
         home = settings.orderly_home.resolve()
         try:
