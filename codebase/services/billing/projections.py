@@ -19,11 +19,11 @@ from codebase.engine.projections.projection import (
     Projection,
     Projector,
     columns,
-    multirange,
 )
 from codebase.model.accounts.account import ACCOUNT, AccountClosed, AccountOpened, Region
 from codebase.model.accounts.agent import AGENT, AgentCreated, AgentRemoved
 from codebase.model.accounts.usage import usage_of
+from codebase.views.accounts.intervals import multirange
 
 INSERT_OPENED = """
     INSERT INTO billing_account (id, client, name, region, vip, opened_at)

@@ -18,11 +18,11 @@ from codebase.engine.projections.projection import (
     Projection,
     Projector,
     columns,
-    multirange,
 )
 from codebase.model.accounts.account import ACCOUNT, AccountClosed, AccountOpened
 from codebase.model.accounts.agent import AGENT, AgentCreated, AgentRemoved
 from codebase.model.accounts.usage import usage_of
+from codebase.views.accounts.intervals import multirange
 
 INSERT_OPENED = """
     INSERT INTO vip_account (id, region, opened_at)
