@@ -12,7 +12,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from codebase.engine.commands.round import Again, Entry, History, Pending, Round, Submission
-from codebase.engine.log.event_log import Appended, Refusal, UnknownEventError
+from codebase.engine.log.appending import Appended, Refusal
+from codebase.engine.log.codec import UnknownEventError
 from codebase.model.aggregate import Aggregate, Claim
 from codebase.model.refusals import Conflict, KeyReused, NotFound
 

@@ -27,16 +27,11 @@ from codebase.engine.commands.round import (
     Submission,
     history_of,
 )
-from codebase.engine.log.event_log import (
-    Appended,
-    append,
-    hold_claims,
-    partition_of,
-    read_holders,
-    read_notes,
-    read_streams,
-    write_notes,
-)
+from codebase.engine.log.appending import Appended, append
+from codebase.engine.log.claims import hold_claims, read_holders
+from codebase.engine.log.identifiers import partition_of
+from codebase.engine.log.notes import read_notes, write_notes
+from codebase.engine.log.reading import read_streams
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.failpoints import failpoint
 from codebase.foundation.observability import telemetry

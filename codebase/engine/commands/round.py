@@ -15,23 +15,14 @@ from uuid import UUID
 
 from pydantic_core import to_json
 
-from codebase.engine.log.event_log import (
-    Appended,
-    NewEvent,
-    Note,
-    RecordedEvent,
-    Refusal,
-    UnknownEventError,
-    decode,
-    encode,
-    new_event_id,
-    partition_of,
-)
+from codebase.engine.log.appending import Appended, Refusal
+from codebase.engine.log.codec import UnknownEventError, decode, encode
+from codebase.engine.log.events import SCHEMA_VERSION, NewEvent, RecordedEvent
+from codebase.engine.log.identifiers import new_event_id, partition_of
+from codebase.engine.log.notes import Note
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.model.aggregate import Aggregate
 from codebase.model.refusals import KeyReused, Rejected
-
-SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)

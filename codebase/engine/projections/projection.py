@@ -10,7 +10,7 @@ from uuid import UUID
 
 from psycopg import Connection, Cursor
 
-from codebase.engine.log.event_log import RecordedEvent
+from codebase.engine.log.events import RecordedEvent
 
 # `data` stays the JSON text that it is in the log: Postgres takes it apart where the rows are
 # made, which costs a fraction of doing it here. Events that nobody asked for travel without it.

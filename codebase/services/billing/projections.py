@@ -12,7 +12,8 @@ from uuid import UUID
 from psycopg import Cursor
 from psycopg.types.multirange import Multirange
 
-from codebase.engine.log.event_log import RecordedEvent, decode
+from codebase.engine.log.codec import decode
+from codebase.engine.log.events import RecordedEvent
 from codebase.engine.messages.broker import Subscription
 from codebase.engine.projections.projection import (
     LoggedEvent,
