@@ -9,7 +9,8 @@ from typing import Any
 from uuid import uuid4
 
 from bench.lab import as_owner
-from codebase.engine.commands.round import Pending, Round, Submission
+from codebase.engine.commands.round import Round
+from codebase.engine.commands.submission import Pending, Submission
 from codebase.engine.log.events import NewEvent
 from codebase.engine.log.identifiers import creation_stream_id
 from codebase.foundation.settings import Settings
