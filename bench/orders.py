@@ -9,8 +9,10 @@ from typing import Any
 from uuid import uuid4
 
 from bench.lab import as_owner
-from codebase.engine.commands.round import Pending, Round, Submission
-from codebase.engine.log.event_log import NewEvent, creation_stream_id
+from codebase.engine.commands.round import Round
+from codebase.engine.commands.submission import Pending, Submission
+from codebase.engine.log.events import NewEvent
+from codebase.engine.log.identifiers import creation_stream_id
 from codebase.foundation.settings import Settings
 from codebase.model.buy_orders.buy_order import BUY_ORDER, ORDER_BOOK, PlaceBuyOrder, Price
 from codebase.model.money import Currency

@@ -16,7 +16,7 @@ from fastapi import FastAPI, Query, Response
 
 from bench.orders import PRICE
 from codebase.engine.commands.bus import CommandBus
-from codebase.engine.commands.round import Outcome, Submission
+from codebase.engine.commands.submission import Outcome, Submission
 from codebase.foundation.observability import logs
 from codebase.foundation.settings import Settings, load_settings
 from codebase.model.buy_orders.buy_order import Price

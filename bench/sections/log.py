@@ -16,7 +16,8 @@ from bench.lab import Lab, as_owner
 from bench.measure import alternate, seconds
 from bench.orders import fill_log, new_events
 from bench.report import Result, at_least
-from codebase.engine.log.event_log import NewEvent, append
+from codebase.engine.log.appending import append
+from codebase.engine.log.events import NewEvent
 from codebase.engine.projections.read_model import READ_MODEL
 from codebase.foundation.postgres import connect_async
 from codebase.foundation.settings import Settings

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from bench.lab import PATIENCE_SECONDS, POLL_SECONDS, Lab, as_owner
 from bench.measure import BenchError, alternate, seconds
 from bench.report import Result, at_least, below
-from codebase.engine.log.event_log import encode
+from codebase.engine.log.codec import encode
 from codebase.engine.projections.projection import read_events
 from codebase.engine.projections.projector import projector_team
 from codebase.foundation.postgres import connect

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from codebase.engine.commands.round import SCHEMA_VERSION
-from codebase.engine.log.event_log import adapter
+from codebase.engine.log.codec import adapter
+from codebase.engine.log.events import SCHEMA_VERSION
 from codebase.engine.messages.broker import COMMANDS, EVENTS
 from codebase.engine.messages.command_queue import Reply
 from codebase.model.aggregate import Aggregate

@@ -12,7 +12,8 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from codebase.engine.log.event_log import RecordedEvent, read_heads, read_log
+from codebase.engine.log.events import RecordedEvent
+from codebase.engine.log.reading import read_heads, read_log
 from codebase.foundation.postgres import connect
 from codebase.foundation.settings import Settings
 from codebase.operations import OperationError

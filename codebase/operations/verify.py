@@ -21,12 +21,9 @@ from uuid import UUID
 from psycopg import Connection, IsolationLevel, sql
 from psycopg.rows import class_row, dict_row
 
-from codebase.engine.log.event_log import (
-    RecordedEvent,
-    UnknownEventError,
-    decode,
-    partition_of,
-)
+from codebase.engine.log.codec import UnknownEventError, decode
+from codebase.engine.log.events import RecordedEvent
+from codebase.engine.log.identifiers import partition_of
 from codebase.engine.projections.projection import Projection, Projector
 from codebase.foundation.postgres import connect
 from codebase.foundation.settings import Settings

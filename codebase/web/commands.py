@@ -23,9 +23,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
-from codebase.engine.commands.identity import IDEMPOTENCE_KEY, IdempotenceKey, fingerprint
-from codebase.engine.commands.round import Along, Given, Outcome, Submission
-from codebase.engine.log.event_log import creation_stream_id
+from codebase.engine.commands.fingerprint import IDEMPOTENCE_KEY, IdempotenceKey, fingerprint
+from codebase.engine.commands.submission import Along, Given, Outcome, Submission
+from codebase.engine.log.identifiers import creation_stream_id
 from codebase.foundation.errors import invalid
 from codebase.foundation.observability.telemetry import known_traceparent
 from codebase.foundation.validation import explain, validate

@@ -16,7 +16,8 @@ import httpx
 import pytest
 from psycopg.rows import class_row
 
-from codebase.engine.log.event_log import RecordedEvent, decode
+from codebase.engine.log.codec import decode
+from codebase.engine.log.events import RecordedEvent
 from codebase.model.accounts.usage import Month
 from codebase.registry import SYSTEM
 from tests import processes

@@ -19,14 +19,10 @@ import pika
 import psycopg
 from psycopg import Connection, Cursor
 
-from codebase.engine.log.event_log import (
-    APPEND,
-    NewEvent,
-    append_parameters,
-    encode,
-    new_event_id,
-    partition_of,
-)
+from codebase.engine.log.appending import APPEND, append_parameters
+from codebase.engine.log.codec import encode
+from codebase.engine.log.events import NewEvent
+from codebase.engine.log.identifiers import new_event_id, partition_of
 from codebase.engine.messages.relay import relay_team
 from codebase.engine.projections.projection import LoggedEvent, Projection, Projector, columns
 from codebase.engine.projections.projector import projector_team

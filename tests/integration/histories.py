@@ -15,7 +15,8 @@ from uuid import UUID
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
-from codebase.engine.log.event_log import encode, new_event_id, partition_of
+from codebase.engine.log.codec import encode
+from codebase.engine.log.identifiers import new_event_id, partition_of
 from codebase.engine.projections.projection import LoggedEvent
 from codebase.model.accounts import account as accounts
 from codebase.model.accounts import agent as agents

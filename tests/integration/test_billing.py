@@ -20,7 +20,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from psycopg import Connection, Cursor
 
-from codebase.engine.log.event_log import partition_of
+from codebase.engine.log.identifiers import partition_of
 from codebase.engine.projections.projection import LoggedEvent
 from codebase.engine.projections.projector import projector_team
 from codebase.foundation.errors import ConfigurationError

@@ -16,8 +16,8 @@ from uuid import uuid4
 import pytest
 
 from codebase.engine.commands.bus import CommandBus
-from codebase.engine.commands.round import Outcome, Submission
-from codebase.engine.log.event_log import creation_stream_id
+from codebase.engine.commands.submission import Outcome, Submission
+from codebase.engine.log.identifiers import creation_stream_id
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.settings import Settings
 from codebase.model.buy_orders.buy_order import BUY_ORDER, OrderBookLimit, PlaceBuyOrder, Price

@@ -18,7 +18,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from prometheus_client import REGISTRY
 
 from codebase.engine.commands.bus import CommandBus
-from codebase.engine.commands.round import Given, Submission
+from codebase.engine.commands.submission import Given, Submission
 from codebase.engine.messages.broker import (
     COMMANDS,
     DEAD_LETTERS,

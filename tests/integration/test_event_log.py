@@ -13,14 +13,10 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection
 
-from codebase.engine.log.event_log import (
-    Appended,
-    NewEvent,
-    append,
-    partition_of,
-    read_heads,
-    read_log,
-)
+from codebase.engine.log.appending import Appended, append
+from codebase.engine.log.events import NewEvent
+from codebase.engine.log.identifiers import partition_of
+from codebase.engine.log.reading import read_heads, read_log
 from codebase.foundation.postgres import connect, connect_async
 from codebase.model.aggregate import Claim, Guard, Release, Spend
 

@@ -12,8 +12,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from codebase.engine.commands.bus import CommandBus
-from codebase.engine.commands.round import Along, Given, Outcome, Submission
-from codebase.engine.log.event_log import creation_stream_id
+from codebase.engine.commands.submission import Along, Given, Outcome, Submission
+from codebase.engine.log.identifiers import creation_stream_id
 from codebase.foundation.settings import Settings
 from codebase.model.accounts.account import (
     ACCOUNT,

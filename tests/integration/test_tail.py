@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from codebase.engine.log.event_log import RecordedEvent
+from codebase.engine.log.events import RecordedEvent
 from codebase.operations.tail import NoSuchStreamError, follow, line_of, show
 from tests.integration.flow import eventually, place_orders
 

@@ -26,7 +26,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from prometheus_client import REGISTRY
 
 from codebase.engine.commands.bus import CommandBus
-from codebase.engine.commands.round import Given, Submission
+from codebase.engine.commands.submission import Given, Submission
 from codebase.engine.messages.command_queue import CommandQueue
 from codebase.foundation.observability import logs, telemetry
 from codebase.foundation.observability.pipe import CLOSE_DEADLINE_SECONDS

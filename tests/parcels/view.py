@@ -10,7 +10,8 @@ from uuid import UUID
 
 from psycopg import Cursor
 
-from codebase.engine.log.event_log import RecordedEvent, fold
+from codebase.engine.log.codec import fold
+from codebase.engine.log.events import RecordedEvent
 from codebase.engine.projections.projection import LoggedEvent, Projection, columns
 from tests.parcels.parcel import PARCEL
 

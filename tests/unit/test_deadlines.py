@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from codebase.engine.commands.bus import seconds_for
+from codebase.engine.commands.writer import seconds_for
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.postgres import DeadlinedConnection
 

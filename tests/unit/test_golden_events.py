@@ -10,8 +10,8 @@ from uuid import UUID
 
 import pytest
 
-from codebase.engine.commands.round import SCHEMA_VERSION
-from codebase.engine.log.event_log import RecordedEvent, UnknownEventError, decode, encode
+from codebase.engine.log.codec import UnknownEventError, decode, encode
+from codebase.engine.log.events import SCHEMA_VERSION, RecordedEvent
 from codebase.registry import SYSTEM
 
 EXAMPLES = json.loads((Path(__file__).parent / "golden_events.json").read_text())

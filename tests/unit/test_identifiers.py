@@ -7,7 +7,12 @@ from uuid import UUID, uuid4, uuid5
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codebase.engine.log.event_log import NAMESPACE, creation_stream_id, new_event_id, partition_of
+from codebase.engine.log.identifiers import (
+    NAMESPACE,
+    creation_stream_id,
+    new_event_id,
+    partition_of,
+)
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 

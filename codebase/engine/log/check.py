@@ -6,7 +6,7 @@ from typing import Any
 
 from psycopg import Connection
 
-from codebase.engine.log.event_log import read_heads
+from codebase.engine.log.reading import read_heads
 
 READ_HEAD = "SELECT position FROM log_head WHERE partition = %(partition)s"
 

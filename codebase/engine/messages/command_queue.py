@@ -26,8 +26,8 @@ from pydantic import BaseModel
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from codebase.engine.commands.bus import CommandBus
-from codebase.engine.commands.identity import IDEMPOTENCE_KEY, fingerprint
-from codebase.engine.commands.round import Outcome, Submission
+from codebase.engine.commands.fingerprint import IDEMPOTENCE_KEY, fingerprint
+from codebase.engine.commands.submission import Outcome, Submission
 from codebase.engine.messages.broker import dead_letter, declare_command_queue
 from codebase.engine.messages.queue_listener import Arrival, QueueListener, QueueToListenTo
 from codebase.foundation.errors import InvalidInputError, ServiceUnavailable

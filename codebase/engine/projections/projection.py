@@ -9,11 +9,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg import Connection, Cursor
-from psycopg.types.multirange import Multirange
-from psycopg.types.range import Range
 
-from codebase.engine.log.event_log import RecordedEvent
-from codebase.model.accounts.usage import Interval
+from codebase.engine.log.events import RecordedEvent
 
 # `data` stays the JSON text that it is in the log: Postgres takes it apart where the rows are
 # made, which costs a fraction of doing it here. Events that nobody asked for travel without it.
@@ -207,8 +204,3 @@ def columns(events: Sequence[LoggedEvent]) -> dict[str, list[Any]]:
         "recorded_at": [event.recorded_at for event in events],
         "data": [event.data for event in events],
     }
-
-
-def multirange(intervals: Iterable[Interval]) -> Multirange[datetime]:
-    """Intervals as Postgres keeps them."""
-    return Multirange(Range(each.begin, each.end) for each in intervals)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from functools import partial
 from uuid import UUID
 
-from codebase.engine.commands.identity import IdempotenceKey
-from codebase.engine.commands.round import Submission
+from codebase.engine.commands.fingerprint import IdempotenceKey
+from codebase.engine.commands.submission import Submission
 from codebase.engine.messages.command_queue import SENDER, CommandMessage, Reader
 from codebase.model.accounts.agent import AGENT, BlockAgent, UnblockAgent
 from codebase.web.fields import FromText, Text

@@ -10,8 +10,8 @@ from uuid import UUID
 from fastapi import Request
 from pydantic import ValidationError, field_validator
 
-from codebase.engine.commands.identity import fingerprint
-from codebase.engine.log.event_log import creation_stream_id
+from codebase.engine.commands.fingerprint import fingerprint
+from codebase.engine.log.identifiers import creation_stream_id
 from codebase.foundation.errors import invalid
 from codebase.foundation.validation import explain
 from codebase.services.compliance.requests import CATEGORY, Action, NewRequest

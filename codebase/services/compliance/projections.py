@@ -10,7 +10,8 @@ from uuid import UUID
 
 from psycopg import Cursor
 
-from codebase.engine.log.event_log import RecordedEvent, decode, fold
+from codebase.engine.log.codec import decode, fold
+from codebase.engine.log.events import RecordedEvent
 from codebase.engine.messages.broker import Subscription
 from codebase.engine.projections.projection import LoggedEvent, Projection, Projector, columns
 from codebase.model.accounts.agent import AGENT, AgentCreated, AgentRemoved

@@ -8,7 +8,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from codebase.engine.commands.bus import CommandBus
-from codebase.engine.commands.round import Along, Submission
+from codebase.engine.commands.submission import Along, Submission
 from codebase.model.accounts.account import ACCOUNT, OPEN_ACCOUNT, CloseAccount, agents_of
 from codebase.model.accounts.agent import AGENT, Because, RemoveAgent
 from codebase.web import consistency_token

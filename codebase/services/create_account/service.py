@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from codebase.engine.commands.bus import CommandBus
-from codebase.engine.commands.round import Outcome
+from codebase.engine.commands.submission import Outcome
 from codebase.model.accounts.account import ACCOUNT, OpenAccount, Region
 from codebase.services.create_account.closing import close_all, closing
 from codebase.web.fields import Email, FromText, Text

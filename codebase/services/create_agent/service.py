@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from codebase.engine.commands.bus import CommandBus
-from codebase.engine.commands.round import Given, Outcome
+from codebase.engine.commands.submission import Given, Outcome
 from codebase.model.accounts.account import ACCOUNT, Account
 from codebase.model.accounts.agent import AGENT, CreateAgent, RemoveAgent
 from codebase.web.fields import Email, Text

@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from codebase.engine.commands.bus import CommandBus
-from codebase.engine.commands.round import Outcome, Submission
-from codebase.engine.log.event_log import creation_stream_id
+from codebase.engine.commands.submission import Outcome, Submission
+from codebase.engine.log.identifiers import creation_stream_id
 from codebase.foundation.errors import invalid
 from codebase.model.buy_orders.buy_order import BUY_ORDER, PlaceBuyOrder
 from codebase.model.money import Currency, in_btc

@@ -11,18 +11,19 @@ from uuid import UUID
 from psycopg import Cursor
 from psycopg.types.multirange import Multirange
 
-from codebase.engine.log.event_log import RecordedEvent, decode
+from codebase.engine.log.codec import decode
+from codebase.engine.log.events import RecordedEvent
 from codebase.engine.messages.broker import Subscription
 from codebase.engine.projections.projection import (
     LoggedEvent,
     Projection,
     Projector,
     columns,
-    multirange,
 )
 from codebase.model.accounts.account import ACCOUNT, AccountClosed, AccountOpened
 from codebase.model.accounts.agent import AGENT, AgentCreated, AgentRemoved
 from codebase.model.accounts.usage import usage_of
+from codebase.views.accounts.intervals import multirange
 
 INSERT_OPENED = """
     INSERT INTO vip_account (id, region, opened_at)

@@ -9,7 +9,8 @@ from uuid import UUID
 
 from psycopg import Cursor
 
-from codebase.engine.log.event_log import RecordedEvent, fold
+from codebase.engine.log.codec import fold
+from codebase.engine.log.events import RecordedEvent
 from codebase.engine.projections.projection import LoggedEvent, Projection, columns
 from codebase.model.accounts.account import ACCOUNT, AccountClosed, AccountOpened
 from codebase.model.accounts.agent import AGENT, AgentCreated, AgentRemoved

@@ -8,7 +8,8 @@ from uuid import UUID
 
 from psycopg import Cursor
 
-from codebase.engine.log.event_log import RecordedEvent, fold
+from codebase.engine.log.codec import fold
+from codebase.engine.log.events import RecordedEvent
 from codebase.engine.projections.projection import LoggedEvent, Projection, columns
 from codebase.model.buy_orders.buy_order import BUY_ORDER
 from codebase.views.buy_orders.rows import BuyOrderRow, row_of

@@ -11,8 +11,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from codebase.engine.commands.round import Again, Entry, History, Pending, Round, Submission
-from codebase.engine.log.event_log import Appended, Refusal, UnknownEventError
+from codebase.engine.commands.history import Entry, History
+from codebase.engine.commands.round import Again, Round
+from codebase.engine.commands.submission import Pending, Submission
+from codebase.engine.log.appending import Appended, Refusal
+from codebase.engine.log.codec import UnknownEventError
 from codebase.model.aggregate import Aggregate, Claim
 from codebase.model.refusals import Conflict, KeyReused, NotFound
 

@@ -1,0 +1,92 @@
+"""A lane: the commands of one partition, and the writers that take them in turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from prometheus_client import Gauge
+
+from codebase.engine.commands.submission import Pending
+from codebase.engine.commands.writer import Writer
+from codebase.foundation.settings import Settings
+
+WRITERS_PER_LANE = 2
+"""One decides while the other waits for the disk; more would only make smaller batches."""
+REST_SECONDS = 0.01
+"""Before what was overtaken is in line again, until its deadline."""
+
+WAITING = Gauge(
+    "orderly_commands_waiting", "Commands that wait for their batch to begin.", ["partition"]
+)
+WRITING = Gauge(
+    "orderly_command_batches_in_progress",
+    f"Batches that are being decided or written; {WRITERS_PER_LANE} connections write.",
+    ["partition"],
+)
+
+
+class Lane:
+    """The commands of one partition, and the writers that take them in turn.
+
+    While one writer waits for Postgres the other decides. The lock of the log's head puts their
+    batches in order; whoever decided on what the other has changed is told so, and decides again.
+
+    Args:
+        partition: whose commands these are.
+        settings: batch size and the write model's address.
+        partitions: how many the log has.
+    """
+
+    def __init__(self, partition: int, settings: Settings, partitions: int) -> None:
+        self._batch_max = settings.command_batch_max
+        self._waiting: deque[Pending] = deque()
+        self._arrived = asyncio.Event()
+        self._closing = False
+        self._resting = 0
+        self._writing = 0
+        WAITING.labels(partition).set_function(lambda: len(self._waiting) + self._resting)
+        WRITING.labels(partition).set_function(lambda: self._writing)
+        self._writers = [
+            asyncio.create_task(self._write_for_ever(Writer(settings, partitions)))
+            for _ in range(WRITERS_PER_LANE)
+        ]
+
+    def __len__(self) -> int:
+        """How many commands wait."""
+        return len(self._waiting)
+
+    def enqueue(self, pending: Pending) -> None:
+        """Put a command in line."""
+        self._waiting.append(pending)
+        self._arrived.set()
+
+    async def close(self) -> None:
+        """Write what is waiting, then stop."""
+        self._closing = True
+        self._arrived.set()
+        await asyncio.gather(*self._writers)
+
+    async def _write_for_ever(self, writer: Writer) -> None:
+        while self._waiting or self._resting or not self._closing:
+            if not self._waiting:
+                self._arrived.clear()
+                await self._arrived.wait()
+                continue
+            take = min(len(self._waiting), self._batch_max)
+            batch = [self._waiting.popleft() for _ in range(take)]
+            # Whoever has stopped waiting has been told that nothing is certain.
+            wanted = [pending for pending in batch if not pending.outcome.done()]
+            self._writing += 1
+            overtaken = await writer.write(wanted) if wanted else []
+            self._writing -= 1
+            if overtaken:
+                self._resting += 1
+                asyncio.get_running_loop().call_later(REST_SECONDS, self._return, overtaken)
+        self._arrived.set()
+        await writer.close()
+
+    def _return(self, overtaken: list[Pending]) -> None:
+        self._resting -= 1
+        self._waiting.extendleft(reversed(overtaken))
+        self._arrived.set()

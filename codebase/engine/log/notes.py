@@ -1,0 +1,66 @@
+"""Notes beside the log: commands that had nothing to do, so that a late repeat does nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from psycopg import AsyncConnection
+
+READ_NOTES = """
+    SELECT note.stream_id, note.idempotence_key, note.fingerprint, note.version
+    FROM unnest(%(stream)b::uuid[], %(key)b::text[]) AS wanted (stream_id, idempotence_key)
+    JOIN command_note AS note USING (stream_id, idempotence_key)
+"""
+
+NOTE_COMMANDS = """
+    SELECT note_commands(%(partition)b::smallint[], %(stream)b::uuid[], %(key)b::text[],
+                         %(fingerprint)b::text[], %(version)b::integer[])
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Note:
+    """A command that had nothing to do when its stream was at `version`: it stays without effect.
+
+    Whoever repeats it, however late, gets the answer that it got then.
+    """
+
+    partition: int
+    stream_id: UUID
+    idempotence_key: str
+    fingerprint: str
+    version: int
+
+
+async def read_notes(
+    connection: AsyncConnection[Any], keys: Sequence[tuple[UUID, str]]
+) -> dict[UUID, dict[str, tuple[str, int]]]:
+    """Stream -> key -> fingerprint and version, of those commands that had nothing to do.
+
+    Args:
+        connection: to the write model.
+        keys: stream and idempotence key of the commands asked about.
+    """
+    wanted = {"stream": [stream for stream, _ in keys], "key": [key for _, key in keys]}
+    found: dict[UUID, dict[str, tuple[str, int]]] = {}
+    async with connection.cursor(binary=True) as cursor:
+        await cursor.execute(READ_NOTES, wanted, prepare=True)
+        async for stream_id, key, fingerprint, version in cursor:
+            found.setdefault(stream_id, {})[key] = fingerprint, version
+    return found
+
+
+async def write_notes(connection: AsyncConnection[Any], notes: Sequence[Note]) -> None:
+    """Remember commands that had nothing to do; what is known already stays as it is."""
+    columns = {
+        "partition": [note.partition for note in notes],
+        "stream": [note.stream_id for note in notes],
+        "key": [note.idempotence_key for note in notes],
+        "fingerprint": [note.fingerprint for note in notes],
+        "version": [note.version for note in notes],
+    }
+    async with connection.cursor(binary=True) as cursor:
+        await cursor.execute(NOTE_COMMANDS, columns, prepare=True)

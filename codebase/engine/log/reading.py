@@ -1,0 +1,68 @@
+"""Reading the log: by stream, and by position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from psycopg import AsyncConnection, Connection
+from psycopg.rows import class_row
+
+from codebase.engine.log.events import RecordedEvent
+
+READ_LOG = """
+    SELECT partition, position, stream_id, category, version, type, idempotence_key, data, meta,
+           recorded_at
+    FROM event
+    WHERE partition = %(partition)s AND position > %(after)s AND position <= %(until)s
+    ORDER BY position
+    LIMIT %(limit)s
+"""
+
+READ_STREAMS = """
+    SELECT partition, position, stream_id, category, version, type, idempotence_key, data, meta,
+           recorded_at
+    FROM event
+    WHERE stream_id = ANY (%(streams)b::uuid[])
+    ORDER BY stream_id, version
+"""
+
+READ_HEADS = "SELECT partition, position FROM log_head ORDER BY partition"
+
+END_OF_LOG = 2**63 - 1
+
+
+async def read_streams(
+    connection: AsyncConnection[Any], streams: Sequence[UUID]
+) -> dict[UUID, list[RecordedEvent]]:
+    """Every event of the given streams, in version order."""
+    found: dict[UUID, list[RecordedEvent]] = {stream: [] for stream in streams}
+    async with connection.cursor(row_factory=class_row(RecordedEvent), binary=True) as cursor:
+        await cursor.execute(READ_STREAMS, {"streams": list(found)}, prepare=True)
+        async for row in cursor:
+            found[row.stream_id].append(row)
+    return found
+
+
+def read_log(
+    connection: Connection[Any],
+    partition: int,
+    *,
+    after: int,
+    limit: int,
+    until: int = END_OF_LOG,
+) -> list[RecordedEvent]:
+    """At most `limit` events of a partition at positions `after` + 1 to `until`, in order."""
+    with connection.cursor(row_factory=class_row(RecordedEvent), binary=True) as cursor:
+        cursor.execute(
+            READ_LOG,
+            {"partition": partition, "after": after, "until": until, "limit": limit},
+            prepare=True,
+        )
+        return cursor.fetchall()
+
+
+def read_heads(connection: Connection[Any]) -> dict[int, int]:
+    """The last position of every partition."""
+    return dict(connection.execute(READ_HEADS, prepare=True).fetchall())
