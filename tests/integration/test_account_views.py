@@ -24,8 +24,8 @@ from codebase.operations.verify import verify
 from codebase.registry import SYSTEM
 from codebase.services.fetch_accounts import service as fetch_accounts
 from codebase.services.fetch_agents import service as fetch_agents
-from codebase.views.accounts import account_queries as of_accounts
-from codebase.views.accounts import agent_queries as of_agents
+from codebase.views.accounts import accounts as of_accounts
+from codebase.views.accounts import agents as of_agents
 from codebase.views.accounts.projections import ACCOUNTS, AGENTS
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.shell import assemble

@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from codebase.views.accounts import account_queries as of_accounts
-from codebase.views.accounts import agent_queries as of_agents
-from codebase.views.buy_orders import queries as of_orders
+from codebase.views.accounts import accounts as of_accounts
+from codebase.views.accounts import agents as of_agents
+from codebase.views.buy_orders import buy_orders as of_orders
 from codebase.web import group_read
 from codebase.web.group_read import GroupRead, ReadModel
 

@@ -9,7 +9,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from codebase.views.buy_orders import queries
+from codebase.views.buy_orders import buy_orders
 from codebase.web.group_read import with_checkpoints
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def test_every_page_is_found_by_an_index_and_costs_the_same(
                 "sizes": [10],
                 "projector": "read_model_sync",
             }
-            found = plan(connection, with_checkpoints(queries.PAGES), arguments)
+            found = plan(connection, with_checkpoints(buy_orders.PAGES), arguments)
             assert not [node for node in nodes(found) if node["Node Type"].endswith("Sort")]
             of_orders = [node for node in nodes(found) if is_of_orders(node)]
             assert {node["Node Type"] for node in of_orders} <= {"Index Scan", "Index Only Scan"}
@@ -100,7 +100,7 @@ def test_pages_of_several_clients_in_one_round_trip_stay_apart(
         "sizes": [3, 5, 5, 5],
     }
     with connection:
-        rows = connection.execute(queries.PAGES, arguments).fetchall()
+        rows = connection.execute(buy_orders.PAGES, arguments).fetchall()
         owners = {
             row[0]: {
                 found[0]

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from codebase.engine.projections.read_model import READ_MODEL
 from codebase.model.accounts.account import Region, account_not_found
 from codebase.model.refusals import NotFound
-from codebase.views.accounts import account_queries
+from codebase.views.accounts import accounts as account_view
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.pages import SIZE_DEFAULT, Size, as_json, page
 from codebase.web.runtime import Runtime
@@ -58,9 +58,9 @@ class AccountPage(BaseModel):
 def create_app(reads: ConsistentReads) -> FastAPI:
     """The service, given a read model."""
     app = service_app("fetch_accounts", checks={"read_model": reads.ready})
-    pages = reads.query(account_queries.PAGES, account_queries.PAGE_ARGUMENTS)
-    accounts = reads.query(account_queries.ACCOUNTS_BY_ID, account_queries.ACCOUNT_ARGUMENTS)
-    reports = reads.query(account_queries.REPORTS, account_queries.ACCOUNT_ARGUMENTS)
+    pages = reads.query(account_view.PAGES, account_view.PAGE_ARGUMENTS)
+    accounts = reads.query(account_view.ACCOUNTS_BY_ID, account_view.ACCOUNT_ARGUMENTS)
+    reports = reads.query(account_view.REPORTS, account_view.ACCOUNT_ARGUMENTS)
 
     @app.get("/accounts", response_model=AccountPage)
     async def get_accounts(

@@ -13,7 +13,7 @@ from codebase.engine.projections.read_model import READ_MODEL
 from codebase.model.accounts.account import account_not_found
 from codebase.model.accounts.agent import agent_not_found
 from codebase.model.refusals import NotFound
-from codebase.views.accounts import agent_queries
+from codebase.views.accounts import agents as agent_view
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.fields import Email
 from codebase.web.pages import SIZE_DEFAULT, Size, as_json, page
@@ -45,12 +45,10 @@ class AgentPage(BaseModel):
 def create_app(reads: ConsistentReads) -> FastAPI:
     """The service, given a read model."""
     app = service_app("fetch_agents", checks={"read_model": reads.ready})
-    pages = reads.query(agent_queries.PAGES, agent_queries.PAGE_ARGUMENTS)
-    of_account = reads.query(
-        agent_queries.PAGES_OF_ACCOUNT, agent_queries.PAGE_OF_ACCOUNT_ARGUMENTS
-    )
-    by_id = reads.query(agent_queries.AGENTS_BY_ID, agent_queries.AGENT_ARGUMENTS)
-    by_email = reads.query(agent_queries.AGENTS_BY_EMAIL, agent_queries.EMAIL_ARGUMENTS)
+    pages = reads.query(agent_view.PAGES, agent_view.PAGE_ARGUMENTS)
+    of_account = reads.query(agent_view.PAGES_OF_ACCOUNT, agent_view.PAGE_OF_ACCOUNT_ARGUMENTS)
+    by_id = reads.query(agent_view.AGENTS_BY_ID, agent_view.AGENT_ARGUMENTS)
+    by_email = reads.query(agent_view.AGENTS_BY_EMAIL, agent_view.EMAIL_ARGUMENTS)
 
     @app.get("/agents", response_model=AgentPage)
     async def get_agents(

@@ -14,7 +14,7 @@ from pydantic_core import to_json
 from codebase.engine.projections.read_model import READ_MODEL
 from codebase.model.money import Currency
 from codebase.model.refusals import NotFound
-from codebase.views.buy_orders import queries
+from codebase.views.buy_orders import buy_orders
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.runtime import Runtime
 from codebase.web.shell import caller_of, service_app
@@ -48,8 +48,8 @@ class Page(BaseModel):
 def create_app(reads: ConsistentReads) -> FastAPI:
     """The service, given a read model."""
     app = service_app("fetch_buy_orders", checks={"read_model": reads.ready})
-    pages = reads.query(queries.PAGES, queries.PAGE_ARGUMENTS)
-    orders = reads.query(queries.ORDERS_BY_ID, queries.ORDER_ARGUMENTS)
+    pages = reads.query(buy_orders.PAGES, buy_orders.PAGE_ARGUMENTS)
+    orders = reads.query(buy_orders.ORDERS_BY_ID, buy_orders.ORDER_ARGUMENTS)
 
     @app.get("/buy_orders", response_model=Page)
     async def get_buy_orders(
