@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
-from decimal import Decimal
 from uuid import UUID
 
 from fastapi import FastAPI
@@ -19,6 +17,7 @@ from codebase.foundation.errors import invalid
 from codebase.model.buy_orders.buy_order import BUY_ORDER, PlaceBuyOrder
 from codebase.model.money import Currency, in_btc
 from codebase.services.create_buy_order.prices import Prices
+from codebase.views.buy_orders.buy_orders import BuyOrder, ShownOrder
 from codebase.views.buy_orders.settings import BuyOrderSettings
 from codebase.web.fields import Amount, FromText
 from codebase.web.request_body import RequestBody
@@ -35,17 +34,6 @@ class PutBuyOrder(RequestBody):
     amount: Amount
     idempotence_key: FromText[UUID] | None = None
     """Required, here or as the `Idempotency-Key` header."""
-
-
-class BuyOrder(BaseModel):
-    """A placed order; amounts are decimal strings, times UTC."""
-
-    id: UUID
-    created_at: datetime
-    currency: Currency
-    currency_amount: Decimal
-    btc_rate: Decimal
-    btc_amount: Decimal
 
 
 class BuyOrderAnswer(BaseModel):
@@ -120,18 +108,17 @@ def answer_of(outcome: Outcome) -> Answer:
     """The same answer, whether the order was placed now or long ago."""
     order = outcome.state.order
     assert outcome.recorded_at is not None, "an order that was placed has a time"  # noqa: S101
-    shown = {
-        "id": str(outcome.stream_id),
-        "created_at": outcome.recorded_at.isoformat(timespec="microseconds"),
-        "currency": order.currency,
-        "currency_amount": str(order.currency_amount),
-        "btc_rate": in_btc(order.btc_rate),
-        "btc_amount": in_btc(order.btc_amount),
-    }
-    if order.price_source == "demo":
-        shown["price_source"] = "demo"
+    shown = ShownOrder(
+        id=outcome.stream_id,
+        placed_at=outcome.recorded_at,
+        currency=order.currency,
+        currency_amount=str(order.currency_amount),
+        btc_rate=in_btc(order.btc_rate),
+        btc_amount=in_btc(order.btc_amount),
+        price_source=order.price_source,
+    )
     return Answer(
-        to_json({"idempotence_key": order.idempotence_key, "buy_order": shown}),
+        to_json({"idempotence_key": order.idempotence_key, "buy_order": shown.answer()}),
         headers={"Location": f"/buy_orders/{outcome.stream_id}"},
         positions=outcome.positions,
         replayed=outcome.replayed,

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import FastAPI, Query, Request, Response
-from pydantic import BaseModel
 from pydantic_core import to_json
 
 from codebase.engine.projections.read_model import READ_MODEL
-from codebase.model.money import Currency
 from codebase.model.refusals import NotFound
 from codebase.views.buy_orders import buy_orders
+from codebase.views.buy_orders.buy_orders import BuyOrder, Page, ShownOrder
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.runtime import Runtime
 from codebase.web.shell import caller_of, service_app
@@ -25,24 +24,6 @@ PAGE_SIZE_MAX = 1000
 # Where the parts of a page's row are.
 KNOWN = 0
 ORDER = slice(1, None)
-
-
-class BuyOrder(BaseModel):
-    """A placed order; amounts are decimal strings, times UTC."""
-
-    id: UUID
-    created_at: str
-    currency: Currency
-    currency_amount: str
-    btc_rate: str
-    btc_amount: str
-
-
-class Page(BaseModel):
-    """Orders, newest first; `last_reference` leads to older ones, and is null on an empty page."""
-
-    rows: list[BuyOrder]
-    last_reference: UUID | None
 
 
 def create_app(reads: ConsistentReads) -> FastAPI:
@@ -62,7 +43,7 @@ def create_app(reads: ConsistentReads) -> FastAPI:
         rows = await reads.fetch(request, pages, client, last_reference, page_size)
         if not rows[0][KNOWN]:
             raise NotFound("last_reference names no order")
-        shown = [shown_order(row[ORDER]) for row in rows if row[ORDER][0] is not None]
+        shown = [ShownOrder._make(row[ORDER]).answer() for row in rows if row[ORDER][0] is not None]
         last = shown[-1]["id"] if shown else None
         return json_response({"rows": shown, "last_reference": last})
 
@@ -73,25 +54,9 @@ def create_app(reads: ConsistentReads) -> FastAPI:
         rows = await reads.fetch(request, orders, client, order_id)
         if not rows:
             raise NotFound("there is no such order")
-        return json_response(shown_order(rows[0]))
+        return json_response(ShownOrder._make(rows[0]).answer())
 
     return app
-
-
-def shown_order(row: Sequence[Any]) -> dict[str, str]:
-    """A row as clients see it; only an order at a made-up price says where the price came from."""
-    order_id, placed_at, currency, currency_amount, btc_rate, btc_amount, price_source = row
-    shown = {
-        "id": str(order_id),
-        "created_at": placed_at.isoformat(timespec="microseconds"),
-        "currency": currency,
-        "currency_amount": currency_amount,
-        "btc_rate": btc_rate,
-        "btc_amount": btc_amount,
-    }
-    if price_source == "demo":
-        shown["price_source"] = price_source
-    return shown
 
 
 def json_response(content: object) -> Response:

@@ -1,14 +1,101 @@
-"""The pages of buy orders, newest first; see web/group_read.py for how many requests share one.
-
-Keyset pages: the row after `reference` is found by an index, so that every page costs the same. Of
-the two ways into the table a request takes one, depending on whether it asks for one client's
-orders or, as an administrator does, for everybody's (client NULL). The client is compared as the
-first part of the order. Were it just equal, Postgres might take the other index and look at row
-after row, as it does where a single client has nearly everything.
-"""
+"""The view of buy orders: one row for each order that was placed, shown newest first."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from psycopg import Cursor
+from pydantic import BaseModel
+
+from codebase.engine.log.codec import fold
+from codebase.engine.log.events import RecordedEvent
+from codebase.engine.projections.projection import LoggedEvent, Projection, columns
+from codebase.model.buy_orders.buy_order import BUY_ORDER, BuyOrderPlaced
+from codebase.model.money import Currency
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuyOrderRow:
+    """One placed order, as queries show it."""
+
+    id: UUID
+    client: str
+    placed_at: datetime
+    currency: str
+    currency_amount: Decimal
+    btc_rate: Decimal
+    btc_amount: Decimal
+    price_source: str
+
+
+def row_of(event: BuyOrderPlaced, *, order_id: UUID, placed_at: datetime) -> BuyOrderRow:
+    """The row that a placed order becomes.
+
+    Args:
+        event: what was recorded.
+        order_id: the stream's id.
+        placed_at: when the log recorded it, in UTC.
+    """
+    return BuyOrderRow(
+        id=order_id,
+        client=event.client,
+        placed_at=placed_at,
+        currency=event.currency,
+        currency_amount=event.currency_amount,
+        btc_rate=event.btc_rate,
+        btc_amount=event.btc_amount,
+        price_source=event.price_source,
+    )
+
+
+INSERT_PLACED = """
+    INSERT INTO buy_order (id, client, placed_at, currency, currency_amount, btc_rate, btc_amount,
+                           price_source)
+    SELECT event.stream_id, placed.client, event.recorded_at, placed.currency,
+           placed.currency_amount, placed.btc_rate, placed.btc_amount, placed.price_source
+    FROM unnest(%(stream_id)b::uuid[], %(type)b::text[], %(recorded_at)b::timestamptz[],
+                %(data)b::text[]::jsonb[])
+        AS event (stream_id, type, recorded_at, data),
+        jsonb_to_record(event.data) AS placed (
+            client text, currency text, currency_amount numeric, btc_rate numeric,
+            btc_amount numeric, price_source text
+        )
+    WHERE event.type = 'BuyOrderPlaced'
+"""
+
+
+def apply(cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> None:
+    """Insert a row for each order placed."""
+    cursor.execute(INSERT_PLACED, columns(events), prepare=True)
+
+
+def expected_rows(order_id: UUID, recorded: Sequence[RecordedEvent]) -> Iterable[BuyOrderRow]:
+    """The row that an order's stream comes to, by the model's fold."""
+    state = fold(BUY_ORDER, recorded)
+    if state is not None:
+        yield row_of(state.order, order_id=order_id, placed_at=recorded[0].recorded_at)
+
+
+BUY_ORDERS = Projection(
+    name="buy_orders",
+    categories=frozenset({BUY_ORDER.category}),
+    tables=("buy_order",),
+    apply=apply,
+    expected_rows=expected_rows,
+)
+
+# The pages, newest first; see web/group_read.py for how many requests share one.
+#
+# Keyset pages: the row after `reference` is found by an index, so that every page costs the same.
+# Of the two ways into the table a request takes one, depending on whether it asks for one client's
+# orders or, as an administrator does, for everybody's (client NULL). The client is compared as the
+# first part of the order. Were it just equal, Postgres might take the other index and look at row
+# after row, as it does where a single client has nearly everything.
 PAGE_ARGUMENTS = ("clients", "references", "sizes")
 ORDER_ARGUMENTS = ("clients", "ids")
 
@@ -58,3 +145,47 @@ ORDERS_BY_ID = """
     JOIN buy_order AS found ON found.id = asked.id
     WHERE asked.client IS NULL OR found.client = asked.client
 """
+
+
+class BuyOrder(BaseModel):
+    """A placed order; amounts are decimal strings, times UTC."""
+
+    id: UUID
+    created_at: datetime
+    currency: Currency
+    currency_amount: Decimal
+    btc_rate: Decimal
+    btc_amount: Decimal
+
+
+class Page(BaseModel):
+    """Orders, newest first; `last_reference` leads to older ones, and is null on an empty page."""
+
+    rows: list[BuyOrder]
+    last_reference: UUID | None
+
+
+class ShownOrder(NamedTuple):
+    """An order as the queries select it: amounts and rates are texts with all their decimals."""
+
+    id: UUID
+    placed_at: datetime
+    currency: str
+    currency_amount: str
+    btc_rate: str
+    btc_amount: str
+    price_source: str
+
+    def answer(self) -> dict[str, str]:
+        """As clients see it; only an order at a made-up price says where the price came from."""
+        shown = {
+            "id": str(self.id),
+            "created_at": self.placed_at.isoformat(timespec="microseconds"),
+            "currency": self.currency,
+            "currency_amount": self.currency_amount,
+            "btc_rate": self.btc_rate,
+            "btc_amount": self.btc_amount,
+        }
+        if self.price_source == "demo":
+            shown["price_source"] = self.price_source
+        return shown

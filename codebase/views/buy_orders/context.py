@@ -10,7 +10,7 @@ from uuid import uuid4
 from codebase.engine.context import AddressOf, Context
 from codebase.foundation.settings import Settings, extended
 from codebase.model.buy_orders.buy_order import BUY_ORDER, ORDER_BOOK
-from codebase.views.buy_orders.projections import BUY_ORDERS
+from codebase.views.buy_orders.buy_orders import BUY_ORDERS
 from codebase.views.buy_orders.settings import BuyOrderSettings
 
 
