@@ -26,7 +26,8 @@ from codebase.services.fetch_accounts import service as fetch_accounts
 from codebase.services.fetch_agents import service as fetch_agents
 from codebase.views.accounts import accounts as of_accounts
 from codebase.views.accounts import agents as of_agents
-from codebase.views.accounts.projections import ACCOUNTS, AGENTS
+from codebase.views.accounts.accounts import ACCOUNTS
+from codebase.views.accounts.agents import AGENTS
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.shell import assemble
 from tests.integration.flow import at_work, eventually, is_projected

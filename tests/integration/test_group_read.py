@@ -10,6 +10,7 @@ import pytest
 
 from codebase.views.accounts import accounts as of_accounts
 from codebase.views.accounts import agents as of_agents
+from codebase.views.accounts.pages_by_name import PAGE_ARGUMENTS
 from codebase.views.buy_orders import buy_orders as of_orders
 from codebase.web import group_read
 from codebase.web.group_read import GroupRead, ReadModel
@@ -59,10 +60,10 @@ TELL_STATISTICS = """
 ASKED: dict[str, tuple[str, tuple[str, ...], list[Any]]] = {
     "orders": (of_orders.PAGES, of_orders.PAGE_ARGUMENTS, [None, None, 10]),
     "an order": (of_orders.ORDERS_BY_ID, of_orders.ORDER_ARGUMENTS, [None, ONE]),
-    "accounts": (of_accounts.PAGES, of_accounts.PAGE_ARGUMENTS, ["local", None, 10]),
+    "accounts": (of_accounts.PAGES, PAGE_ARGUMENTS, ["local", None, 10]),
     "an account": (of_accounts.ACCOUNTS_BY_ID, of_accounts.ACCOUNT_ARGUMENTS, [None, ONE]),
     "a report": (of_accounts.REPORTS, of_accounts.ACCOUNT_ARGUMENTS, [None, ONE]),
-    "agents": (of_agents.PAGES, of_agents.PAGE_ARGUMENTS, [None, None, 10]),
+    "agents": (of_agents.PAGES, PAGE_ARGUMENTS, [None, None, 10]),
     "an agent": (of_agents.AGENTS_BY_ID, of_agents.AGENT_ARGUMENTS, [None, ONE, ONE]),
     "an account's agents": (
         of_agents.PAGES_OF_ACCOUNT,

@@ -204,3 +204,24 @@ def columns(events: Sequence[LoggedEvent]) -> dict[str, list[Any]]:
         "recorded_at": [event.recorded_at for event in events],
         "data": [event.data for event in events],
     }
+
+
+def of_type(events: Sequence[LoggedEvent], *kinds: type[Any]) -> list[LoggedEvent]:
+    """Those of `events` that are of one of these classes of the model."""
+    names = {kind.__name__ for kind in kinds}
+    return [event for event in events if event.type in names]
+
+
+def write(
+    cursor: Cursor[Any],
+    statement: str,
+    events: Sequence[LoggedEvent],
+    **more: Any,  # noqa: ANN401 - any type that psycopg binds
+) -> None:
+    """Carry out a statement for the events, if there are any; it takes their `columns`, and `more`.
+
+    It is planned anew for every batch, because a plan from when a table was small would read all
+    of it. What only inserts has no need of that, and is better executed with `prepare=True`.
+    """
+    if events:
+        cursor.execute(statement, {**columns(events), **more}, prepare=False)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from uuid import UUID
 
 from fastapi import FastAPI
-from pydantic import BaseModel
 
 from codebase.engine.commands.bus import CommandBus
-from codebase.engine.commands.submission import Outcome
 from codebase.model.accounts.account import ACCOUNT, OpenAccount, Region
 from codebase.services.create_account.closing import close_all, closing
+from codebase.views.accounts.accounts import Account
 from codebase.web.fields import Email, FromText, Text
 from codebase.web.request_body import RequestBody
 from codebase.web.runtime import Runtime
@@ -28,16 +26,6 @@ class PostAccount(RequestBody):
     name: Text
     email: Email
     region: FromText[Region]
-    vip: bool
-
-
-class Account(BaseModel):
-    """An open account."""
-
-    id: UUID
-    name: str
-    email: str
-    region: Region
     vip: bool
 
 
@@ -67,7 +55,7 @@ def create_app(bus: CommandBus) -> FastAPI:
             vip=body.vip,
         )
         outcome = await bus.execute(request.submission(ACCOUNT, account_id, opening, creates=True))
-        return Answer.to(outcome, account_of(outcome), Location=f"/accounts/{account_id}")
+        return Answer.to(outcome, Account.of(outcome.state), Location=f"/accounts/{account_id}")
 
     @command(
         app,
@@ -97,18 +85,6 @@ def create_app(bus: CommandBus) -> FastAPI:
         return Answer(positions=await close_all(bus, request))
 
     return app
-
-
-def account_of(outcome: Outcome) -> Account:
-    """What the client is shown of an account that it opened."""
-    opened = outcome.state.opened
-    return Account(
-        id=opened.account_id,
-        name=opened.name,
-        email=opened.email,
-        region=opened.region,
-        vip=opened.vip,
-    )
 
 
 @asynccontextmanager

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from uuid import UUID
 
 from fastapi import FastAPI
-from pydantic import BaseModel
 
 from codebase.engine.commands.bus import CommandBus
-from codebase.engine.commands.submission import Given, Outcome
+from codebase.engine.commands.submission import Given
 from codebase.model.accounts.account import ACCOUNT, Account
 from codebase.model.accounts.agent import AGENT, CreateAgent, RemoveAgent
+from codebase.views.accounts.agents import Agent
 from codebase.web.fields import Email, Text
 from codebase.web.request_body import RequestBody
 from codebase.web.runtime import Runtime
@@ -27,16 +26,6 @@ class PostAgent(RequestBody):
 
     name: Text
     email: Email
-
-
-class Agent(BaseModel):
-    """An agent of an account."""
-
-    id: UUID
-    account_id: UUID
-    name: str
-    email: str
-    blocked: bool
 
 
 def create_app(bus: CommandBus) -> FastAPI:
@@ -72,7 +61,7 @@ def create_app(bus: CommandBus) -> FastAPI:
             request.submission(AGENT, agent_id, creation, creates=True, given=given)
         )
         location = f"/accounts/{account_id}/agents/{agent_id}"
-        return Answer.to(outcome, agent_of(outcome), Location=location)
+        return Answer.to(outcome, Agent.of(outcome.state), Location=location)
 
     @command(
         app,
@@ -89,18 +78,6 @@ def create_app(bus: CommandBus) -> FastAPI:
         return Answer.to(outcome, status=None if outcome.changed else HTTPStatus.NO_CONTENT)
 
     return app
-
-
-def agent_of(outcome: Outcome) -> Agent:
-    """What the client is shown of an agent that it created."""
-    created = outcome.state.created
-    return Agent(
-        id=created.agent_id,
-        account_id=created.account_id,
-        name=created.name,
-        email=created.email,
-        blocked=outcome.state.is_blocked,
-    )
 
 
 @asynccontextmanager

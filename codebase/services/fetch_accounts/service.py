@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 from uuid import UUID
 
 from fastapi import FastAPI, Request, Response
-from pydantic import BaseModel
 
 from codebase.engine.projections.read_model import READ_MODEL
-from codebase.model.accounts.account import Region, account_not_found
+from codebase.model.accounts.account import account_not_found
 from codebase.model.refusals import NotFound
 from codebase.views.accounts import accounts as account_view
+from codebase.views.accounts.accounts import Account, AccountPage, CompanyReport
+from codebase.views.accounts.pages_by_name import PAGE_ARGUMENTS
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.pages import SIZE_DEFAULT, Size, as_json, page
 from codebase.web.runtime import Runtime
@@ -21,44 +22,10 @@ from codebase.web.shell import caller_of, service_app
 PORT = 9094
 
 
-class Account(BaseModel):
-    """An open account."""
-
-    id: UUID
-    name: str
-    email: str
-    region: Region
-    vip: bool
-
-
-class Agent(BaseModel):
-    """An agent of an account."""
-
-    id: UUID
-    account_id: UUID
-    name: str
-    email: str
-    blocked: bool
-
-
-class CompanyReport(Account):
-    """An account with all its agents, by name."""
-
-    agents: list[Agent]
-
-
-class AccountPage(BaseModel):
-    """Accounts by name; `last_reference` leads to the next ones, and is null on an empty page."""
-
-    items: list[Account]
-    last_reference: UUID | None
-    size: int
-
-
 def create_app(reads: ConsistentReads) -> FastAPI:
     """The service, given a read model."""
     app = service_app("fetch_accounts", checks={"read_model": reads.ready})
-    pages = reads.query(account_view.PAGES, account_view.PAGE_ARGUMENTS)
+    pages = reads.query(account_view.PAGES, PAGE_ARGUMENTS)
     accounts = reads.query(account_view.ACCOUNTS_BY_ID, account_view.ACCOUNT_ARGUMENTS)
     reports = reads.query(account_view.REPORTS, account_view.ACCOUNT_ARGUMENTS)
 

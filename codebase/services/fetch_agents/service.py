@@ -7,13 +7,14 @@ from contextlib import asynccontextmanager
 from uuid import UUID
 
 from fastapi import FastAPI, Request, Response
-from pydantic import BaseModel
 
 from codebase.engine.projections.read_model import READ_MODEL
 from codebase.model.accounts.account import account_not_found
 from codebase.model.accounts.agent import agent_not_found
 from codebase.model.refusals import NotFound
 from codebase.views.accounts import agents as agent_view
+from codebase.views.accounts.agents import Agent, AgentPage
+from codebase.views.accounts.pages_by_name import PAGE_ARGUMENTS
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.fields import Email
 from codebase.web.pages import SIZE_DEFAULT, Size, as_json, page
@@ -24,28 +25,10 @@ PORT = 9095
 UNKNOWN_REFERENCE = "last_reference names no agent"
 
 
-class Agent(BaseModel):
-    """An agent of an account."""
-
-    id: UUID
-    account_id: UUID
-    name: str
-    email: str
-    blocked: bool
-
-
-class AgentPage(BaseModel):
-    """Agents by name; `last_reference` leads to the next ones, and is null on an empty page."""
-
-    items: list[Agent]
-    last_reference: UUID | None
-    size: int
-
-
 def create_app(reads: ConsistentReads) -> FastAPI:
     """The service, given a read model."""
     app = service_app("fetch_agents", checks={"read_model": reads.ready})
-    pages = reads.query(agent_view.PAGES, agent_view.PAGE_ARGUMENTS)
+    pages = reads.query(agent_view.PAGES, PAGE_ARGUMENTS)
     of_account = reads.query(agent_view.PAGES_OF_ACCOUNT, agent_view.PAGE_OF_ACCOUNT_ARGUMENTS)
     by_id = reads.query(agent_view.AGENTS_BY_ID, agent_view.AGENT_ARGUMENTS)
     by_email = reads.query(agent_view.AGENTS_BY_EMAIL, agent_view.EMAIL_ARGUMENTS)

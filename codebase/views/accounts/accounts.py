@@ -1,56 +1,141 @@
-"""Accounts by name, page by page; one account; one account with its agents.
-
-The row after `reference` is found by an index, so that every page costs the same. Of the two ways
-into the table a request takes one, depending on whether it asks for one client's rows or, as an
-administrator does, for everybody's (client NULL). How many requests share one query: see
-web/group_read.py.
-
-The whole order of a list is compared, with the client or the account in front. Were that one just
-equal, Postgres might take an index without it and look at row after row, as it does where a single
-client or account has nearly everything.
-"""
+"""The view of accounts: one row for each, also when it is closed; open ones are listed by name."""
 
 from __future__ import annotations
 
-PAGE_ARGUMENTS = ("clients", "references", "sizes")
-ACCOUNT_ARGUMENTS = ("clients", "ids")
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
 
-# The first page starts before the beginning: no name is empty.
-PAGES = """
-    SELECT asked.ordinal, asked.reference IS NULL OR boundary.id IS NOT NULL,
-           page.items::text, page.items -> -1 ->> 'id'
-    FROM unnest(%(clients)b::text[], %(references)b::uuid[], %(sizes)b::integer[])
-        WITH ORDINALITY AS asked (client, reference, size, ordinal)
-    LEFT JOIN account AS boundary
-        ON boundary.id = asked.reference
-       AND (asked.client IS NULL OR boundary.client = asked.client)
-    CROSS JOIN LATERAL (
-        SELECT CASE WHEN asked.reference IS NULL THEN '' ELSE boundary.name END AS name,
-               coalesce(asked.reference, '00000000-0000-0000-0000-000000000000') AS id
-    ) AS start
-    LEFT JOIN LATERAL (
-        SELECT json_agg(found) AS items
-        FROM (
-            (
-                SELECT id, name, email, region, vip
-                FROM account
-                WHERE client <= asked.client AND closed_at IS NULL
-                  AND (client, name, id) > (asked.client, start.name, start.id)
-                ORDER BY client, name, id
-                LIMIT asked.size
-            )
-            UNION ALL
-            (
-                SELECT id, name, email, region, vip
-                FROM account
-                WHERE asked.client IS NULL AND closed_at IS NULL
-                  AND (name, id) > (start.name, start.id)
-                ORDER BY name, id
-                LIMIT asked.size
-            )
-        ) AS found
-    ) AS page ON true
+from psycopg import Cursor, sql
+from pydantic import BaseModel
+
+from codebase.engine.log.events import RecordedEvent
+from codebase.engine.projections.projection import LoggedEvent, Projection, of_type, write
+from codebase.model.accounts.account import (
+    ACCOUNT,
+    AccountClosed,
+    AccountOpened,
+    Region,
+)
+from codebase.model.accounts.account import (
+    Account as State,
+)
+from codebase.views.accounts.agents import Agent
+from codebase.views.accounts.histories import account_history
+from codebase.views.accounts.pages_by_name import pages_by_name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AccountRow:
+    """One account; `closed_at` is None while it is open."""
+
+    id: UUID
+    client: str
+    name: str
+    email: str
+    region: str
+    vip: bool
+    closed_at: datetime | None
+
+
+INSERT_OPENED = """
+    INSERT INTO account (id, client, name, email, region, vip)
+    SELECT event.stream_id, opened.client, opened.name, opened.email, opened.region, opened.vip
+    FROM unnest(%(stream_id)b::uuid[], %(data)b::text[]::jsonb[]) AS event (stream_id, data),
+        jsonb_to_record(event.data) AS opened (
+            client text, name text, email text, region text, vip boolean
+        )
 """
+
+CLOSE = """
+    UPDATE {table} AS account
+    SET closed_at = coalesce(account.closed_at, event.recorded_at)
+    FROM unnest(%(stream_id)b::uuid[], %(recorded_at)b::timestamptz[])
+        AS event (stream_id, recorded_at)
+    WHERE account.id = event.stream_id
+"""
+
+
+def closing(table: str) -> str:
+    """The statement that notes closings in a table of accounts, with `id` and `closed_at`."""
+    return sql.SQL(CLOSE).format(table=sql.Identifier(table)).as_string()
+
+
+CLOSE_ACCOUNT = closing("account")
+
+
+def apply(cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> None:
+    """Insert who was opened, then note who was closed."""
+    write(cursor, INSERT_OPENED, of_type(events, AccountOpened))
+    write(cursor, CLOSE_ACCOUNT, of_type(events, AccountClosed))
+
+
+def expected_rows(account_id: UUID, recorded: Sequence[RecordedEvent]) -> Iterable[AccountRow]:
+    """The row that an account's stream comes to, by the model's fold."""
+    history = account_history(recorded)
+    if history is not None:
+        opened = history.state.opened
+        yield AccountRow(
+            id=account_id,
+            client=opened.client,
+            name=opened.name,
+            email=opened.email,
+            region=opened.region,
+            vip=opened.vip,
+            closed_at=history.ended_at,
+        )
+
+
+ACCOUNTS = Projection(
+    name="accounts",
+    categories=frozenset({ACCOUNT.category}),
+    tables=("account",),
+    apply=apply,
+    expected_rows=expected_rows,
+)
+
+
+class Account(BaseModel):
+    """An open account."""
+
+    id: UUID
+    name: str
+    email: str
+    region: Region
+    vip: bool
+
+    @classmethod
+    def of(cls, account: State) -> Account:
+        """What is shown of an account; from the log, before there is a row."""
+        opened = account.opened
+        return cls(
+            id=opened.account_id,
+            name=opened.name,
+            email=opened.email,
+            region=opened.region,
+            vip=opened.vip,
+        )
+
+
+class AccountPage(BaseModel):
+    """Accounts by name; `last_reference` leads to the next ones, and is null on an empty page."""
+
+    items: list[Account]
+    last_reference: UUID | None
+    size: int
+
+
+class CompanyReport(Account):
+    """An account with all its agents, by name."""
+
+    agents: list[Agent]
+
+
+# For an administrator the client is NULL.
+ACCOUNT_ARGUMENTS = ("clients", "ids")
+PAGES = pages_by_name("account", Account.model_fields, "closed_at")
 
 ACCOUNTS_BY_ID = """
     SELECT asked.ordinal, row_to_json(shown)::text
@@ -63,6 +148,7 @@ ACCOUNTS_BY_ID = """
     WHERE found.closed_at IS NULL AND (asked.client IS NULL OR found.client = asked.client)
 """
 
+# The account is compared as the first part of the order: see pages_by_name.py.
 REPORTS = """
     SELECT asked.ordinal, row_to_json(shown)::text
     FROM unnest(%(clients)b::text[], %(ids)b::uuid[])

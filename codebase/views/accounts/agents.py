@@ -1,53 +1,143 @@
-"""Agents by name, page by page: of an account, of a client, or all; one agent, by id or e-mail.
-
-How pages are found: see fetch_accounts. How many requests share one query: see
-web/group_read.py. For an administrator the client is NULL.
-"""
+"""The view of agents: one row for each, also when it is removed; others are listed by name."""
 
 from __future__ import annotations
 
-PAGE_ARGUMENTS = ("clients", "references", "sizes")
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Cursor
+from pydantic import BaseModel
+
+from codebase.engine.log.events import RecordedEvent
+from codebase.engine.projections.projection import LoggedEvent, Projection, of_type, write
+from codebase.model.accounts.agent import (
+    AGENT,
+    AgentBlocked,
+    AgentCreated,
+    AgentRemoved,
+    AgentUnblocked,
+)
+from codebase.model.accounts.agent import (
+    Agent as State,
+)
+from codebase.views.accounts.histories import agent_history
+from codebase.views.accounts.pages_by_name import pages_by_name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgentRow:
+    """One agent; `removed_at` is None while it is there."""
+
+    id: UUID
+    account_id: UUID
+    client: str
+    name: str
+    email: str
+    blocked: bool
+    removed_at: datetime | None
+
+
+INSERT_CREATED = """
+    INSERT INTO agent (id, account_id, client, name, email, blocked)
+    SELECT event.stream_id, created.account_id, created.client, created.name, created.email, false
+    FROM unnest(%(stream_id)b::uuid[], %(data)b::text[]::jsonb[]) AS event (stream_id, data),
+        jsonb_to_record(event.data) AS created (
+            account_id uuid, client text, name text, email text
+        )
+"""
+
+# What several events of one agent come to is decided by the last one of each kind.
+CHANGE = """
+    UPDATE agent
+    SET blocked = coalesce(changed.blocked, agent.blocked),
+        removed_at = coalesce(changed.removed_at, agent.removed_at)
+    FROM (
+        SELECT stream_id,
+               (array_agg(type = 'AgentBlocked' ORDER BY version DESC)
+                   FILTER (WHERE type IN ('AgentBlocked', 'AgentUnblocked')))[1] AS blocked,
+               max(recorded_at) FILTER (WHERE type = 'AgentRemoved') AS removed_at
+        FROM unnest(%(stream_id)b::uuid[], %(version)b::integer[], %(type)b::text[],
+                    %(recorded_at)b::timestamptz[])
+            AS event (stream_id, version, type, recorded_at)
+        GROUP BY stream_id
+    ) AS changed
+    WHERE agent.id = changed.stream_id
+"""
+
+
+def apply(cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> None:
+    """Insert who was created, then note what became of them."""
+    write(cursor, INSERT_CREATED, of_type(events, AgentCreated))
+    write(cursor, CHANGE, of_type(events, AgentBlocked, AgentUnblocked, AgentRemoved))
+
+
+def expected_rows(agent_id: UUID, recorded: Sequence[RecordedEvent]) -> Iterable[AgentRow]:
+    """The row that an agent's stream comes to, by the model's fold."""
+    history = agent_history(recorded)
+    if history is not None:
+        created = history.state.created
+        yield AgentRow(
+            id=agent_id,
+            account_id=created.account_id,
+            client=created.client,
+            name=created.name,
+            email=created.email,
+            blocked=history.state.is_blocked,
+            removed_at=history.ended_at,
+        )
+
+
+AGENTS = Projection(
+    name="agents",
+    categories=frozenset({AGENT.category}),
+    tables=("agent",),
+    apply=apply,
+    expected_rows=expected_rows,
+)
+
+
+class Agent(BaseModel):
+    """An agent of an account."""
+
+    id: UUID
+    account_id: UUID
+    name: str
+    email: str
+    blocked: bool
+
+    @classmethod
+    def of(cls, agent: State) -> Agent:
+        """What is shown of an agent; from the log, before there is a row."""
+        created = agent.created
+        return cls(
+            id=created.agent_id,
+            account_id=created.account_id,
+            name=created.name,
+            email=created.email,
+            blocked=agent.is_blocked,
+        )
+
+
+class AgentPage(BaseModel):
+    """Agents by name; `last_reference` leads to the next ones, and is null on an empty page."""
+
+    items: list[Agent]
+    last_reference: UUID | None
+    size: int
+
+
+# For an administrator the client is NULL.
 PAGE_OF_ACCOUNT_ARGUMENTS = ("clients", "accounts", "references", "sizes")
 AGENT_ARGUMENTS = ("clients", "accounts", "ids")
 EMAIL_ARGUMENTS = ("clients", "emails")
 
-PAGES = """
-    SELECT asked.ordinal, asked.reference IS NULL OR boundary.id IS NOT NULL,
-           page.items::text, page.items -> -1 ->> 'id'
-    FROM unnest(%(clients)b::text[], %(references)b::uuid[], %(sizes)b::integer[])
-        WITH ORDINALITY AS asked (client, reference, size, ordinal)
-    LEFT JOIN agent AS boundary
-        ON boundary.id = asked.reference
-       AND (asked.client IS NULL OR boundary.client = asked.client)
-    CROSS JOIN LATERAL (
-        SELECT CASE WHEN asked.reference IS NULL THEN '' ELSE boundary.name END AS name,
-               coalesce(asked.reference, '00000000-0000-0000-0000-000000000000') AS id
-    ) AS start
-    LEFT JOIN LATERAL (
-        SELECT json_agg(found) AS items
-        FROM (
-            (
-                SELECT id, account_id, name, email, blocked
-                FROM agent
-                WHERE client <= asked.client AND removed_at IS NULL
-                  AND (client, name, id) > (asked.client, start.name, start.id)
-                ORDER BY client, name, id
-                LIMIT asked.size
-            )
-            UNION ALL
-            (
-                SELECT id, account_id, name, email, blocked
-                FROM agent
-                WHERE asked.client IS NULL AND removed_at IS NULL
-                  AND (name, id) > (start.name, start.id)
-                ORDER BY name, id
-                LIMIT asked.size
-            )
-        ) AS found
-    ) AS page ON true
-"""
+PAGES = pages_by_name("agent", Agent.model_fields, "removed_at")
 
-# A request for an account that is not there, or not the client's, gets no row.
+# A request for an account that is not there, or not the client's, gets no row. The
+# account is compared as the first part of the order: see pages_by_name.py.
 PAGES_OF_ACCOUNT = """
     SELECT asked.ordinal, asked.reference IS NULL OR boundary.id IS NOT NULL,
            page.items::text, page.items -> -1 ->> 'id'

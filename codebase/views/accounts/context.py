@@ -5,7 +5,8 @@ from __future__ import annotations
 from codebase.engine.context import AddressOf, Context, Group
 from codebase.model.accounts.account import ACCOUNT
 from codebase.model.accounts.agent import AGENT
-from codebase.views.accounts.projections import ACCOUNTS, AGENTS
+from codebase.views.accounts.accounts import ACCOUNTS
+from codebase.views.accounts.agents import AGENTS
 from codebase.views.accounts.settings import AccountSettings
 
 
