@@ -43,6 +43,7 @@ from codebase.services.billing.one_per_store import refuse_beside_another
 from codebase.services.billing.projections import billing, subscription
 from codebase.services.billing.service import create_app
 from codebase.views.accounts.settings import AccountSettings
+from codebase.views.accounts.usage_intervals import MONTH_ARGUMENTS
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.shell import assemble
 from tests.integration.flow import (
@@ -141,13 +142,13 @@ def check_invoices(
                 (line.agent_id, hours(line.used), line.amount) for line in mine
             )
             assert found.total == sum(line.amount for line in mine)
-        by_account = ask(cursor, queries.USE_BY_ACCOUNT, queries.MONTH_ARGUMENTS, since, until)
+        by_account = ask(cursor, queries.USE_BY_ACCOUNT, MONTH_ARGUMENTS, since, until)
         sums = invoices_of(period, by_account, 1000)
         assert {(each.account_id, each.agents, each.total) for each in sums.invoices} == {
             (account_id, len(lines), sum(line.amount for line in lines))
             for account_id, lines in by(expected, "account_id").items()
         }
-        by_region = ask(cursor, queries.USE_BY_REGION, queries.MONTH_ARGUMENTS, since, until)
+        by_region = ask(cursor, queries.USE_BY_REGION, MONTH_ARGUMENTS, since, until)
         assert billed_by_region(by_region) == {
             name: sum(line.amount for line in lines)
             for name, lines in by(expected, "region").items()

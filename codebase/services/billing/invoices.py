@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -167,11 +167,3 @@ def _sum_of(row: Sequence[Any]) -> Sum:
         total=total_charge(microseconds, price),
         currency=price.currency,
     )
-
-
-def billed_by_region(rows: Iterable[Sequence[Any]]) -> Mapping[Region, Decimal]:
-    """What the rows of `queries.USE_BY_REGION` come to."""
-    return {
-        Region(region): total_charge(microseconds, PRICES[Region(region)])
-        for region, microseconds in rows
-    }

@@ -17,12 +17,12 @@ from codebase.services.billing.invoices import (
     Invoice,
     Invoices,
     Standing,
-    billed_by_region,
     invoice_of,
     invoices_of,
     period_at,
     standings_of,
 )
+from codebase.views.accounts.usage_intervals import MONTH_ARGUMENTS, charges_by_region
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.shell import caller_of
 
@@ -41,8 +41,8 @@ class Ledger:
         self.now = now
         self._reads = reads
         self._standings = reads.query(queries.REGIONS, queries.REGION_ARGUMENTS)
-        self._by_region = reads.query(queries.USE_BY_REGION, queries.MONTH_ARGUMENTS)
-        self._by_account = reads.query(queries.USE_BY_ACCOUNT, queries.MONTH_ARGUMENTS)
+        self._by_region = reads.query(queries.USE_BY_REGION, MONTH_ARGUMENTS)
+        self._by_account = reads.query(queries.USE_BY_ACCOUNT, MONTH_ARGUMENTS)
         self._lines = reads.query(queries.INVOICES, queries.INVOICE_ARGUMENTS)
 
     def month(self, text: str | None) -> Month:
@@ -85,4 +85,4 @@ class Ledger:
             self._reads.fetch(request, self._by_region, month.begin, month.up_to(now))
             for month in months
         )
-        return [billed_by_region(rows) for rows in await asyncio.gather(*asked)]
+        return [charges_by_region(rows) for rows in await asyncio.gather(*asked)]

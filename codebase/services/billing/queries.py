@@ -5,8 +5,11 @@ A store holds one billing, of one region or of all, so that nothing here needs i
 
 from __future__ import annotations
 
+from psycopg import sql
+
+from codebase.views.accounts.usage_intervals import use_by_region, use_of_month
+
 REGION_ARGUMENTS = ("asked",)
-MONTH_ARGUMENTS = ("since", "until")
 INVOICE_ARGUMENTS = ("clients", "accounts", "since", "until")
 
 # What there is at the moment. Use that goes on has no upper bound.
@@ -29,43 +32,18 @@ REGIONS = """
     CROSS JOIN unnest(%(asked)b::boolean[]) WITH ORDINALITY AS asked (yes, ordinal)
 """
 
-# For each region, how long each agent was in use in a month, in microseconds.
-USE_BY_REGION = """
-    SELECT asked.ordinal, used.region, used.microseconds
-    FROM unnest(%(since)b::timestamptz[], %(until)b::timestamptz[])
-        WITH ORDINALITY AS asked (since, until, ordinal)
-    CROSS JOIN LATERAL (
-        SELECT region, array_agg(microseconds) AS microseconds
-        FROM (
-            SELECT region, microseconds_of_use(usage, asked.since, asked.until) AS microseconds
-            FROM billing_agent
-            WHERE created_at < asked.until
-              AND (removed_at IS NULL OR removed_at > asked.since)
-        ) AS line
-        WHERE microseconds > 0
-        GROUP BY region
-    ) AS used
-"""
+USE_BY_REGION = use_by_region("billing_agent")
 
-# The same for each account.
-USE_BY_ACCOUNT = """
+USE_BY_ACCOUNT = (
+    sql.SQL("""
     SELECT asked.ordinal, account.id, account.name, account.region,
            account.closed_at IS NOT NULL, used.microseconds
-    FROM unnest(%(since)b::timestamptz[], %(until)b::timestamptz[])
-        WITH ORDINALITY AS asked (since, until, ordinal)
-    CROSS JOIN LATERAL (
-        SELECT account_id, array_agg(microseconds) AS microseconds
-        FROM (
-            SELECT account_id, microseconds_of_use(usage, asked.since, asked.until) AS microseconds
-            FROM billing_agent
-            WHERE created_at < asked.until
-              AND (removed_at IS NULL OR removed_at > asked.since)
-        ) AS line
-        WHERE microseconds > 0
-        GROUP BY account_id
-    ) AS used
+    FROM {use}
     JOIN billing_account AS account ON account.id = used.account_id
-"""
+""")
+    .format(use=use_of_month("billing_agent", "account_id"))
+    .as_string()
+)
 
 # One account's invoice, line by line; an account without use has one row without an agent. An
 # administrator (client NULL) sees everybody's.

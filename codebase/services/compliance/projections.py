@@ -10,11 +10,17 @@ from uuid import UUID
 
 from psycopg import Cursor
 
-from codebase.engine.log.codec import decode, fold
 from codebase.engine.log.events import RecordedEvent
 from codebase.engine.messages.broker import Subscription
-from codebase.engine.projections.projection import LoggedEvent, Projection, Projector, columns
-from codebase.model.accounts.agent import AGENT, AgentCreated, AgentRemoved
+from codebase.engine.projections.projection import (
+    LoggedEvent,
+    Projection,
+    Projector,
+    of_type,
+    write,
+)
+from codebase.model.accounts.agent import AGENT, AgentCreated
+from codebase.views.accounts.histories import agent_history
 
 INSERT_CREATED = """
     INSERT INTO compliance_agent (id, account_id, name, email, region, is_blocked, created_at,
@@ -70,31 +76,26 @@ class AgentRow:
 
 def apply(cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> None:
     """Create agents, block, unblock and remove them."""
-    created = [event for event in events if event.type == AgentCreated.__name__]
-    # Planned anew for every batch: a plan made while the table was small would read all of it.
-    if created:
-        cursor.execute(INSERT_CREATED, columns(created), prepare=False)
-    cursor.execute(CHANGE, columns(events), prepare=False)
+    write(cursor, INSERT_CREATED, of_type(events, AgentCreated))
+    write(cursor, CHANGE, events)
 
 
 def expected_rows(agent_id: UUID, recorded: Sequence[RecordedEvent]) -> Iterable[AgentRow]:
     """The row that an agent's stream comes to, by the model's fold."""
-    if not recorded or not isinstance(decode(recorded[0], AGENT), AgentCreated):
-        return  # its creation was set aside, and nothing follows from the rest
-    state = fold(AGENT, recorded)
-    assert state is not None, "it was created"  # noqa: S101 - an invariant
-    removals = [row.recorded_at for row in recorded if row.type == AgentRemoved.__name__]
-    yield AgentRow(
-        id=agent_id,
-        account_id=state.created.account_id,
-        name=state.created.name,
-        email=state.created.email,
-        region=state.created.region,
-        is_blocked=state.is_blocked,
-        created_at=recorded[0].recorded_at,
-        removed_at=removals[0] if removals else None,
-        version=recorded[-1].version,
-    )
+    history = agent_history(recorded)
+    if history is not None:
+        created = history.state.created
+        yield AgentRow(
+            id=agent_id,
+            account_id=created.account_id,
+            name=created.name,
+            email=created.email,
+            region=created.region,
+            is_blocked=history.state.is_blocked,
+            created_at=history.began_at,
+            removed_at=history.ended_at,
+            version=history.version,
+        )
 
 
 SUBSCRIPTION = Subscription(name="compliance", topics=("agent.#",))

@@ -10,8 +10,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from codebase.model.accounts.account import Region
-from codebase.model.accounts.usage import PRICES, Month, total_charge
+from codebase.model.accounts.usage import PRICES, Month
 from codebase.model.money import Currency
+from codebase.views.accounts.usage_intervals import charges_by_region
 from codebase.web.html import Chart, Series, bar_chart
 
 REGIONS = list(Region)
@@ -55,9 +56,7 @@ def month_of(
 ) -> MonthOfVips:
     """One month, from the rows of `queries.ACCOUNTS` and `queries.USE`."""
     counted = {region: counts for region, *counts in accounts}
-    turnover = {
-        region: total_charge(microseconds, PRICES[Region(region)]) for region, microseconds in use
-    }
+    turnover = charges_by_region(use)
     regions = []
     for region in REGIONS:
         opened, closed, standing = counted.get(region, (0, 0, 0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-MONTH_ARGUMENTS = ("since", "until")
+from codebase.views.accounts.usage_intervals import use_by_region
 
 # For each region, how many accounts were opened and closed in a month, and how many there were at
 # its end, or are there now.
@@ -22,20 +22,4 @@ ACCOUNTS = """
     ) AS counted
 """
 
-# For each region, how long each agent was in use in a month, in microseconds.
-USE = """
-    SELECT asked.ordinal, used.region, used.microseconds
-    FROM unnest(%(since)b::timestamptz[], %(until)b::timestamptz[])
-        WITH ORDINALITY AS asked (since, until, ordinal)
-    CROSS JOIN LATERAL (
-        SELECT region, array_agg(microseconds) AS microseconds
-        FROM (
-            SELECT region, microseconds_of_use(usage, asked.since, asked.until) AS microseconds
-            FROM vip_agent
-            WHERE created_at < asked.until
-              AND (removed_at IS NULL OR removed_at > asked.since)
-        ) AS line
-        WHERE microseconds > 0
-        GROUP BY region
-    ) AS used
-"""
+USE = use_by_region("vip_agent")

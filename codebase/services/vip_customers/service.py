@@ -24,6 +24,7 @@ from codebase.services.vip_customers.months import (
 )
 from codebase.services.vip_customers.projections import SUBSCRIPTION, VIP_CUSTOMERS
 from codebase.views.accounts.teams import TEAMS
+from codebase.views.accounts.usage_intervals import MONTH_ARGUMENTS
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.html import Pages, links_to
 from codebase.web.runtime import Runtime
@@ -50,8 +51,8 @@ def create_app(
         "responses": {403: {"description": "For administrators."}},
     }
     links = links_to(TEAMS, settings, "VIP customers")
-    accounts = reads.query(queries.ACCOUNTS, queries.MONTH_ARGUMENTS)
-    use = reads.query(queries.USE, queries.MONTH_ARGUMENTS)
+    accounts = reads.query(queries.ACCOUNTS, MONTH_ARGUMENTS)
+    use = reads.query(queries.USE, MONTH_ARGUMENTS)
 
     async def one_month(request: Request, month: Month) -> MonthOfVips:
         moment = now()
