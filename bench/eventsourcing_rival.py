@@ -15,7 +15,7 @@ from eventsourcing.domain import Aggregate
 
 from bench.lab import OWNER, PASSWORD
 from bench.orders import CLIENT, PRICE
-from codebase.model.money import btc_for
+from codebase.model.buy_orders.bitcoin import btc_for
 
 AMOUNT = Decimal("123.45")
 

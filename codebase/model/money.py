@@ -1,19 +1,21 @@
-"""Money: exact decimals from the wire to the table."""
+"""Money: exact decimals from the wire to the table.
+
+Nothing is rounded here: when and how is a rule of whoever reckons, such as
+`buy_orders/bitcoin.py` and `accounts/usage.py`.
+"""
 
 from __future__ import annotations
 
 import re
-from decimal import ROUND_CEILING, Context, Decimal
+from collections.abc import Iterable
+from decimal import Decimal
 from enum import StrEnum
 
 CURRENCY_DECIMALS = 2
-BTC_DECIMALS = 8
 CENT = Decimal("0.01")
-SATOSHI = Decimal("0.00000001")
+NOTHING = Decimal("0.00")
 AMOUNT_LIMIT = Decimal(1_000_000_000)
 
-# Wide enough for every quotient of an amount and a rate, to the satoshi and far beyond.
-EXACT_UP = Context(prec=60, rounding=ROUND_CEILING)
 PLAIN_DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,20})(?:\.[0-9]{1,30})?", re.ASCII)
 
 
@@ -47,19 +49,9 @@ def parse_amount(text: str) -> Decimal:
     return amount.quantize(CENT)
 
 
-def btc_for(amount: Decimal, rate: Decimal) -> Decimal:
-    """How many bitcoin `amount` buys at `rate`, rounded up to a satoshi.
-
-    The quotient is rounded up at 60 digits and then up at 8 decimals. Every satoshi lies on the
-    finer grid, so this is the exact quotient rounded up once: 600000 at 48478.88 is 12.37652356.
-
-    Args:
-        amount: in the order's currency, finite and above 0.
-        rate: price of one bitcoin in the same currency, finite and above 0.
-    """
-    return EXACT_UP.divide(amount, rate).quantize(SATOSHI, context=EXACT_UP)
-
-
-def in_btc(value: Decimal) -> str:
-    """`value` with all eight decimals, as clients see bitcoin amounts and rates."""
-    return format(value.quantize(SATOSHI, context=EXACT_UP), "f")
+def sums_by_currency(amounts: Iterable[tuple[Currency, Decimal]]) -> dict[Currency, Decimal]:
+    """The sum in each currency, in their order; amounts of two currencies are never added."""
+    sums: dict[Currency, Decimal] = {}
+    for currency, amount in amounts:
+        sums[currency] = sums.get(currency, NOTHING) + amount
+    return dict(sorted(sums.items()))

@@ -34,7 +34,6 @@ from codebase.operations.verify import verify
 from codebase.registry import SYSTEM
 from codebase.services.billing import queries
 from codebase.services.billing.invoices import (
-    billed_by_region,
     invoice_of,
     invoices_of,
     period_at,
@@ -43,7 +42,7 @@ from codebase.services.billing.one_per_store import refuse_beside_another
 from codebase.services.billing.projections import billing, subscription
 from codebase.services.billing.service import create_app
 from codebase.views.accounts.settings import AccountSettings
-from codebase.views.accounts.usage_intervals import MONTH_ARGUMENTS
+from codebase.views.accounts.usage_intervals import MONTH_ARGUMENTS, charges_by_region
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.shell import assemble
 from tests.integration.flow import (
@@ -149,7 +148,7 @@ def check_invoices(
             for account_id, lines in by(expected, "account_id").items()
         }
         by_region = ask(cursor, queries.USE_BY_REGION, MONTH_ARGUMENTS, since, until)
-        assert billed_by_region(by_region) == {
+        assert charges_by_region(by_region) == {
             name: sum(line.amount for line in lines)
             for name, lines in by(expected, "region").items()
         }

@@ -1,43 +1,16 @@
-"""Money is exact, from the digits a client sends to the satoshi that is stored."""
+"""Money is exact, from the digits that a client sends."""
 
 from __future__ import annotations
 
 from decimal import Decimal
-from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codebase.model.money import SATOSHI, btc_for, in_btc, parse_amount
+from codebase.model.money import Currency, parse_amount, sums_by_currency
 
 amounts = st.decimals(min_value="0.01", max_value="999999999.99", places=2)
-rates = st.decimals(min_value="0.00000001", max_value="99999999999", places=8)
-
-
-@given(amount=amounts, rate=rates)
-def test_bitcoin_amounts_are_the_exact_quotient_rounded_up_to_a_satoshi(
-    amount: Decimal, rate: Decimal
-) -> None:
-    btc = btc_for(amount, rate)
-    exact = Fraction(amount) / Fraction(rate)
-    assert btc == btc.quantize(SATOSHI)
-    assert Fraction(btc) - Fraction(SATOSHI) < exact <= Fraction(btc)
-
-
-@pytest.mark.parametrize(
-    ("amount", "rate", "btc"),
-    [
-        ("600000", "48478.88", "12.37652356"),
-        ("0.01", "49500", "0.00000021"),
-        ("123.45", "48478.88", "0.00254647"),
-        ("1", "1", "1.00000000"),
-        ("0.01", "1000000", "0.00000001"),
-        ("999999999.99", "0.00000001", "99999999999000000.00000000"),
-    ],
-)
-def test_known_amounts(amount: str, rate: str, btc: str) -> None:
-    assert in_btc(btc_for(Decimal(amount), Decimal(rate))) == btc
 
 
 @given(amount=amounts)
@@ -68,3 +41,15 @@ def test_everything_else_is_refused_without_repeating_it(text: str) -> None:
         "must have at most 2 decimals",
         "must be above 0 and below 1000000000",
     }
+
+
+def test_amounts_of_two_currencies_are_never_added() -> None:
+    amounts = [
+        (Currency.USD, Decimal("0.10")),
+        (Currency.EUR, Decimal("0.20")),
+        (Currency.USD, Decimal("0.20")),
+    ]
+    assert list(sums_by_currency(amounts).items()) == [
+        (Currency.EUR, Decimal("0.20")),
+        (Currency.USD, Decimal("0.30")),
+    ]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from codebase.model.money import BTC_DECIMALS, PLAIN_DECIMAL, Currency
+from codebase.model.buy_orders.bitcoin import BTC_DECIMALS
+from codebase.model.money import PLAIN_DECIMAL, Currency
 
 RATE_LIMIT = Decimal(1_000_000_000_000)
 

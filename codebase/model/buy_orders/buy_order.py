@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import assert_never
 
 from codebase.model.aggregate import Aggregate, Guard, Spend
-from codebase.model.money import Currency, btc_for
+from codebase.model.buy_orders.bitcoin import btc_for
+from codebase.model.money import Currency
 from codebase.model.refusals import Conflict, Rejected, Unavailable
 
 ORDER_BOOK = "order_book_btc"

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from codebase.model.accounts.account import Region
-from codebase.model.accounts.usage import PRICES, Month
-from codebase.web.html import Chart, Series, bar_chart
+from codebase.model.accounts.usage import Month
+from codebase.views.accounts.charts import charts_by_currency
+from codebase.web.html import Chart
 
 MONTHS_SHOWN = 6
 
@@ -29,21 +30,8 @@ def charts_of(
         billed: in each of the months, by region.
         regions: looked after.
     """
-    currencies = sorted({PRICES[region].currency for region in regions})
-    return [
-        bar_chart(
-            title="Billed by month",
-            unit=currency,
-            groups=[str(month) for month in months],
-            series=[
-                Series(
-                    name=region,
-                    values=[each.get(region, Decimal(0)) for each in billed],
-                    colour=list(Region).index(region),
-                )
-                for region in regions
-                if PRICES[region].currency == currency
-            ],
-        )
-        for currency in currencies
-    ]
+    return charts_by_currency(
+        title="Billed by month",
+        groups=[str(month) for month in months],
+        values={region: [each.get(region, Decimal(0)) for each in billed] for region in regions},
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -13,9 +12,7 @@ from pydantic import BaseModel
 
 from codebase.model.accounts.account import Region
 from codebase.model.accounts.usage import PRICES, Month, charge, in_hours, total_charge
-from codebase.model.money import Currency
-
-NOTHING = Decimal("0.00")
+from codebase.model.money import NOTHING, Currency, sums_by_currency
 
 
 class Standing(BaseModel):
@@ -142,14 +139,10 @@ def invoices_of(period: Period, rows: Iterable[Sequence[Any]], size: int) -> Inv
     """The rows of `queries.USE_BY_ACCOUNT` as sums, the largest first, `size` of them."""
     sums = [_sum_of(row) for row in rows]
     sums.sort(key=lambda each: (-each.total, each.account_name, each.account_id))
-    totals: defaultdict[Currency, Decimal] = defaultdict(lambda: NOTHING)
-    for each in sums:
-        # Amounts of two currencies are never added.
-        totals[each.currency] += each.total
     return Invoices(
         **period.model_dump(),
         count=len(sums),
-        totals=dict(sorted(totals.items())),
+        totals=sums_by_currency((each.currency, each.total) for each in sums),
         invoices=sums[:size],
     )
 

@@ -22,6 +22,7 @@ from codebase.services.billing.invoices import (
     period_at,
     standings_of,
 )
+from codebase.views.accounts.months import chosen_month
 from codebase.views.accounts.usage_intervals import MONTH_ARGUMENTS, charges_by_region
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.shell import caller_of
@@ -47,7 +48,7 @@ class Ledger:
 
     def month(self, text: str | None) -> Month:
         """The month that `text` names, else the running one."""
-        return Month.parse(text) if text else Month.of(self.now())
+        return chosen_month(text, self.now())
 
     async def standings(self, request: Request) -> list[Standing]:
         """What there is in each region at the moment."""

@@ -15,12 +15,12 @@ from pydantic import BaseModel
 from codebase.engine.projections.projector import projector_team
 from codebase.foundation.clock import Clock, utc_now
 from codebase.model.accounts.account import Region
-from codebase.model.accounts.usage import MONTH
 from codebase.services.billing.charts import charts_of, months_up_to
 from codebase.services.billing.invoices import Invoice, Invoices, Standing
 from codebase.services.billing.ledger import Ledger
 from codebase.services.billing.one_per_store import refuse_beside_another
 from codebase.services.billing.projections import billing, subscription
+from codebase.views.accounts.months import ChosenMonth
 from codebase.views.accounts.settings import AccountSettings
 from codebase.views.accounts.teams import TEAMS
 from codebase.web.consistent_reads import ConsistentReads
@@ -36,11 +36,6 @@ INVOICES_SHOWN = 50
 Responses = dict[int | str, dict[str, Any]]
 FORBIDDEN: Responses = {403: {"description": "For administrators."}}
 NOT_FOUND: Responses = {404: {"description": "No such account, or it is another client's."}}
-
-ChosenMonth = Annotated[
-    str | None,
-    Query(alias="month", pattern=f"^{MONTH.pattern}$", description="YYYY-MM, else the running one"),
-]
 
 
 class Regions(BaseModel):

@@ -5,13 +5,15 @@ A page begins after the agent that `references` names, which may have been remov
 
 from __future__ import annotations
 
+from psycopg import sql
+
 NAME_ARGUMENTS = ("prefixes", "references", "sizes")
 EMAIL_ARGUMENTS = ("emails",)
 ID_ARGUMENTS = ("ids", "references", "sizes")
 
 # Those whose names begin alike; everybody for an empty beginning. U+10FFFF comes after every other
 # character. An empty page is one row without an agent, which says whether its reference is known.
-AGENTS_BY_NAME = """
+BY_NAME = """
     SELECT asked.ordinal, asked.reference IS NULL OR boundary.id IS NOT NULL,
            page.id, page.account_id, page.name, page.email, page.region, page.is_blocked
     FROM (
@@ -23,7 +25,7 @@ AGENTS_BY_NAME = """
     LEFT JOIN LATERAL (
         SELECT id, account_id, name, email, region, is_blocked
         FROM compliance_agent
-        WHERE removed_at IS NULL
+        WHERE {who}
           AND (lower(name) COLLATE "C", id) > (
               greatest(lower(boundary.name) COLLATE "C", asked.prefix),
               coalesce(asked.reference, '00000000-0000-0000-0000-000000000000')
@@ -34,29 +36,10 @@ AGENTS_BY_NAME = """
     ) AS page ON true
 """
 
-# The same, of those who are blocked.
-BLOCKED_BY_NAME = """
-    SELECT asked.ordinal, asked.reference IS NULL OR boundary.id IS NOT NULL,
-           page.id, page.account_id, page.name, page.email, page.region, page.is_blocked
-    FROM (
-        SELECT lower(prefix) COLLATE "C" AS prefix, reference, size, ordinal
-        FROM unnest(%(prefixes)b::text[], %(references)b::uuid[], %(sizes)b::integer[])
-            WITH ORDINALITY AS given (prefix, reference, size, ordinal)
-    ) AS asked
-    LEFT JOIN compliance_agent AS boundary ON boundary.id = asked.reference
-    LEFT JOIN LATERAL (
-        SELECT id, account_id, name, email, region, is_blocked
-        FROM compliance_agent
-        WHERE is_blocked AND removed_at IS NULL
-          AND (lower(name) COLLATE "C", id) > (
-              greatest(lower(boundary.name) COLLATE "C", asked.prefix),
-              coalesce(asked.reference, '00000000-0000-0000-0000-000000000000')
-          )
-          AND lower(name) COLLATE "C" < asked.prefix || chr(1114111)
-        ORDER BY lower(name) COLLATE "C", id
-        LIMIT asked.size
-    ) AS page ON true
-"""
+AGENTS_BY_NAME = sql.SQL(BY_NAME).format(who=sql.SQL("removed_at IS NULL")).as_string()
+BLOCKED_BY_NAME = (
+    sql.SQL(BY_NAME).format(who=sql.SQL("is_blocked AND removed_at IS NULL")).as_string()
+)
 
 # The one with an e-mail address.
 AGENT_BY_EMAIL = """

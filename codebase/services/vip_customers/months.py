@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -11,12 +11,12 @@ from pydantic import BaseModel
 
 from codebase.model.accounts.account import Region
 from codebase.model.accounts.usage import PRICES, Month
-from codebase.model.money import Currency
+from codebase.model.money import NOTHING, Currency, sums_by_currency
+from codebase.views.accounts.charts import charts_by_currency, series_of
 from codebase.views.accounts.usage_intervals import charges_by_region
-from codebase.web.html import Chart, Series, bar_chart
+from codebase.web.html import Chart, bar_chart
 
 REGIONS = list(Region)
-NOTHING = Decimal("0.00")
 
 
 class RegionOfMonth(BaseModel):
@@ -79,43 +79,30 @@ def month_of(
 
 
 def turnover_by_currency(month: MonthOfVips) -> dict[Currency, Decimal]:
-    """The turnover of all regions; amounts of two currencies are never added."""
-    totals: dict[Currency, Decimal] = {}
-    for each in month.regions:
-        totals[each.currency] = totals.get(each.currency, NOTHING) + each.turnover
-    return dict(sorted(totals.items()))
+    """The turnover of all regions."""
+    return sums_by_currency((each.currency, each.turnover) for each in month.regions)
 
 
 def charts_of(months: Sequence[MonthOfVips]) -> list[Chart]:
     """Turnover, one chart for each currency; how many accounts there were, and new ones."""
     groups = [each.month for each in months]
-    currencies = sorted({PRICES[region].currency for region in REGIONS})
-    turnover = [
-        bar_chart(
-            title="Turnover",
-            unit=currency,
-            groups=groups,
-            series=[
-                _series(months, region, "turnover")
-                for region in REGIONS
-                if PRICES[region].currency == currency
-            ],
-        )
-        for currency in currencies
-    ]
+    turnover = charts_by_currency(
+        title="Turnover", groups=groups, values=_by_region(months, "turnover")
+    )
     accounts = [
         bar_chart(
             title=title,
             unit="VIP accounts",
             groups=groups,
-            series=[_series(months, region, field) for region in REGIONS],
+            series=series_of(_by_region(months, field)),
         )
         for title, field in (("At the month's end", "standing"), ("Opened", "opened"))
     ]
     return [*turnover, *accounts]
 
 
-def _series(months: Iterable[MonthOfVips], region: Region, field: str) -> Series:
-    number = REGIONS.index(region)
-    values = [Decimal(getattr(month.regions[number], field)) for month in months]
-    return Series(name=region, values=values, colour=number)
+def _by_region(months: Sequence[MonthOfVips], field: str) -> Mapping[Region, list[Decimal]]:
+    return {
+        region: [Decimal(getattr(month.regions[number], field)) for month in months]
+        for number, region in enumerate(REGIONS)
+    }

@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse
 from codebase.engine.projections.projector import projector_team
 from codebase.foundation.clock import Clock, utc_now
 from codebase.foundation.settings import Settings
-from codebase.model.accounts.usage import MONTH, Month
+from codebase.model.accounts.usage import Month
 from codebase.services.vip_customers import queries
 from codebase.services.vip_customers.months import (
     MonthOfVips,
@@ -23,6 +23,7 @@ from codebase.services.vip_customers.months import (
     turnover_by_currency,
 )
 from codebase.services.vip_customers.projections import SUBSCRIPTION, VIP_CUSTOMERS
+from codebase.views.accounts.months import ChosenMonth, chosen_month
 from codebase.views.accounts.teams import TEAMS
 from codebase.views.accounts.usage_intervals import MONTH_ARGUMENTS
 from codebase.web.consistent_reads import ConsistentReads
@@ -34,10 +35,6 @@ PORT = 8073
 PROJECTOR = VIP_CUSTOMERS
 PAGES = Pages("codebase.services.vip_customers")
 
-ChosenMonth = Annotated[
-    str | None,
-    Query(alias="month", pattern=f"^{MONTH.pattern}$", description="YYYY-MM, else the running one"),
-]
 Count = Annotated[int, Query(ge=1, le=36, description="how many months, up to that one")]
 
 
@@ -67,18 +64,15 @@ def create_app(
         asked = (one_month(request, last.plus(back)) for back in range(1 - count, 1))
         return list(await asyncio.gather(*asked))
 
-    def chosen(month: str | None) -> Month:
-        return Month.parse(month) if month else Month.of(now())
-
     @app.get("/months", **admin_only)
     async def get_months(request: Request, month: ChosenMonth = None, count: Count = 12) -> Months:
         """Openings, closings, standing and turnover by region, month by month."""
-        return Months(months=await months_up_to(request, chosen(month), count))
+        return Months(months=await months_up_to(request, chosen_month(month, now()), count))
 
     @app.get("/", response_class=HTMLResponse, **admin_only)
     async def get_page(request: Request, month: ChosenMonth = None, count: Count = 6) -> Response:
         """The same, to be looked at."""
-        last = chosen(month)
+        last = chosen_month(month, now())
         months = await months_up_to(request, last, count)
         return PAGES.answer(
             "page.html",
