@@ -1,4 +1,4 @@
-"""What a field of a body or a query may be: money, text for people, e-mail addresses."""
+"""What a field of a body or a query may be: yes or no, money, text for people, e-mail addresses."""
 
 from __future__ import annotations
 
@@ -15,6 +15,31 @@ Value = TypeVar("Value")
 
 FromText = Annotated[Value, Strict(strict=False)]
 """A type that JSON has no word for and writes as text: `FromText[UUID]`, or an enumeration."""
+
+
+BOOLEANS = {"true": True, "false": False}
+
+
+def read_boolean(value: object) -> bool:
+    """True or false from JSON: one of its own words, or a text of it in any case.
+
+    Raises:
+        ValueError: a sentence that says what is wrong; it never repeats the value.
+    """
+    meant = BOOLEANS.get(value.lower()) if isinstance(value, str) else value
+    if not isinstance(meant, bool):
+        raise ValueError("must be true or false")  # noqa: TRY004 - pydantic wants this one
+    return meant
+
+
+Boolean = Annotated[
+    bool,
+    BeforeValidator(read_boolean),
+    WithJsonSchema(
+        {"type": "boolean", "description": "The texts true and false are taken too, in any case."}
+    ),
+]
+"""True or false. Older clients send texts such as "True"."""
 
 
 def read_amount(value: object) -> Decimal:

@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from codebase.services import GROUPS
+from codebase.registry import SYSTEM
 from codebase.web.auth import new_token
 from tests.acceptance.conftest import Service, System
 
@@ -162,4 +162,4 @@ def test_one_address_has_one_documentation(management: Service, sync: Service) -
         for operation in path.values()
         for tag in operation.get("tags", ())
     }
-    assert tags == set(GROUPS["account_management"].services)
+    assert tags == set(SYSTEM.groups["account_management"].services)

@@ -12,7 +12,7 @@ from pydantic import Field
 from codebase.foundation.errors import InvalidInputError
 from codebase.foundation.validation import validate
 from codebase.model.money import Currency
-from codebase.web.fields import Amount, Email, FromText, Text
+from codebase.web.fields import Amount, Boolean, Email, FromText, Text
 from codebase.web.problems import HttpProblem, problem_of
 from codebase.web.request_body import RequestBody, require_json
 
@@ -33,7 +33,7 @@ class Order(RequestBody):
     amount: Amount = Decimal(1)
     key: FromText[UUID] | None = None
     name: str = Field("x", max_length=20)
-    vip: bool = False
+    vip: Boolean = False
     item: Item | None = None
     items: list[Item] = Field(default_factory=list)
 
@@ -180,6 +180,10 @@ REFUSED = {
     "a missing field": ('{"item":{}}', "item.count"),
     "yes for true": ('{"vip":"yes"}', "vip"),
     "1 for true": ('{"vip":1}', "vip"),
+    "the text 1 for true": ('{"vip":"1"}', "vip"),
+    "an empty text for false": ('{"vip":""}', "vip"),
+    "null for false": ('{"vip":null}', "vip"),
+    "a list for true": ('{"vip":[true]}', "vip"),
     "a number for a text": (f'{{"name":{SECRET}}}', "name"),
     "a text that is too long": (f'{{"name":"{SECRET * 2}"}}', "name"),
     "an unknown currency": (f'{{"currency":"{SECRET}"}}', "currency"),
@@ -203,6 +207,24 @@ def refused(text: str, model: type[RequestBody] = Order) -> HttpProblem:
     problem = problem_of(refusal.value)
     assert problem.status == 422
     return problem
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("true", True),
+        ('"true"', True),
+        ('"True"', True),
+        ('"TRUE"', True),
+        ("false", False),
+        ('"false"', False),
+        ('"False"', False),
+    ],
+)
+def test_true_and_false_are_taken_as_words_of_json_and_as_texts_in_any_case(
+    text: str, *, meant: bool
+) -> None:
+    assert validate(Order, f'{{"vip":{text}}}'.encode()).vip is meant
 
 
 def test_what_fits_is_taken_as_it_was_meant() -> None:

@@ -12,7 +12,7 @@ from codebase.engine.commands.bus import CommandBus
 from codebase.model.accounts.account import ACCOUNT, OpenAccount, Region
 from codebase.services.create_account.closing import close_all, closing
 from codebase.views.accounts.accounts import Account
-from codebase.web.fields import Email, FromText, Text
+from codebase.web.fields import Boolean, Email, FromText, Text
 from codebase.web.request_body import RequestBody
 from codebase.web.runtime import Runtime
 from codebase.web.shell import Answer, Command, command, service_app
@@ -26,7 +26,7 @@ class PostAccount(RequestBody):
     name: Text
     email: Email
     region: FromText[Region]
-    vip: bool
+    vip: Boolean
 
 
 def create_app(bus: CommandBus) -> FastAPI:
