@@ -9,7 +9,7 @@ from typing import Protocol
 from uuid import UUID
 
 from codebase.engine.projections.projection import LoggedEvent
-from codebase.foundation.worker import Rests
+from codebase.foundation.backoff import Rests
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,18 +22,19 @@ from psycopg import Connection, Cursor
 from psycopg.errors import QueryCanceled
 
 from codebase.engine.log.check import LogMismatchError, check_partitions, read_head
-from codebase.engine.messages.broker import Subscription
+from codebase.engine.messages.topology import Subscription
 from codebase.engine.projections import parking
 from codebase.engine.projections.feeds import Delivery, Feed, LogFeed, Verdicts
 from codebase.engine.projections.projection import LogGapError, LoggedEvent, Projector, read_events
 from codebase.engine.projections.queue_feed import QueueFeed
+from codebase.foundation.backoff import Pauses
 from codebase.foundation.failpoints import failpoint
 from codebase.foundation.observability import telemetry
 from codebase.foundation.postgres import connect
 from codebase.foundation.progress import Progress, ProgressGauges
 from codebase.foundation.settings import Settings
 from codebase.foundation.sql_watch import SqlWatch
-from codebase.foundation.worker import Pauses, Team, Worker
+from codebase.foundation.worker import Team, Worker
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from psycopg.types.multirange import Multirange
 
 from codebase.engine.log.codec import decode
 from codebase.engine.log.events import RecordedEvent
-from codebase.engine.messages.broker import Subscription
+from codebase.engine.messages.topology import Subscription
 from codebase.engine.projections.projection import (
     LoggedEvent,
     Projection,

@@ -1,43 +1,11 @@
-from __future__ import annotations
+"""What a message says of itself, and which of them tell the truth."""
 
-import random
+from __future__ import annotations
 
 import pytest
 
-from codebase.engine.messages.relay import ConfirmedPrefix
 from codebase.engine.projections.feeds import Delivery, Notice, Verdicts
 from codebase.engine.projections.queue_feed import read_notice
-from codebase.foundation.worker import Rests
-
-
-def test_confirms_in_any_order_move_the_prefix_only_over_what_is_complete() -> None:
-    prefix = ConfirmedPrefix(checkpoint=100)
-    prefix.confirm(3, multiple=False)
-    prefix.confirm(2, multiple=False)
-    assert prefix.position == 100
-    prefix.confirm(1, multiple=False)
-    assert prefix.position == 103
-
-
-def test_a_multiple_confirm_covers_everything_before_it() -> None:
-    prefix = ConfirmedPrefix(checkpoint=0)
-    prefix.confirm(6, multiple=False)
-    prefix.confirm(5, multiple=True)
-    assert prefix.position == 6
-
-
-def test_every_order_of_confirms_ends_at_the_last() -> None:
-    shuffle = random.Random(7)  # noqa: S311 - a repeatable order
-    for _ in range(50):
-        tags = list(range(1, 40))
-        shuffle.shuffle(tags)
-        prefix = ConfirmedPrefix(checkpoint=10)
-        seen = set()
-        for tag in tags:
-            prefix.confirm(tag, multiple=False)
-            seen.add(tag)
-            expected = next(n for n in range(41) if n + 1 not in seen)
-            assert prefix.position == 10 + expected
 
 
 @pytest.mark.parametrize(
@@ -94,13 +62,3 @@ def test_a_notice_carries_what_the_body_says() -> None:
     notice = delivery(6).notice
     assert isinstance(notice, Notice)
     assert (notice.partition, notice.position) == (0, 6)
-
-
-def test_rests_grow_while_nothing_is_found_and_end_with_the_first_find() -> None:
-    rests = Rests(longest_seconds=0.02)
-    lengths = [rests.after(found=False) for _ in range(8)]
-    assert lengths == sorted(lengths)
-    assert lengths[0] < 0.005
-    assert lengths[-1] == 0.02
-    assert rests.after(found=True) == 0
-    assert rests.after(found=False) < 0.005
