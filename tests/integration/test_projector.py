@@ -20,7 +20,7 @@ from codebase.engine.messages.connection import NoAnswerError, blocking_connecti
 from codebase.engine.messages.dead_letters import DEAD_LETTERS, declare_dead_letters
 from codebase.engine.messages.event_messages import READ_MESSAGES
 from codebase.engine.messages.topology import declare_subscription
-from codebase.engine.projections.projection import LogGapError, read_events
+from codebase.engine.projections.logged_events import LogGapError, read_events
 from codebase.engine.projections.projector import LEAD
 from codebase.engine.projections.read_model import READ_MODEL, SUBSCRIPTION
 from codebase.foundation.failpoints import EXIT_STATUS

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from codebase.engine.projections.feeds import Delivery, Notice, Verdicts
+from codebase.engine.projections.feed import Delivery, Notice
+from codebase.engine.projections.notice_check import NoticeCheck
 from codebase.engine.projections.queue_feed import read_notice
 
 
@@ -39,23 +40,23 @@ def delivery(position: int, partition: int = 0) -> Delivery:
 
 
 def test_a_repeat_is_no_question_for_the_log() -> None:
-    verdicts = Verdicts([delivery(5)], partition=0, checkpoint=5)
-    assert not verdicts.open
-    verdicts.judge_the_rest()
-    assert verdicts.rejected == []
+    notices = NoticeCheck([delivery(5)], partition=0, checkpoint=5)
+    assert not notices.open
+    notices.judge_the_rest()
+    assert notices.rejected == []
 
 
 def test_a_position_that_the_log_does_not_have_is_a_lie() -> None:
-    verdicts = Verdicts([delivery(6)], partition=0, checkpoint=5)
-    assert verdicts.open
-    verdicts.judge([])
-    verdicts.judge_the_rest()
-    assert [reason for _, reason in verdicts.rejected] == ["the log has no such position"]
+    notices = NoticeCheck([delivery(6)], partition=0, checkpoint=5)
+    assert notices.open
+    notices.judge([])
+    notices.judge_the_rest()
+    assert [reason for _, reason in notices.rejected] == ["the log has no such position"]
 
 
 def test_a_message_of_another_partition_is_refused() -> None:
-    verdicts = Verdicts([delivery(6, partition=1)], partition=0, checkpoint=5)
-    assert [reason for _, reason in verdicts.rejected] == ["not an event of partition 0"]
+    notices = NoticeCheck([delivery(6, partition=1)], partition=0, checkpoint=5)
+    assert [reason for _, reason in notices.rejected] == ["not an event of partition 0"]
 
 
 def test_a_notice_carries_what_the_body_says() -> None:

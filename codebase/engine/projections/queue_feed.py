@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from codebase.engine.messages.dead_letters import dead_letter
 from codebase.engine.messages.listener import Arrival, QueueListener, QueueToListenTo
 from codebase.engine.messages.topology import Subscription, declare_subscription
-from codebase.engine.projections.feeds import Delivery, Notice
+from codebase.engine.projections.feed import Delivery, Notice
 from codebase.foundation.backoff import Rests
 from codebase.foundation.settings import Settings
 

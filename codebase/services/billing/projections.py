@@ -15,12 +15,8 @@ from psycopg.types.multirange import Multirange
 from codebase.engine.log.codec import decode
 from codebase.engine.log.events import RecordedEvent
 from codebase.engine.messages.topology import Subscription
-from codebase.engine.projections.projection import (
-    LoggedEvent,
-    Projection,
-    Projector,
-    columns,
-)
+from codebase.engine.projections.logged_events import LoggedEvent
+from codebase.engine.projections.projection import Projection, Projector, columns
 from codebase.model.accounts.account import ACCOUNT, AccountClosed, AccountOpened, Region
 from codebase.model.accounts.agent import AGENT, AgentCreated, AgentRemoved
 from codebase.model.accounts.usage import usage_of

@@ -13,7 +13,8 @@ from psycopg import Cursor
 from codebase.engine.log.codec import decode, fold
 from codebase.engine.log.events import RecordedEvent
 from codebase.engine.messages.topology import Subscription
-from codebase.engine.projections.projection import LoggedEvent, Projection, Projector, columns
+from codebase.engine.projections.logged_events import LoggedEvent
+from codebase.engine.projections.projection import Projection, Projector, columns
 from codebase.model.accounts.agent import AGENT, AgentCreated, AgentRemoved
 
 INSERT_CREATED = """

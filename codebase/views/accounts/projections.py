@@ -11,7 +11,8 @@ from psycopg import Cursor
 
 from codebase.engine.log.codec import fold
 from codebase.engine.log.events import RecordedEvent
-from codebase.engine.projections.projection import LoggedEvent, Projection, columns
+from codebase.engine.projections.logged_events import LoggedEvent
+from codebase.engine.projections.projection import Projection, columns
 from codebase.model.accounts.account import ACCOUNT, AccountClosed, AccountOpened
 from codebase.model.accounts.agent import AGENT, AgentCreated, AgentRemoved
 from codebase.views.accounts.rows import AccountRow, AgentRow, account_row, agent_row

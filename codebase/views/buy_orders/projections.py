@@ -10,7 +10,8 @@ from psycopg import Cursor
 
 from codebase.engine.log.codec import fold
 from codebase.engine.log.events import RecordedEvent
-from codebase.engine.projections.projection import LoggedEvent, Projection, columns
+from codebase.engine.projections.logged_events import LoggedEvent
+from codebase.engine.projections.projection import Projection, columns
 from codebase.model.buy_orders.buy_order import BUY_ORDER
 from codebase.views.buy_orders.rows import BuyOrderRow, row_of
 
