@@ -12,7 +12,7 @@ from bench.lab import PATIENCE_SECONDS, POLL_SECONDS, Lab, as_owner
 from bench.measure import BenchError, alternate, seconds
 from bench.report import Result, at_least, below
 from codebase.engine.log.codec import encode
-from codebase.engine.projections.projection import read_events
+from codebase.engine.projections.logged_events import read_events
 from codebase.engine.projections.projector import projector_team
 from codebase.foundation.postgres import connect
 from codebase.foundation.settings import Settings

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 import signal
 import threading
 import time
@@ -14,9 +13,6 @@ from contextlib import asynccontextmanager
 from contextvars import copy_context
 
 logger = logging.getLogger(__name__)
-
-FIRST_PAUSE_SECONDS = 0.1
-LONGEST_PAUSE_SECONDS = 5.0
 
 
 def end_process() -> None:
@@ -146,42 +142,3 @@ class Team:
         problems = (worker.problem for worker in self._workers)
         waits = (waiting_for() for waiting_for in self._waiting_for)
         return next((each for each in (*problems, *waits) if each), None)
-
-
-class Pauses:
-    """Longer and longer pauses between failures, ended early by `stop`.
-
-    Exponential with full jitter, so that workers that failed together do not return together.
-    tenacity counts the attempts of one call; here success, however long ago, starts a new count.
-    """
-
-    def __init__(self, stop: threading.Event) -> None:
-        self._stop = stop
-        self._failures = 0
-
-    def succeeded(self) -> None:
-        """The next pause will be a short one."""
-        self._failures = 0
-
-    def pause(self) -> None:
-        """Rest after a failure."""
-        longest = min(FIRST_PAUSE_SECONDS * 2**self._failures, LONGEST_PAUSE_SECONDS)
-        self._failures = min(self._failures + 1, 16)
-        # Never close to zero, so that a failure that repeats does not spin.
-        self._stop.wait(longest * random.uniform(0.5, 1.0))  # noqa: S311 - jitter is no secret
-
-
-class Rests:
-    """The rests of a reader that polls: short while there is work, up to `longest` when idle."""
-
-    def __init__(self, longest_seconds: float) -> None:
-        self._longest = longest_seconds
-        self._next = 0.0
-
-    def after(self, *, found: bool) -> float:
-        """How many seconds to rest after a look that did or did not find something."""
-        if found:
-            self._next = 0.0
-            return 0.0
-        self._next = min(max(self._next * 2, 0.001), self._longest)
-        return self._next

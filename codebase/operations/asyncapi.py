@@ -9,8 +9,8 @@ from pydantic import BaseModel
 
 from codebase.engine.log.codec import adapter
 from codebase.engine.log.events import SCHEMA_VERSION
-from codebase.engine.messages.broker import COMMANDS, EVENTS
-from codebase.engine.messages.command_queue import Reply
+from codebase.engine.messages.command_message import Reply
+from codebase.engine.messages.topology import COMMANDS, EVENTS
 from codebase.model.aggregate import Aggregate
 
 META = {

@@ -12,9 +12,10 @@ from uuid import UUID
 from psycopg import Connection, Cursor
 from psycopg.rows import class_row
 
-from codebase.engine.projections import parking
-from codebase.engine.projections.projection import LoggedEvent, Projector, read_at
-from codebase.engine.projections.projector import describe
+from codebase.engine.projections import set_aside
+from codebase.engine.projections.blame import describe
+from codebase.engine.projections.logged_events import LoggedEvent, read_at
+from codebase.engine.projections.projection import Projector
 from codebase.foundation.postgres import connect
 from codebase.foundation.settings import Settings
 from codebase.operations import OperationError
@@ -243,7 +244,7 @@ def _remove(
     key = {"projector": projector.name, "stream_id": stream_id, "partition": partition}
     cursor.execute(REMOVE_EVENTS, {**key, "positions": positions})
     cursor.execute(REMOVE_STREAM, key)
-    parking.recount(cursor, projector.name, partition)
+    set_aside.recount(cursor, projector.name, partition)
 
 
 def left_out(store: Connection[Any], projector: str) -> LeftOut:

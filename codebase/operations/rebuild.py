@@ -19,14 +19,9 @@ from typing import Any
 import psycopg
 from psycopg import Connection, sql
 
-from codebase.engine.projections.projection import (
-    LoggedEvent,
-    Projection,
-    Projector,
-    apply_projection,
-    read_events,
-)
-from codebase.engine.projections.projector import STORE_OPTIONS
+from codebase.engine.projections.checkpoint import STORE_OPTIONS
+from codebase.engine.projections.logged_events import LoggedEvent, read_events
+from codebase.engine.projections.projection import Projection, Projector, apply_projection
 from codebase.foundation.postgres import connect
 from codebase.foundation.settings import Settings
 from codebase.operations import OperationError

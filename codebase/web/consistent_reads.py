@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import Request
 
-from codebase.engine.projections.checkpoints import Checkpoints
+from codebase.engine.projections.freshness import Freshness
 from codebase.foundation.settings import Settings
 from codebase.web import consistency_token
 from codebase.web.group_read import GroupRead, ReadModel, Row
@@ -22,16 +22,16 @@ class ConsistentReads:
     Args:
         read_model: connections to the store.
         projector: whose tables they are.
-        checkpoints: how far it is.
+        freshness: how far it is.
         wait_seconds: how long a request waits for what its token names.
     """
 
     def __init__(
-        self, read_model: ReadModel, projector: str, checkpoints: Checkpoints, wait_seconds: float
+        self, read_model: ReadModel, projector: str, freshness: Freshness, wait_seconds: float
     ) -> None:
         self._read_model = read_model
         self._projector = projector
-        self._checkpoints = checkpoints
+        self._freshness = freshness
         self._wait_seconds = wait_seconds
         self.ready = read_model.ready
 
@@ -40,11 +40,11 @@ class ConsistentReads:
     async def open(cls, settings: Settings, projector: str) -> AsyncIterator[ConsistentReads]:
         """Reads of what the projector of that name fills; connections are closed on leaving."""
         async with ReadModel.open(settings) as read_model:
-            checkpoints = Checkpoints(settings.required("read_model_url"), projector)
+            freshness = Freshness(settings.required("read_model_url"), projector)
             try:
-                yield cls(read_model, projector, checkpoints, settings.consistency_wait_ms / 1000)
+                yield cls(read_model, projector, freshness, settings.consistency_wait_ms / 1000)
             finally:
-                await checkpoints.close()
+                await freshness.close()
 
     def query(self, query: str, arguments: Sequence[str]) -> GroupRead:
         """A query for `fetch`; see `GroupRead` for what it takes and returns."""
@@ -62,9 +62,9 @@ class ConsistentReads:
         """
         wanted = consistency_token.sent(request.scope["headers"])
         deadline = monotonic() + self._wait_seconds
-        while await self._checkpoints.covers(wanted, max(0.0, deadline - monotonic())):
+        while await self._freshness.covers(wanted, max(0.0, deadline - monotonic())):
             found = await query.fetch(*values)
             if all(found.checkpoints.get(one, 0) >= at for one, at in wanted.items()):
                 return found.rows
-            self._checkpoints.observe(found.checkpoints)
+            self._freshness.observe(found.checkpoints)
         raise Behind

@@ -17,7 +17,7 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from codebase.engine.messages.broker import COMMANDS
+from codebase.engine.messages.topology import COMMANDS
 from codebase.foundation.failpoints import EXIT_STATUS
 from codebase.services.block_agent.messages import QUEUE
 from codebase.web.auth import new_token

@@ -13,7 +13,7 @@ import httpx
 import pika
 import pytest
 
-from codebase.engine.messages.broker import DEAD_LETTERS
+from codebase.engine.messages.dead_letters import DEAD_LETTERS
 from codebase.foundation.failpoints import EXIT_STATUS
 from codebase.services.compliance.carriers import REPLIES
 from codebase.web.auth import new_token

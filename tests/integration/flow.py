@@ -24,7 +24,8 @@ from codebase.engine.log.codec import encode
 from codebase.engine.log.events import NewEvent
 from codebase.engine.log.identifiers import new_event_id, partition_of
 from codebase.engine.messages.relay import relay_team
-from codebase.engine.projections.projection import LoggedEvent, Projection, Projector, columns
+from codebase.engine.projections.logged_events import LoggedEvent
+from codebase.engine.projections.projection import Projection, Projector, columns
 from codebase.engine.projections.projector import projector_team
 from codebase.engine.projections.read_model import READ_MODEL, SUBSCRIPTION
 from codebase.foundation.settings import Settings

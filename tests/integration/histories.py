@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 
 from codebase.engine.log.codec import encode
 from codebase.engine.log.identifiers import new_event_id, partition_of
-from codebase.engine.projections.projection import LoggedEvent
+from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.model.accounts import account as accounts
 from codebase.model.accounts import agent as agents
 from codebase.model.accounts.account import (

@@ -12,7 +12,8 @@ from typing import Any
 from psycopg import Cursor
 
 from codebase.engine.messages.relay import relay_team
-from codebase.engine.projections.projection import LoggedEvent, Projection, Projector
+from codebase.engine.projections.logged_events import LoggedEvent
+from codebase.engine.projections.projection import Projection, Projector
 from codebase.engine.projections.projector import projector_team
 from codebase.engine.projections.read_model import SUBSCRIPTION
 from codebase.foundation.settings import load_settings

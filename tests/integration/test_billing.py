@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from psycopg import Connection, Cursor
 
 from codebase.engine.log.identifiers import partition_of
-from codebase.engine.projections.projection import LoggedEvent
+from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.engine.projections.projector import projector_team
 from codebase.foundation.errors import ConfigurationError
 from codebase.foundation.failpoints import EXIT_STATUS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from codebase.engine.messages.broker import declare_queue
+from codebase.engine.messages.topology import declare_queue
 from codebase.foundation.settings import Settings
 from tests.integration.flow import channel_to
 

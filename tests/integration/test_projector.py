@@ -16,16 +16,11 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
 
 from codebase.embedded.private_rabbitmq import USER
-from codebase.engine.messages.broker import (
-    DEAD_LETTERS,
-    NoAnswerError,
-    blocking_connection,
-    deadline,
-    declare_dead_letters,
-    declare_subscription,
-)
-from codebase.engine.messages.relay import READ_MESSAGES
-from codebase.engine.projections.projection import LogGapError, read_events
+from codebase.engine.messages.connection import NoAnswerError, blocking_connection, deadline
+from codebase.engine.messages.dead_letters import DEAD_LETTERS, declare_dead_letters
+from codebase.engine.messages.event_messages import READ_MESSAGES
+from codebase.engine.messages.topology import declare_subscription
+from codebase.engine.projections.logged_events import LogGapError, read_events
 from codebase.engine.projections.projector import LEAD
 from codebase.engine.projections.read_model import READ_MODEL, SUBSCRIPTION
 from codebase.foundation.failpoints import EXIT_STATUS

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from pika.exceptions import ChannelClosedByBroker
 
-from codebase.engine.messages.broker import EVENTS
+from codebase.engine.messages.topology import EVENTS
 from codebase.engine.projections.read_model import SUBSCRIPTION
 from codebase.foundation.failpoints import EXIT_STATUS
 from codebase.foundation.settings import Settings

@@ -27,7 +27,7 @@ from prometheus_client import REGISTRY
 
 from codebase.engine.commands.bus import CommandBus
 from codebase.engine.commands.submission import Given, Submission
-from codebase.engine.messages.command_queue import CommandQueue
+from codebase.engine.messages.command_taker import CommandTaker
 from codebase.foundation.observability import logs, telemetry
 from codebase.foundation.observability.pipe import CLOSE_DEADLINE_SECONDS
 from codebase.foundation.settings import Settings
@@ -429,7 +429,7 @@ async def block_by_message(settings: Settings, traceparent: str) -> None:
         )
 
     async with CommandBus.open(settings) as bus:
-        queue = CommandQueue(QUEUE, TOPICS, READERS, bus, settings)
+        queue = CommandTaker(QUEUE, TOPICS, READERS, bus, settings)
         given = {"idempotence_key": None, "fingerprint": "", "actor": "alice"}
         for more in (
             {"aggregate": ACCOUNT, "stream_id": account_id, "command": opening},

@@ -12,7 +12,8 @@ from psycopg import Cursor
 
 from codebase.engine.log.codec import fold
 from codebase.engine.log.events import RecordedEvent
-from codebase.engine.projections.projection import LoggedEvent, Projection, columns
+from codebase.engine.projections.logged_events import LoggedEvent
+from codebase.engine.projections.projection import Projection, columns
 from tests.parcels.parcel import PARCEL
 
 INSERT_STORED = """

@@ -11,135 +11,51 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter
 from psycopg import Connection, Cursor
-from psycopg.errors import QueryCanceled
 
 from codebase.engine.log.check import LogMismatchError, check_partitions, read_head
-from codebase.engine.messages.broker import Subscription
-from codebase.engine.projections import parking
-from codebase.engine.projections.feeds import Delivery, Feed, LogFeed, Verdicts
-from codebase.engine.projections.projection import LogGapError, LoggedEvent, Projector, read_events
+from codebase.engine.messages.topology import Subscription
+from codebase.engine.projections import set_aside
+from codebase.engine.projections.attempts import forgive_attempt, last_attempted, note_attempt
+from codebase.engine.projections.blame import ApplyFailedError, describe, is_circumstance
+from codebase.engine.projections.checkpoint import (
+    STORE_OPTIONS,
+    FencedError,
+    check_checkpoint,
+    load_checkpoint,
+    move_checkpoint,
+)
+from codebase.engine.projections.feed import Delivery, Feed
+from codebase.engine.projections.log_feed import LogFeed
+from codebase.engine.projections.logged_events import LogGapError, LoggedEvent, read_events
+from codebase.engine.projections.notice_check import NoticeCheck
+from codebase.engine.projections.parked_figures import LABELS, ParkedFigures
+from codebase.engine.projections.projection import Projector
 from codebase.engine.projections.queue_feed import QueueFeed
+from codebase.foundation.backoff import Pauses
 from codebase.foundation.failpoints import failpoint
+from codebase.foundation.leadership import wait_to_lead
 from codebase.foundation.observability import telemetry
 from codebase.foundation.postgres import connect
 from codebase.foundation.progress import Progress, ProgressGauges
 from codebase.foundation.settings import Settings
 from codebase.foundation.sql_watch import SqlWatch
-from codebase.foundation.worker import Pauses, Team, Worker
+from codebase.foundation.worker import Team, Worker
 
 logger = logging.getLogger(__name__)
 
-LABELS = ["projector", "partition"]
 GAUGES = ProgressGauges("orderly_projection", LABELS)
 PROJECTED = Counter("orderly_projected_events", "Events applied or set aside.", LABELS)
-PARKED_STREAMS = Gauge("orderly_parked_streams", "Streams that are parked.", LABELS)
-PARKED_EVENTS = Gauge("orderly_parked_events", "Events of parked streams that wait.", LABELS)
-COUNT_INTERVAL_SECONDS = 10.0
-"""How often parked events are counted while the number of parked streams stays the same."""
 
 # Two workers for one partition would be safe, since the checkpoint is a fence, but they would
 # only undo each other's work. The second one waits.
 LEAD = "SELECT pg_try_advisory_lock(hashtext(%(projector)s), %(partition)s)"
-LEAD_RETRY_SECONDS = 0.5
-
-# A conflict with anything but its own checkpoint is an error: a store may have room for one only of
-# several projectors.
-ENSURE_CHECKPOINT = """
-    INSERT INTO projection_checkpoint (projector, partition) VALUES (%(projector)s, %(partition)s)
-    ON CONFLICT (projector, partition) DO NOTHING
-"""
-
-READ_CHECKPOINT = """
-    SELECT position, parked_streams FROM projection_checkpoint
-    WHERE projector = %(projector)s AND partition = %(partition)s
-"""
-
-# First in its transaction: a worker that lost its place stops before it has written anything, and
-# rows are always locked after the checkpoint, so that a rebuild's swap cannot deadlock with this.
-MOVE_CHECKPOINT = """
-    UPDATE projection_checkpoint SET position = %(new)s
-    WHERE projector = %(projector)s AND partition = %(partition)s AND position = %(old)s
-    RETURNING parked_streams
-"""
-
-READ_ATTEMPT = """
-    SELECT last_position FROM projection_attempt
-    WHERE projector = %(projector)s AND partition = %(partition)s
-"""
-
-NOTE_ATTEMPT = """
-    INSERT INTO projection_attempt AS known
-        (projector, partition, first_position, last_position, attempts)
-    VALUES (%(projector)s, %(partition)s, %(first)s, %(last)s, 1)
-    ON CONFLICT (projector, partition) DO UPDATE
-    SET first_position = excluded.first_position,
-        last_position = excluded.last_position,
-        attempts = CASE
-            WHEN known.first_position = excluded.first_position
-             AND known.last_position = excluded.last_position
-             AND excluded.first_position = excluded.last_position
-            THEN known.attempts + 1 ELSE 1 END
-    RETURNING attempts
-"""
-
-FORGIVE_ATTEMPT = """
-    UPDATE projection_attempt SET attempts = attempts - 1
-    WHERE projector = %(projector)s AND partition = %(partition)s AND attempts > 0
-"""
-
-# The log can always compute the read model again, and a server that crashes loses rows and
-# checkpoint together, never one of them. So a commit need not wait for the disk. The note of an
-# attempt survives the death of this process all the same, and that is what it is there for.
-STORE_OPTIONS = "-c synchronous_commit=off"
-
-PROGRAMMING_ERROR_CLASS = "42"
-"""SQLSTATE class of syntax errors and access rule violations: never the fault of an event."""
-LIMIT_EXCEEDED_CLASS = "54"
-"""SQLSTATE class of what is too large for Postgres itself, and stays so however often it is tried.
-
-psycopg counts it among the operational errors."""
-
-
-class FencedError(Exception):
-    """The checkpoint is not where this worker left it: somebody else moved it."""
-
-
-class ApplyFailedError(Exception):
-    """Applying failed, and the events may be why; the cause is chained."""
-
-
-def is_circumstance(error: BaseException) -> bool:
-    """Whether an error comes from the circumstances, so that no event is to blame for it.
-
-    A statement that ran into its deadline, or into a limit of Postgres, is blamed on its events; a
-    lost connection, a deadlock, a full disk, a missing table and a missing privilege are not.
-    """
-    state = error.sqlstate if isinstance(error, psycopg.Error) else None
-    if isinstance(error, QueryCanceled) or (state or "").startswith(LIMIT_EXCEEDED_CLASS):
-        return False
-    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-        return True
-    return state is not None and state.startswith(PROGRAMMING_ERROR_CLASS)
-
-
-def describe(error: BaseException | None) -> str:
-    """What went wrong and where, without values: an error's own text may quote an event's data."""
-    if isinstance(error, LogGapError | LogMismatchError | FencedError):
-        return str(error)  # these speak of positions and partitions only
-    if isinstance(error, psycopg.Error):
-        parts = (error.sqlstate, error.diag.table_name, error.diag.constraint_name)
-        return " ".join([type(error).__name__, *(part for part in parts if part)])
-    frames = traceback.extract_tb(error.__traceback__ if error else None)
-    place = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{place}"
 
 
 class PartitionProjector:
@@ -171,8 +87,7 @@ class PartitionProjector:
         self._watch = SqlWatch(settings.database_deadline_seconds, stop)
         self._checkpoint = 0
         self._check_at = 0.0
-        self._count_at = 0.0
-        self._parked_streams = 0
+        self._parked = ParkedFigures(projector.name, partition)
         self._traces = telemetry.current()
         self._progress = Progress(GAUGES, projector.name, partition)
         PROJECTED.labels(projector.name, partition)
@@ -215,7 +130,7 @@ class PartitionProjector:
     def _work(self, log: Connection[Any], store: Connection[Any]) -> None:
         check_partitions(log, self._settings.partitions)
         self._feed.open()
-        if not self._take_the_lead(store):
+        if not wait_to_lead(store, LEAD, self._key, self._stop, stand_by=self._stand_by):
             return
         self._load(store)
         self._progress.lead()
@@ -227,28 +142,18 @@ class PartitionProjector:
             self._waiting_for = None
             self._pauses.succeeded()
 
-    def _take_the_lead(self, store: Connection[Any]) -> bool:
-        while not self._stop.is_set():
-            row = store.execute(LEAD, self._key).fetchone()
-            if row is not None and row[0]:
-                return True
-            self._progress.stand_by()
-            self._waiting_for = None  # a standby is healthy
-            self._stop.wait(LEAD_RETRY_SECONDS)
-        return False
+    def _stand_by(self) -> None:
+        self._progress.stand_by()
+        self._waiting_for = None  # a standby is healthy
 
     def _load(self, store: Connection[Any]) -> None:
-        store.execute(ENSURE_CHECKPOINT, self._key)
-        row = store.execute(READ_CHECKPOINT, self._key).fetchone()
-        assert row is not None, "the checkpoint was ensured"  # noqa: S101 - an invariant
-        self._checkpoint = row[0]
+        self._checkpoint = load_checkpoint(store, self._key)
         if not self._know_attempt:
-            attempt = store.execute(READ_ATTEMPT, self._key).fetchone()
             # Noted but not committed: the last process died in it, perhaps because of it.
-            self._singly_until = attempt[0] if attempt else 0
+            self._singly_until = last_attempted(store, self._key)
             self._know_attempt = True
         if self._to_forgive:
-            store.execute(FORGIVE_ATTEMPT, self._key)
+            forgive_attempt(store, self._key)
             self._to_forgive = False
 
     def _look(self, log: Connection[Any], store: Connection[Any]) -> bool:
@@ -258,17 +163,17 @@ class PartitionProjector:
             Whether the log should be looked at again at once, without a message.
         """
         self._check(log, store)
-        verdicts = Verdicts(self._taken, self._partition, self._checkpoint)
-        asked, events = not self._taken or verdicts.open, list[LoggedEvent]()
+        notices = NoticeCheck(self._taken, self._partition, self._checkpoint)
+        asked, events = not self._taken or notices.open, list[LoggedEvent]()
         while asked and not self._stop.is_set():
             events = self._read(log)
-            verdicts.judge(events)
+            notices.judge(events)
             self._project_traced(log, store, events)
-            asked = bool(events) and verdicts.open
+            asked = bool(events) and notices.open
         if self._stop.is_set():
             return False
-        verdicts.judge_the_rest()
-        self._feed.settle(self._taken, verdicts.rejected)
+        notices.judge_the_rest()
+        self._feed.settle(self._taken, notices.rejected)
         was_told, self._taken = bool(self._taken), ()
         return bool(events) and not was_told
 
@@ -283,26 +188,13 @@ class PartitionProjector:
             return
         self._check_at = now + self._settings.read_model_check_seconds
         self._measure(log)
-        row = store.execute(READ_CHECKPOINT, self._key, prepare=True).fetchone()
-        if row is None or row[0] != self._checkpoint:
-            raise FencedError(f"the checkpoint is no longer at {self._checkpoint}")
-        self._count_parked(store, row[1])
+        self._parked.show(store, check_checkpoint(store, self._key, self._checkpoint))
 
     def _measure(self, log: Connection[Any]) -> int:
         """The head of the log; how far it is away is noted for the metrics."""
         head = read_head(log, self._partition, self._checkpoint)
         self._progress.measure(log, head, self._checkpoint)
         return head
-
-    def _count_parked(self, store: Connection[Any], streams: int) -> None:
-        now = time.monotonic()
-        if streams == self._parked_streams and now < self._count_at:
-            return
-        self._count_at, self._parked_streams = now + COUNT_INTERVAL_SECONDS, streams
-        name, partition = self._projector.name, self._partition
-        events = parking.count_events(store, name, partition) if streams else 0
-        PARKED_STREAMS.labels(name, partition).set(streams)
-        PARKED_EVENTS.labels(name, partition).set(events)
 
     def _read(self, log: Connection[Any]) -> list[LoggedEvent]:
         # Most looks find nothing new, and the head of the log tells so at a tenth of the price.
@@ -352,7 +244,7 @@ class PartitionProjector:
         reason = "the process ended while it was being applied"
         pauses = Pauses(self._stop)
         while not self._stop.is_set():
-            if self._note(store, event, event) > self._settings.max_attempts:
+            if note_attempt(store, self._key, event, event) > self._settings.max_attempts:
                 self._park(store, event, reason)
                 return
             try:
@@ -367,22 +259,15 @@ class PartitionProjector:
                 return
 
     def _commit_batch(self, store: Connection[Any], events: Sequence[LoggedEvent]) -> None:
-        self._note(store, events[0], events[-1])
+        note_attempt(store, self._key, events[0], events[-1])
         self._commit(store, events)
-
-    def _note(self, store: Connection[Any], first: LoggedEvent, last: LoggedEvent) -> int:
-        """Note what is about to be tried; returns which attempt this is for a single event."""
-        parameters = {**self._key, "first": first.position, "last": last.position}
-        row = store.execute(NOTE_ATTEMPT, parameters, prepare=True).fetchone()
-        assert row is not None, "an upsert returns its row"  # noqa: S101 - an invariant
-        return int(row[0])
 
     def _commit(self, store: Connection[Any], events: Sequence[LoggedEvent]) -> None:
         with store.transaction(), store.cursor(binary=True) as cursor:
             parked = self._move_checkpoint(cursor, events[-1].position)
-            to_apply, to_park = parking.split(events, parked)
+            to_apply, to_park = set_aside.split(events, parked)
             if to_park:
-                parking.park_events(cursor, self._projector.name, self._partition, to_park)
+                set_aside.park_events(cursor, self._projector.name, self._partition, to_park)
             self._apply(cursor, to_apply)
             failpoint("projector_before_commit")
         self._arrived(events)
@@ -392,9 +277,9 @@ class PartitionProjector:
         with store.transaction(), store.cursor(binary=True) as cursor:
             parked = self._move_checkpoint(cursor, event.position)
             if event.stream_id in parked:
-                parking.park_events(cursor, self._projector.name, self._partition, [event])
+                set_aside.park_events(cursor, self._projector.name, self._partition, [event])
             else:
-                parking.park_stream(cursor, self._projector.name, event, reason)
+                set_aside.park_stream(cursor, self._projector.name, event, reason)
         self._arrived([event])
         logger.error(
             "stream %s is parked from position %d on: %s",
@@ -405,13 +290,9 @@ class PartitionProjector:
         )
 
     def _move_checkpoint(self, cursor: Cursor[Any], position: int) -> set[Any]:
-        parameters = {**self._key, "old": self._checkpoint, "new": position}
-        row = cursor.execute(MOVE_CHECKPOINT, parameters, prepare=True).fetchone()
-        if row is None:
-            raise FencedError(f"the checkpoint is no longer at {self._checkpoint}")
-        if row[0] == 0:
+        if not move_checkpoint(cursor, self._key, old=self._checkpoint, new=position):
             return set()
-        return parking.parked_streams(cursor, self._projector.name, self._partition)
+        return set_aside.parked_streams(cursor, self._projector.name, self._partition)
 
     def _apply(self, cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> None:
         try:

@@ -12,11 +12,12 @@ from pika.adapters.blocking_connection import BlockingChannel
 from prometheus_client import Counter
 from pydantic import TypeAdapter, ValidationError
 
-from codebase.engine.messages.broker import Subscription, dead_letter, declare_subscription
-from codebase.engine.messages.queue_listener import Arrival, QueueListener, QueueToListenTo
-from codebase.engine.projections.feeds import Delivery, Notice
+from codebase.engine.messages.dead_letters import dead_letter
+from codebase.engine.messages.listener import Arrival, QueueListener, QueueToListenTo
+from codebase.engine.messages.topology import Subscription, declare_subscription
+from codebase.engine.projections.feed import Delivery, Notice
+from codebase.foundation.backoff import Rests
 from codebase.foundation.settings import Settings
-from codebase.foundation.worker import Rests
 
 DEAD_LETTERED = Counter(
     "orderly_projection_messages_dead_lettered",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from codebase.engine.messages.broker import Subscription
+from codebase.engine.messages.topology import Subscription
 from codebase.engine.projections.projection import Projection, Projector
 
 READ_MODEL = "read_model_sync"

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from codebase.engine.commands.fingerprint import IdempotenceKey
 from codebase.engine.commands.submission import Submission
-from codebase.engine.messages.command_queue import SENDER, CommandMessage, Reader
+from codebase.engine.messages.command_message import SENDER, CommandMessage, Reader
 from codebase.model.accounts.agent import AGENT, BlockAgent, UnblockAgent
 from codebase.web.fields import FromText, Text
 from codebase.web.request_body import RequestBody

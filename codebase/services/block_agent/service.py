@@ -9,7 +9,8 @@ from http import HTTPStatus
 from fastapi import FastAPI
 
 from codebase.engine.commands.bus import CommandBus
-from codebase.engine.messages.command_queue import Became, CommandQueue
+from codebase.engine.messages.command_message import Became
+from codebase.engine.messages.command_taker import CommandTaker
 from codebase.model.accounts.agent import AGENT, BlockAgent, UnblockAgent
 from codebase.services.block_agent.messages import BODIES, QUEUE, READERS, TOPICS, Reason
 from codebase.web.runtime import Runtime
@@ -71,6 +72,6 @@ async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     if settings.broker_url is None:
         yield app
         return
-    queue = CommandQueue(QUEUE, TOPICS, READERS, bus, settings)
+    queue = CommandTaker(QUEUE, TOPICS, READERS, bus, settings)
     async with queue.at_work(runtime.seconds_to_stop):
         yield app

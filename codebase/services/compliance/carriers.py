@@ -15,8 +15,10 @@ import httpx
 from pika.exceptions import UnroutableError
 from pydantic import ValidationError
 
-from codebase.engine.messages.broker import BROKER_ERRORS, OutgoingCommand, commands_to
-from codebase.engine.messages.command_queue import Became
+from codebase.engine.messages.command_message import Became
+from codebase.engine.messages.command_sender import OutgoingCommand, commands_to
+from codebase.engine.messages.connection import BROKER_ERRORS
+from codebase.foundation.backoff import doubled
 from codebase.foundation.errors import ConfigurationError
 from codebase.services.compliance.requests import Action, State
 from codebase.views.accounts.settings import AccountSettings
@@ -193,7 +195,7 @@ def _waits(request: Due, detail: str) -> Carried:
 
 def pause_after(attempts: int, first_seconds: float) -> float:
     """Longer with every attempt."""
-    return min(first_seconds * 2.0 ** min(attempts, 30), LONGEST_PAUSE_SECONDS)
+    return doubled(first_seconds, attempts, LONGEST_PAUSE_SECONDS)
 
 
 def require_admin_token(settings: AccountSettings) -> None:

@@ -13,14 +13,15 @@ import psycopg
 from pika.adapters.blocking_connection import BlockingChannel
 from psycopg import Connection
 
-from codebase.engine.messages.broker import dead_letter, declare_queue
-from codebase.engine.messages.command_queue import CommandMessage, MalformedError, Reply
-from codebase.engine.messages.queue_listener import Arrival, QueueListener, QueueToListenTo
+from codebase.engine.messages.command_message import CommandMessage, MalformedError, Reply
+from codebase.engine.messages.dead_letters import dead_letter
+from codebase.engine.messages.listener import Arrival, QueueListener, QueueToListenTo
+from codebase.engine.messages.topology import declare_queue
+from codebase.foundation.backoff import Pauses
 from codebase.foundation.failpoints import failpoint
 from codebase.foundation.postgres import connect, trouble
 from codebase.foundation.settings import Settings
 from codebase.foundation.sql_watch import SqlWatch
-from codebase.foundation.worker import Pauses
 from codebase.services.compliance.carriers import REPLIES
 from codebase.services.compliance.requests import DURABLE
 

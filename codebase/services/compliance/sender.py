@@ -11,11 +11,12 @@ import psycopg
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from codebase.foundation.backoff import Pauses
 from codebase.foundation.failpoints import failpoint
+from codebase.foundation.leadership import wait_to_lead
 from codebase.foundation.postgres import connect, trouble
 from codebase.foundation.settings import Settings
 from codebase.foundation.sql_watch import SqlWatch
-from codebase.foundation.worker import Pauses
 from codebase.services.compliance.carriers import AwayError, Carried, Carrier, Due
 from codebase.services.compliance.requests import DURABLE
 
@@ -99,8 +100,8 @@ class Sender:
                 self._pause()
 
     def _work(self, store: Connection[Any]) -> None:
-        while not self._stop.is_set() and not self._leads(store):
-            self._rest()
+        if not wait_to_lead(store, LEAD, {}, self._stop):
+            return
         while not self._stop.is_set():
             self._wake.clear()
             if self._stop.is_set():
@@ -117,10 +118,6 @@ class Sender:
             else:
                 self._away = None
                 self._pauses.succeeded()
-
-    def _leads(self, store: Connection[Any]) -> bool:
-        row = store.execute(LEAD).fetchone()
-        return row is not None and row[0]
 
     def _due(self, store: Connection[Any]) -> Sequence[Due]:
         with store.cursor(row_factory=class_row(Due)) as cursor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -15,6 +14,7 @@ import httpx
 from prometheus_client import Gauge
 from pydantic import BaseModel, Field, ValidationError
 
+from codebase.foundation.backoff import doubled, with_jitter
 from codebase.foundation.observability import logs
 from codebase.model.buy_orders.buy_order import Price
 from codebase.model.money import Currency
@@ -134,6 +134,5 @@ def _pause(failures: int) -> float:
     """Seconds to the next request: even, or short at first and longer with every failure."""
     if not failures:
         return PAUSE_SECONDS
-    longest = FIRST_PAUSE_AFTER_FAILURE_SECONDS * 2.0 ** min(failures - 1, 10)
-    jitter = random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret
-    return min(longest, LONGEST_PAUSE_AFTER_FAILURE_SECONDS) * jitter
+    longest = LONGEST_PAUSE_AFTER_FAILURE_SECONDS
+    return with_jitter(doubled(FIRST_PAUSE_AFTER_FAILURE_SECONDS, failures - 1, longest))

@@ -12,14 +12,9 @@ from psycopg import Cursor
 from psycopg.types.multirange import Multirange
 
 from codebase.engine.log.events import RecordedEvent
-from codebase.engine.messages.broker import Subscription
-from codebase.engine.projections.projection import (
-    LoggedEvent,
-    Projection,
-    Projector,
-    of_type,
-    write,
-)
+from codebase.engine.messages.topology import Subscription
+from codebase.engine.projections.logged_events import LoggedEvent
+from codebase.engine.projections.projection import Projection, Projector, of_type, write
 from codebase.model.accounts.account import ACCOUNT, AccountClosed, AccountOpened
 from codebase.model.accounts.agent import AGENT, AgentCreated
 from codebase.views.accounts.accounts import closing

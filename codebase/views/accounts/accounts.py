@@ -12,7 +12,8 @@ from psycopg import Cursor, sql
 from pydantic import BaseModel
 
 from codebase.engine.log.events import RecordedEvent
-from codebase.engine.projections.projection import LoggedEvent, Projection, of_type, write
+from codebase.engine.projections.logged_events import LoggedEvent
+from codebase.engine.projections.projection import Projection, of_type, write
 from codebase.model.accounts.account import (
     ACCOUNT,
     AccountClosed,

@@ -14,7 +14,8 @@ from pydantic import BaseModel
 
 from codebase.engine.log.codec import fold
 from codebase.engine.log.events import RecordedEvent
-from codebase.engine.projections.projection import LoggedEvent, Projection, columns
+from codebase.engine.projections.logged_events import LoggedEvent
+from codebase.engine.projections.projection import Projection, columns
 from codebase.model.buy_orders.buy_order import BUY_ORDER, BuyOrderPlaced
 from codebase.model.money import Currency
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from codebase.engine.projections.checkpoints import Checkpoints
+from codebase.engine.projections.freshness import Freshness
 from codebase.engine.projections.read_model import READ_MODEL
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ def move(databases: Databases, position: int) -> None:
         )
 
 
-def run(databases: Databases, test: Callable[[Checkpoints], Awaitable[None]]) -> None:
+def run(databases: Databases, test: Callable[[Freshness], Awaitable[None]]) -> None:
     async def running() -> None:
-        checkpoints = Checkpoints(databases.settings.required("read_model_url"), READ_MODEL)
+        freshness = Freshness(databases.settings.required("read_model_url"), READ_MODEL)
         try:
-            await test(checkpoints)
+            await test(freshness)
         finally:
-            await checkpoints.close()
+            await freshness.close()
 
     asyncio.run(running())
 
@@ -40,10 +40,10 @@ def run(databases: Databases, test: Callable[[Checkpoints], Awaitable[None]]) ->
 def test_what_is_there_already_is_covered(databases: Databases) -> None:
     move(databases, 10)
 
-    async def test(checkpoints: Checkpoints) -> None:
-        assert await checkpoints.covers({0: 10}, 5)
-        assert await checkpoints.covers({}, 0)
-        assert await checkpoints.covers({0: 9}, 0), "known by now, so it costs no wait"
+    async def test(freshness: Freshness) -> None:
+        assert await freshness.covers({0: 10}, 5)
+        assert await freshness.covers({}, 0)
+        assert await freshness.covers({0: 9}, 0), "known by now, so it costs no wait"
 
     run(databases, test)
 
@@ -51,10 +51,10 @@ def test_what_is_there_already_is_covered(databases: Databases) -> None:
 def test_past_the_deadline_it_says_no_instead_of_guessing(databases: Databases) -> None:
     move(databases, 10)
 
-    async def test(checkpoints: Checkpoints) -> None:
+    async def test(freshness: Freshness) -> None:
         started = time.monotonic()
-        assert not await checkpoints.covers({0: 11}, 0.1)
-        assert not await checkpoints.covers({0: 10, 7: 1}, 0.1), "a partition nobody knows"
+        assert not await freshness.covers({0: 11}, 0.1)
+        assert not await freshness.covers({0: 10, 7: 1}, 0.1), "a partition nobody knows"
         assert time.monotonic() - started < 2
 
     run(databases, test)
@@ -63,8 +63,8 @@ def test_past_the_deadline_it_says_no_instead_of_guessing(databases: Databases) 
 def test_a_hundred_waiters_share_one_connection_and_all_hear_of_it(databases: Databases) -> None:
     move(databases, 0)
 
-    async def test(checkpoints: Checkpoints) -> None:
-        waiting = [asyncio.create_task(checkpoints.covers({0: 5}, 10)) for _ in range(100)]
+    async def test(freshness: Freshness) -> None:
+        waiting = [asyncio.create_task(freshness.covers({0: 5}, 10)) for _ in range(100)]
         await asyncio.sleep(0)
         await asyncio.to_thread(move, databases, 5)
         assert await asyncio.gather(*waiting) == [True] * 100
@@ -81,9 +81,9 @@ def test_a_hundred_waiters_share_one_connection_and_all_hear_of_it(databases: Da
 def test_nobody_asks_while_nobody_waits(databases: Databases) -> None:
     move(databases, 1)
 
-    async def test(checkpoints: Checkpoints) -> None:
-        assert await checkpoints.covers({0: 1}, 5)
-        poller = checkpoints._poller  # noqa: SLF001 - that it ends is what is tested
+    async def test(freshness: Freshness) -> None:
+        assert await freshness.covers({0: 1}, 5)
+        poller = freshness._poller  # noqa: SLF001 - that it ends is what is tested
         assert poller is not None
         await asyncio.wait_for(poller, 5)
 
@@ -91,10 +91,10 @@ def test_nobody_asks_while_nobody_waits(databases: Databases) -> None:
 
 
 def test_a_read_model_that_is_away_costs_no_more_than_the_deadline(databases: Databases) -> None:
-    async def test(checkpoints: Checkpoints) -> None:
-        checkpoints._url = "postgresql://nobody@127.0.0.1:1/nothing"  # noqa: SLF001
+    async def test(freshness: Freshness) -> None:
+        freshness._url = "postgresql://nobody@127.0.0.1:1/nothing"  # noqa: SLF001
         started = time.monotonic()
-        assert not await checkpoints.covers({0: 1}, 0.2)
+        assert not await freshness.covers({0: 1}, 0.2)
         assert time.monotonic() - started < 2
 
     run(databases, test)
@@ -103,14 +103,14 @@ def test_a_read_model_that_is_away_costs_no_more_than_the_deadline(databases: Da
 def test_a_cut_connection_is_made_again(databases: Databases) -> None:
     move(databases, 1)
 
-    async def test(checkpoints: Checkpoints) -> None:
-        assert await checkpoints.covers({0: 1}, 5)
+    async def test(freshness: Freshness) -> None:
+        assert await freshness.covers({0: 1}, 5)
         with psycopg.connect(databases.server.superuser_url(), autocommit=True) as superuser:
             superuser.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE application_name = 'read_model_sync checkpoints'"
             )
         move(databases, 2)
-        assert await checkpoints.covers({0: 2}, 10)
+        assert await freshness.covers({0: 2}, 10)
 
     run(databases, test)

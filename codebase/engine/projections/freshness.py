@@ -24,7 +24,7 @@ RETRY_SECONDS = 0.1
 LOOK_DEADLINE_SECONDS = 2.0
 
 
-class Checkpoints:
+class Freshness:
     """Knows how far a projector is, and asks only while somebody waits.
 
     However many wait, one poller asks for all of them. Close it when the service ends.

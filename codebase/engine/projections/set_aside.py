@@ -8,7 +8,7 @@ from uuid import UUID
 
 from psycopg import Connection, Cursor
 
-from codebase.engine.projections.projection import LoggedEvent
+from codebase.engine.projections.logged_events import LoggedEvent
 
 READ_PARKED_STREAMS = """
     SELECT stream_id FROM parked_stream

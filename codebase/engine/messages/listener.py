@@ -13,16 +13,16 @@ from typing import Any
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
 
-from codebase.engine.messages.broker import (
+from codebase.engine.messages.connection import (
     BROKER_ERRORS,
     REQUEST_DEADLINE_SECONDS,
     NoAnswerError,
     abandon,
     blocking_connection,
     deadline,
-    declare_dead_letters,
 )
-from codebase.foundation.worker import Pauses
+from codebase.engine.messages.dead_letters import declare_dead_letters
+from codebase.foundation.backoff import Pauses
 
 logger = logging.getLogger(__name__)
 

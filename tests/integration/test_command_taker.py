@@ -19,14 +19,10 @@ from prometheus_client import REGISTRY
 
 from codebase.engine.commands.bus import CommandBus
 from codebase.engine.commands.submission import Given, Submission
-from codebase.engine.messages.broker import (
-    COMMANDS,
-    DEAD_LETTERS,
-    OutgoingCommand,
-    declare_dead_letters,
-    publish_command,
-)
-from codebase.engine.messages.command_queue import IN_FLIGHT_MAX, CommandQueue
+from codebase.engine.messages.command_sender import OutgoingCommand, publish_command
+from codebase.engine.messages.command_taker import IN_FLIGHT_MAX, CommandTaker
+from codebase.engine.messages.dead_letters import DEAD_LETTERS, declare_dead_letters
+from codebase.engine.messages.topology import COMMANDS
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.settings import Settings
 from codebase.model.accounts.account import ACCOUNT, OpenAccount, Region
@@ -67,7 +63,7 @@ class Taker:
 
     async def _work(self) -> None:
         async with CommandBus.open(self._settings) as bus:
-            queue = CommandQueue(QUEUE, TOPICS, READERS, bus, self._settings)
+            queue = CommandTaker(QUEUE, TOPICS, READERS, bus, self._settings)
             async with queue.at_work(lambda: 5.0):
                 self._started.set_result(bus)
                 await self._stop.wait()

@@ -1,0 +1,49 @@
+"""Whether an event is to blame for a failure, and how to tell of it."""
+
+from __future__ import annotations
+
+import traceback
+
+import psycopg
+from psycopg.errors import QueryCanceled
+
+from codebase.engine.log.check import LogMismatchError
+from codebase.engine.projections.checkpoint import FencedError
+from codebase.engine.projections.logged_events import LogGapError
+
+PROGRAMMING_ERROR_CLASS = "42"
+"""SQLSTATE class of syntax errors and access rule violations: never the fault of an event."""
+LIMIT_EXCEEDED_CLASS = "54"
+"""SQLSTATE class of what is too large for Postgres itself, and stays so however often it is tried.
+
+psycopg counts it among the operational errors."""
+
+
+class ApplyFailedError(Exception):
+    """Applying failed, and the events may be why; the cause is chained."""
+
+
+def is_circumstance(error: BaseException) -> bool:
+    """Whether an error comes from the circumstances, so that no event is to blame for it.
+
+    A statement that ran into its deadline, or into a limit of Postgres, is blamed on its events; a
+    lost connection, a deadlock, a full disk, a missing table and a missing privilege are not.
+    """
+    state = error.sqlstate if isinstance(error, psycopg.Error) else None
+    if isinstance(error, QueryCanceled) or (state or "").startswith(LIMIT_EXCEEDED_CLASS):
+        return False
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        return True
+    return state is not None and state.startswith(PROGRAMMING_ERROR_CLASS)
+
+
+def describe(error: BaseException | None) -> str:
+    """What went wrong and where, without values: an error's own text may quote an event's data."""
+    if isinstance(error, LogGapError | LogMismatchError | FencedError):
+        return str(error)  # these speak of positions and partitions only
+    if isinstance(error, psycopg.Error):
+        parts = (error.sqlstate, error.diag.table_name, error.diag.constraint_name)
+        return " ".join([type(error).__name__, *(part for part in parts if part)])
+    frames = traceback.extract_tb(error.__traceback__ if error else None)
+    place = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}"

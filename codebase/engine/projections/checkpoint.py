@@ -1,0 +1,77 @@
+"""How far a projector is in a partition; kept with the rows, and moved with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from psycopg import Connection, Cursor
+
+# A conflict with anything but its own checkpoint is an error: a store may have room for one only of
+# several projectors.
+ENSURE_CHECKPOINT = """
+    INSERT INTO projection_checkpoint (projector, partition) VALUES (%(projector)s, %(partition)s)
+    ON CONFLICT (projector, partition) DO NOTHING
+"""
+
+READ_CHECKPOINT = """
+    SELECT position, parked_streams FROM projection_checkpoint
+    WHERE projector = %(projector)s AND partition = %(partition)s
+"""
+
+# First in its transaction: a worker that lost its place stops before it has written anything, and
+# rows are always locked after the checkpoint, so that a rebuild's swap cannot deadlock with this.
+MOVE_CHECKPOINT = """
+    UPDATE projection_checkpoint SET position = %(new)s
+    WHERE projector = %(projector)s AND partition = %(partition)s AND position = %(old)s
+    RETURNING parked_streams
+"""
+
+# The log can always compute the read model again, and a server that crashes loses rows and
+# checkpoint together, never one of them. So a commit need not wait for the disk. The note of an
+# attempt survives the death of this process all the same, and that is what it is there for.
+STORE_OPTIONS = "-c synchronous_commit=off"
+
+
+class FencedError(Exception):
+    """The checkpoint is not where this worker left it: somebody else moved it."""
+
+
+def load_checkpoint(store: Connection[Any], key: Mapping[str, Any]) -> int:
+    """The position that a projector has reached in a partition; 0 when it begins.
+
+    Args:
+        store: a connection to the read model.
+        key: `projector` and `partition`.
+    """
+    store.execute(ENSURE_CHECKPOINT, key)
+    row = store.execute(READ_CHECKPOINT, key).fetchone()
+    assert row is not None, "the checkpoint was ensured"  # noqa: S101 - an invariant
+    return int(row[0])
+
+
+def check_checkpoint(store: Connection[Any], key: Mapping[str, Any], expected: int) -> int:
+    """How many streams are parked.
+
+    Raises:
+        FencedError: the checkpoint is not at `expected`.
+    """
+    row = store.execute(READ_CHECKPOINT, key, prepare=True).fetchone()
+    if row is None or row[0] != expected:
+        raise FencedError(f"the checkpoint is no longer at {expected}")
+    return int(row[1])
+
+
+def move_checkpoint(cursor: Cursor[Any], key: Mapping[str, Any], *, old: int, new: int) -> int:
+    """Move the checkpoint in the transaction that writes the rows, and lock it until its end.
+
+    Returns:
+        How many streams are parked.
+
+    Raises:
+        FencedError: the checkpoint is not at `old`.
+    """
+    row = cursor.execute(MOVE_CHECKPOINT, {**key, "old": old, "new": new}, prepare=True).fetchone()
+    if row is None:
+        raise FencedError(f"the checkpoint is no longer at {old}")
+    return int(row[0])
