@@ -47,7 +47,7 @@ from codebase.embedded.private_rabbitmq import RabbitServer, find_rabbitmq
 from codebase.embedded.supervisor import Keeper, LogFile, Program, Supervised
 from codebase.engine.context import Context
 from codebase.foundation.settings import LOOPBACK_HOSTS, Settings, extended
-from codebase.web.auth import new_token
+from codebase.foundation.tokens import new_token
 
 MIGRATION = "migration"
 BROKER_CLIENTS = frozenset({"event_relay"})

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from codebase.model.accounts.account import Region
 from codebase.model.accounts.usage import PRICES, Month
-from codebase.web.html import Chart, Series, bar_chart
+from codebase.web.charts import Chart, Series, bar_chart
 
 MONTHS_SHOWN = 6
 

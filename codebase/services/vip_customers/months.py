@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from codebase.model.accounts.account import Region
 from codebase.model.accounts.usage import PRICES, Month, total_charge
 from codebase.model.money import Currency
-from codebase.web.html import Chart, Series, bar_chart
+from codebase.web.charts import Chart, Series, bar_chart
 
 REGIONS = list(Region)
 NOTHING = Decimal("0.00")
