@@ -312,7 +312,7 @@ def make_token(
     json: Json = False,
 ) -> int:
     """Make an access token and its API_TOKENS entry."""
-    from codebase.web.auth import new_token
+    from codebase.foundation.tokens import new_token
 
     secret, entry = new_token(name, role)
     if json:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from codebase.embedded.run import Run
 from codebase.engine.context import Context
 from codebase.foundation.settings import LOOPBACK_HOSTS, Settings, extended
-from codebase.web.auth import new_token
+from codebase.foundation.tokens import new_token
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-import secrets
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from http import HTTPStatus
 
-from codebase.foundation.errors import ConfigurationError
+from codebase.foundation.tokens import Role, TokenEntry
 from codebase.web.problems import HttpProblem
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}", re.ASCII)
-SHA256_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
-SECRET_BYTES = 32
 # A page of the internet has a name with a dot; this machine's names have none.
 LOCAL_HOST = re.compile(rb"(?:[A-Za-z0-9_-]+|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?")
 
@@ -26,13 +21,6 @@ OWN_SITES = frozenset({b"same-origin", b"none"})
 """A page of this very service, or the browser's user."""
 
 Headers = Mapping[bytes, bytes]
-
-
-class Role(StrEnum):
-    """What a caller may do: `client` its own business, `admin` everything."""
-
-    CLIENT = "client"
-    ADMIN = "admin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,31 +54,6 @@ LOCAL = Caller("local", Role.ADMIN)
 """Everybody, in protected mode: the service listens on loopback only."""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenEntry:
-    """One entry of API_TOKENS, `name:role:sha256hex`: the secret itself is not kept."""
-
-    caller: Caller
-    digest: bytes
-
-    @classmethod
-    def parse(cls, text: str) -> TokenEntry:
-        """The entry that a text stands for.
-
-        Raises:
-            ConfigurationError: malformed; the text is not repeated.
-        """
-        name, _, rest = text.partition(":")
-        role, _, digest = rest.partition(":")
-        if not NAME.fullmatch(name):
-            raise _malformed("a name of letters, digits and _ . @ -")
-        if role not in set(Role):
-            raise _malformed(f"the role of {name} must be client or admin")
-        if not SHA256_HEX.fullmatch(digest):
-            raise _malformed(f"the SHA-256 of {name} must be 64 lower-case hexadecimal digits")
-        return cls(Caller(name, Role(role)), digest.encode())
-
-
 class Authenticator:
     """Knows everyone who may call.
 
@@ -102,7 +65,8 @@ class Authenticator:
     """
 
     def __init__(self, entries: Sequence[str]) -> None:
-        self._entries = [TokenEntry.parse(entry) for entry in entries]
+        parsed = map(TokenEntry.parse, entries)
+        self._entries = [(entry.digest, Caller(entry.name, entry.role)) for entry in parsed]
 
     @property
     def protected_mode(self) -> bool:
@@ -127,9 +91,9 @@ class Authenticator:
         digest = hashlib.sha256(secret).hexdigest().encode()
         found: Caller | None = None
         # Every entry is compared, so that the time tells nothing about which one came close.
-        for entry in self._entries:
-            if hmac.compare_digest(entry.digest, digest):
-                found = entry.caller
+        for known, caller in self._entries:
+            if hmac.compare_digest(known, digest):
+                found = caller
         if found is None:
             raise _unauthorized("this token is not known")
         return found
@@ -167,18 +131,6 @@ def require_same_origin(method: str, headers: Headers) -> None:
         is_own = origin is None or origin.partition(b"://")[2].lower() == host.lower()
     if not is_own:
         raise forbidden("a page of another site may not send this")
-
-
-def new_token(name: str, role: str) -> tuple[str, str]:
-    """A new secret, and the API_TOKENS entry that recognises it.
-
-    Raises:
-        ConfigurationError: a name or role that an entry cannot have.
-    """
-    secret = secrets.token_urlsafe(SECRET_BYTES)
-    entry = f"{name}:{role}:{hashlib.sha256(secret.encode()).hexdigest()}"
-    TokenEntry.parse(entry)
-    return secret, entry
 
 
 def forbidden(detail: str) -> HttpProblem:
@@ -225,7 +177,3 @@ def _unauthorized(detail: str) -> HttpProblem:
         # The second one makes a browser ask, so that its user can look at pages.
         headers={"WWW-Authenticate": 'Bearer realm="orderly", Basic realm="orderly"'},
     )
-
-
-def _malformed(what: str) -> ConfigurationError:
-    return ConfigurationError(f"API_TOKENS: entries are name:role:sha256hex; {what}")

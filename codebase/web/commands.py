@@ -1,29 +1,17 @@
-"""Commands over HTTP: read strictly, answered idempotently, on the shortest path there is.
-
-A command is a plain Starlette route: FastAPI's own would cost more than all the rest. It is
-documented all the same, by the FastAPI route that it would have been.
-"""
+"""Commands over HTTP: read strictly, answered idempotently, on the shortest path there is."""
 
 from __future__ import annotations
 
-import inspect
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from http import HTTPStatus
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid4
 
-from fastapi import Body as JsonBody
-from fastapi import FastAPI, Header, Path, Response
-from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
-from codebase.engine.commands.fingerprint import IDEMPOTENCE_KEY, IdempotenceKey, fingerprint
+from codebase.engine.commands.fingerprint import IDEMPOTENCE_KEY, fingerprint
 from codebase.engine.commands.submission import Along, Given, Outcome, Submission
 from codebase.engine.log.identifiers import creation_stream_id
 from codebase.foundation.errors import invalid
@@ -258,134 +246,3 @@ def _path_value(name: str, kind: type, text: str) -> Any:  # noqa: ANN401 - what
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
         raise explain([{**detail, "loc": (name,)} for detail in details]) from None
-
-
-class CountedRoute(Route):
-    """A route that is seen in the metrics: it says that it was taken, as FastAPI's routes do."""
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Starlette's answer, and this route."""
-        match, child_scope = super().matches(scope)
-        return match, {**child_scope, "route": self} if match is not Match.NONE else child_scope
-
-
-class CommandRoute(CountedRoute):
-    """The route of a command, and what its documentation says."""
-
-    def __init__(
-        self, path: str, endpoint: CommandEndpoint, method: str, documentation: APIRoute
-    ) -> None:
-        super().__init__(path, endpoint, methods=[method], name=endpoint.__name__)
-        self.command = endpoint
-        self.documentation = documentation
-
-
-def command(
-    app: FastAPI,
-    method: str,
-    path: str,
-    *,
-    body: type[BaseModel] | None = None,
-    body_is_optional: bool = False,
-    answer: type[BaseModel] | None = None,
-    status: int = HTTPStatus.OK,
-    summary: str | None = None,
-    problems: Mapping[int, str] | None = None,
-    path_types: Mapping[str, type] | None = None,
-) -> Callable[[Handler], Handler]:
-    """Route a command to the decorated handler.
-
-    Args:
-        app: the service's app.
-        method: HTTP method.
-        path: path template.
-        body: what the body must be; None when there is none.
-        body_is_optional: an empty body stands for one in which every field has its default.
-        answer: what a success looks like, for the documentation; None when it has no body.
-        status: of a success, unless the answer itself says otherwise.
-        summary: one line for the documentation.
-        problems: status -> when that is answered instead, for the documentation.
-        path_types: the types of the parts of `path` that are templates; by default UUIDs.
-    """
-    types = dict.fromkeys(re.findall(r"\{(\w+)\}", path), UUID) | dict(path_types or {})
-
-    def register(handler: Handler) -> Handler:
-        documentation = APIRoute(
-            path,
-            _documented(handler, body, types, body_is_optional=body_is_optional),
-            methods=[method],
-            response_model=answer,
-            response_class=JSONResponse if answer else Response,
-            status_code=int(status),
-            summary=summary,
-            description=inspect.getdoc(handler),
-            responses={code: {"description": when} for code, when in (problems or {}).items()},
-            openapi_extra={"responses": {str(int(status)): {"headers": ANSWER_HEADERS}}},
-            tags=[app.title],
-        )
-        endpoint = CommandEndpoint(
-            handler, body, types, int(status), body_is_optional=body_is_optional
-        )
-        app.router.routes.append(CommandRoute(path, endpoint, method, documentation))
-        return handler
-
-    return register
-
-
-ANSWER_HEADERS: Mapping[str, Any] = {
-    "Consistency-Token": {
-        "description": "Send it back, and a query will show what this command did.",
-        "schema": {"type": "string", "examples": ["0.123"]},
-    },
-    "Idempotent-Replayed": {
-        "description": "`true` when the command had been carried out before.",
-        "schema": {"type": "string"},
-    },
-}
-
-
-def _documented(
-    handler: Handler,
-    body: type[BaseModel] | None,
-    path_types: Mapping[str, type],
-    *,
-    body_is_optional: bool,
-) -> Callable[..., None]:
-    """A function with the parameters that FastAPI would need to document the command."""
-    parameters = {
-        "idempotency_key": Annotated[
-            IdempotenceKey, Header(description="Names the command, for as long as you like.")
-        ],
-        "consistency_token": Annotated[
-            str,
-            Header(
-                description="What you have seen.", pattern=f"^{consistency_token.FORM.pattern}$"
-            ),
-        ],
-    }
-    defaults: dict[str, Any] = dict.fromkeys(parameters)
-    taken: Any = body
-    if body and body_is_optional:
-        defaults["body"], taken = None, Annotated[body | None, JsonBody()]
-    annotations: dict[str, Any] = {
-        **{name: Annotated[kind, Path()] for name, kind in path_types.items()},
-        **({"body": taken} if body else {}),
-        **parameters,
-    }
-
-    def documented(**_: object) -> None:
-        raise AssertionError("never called: CommandEndpoint answers")
-
-    documented.__name__ = handler.__name__
-    documented.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [
-            inspect.Parameter(
-                name,
-                inspect.Parameter.KEYWORD_ONLY,
-                annotation=annotation,
-                default=defaults.get(name, inspect.Parameter.empty),
-            )
-            for name, annotation in annotations.items()
-        ]
-    )
-    return documented

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 
+from fastapi import Request
 from starlette.types import Message, Scope, Send
 
 from codebase.web.auth import Caller, require_second_factor
@@ -76,3 +77,28 @@ def exchange_of(scope: Scope) -> Exchange:
     """The exchange that a scope belongs to."""
     exchange: Exchange = scope[SCOPE_KEY]
     return exchange
+
+
+def caller_of(request: Request) -> Caller:
+    """Who sent this request, for FastAPI routes; as a dependency, or called."""
+    return exchange_of(request.scope).caller
+
+
+def require_admin(request: Request) -> Caller:
+    """The caller, who is an administrator: a dependency for FastAPI routes.
+
+    Raises:
+        HttpProblem: 403.
+    """
+    caller = caller_of(request)
+    caller.require_admin()
+    return caller
+
+
+def require_two_fa(request: Request) -> None:
+    """Go on only with the second factor in header TWO-FA: a dependency for FastAPI routes.
+
+    Raises:
+        HttpProblem: 403.
+    """
+    exchange_of(request.scope).require_second_factor()

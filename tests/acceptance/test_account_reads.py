@@ -9,8 +9,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from codebase.foundation.tokens import new_token
 from codebase.registry import SYSTEM
-from codebase.web.auth import new_token
 from tests.acceptance.conftest import Service, System
 
 SLOW_PROJECTOR = {"PROJECTOR_DELAY_SECONDS": "0.05"}

@@ -19,8 +19,8 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from codebase.engine.messages.topology import COMMANDS
 from codebase.foundation.failpoints import EXIT_STATUS
+from codebase.foundation.tokens import new_token
 from codebase.services.block_agent.messages import QUEUE
-from codebase.web.auth import new_token
 from tests.acceptance.conftest import Service, System, until
 
 if TYPE_CHECKING:

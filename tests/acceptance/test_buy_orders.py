@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from codebase.web.auth import new_token
+from codebase.foundation.tokens import new_token
 from tests.acceptance.conftest import System, until
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import pytest
 
 from codebase.engine.messages.dead_letters import DEAD_LETTERS
 from codebase.foundation.failpoints import EXIT_STATUS
+from codebase.foundation.tokens import new_token
 from codebase.services.compliance.carriers import REPLIES
-from codebase.web.auth import new_token
 from tests.acceptance.conftest import Service, System, until
 from tests.integration import flow
 

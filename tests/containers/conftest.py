@@ -21,8 +21,8 @@ import pytest
 from psycopg import sql
 
 from codebase.foundation.settings import Settings
+from codebase.foundation.tokens import new_token
 from codebase.registry import SYSTEM
-from codebase.web.auth import new_token
 from tests.acceptance.conftest import PROJECT, System, until
 from tests.acceptance.test_accounts import Management
 

@@ -10,12 +10,12 @@ from typing import Any
 import httpx
 
 from codebase.foundation.settings import Settings
+from codebase.foundation.tokens import new_token
 from codebase.model.money import Currency
 from codebase.services.btc_price.board import PriceBoard
 from codebase.services.btc_price.service import create_app
 from codebase.services.create_buy_order.prices import Prices
 from codebase.views.buy_orders.settings import BuyOrderSettings
-from codebase.web.shell import new_token
 from tests.integration.shell import Server, in_time, running
 
 Ports = Callable[[], int]

@@ -7,7 +7,8 @@ import stat
 import subprocess
 from pathlib import Path
 
-from codebase.web.auth import Authenticator, Role
+from codebase.foundation.tokens import Role
+from codebase.web.auth import Authenticator
 
 PROJECT = Path(__file__).parents[2]
 

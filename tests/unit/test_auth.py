@@ -8,12 +8,11 @@ from base64 import b64encode
 import pytest
 
 from codebase.foundation.errors import ConfigurationError
+from codebase.foundation.tokens import Role, new_token
 from codebase.web.auth import (
     LOCAL,
     Authenticator,
     Caller,
-    Role,
-    new_token,
     require_same_origin,
     require_second_factor,
 )

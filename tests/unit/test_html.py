@@ -20,7 +20,8 @@ from codebase.model.accounts.usage import Month
 from codebase.services.billing.charts import charts_of, months_up_to
 from codebase.services.billing.invoices import Invoice, Invoices, Standing
 from codebase.views.accounts.teams import TEAMS
-from codebase.web.html import HEIGHT, LEFT, WIDTH, Chart, Pages, Series, bar_chart, links_to
+from codebase.web.charts import HEIGHT, LEFT, WIDTH, Chart, Series, bar_chart
+from codebase.web.html import Pages, links_to
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 NASTY = "<script>alert('Ann & Bob')</script>\" onload=\"x"

@@ -8,7 +8,7 @@ from decimal import Decimal
 from codebase.model.accounts.account import Region
 from codebase.model.accounts.usage import Month
 from codebase.views.accounts.charts import charts_by_currency
-from codebase.web.html import Chart
+from codebase.web.charts import Chart
 
 MONTHS_SHOWN = 6
 

@@ -14,7 +14,7 @@ from codebase.model.accounts.usage import PRICES, Month
 from codebase.model.money import NOTHING, Currency, sums_by_currency
 from codebase.views.accounts.charts import charts_by_currency, series_of
 from codebase.views.accounts.usage_intervals import charges_by_region
-from codebase.web.html import Chart, bar_chart
+from codebase.web.charts import Chart, bar_chart
 
 REGIONS = list(Region)
 

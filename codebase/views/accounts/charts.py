@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from codebase.model.accounts.account import Region
 from codebase.model.accounts.usage import PRICES
-from codebase.web.html import Chart, Series, bar_chart
+from codebase.web.charts import Chart, Series, bar_chart
 
 COLOURS = {region: number for number, region in enumerate(Region)}
 

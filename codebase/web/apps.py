@@ -1,0 +1,145 @@
+"""The app of a service, and the one app of a process that all of its services share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.types import ASGIApp
+
+from codebase.foundation.observability.metrics import RequestMetrics
+from codebase.foundation.settings import Settings
+from codebase.web.api_docs import add_api_docs
+from codebase.web.boundary import Boundary
+from codebase.web.command_routes import CountedRoute
+from codebase.web.openapi import VERSION, document
+from codebase.web.problems import HttpProblem
+from codebase.web.traced import traced
+
+Check = Callable[[], Awaitable[str | None]]
+"""None while a dependency can be used, otherwise a sentence that says what is wrong with it."""
+
+CHECK_DEADLINE_SECONDS = 2.0
+
+
+class ServiceApp(FastAPI):
+    """A FastAPI app without layers of its own: all errors reach the shell."""
+
+    def __init__(self, title: str, checks: Mapping[str, Check]) -> None:
+        super().__init__(
+            title=title,
+            version=VERSION,
+            openapi_url=None,
+            redirect_slashes=False,
+            # FastAPI's own would tell a collector what was wrong with which input, in full.
+            telemetry={"tracing": False, "metrics": False, "logs": False},
+        )
+        self.checks = dict(checks)
+        # Where several services share one documentation, each has its part of it.
+        self.router.tags = [title]
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """The router, with the one thing around it that FastAPI's own routes rely on."""
+        return AsyncExitStackMiddleware(self.router)
+
+    def openapi(self) -> dict[str, Any]:
+        """The document of all routes; commands appear as the FastAPI routes that they are not."""
+        if self.openapi_schema is None:
+            self.openapi_schema = document(self.title, self.routes)
+        return self.openapi_schema
+
+
+def service_app(title: str, *, checks: Mapping[str, Check]) -> ServiceApp:
+    """An app for one service's routes.
+
+    Args:
+        title: the service's name.
+        checks: what must be usable for the service to be ready, by name.
+    """
+    return ServiceApp(title, checks)
+
+
+def assemble(apps: Sequence[FastAPI], settings: Settings, title: str | None = None) -> ASGIApp:
+    """One app for all services of a process: their routes, their checks, one documentation.
+
+    Args:
+        apps: what services yield, made with `service_app`.
+        settings: tokens, limits, whether requests are logged.
+        title: of the documentation; by default the names of the services.
+
+    Raises:
+        ConfigurationError: API_TOKENS is malformed.
+    """
+    services = [app for app in apps if isinstance(app, ServiceApp)]
+    names = " + ".join(app.title for app in services)
+    outer = ServiceApp(title or names, _merged_checks(services))
+    metrics = RequestMetrics()
+    owners: dict[int, str] = {}
+    for app in services:
+        owners |= {id(route): app.title for route in app.routes}
+        outer.router.routes.extend(app.routes)
+    _add_operations(outer, metrics)
+    return traced(Boundary(outer, owners, settings, metrics))
+
+
+def _merged_checks(services: Sequence[ServiceApp]) -> dict[str, Check]:
+    """Two services that check one thing in one way share the check; others keep their own."""
+    merged: dict[str, Check] = {}
+    for app in services:
+        for name, check in app.checks.items():
+            taken = merged.get(name, check) != check
+            merged[f"{app.title}.{name}" if taken else name] = check
+    return merged
+
+
+def _add_operations(app: ServiceApp, metrics: RequestMetrics) -> None:
+    async def alive(_request: Request) -> Response:
+        return Response(b'{"status":"alive"}', media_type="application/json")
+
+    async def ready(_request: Request) -> Response:
+        wrong = await _not_ready(app.checks)
+        if wrong:
+            raise HttpProblem(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "not-ready",
+                f"not ready: {', '.join(wrong)}",
+                errors={name: [sentence] for name, sentence in wrong.items()},
+                headers={"Retry-After": "1"},
+            )
+        return Response(b'{"status":"ready"}', media_type="application/json")
+
+    async def measured(_request: Request) -> Response:
+        metrics.note_checks(app.checks, await _not_ready(app.checks))
+        return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+    for path, endpoint in {
+        "/healthz": alive,
+        "/healthcheck": alive,
+        "/readyz": ready,
+        "/metrics": measured,
+    }.items():
+        app.router.routes.append(CountedRoute(path, endpoint, methods=["GET"]))
+    add_api_docs(app)
+
+
+async def _not_ready(checks: Mapping[str, Check]) -> dict[str, str]:
+    """What is wrong with which dependency; a check that hangs or fails counts as wrong."""
+    sentences = await asyncio.gather(*map(_sentence, checks.values()), return_exceptions=True)
+    return {
+        name: sentence if isinstance(sentence, str) else f"failed with {type(sentence).__name__}"
+        for name, sentence in zip(checks, sentences, strict=True)
+        if sentence is not None
+    }
+
+
+async def _sentence(check: Check) -> str | None:
+    try:
+        async with asyncio.timeout(CHECK_DEADLINE_SECONDS):
+            return await check()
+    except TimeoutError:
+        return f"no answer within {CHECK_DEADLINE_SECONDS:.0f} s"

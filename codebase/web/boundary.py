@@ -1,0 +1,173 @@
+"""One layer of plain ASGI around every app.
+
+It names the request, knows the caller, bounds the body, answers every error in one form, and
+counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from time import perf_counter
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.routing import BaseRoute
+from starlette.types import Message, Receive, Scope, Send
+
+from codebase.foundation.observability import logs
+from codebase.foundation.observability.metrics import RequestMetrics
+from codebase.foundation.settings import Settings
+from codebase.foundation.validation import explain
+from codebase.web.auth import Authenticator, require_same_origin
+from codebase.web.command_routes import CommandRoute
+from codebase.web.exchange import Exchange
+from codebase.web.problems import MEDIA_TYPE, HttpProblem, problem_of
+from codebase.web.request_body import ClientGoneError
+
+# Whoever watches whether a process lives needs no token for it.
+OPEN_PATHS = frozenset({"/healthz", "/healthcheck", "/readyz"})
+CLIENT_GONE = 499
+"""What the metrics show when there was nobody left to answer; no client ever sees it."""
+SERVER_ERROR = int(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+class Boundary:
+    """Around every app: who calls, what it took, and one way to answer errors.
+
+    Args:
+        app: the routes.
+        services: the service that each route belongs to, by the route's id().
+        settings: tokens, limits, whether requests are logged.
+        metrics: where requests are counted.
+
+    Raises:
+        ConfigurationError: API_TOKENS is malformed.
+    """
+
+    def __init__(
+        self,
+        app: FastAPI,
+        services: Mapping[int, str],
+        settings: Settings,
+        metrics: RequestMetrics,
+    ) -> None:
+        self._app = app
+        self._services = services
+        self._authenticator = Authenticator(settings.api_tokens)
+        self._two_fa = settings.two_fa
+        self._body_limit = settings.body_limit_bytes
+        self._access_log = settings.access_log
+        self._metrics = metrics
+        self._commands = _fixed_commands(app.routes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        started = perf_counter()
+        exchange = Exchange(scope, send, self._two_fa)
+        try:
+            await self._answer(exchange, scope, receive)
+        except ClientGoneError:
+            exchange.status = CLIENT_GONE
+        except Exception as error:  # noqa: BLE001 - the outermost boundary: everything is answered
+            await self._refuse(exchange, error, self._service(scope))
+        self._note(exchange, scope, perf_counter() - started)
+
+    async def _answer(self, exchange: Exchange, scope: Scope, receive: Receive) -> None:
+        if scope["path"] not in OPEN_PATHS:
+            exchange.caller = self._authenticator.caller(exchange.headers)
+        require_same_origin(scope["method"], exchange.headers)
+        receive = self._bounded(exchange.headers, receive)
+        # A path without templates needs no router, and most commands have one.
+        route = self._commands.get((scope["method"], scope["path"]))
+        if route is not None:
+            scope["route"] = route
+            await route.command.answer(exchange, scope, receive)
+        else:
+            await self._app(scope, receive, exchange.send)
+
+    def _bounded(self, headers: Mapping[bytes, bytes], receive: Receive) -> Receive:
+        """`receive`, with a body of bounded size.
+
+        Raises:
+            HttpProblem: 413, when the size is announced; otherwise `receive` will raise it.
+        """
+        announced = headers.get(b"content-length")
+        if announced is None:
+            chunked = b"transfer-encoding" in headers
+            return _counted(receive, self._body_limit) if chunked else receive
+        if int(announced) > self._body_limit:
+            # A client that asked first has not begun to send, and will not.
+            raise _too_large(self._body_limit, close=b"expect" in headers)
+        return receive
+
+    def _service(self, scope: Scope) -> str | None:
+        """Whose route it is; None for those that every process has, and before it is known."""
+        return self._services.get(id(scope.get("route")))
+
+    async def _refuse(self, exchange: Exchange, error: Exception, service: str | None) -> None:
+        if isinstance(error, RequestValidationError):
+            error = explain(error.errors())
+        problem = problem_of(error)
+        if problem.status == SERVER_ERROR:
+            with logs.bound(service=service):
+                logs.error("request_failed", error=error, request_id=exchange.request_id)
+        if exchange.answered:
+            # Half an answer cannot be taken back; the server closes the connection for it.
+            raise error
+        headers = [
+            (name.lower().encode(), value.encode()) for name, value in problem.headers.items()
+        ]
+        headers.append((b"content-type", MEDIA_TYPE.encode()))
+        await exchange.reply(problem.status, headers, problem.body(exchange.request_id))
+
+    def _note(self, exchange: Exchange, scope: Scope, seconds: float) -> None:
+        route, status = scope.get("route"), exchange.status
+        service = self._service(scope)
+        template = getattr(route, "path", "unknown")
+        self._metrics.observe((service or "none", template, scope["method"], status), seconds)
+        if status >= SERVER_ERROR or self._access_log:
+            with logs.bound(service=service):
+                logs.info(
+                    "request_answered",
+                    request_id=exchange.request_id,
+                    route=template,
+                    method=scope["method"],
+                    status=status,
+                    milliseconds=round(seconds * 1000, 3),
+                )
+
+
+def _fixed_commands(routes: Sequence[BaseRoute]) -> dict[tuple[str, str], CommandRoute]:
+    return {
+        (method, route.path): route
+        for route in routes
+        if isinstance(route, CommandRoute) and not route.param_convertors
+        for method in route.methods or ()
+    }
+
+
+def _counted(receive: Receive, limit_bytes: int) -> Receive:
+    received = 0
+
+    async def counted() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > limit_bytes:
+            raise _too_large(limit_bytes, close=False)
+        return message
+
+    return counted
+
+
+def _too_large(limit_bytes: int, *, close: bool) -> HttpProblem:
+    return HttpProblem(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "body-too-large",
+        f"the body may have {limit_bytes} bytes",
+        errors={"body": [f"must have at most {limit_bytes} bytes"]},
+        headers={"Connection": "close"} if close else None,
+    )
