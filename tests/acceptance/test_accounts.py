@@ -156,6 +156,21 @@ def test_an_account_is_opened_and_closed_as_the_contract_says(
     assert management.system.verify() == ""
 
 
+def test_an_id_of_something_else_is_nobodys(databases: Databases, management: Management) -> None:
+    account_id = management.open_account()
+    agent_id = management.create_agent(account_id)
+    before = counts(databases)
+    for change in ("block", "unblock"):
+        answer = management.ask("POST", f"/agents/{change}_agent/{account_id}")
+        detail = f"Agent {account_id} not found"
+        assert (answer.status_code, answer.json()["detail"]) == (404, detail)
+    answer = management.ask("POST", f"/accounts/{agent_id}/agents", agent())
+    assert (answer.status_code, answer.json()["detail"]) == (404, f"Account {agent_id} not found")
+    for path in (f"/accounts/{account_id}/agents/{account_id}", f"/accounts/{agent_id}"):
+        assert management.ask("DELETE", path).status_code == 204
+    assert counts(databases) == before
+
+
 def test_a_reason_goes_into_the_event(databases: Databases, management: Management) -> None:
     agent_id = management.create_agent(management.open_account())
     path = f"/agents/block_agent/{agent_id}"

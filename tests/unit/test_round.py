@@ -11,11 +11,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from codebase.engine.commands.history import Entry, History
+from codebase.engine.commands.history import Entry, History, history_of
 from codebase.engine.commands.round import Again, Round
-from codebase.engine.commands.submission import Pending, Submission
+from codebase.engine.commands.submission import Given, Pending, Submission
 from codebase.engine.log.appending import Appended, Refusal
 from codebase.engine.log.codec import UnknownEventError
+from codebase.engine.log.events import RecordedEvent
 from codebase.model.aggregate import Aggregate, Claim
 from codebase.model.refusals import Conflict, KeyReused, NotFound
 
@@ -179,6 +180,71 @@ def test_a_stream_that_cannot_be_read_fails_alone() -> None:
         assert work[0].outcome.result().state == 3
         with pytest.raises(UnknownEventError):
             work[1].outcome.result()
+
+    run(story())
+
+
+def something_else(stream_id: UUID) -> History:
+    """What is known of a stream that none of the commands at hand was meant for."""
+    opened = RecordedEvent(
+        partition=0,
+        position=1,
+        stream_id=stream_id,
+        category="account",
+        version=1,
+        type="AccountOpened",
+        idempotence_key=None,
+        data={"name": "Blue"},
+        meta={},
+        recorded_at=NOW,
+    )
+    return history_of([opened], {COUNTER.category: COUNTER})
+
+
+def test_to_the_rules_there_is_nothing_in_a_stream_of_another_kind() -> None:
+    async def story() -> None:
+        stream = uuid4()
+        refused, idle = submission(stream, 7), submission(stream, 0, "key")
+        work = pending(replace(refused, creates=False), replace(idle, creates=False))
+        this_round = Round(work, {stream: something_else(stream)}, partitions=1)
+        assert write(this_round) == Again()
+        with pytest.raises(NotFound):
+            work[0].outcome.result()
+        outcome = work[1].outcome.result()
+        assert (outcome.state, outcome.version, outcome.positions) == (None, 0, {})
+        assert not outcome.changed
+        assert this_round.notes(Appended(recorded=[], refused={})) == []
+
+    run(story())
+
+
+def test_nothing_is_ever_written_to_a_stream_of_another_kind() -> None:
+    async def story() -> None:
+        stream = uuid4()
+        work = pending(submission(stream, 3))
+        this_round = Round(work, {stream: something_else(stream)}, partitions=1)
+        assert this_round.new_events == []
+        assert write(this_round) == Again()
+        with pytest.raises(AssertionError, match="one aggregate"):
+            work[0].outcome.result()
+
+    run(story())
+
+
+def test_a_stream_of_another_kind_is_given_as_nothing() -> None:
+    async def story() -> None:
+        stream, other = uuid4(), uuid4()
+        states: list[int | None] = []
+
+        def command(state: int | None) -> Add:
+            states.append(state)
+            return Add(by=3)
+
+        given = replace(submission(stream, 3), command=command, given=Given(COUNTER, other))
+        work = pending(given)
+        write(Round(work, {other: something_else(other)}, partitions=1))
+        assert states == [None]
+        assert work[0].outcome.result().state == 3
 
     run(story())
 

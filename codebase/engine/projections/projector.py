@@ -16,20 +16,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from prometheus_client import Counter
-from psycopg import Connection, Cursor
+from psycopg import Connection
 
 from codebase.engine.log.check import LogMismatchError, check_partitions, read_head
 from codebase.engine.messages.topology import Subscription
-from codebase.engine.projections import set_aside
-from codebase.engine.projections.attempts import forgive_attempt, last_attempted, note_attempt
-from codebase.engine.projections.blame import ApplyFailedError, describe, is_circumstance
+from codebase.engine.projections.applier import Applier
+from codebase.engine.projections.blame import describe
 from codebase.engine.projections.checkpoint import (
     STORE_OPTIONS,
     FencedError,
     check_checkpoint,
-    load_checkpoint,
-    move_checkpoint,
 )
 from codebase.engine.projections.feed import Delivery, Feed
 from codebase.engine.projections.log_feed import LogFeed
@@ -39,7 +35,6 @@ from codebase.engine.projections.parked_figures import LABELS, ParkedFigures
 from codebase.engine.projections.projection import Projector
 from codebase.engine.projections.queue_feed import QueueFeed
 from codebase.foundation.backoff import Pauses
-from codebase.foundation.failpoints import failpoint
 from codebase.foundation.leadership import wait_to_lead
 from codebase.foundation.observability import telemetry
 from codebase.foundation.postgres import connect
@@ -51,7 +46,6 @@ from codebase.foundation.worker import Team, Worker
 logger = logging.getLogger(__name__)
 
 GAUGES = ProgressGauges("orderly_projection", LABELS)
-PROJECTED = Counter("orderly_projected_events", "Events applied or set aside.", LABELS)
 
 # Two workers for one partition would be safe, since the checkpoint is a fence, but they would
 # only undo each other's work. The second one waits.
@@ -85,16 +79,11 @@ class PartitionProjector:
         self._key = {"projector": projector.name, "partition": partition}
         self._pauses = Pauses(stop)
         self._watch = SqlWatch(settings.database_deadline_seconds, stop)
-        self._checkpoint = 0
         self._check_at = 0.0
         self._parked = ParkedFigures(projector.name, partition)
         self._traces = telemetry.current()
         self._progress = Progress(GAUGES, projector.name, partition)
-        PROJECTED.labels(projector.name, partition)
-        # Up to this position events are applied one by one: among them is one that failed.
-        self._singly_until = 0
-        self._know_attempt = False
-        self._to_forgive = False
+        self._applier = Applier(projector, partition, settings, stop, self._progress)
         self._taken: Sequence[Delivery] = ()
         self._waiting_for: str | None = "not connected yet"
 
@@ -109,8 +98,7 @@ class PartitionProjector:
                 with self._connections() as (log, store):
                     self._work(log, store)
             except (psycopg.Error, LogGapError, LogMismatchError, FencedError) as error:
-                # Whatever was being applied is not to blame, so its attempt does not count.
-                self._to_forgive = True
+                self._applier.forgive()
                 self._waiting_for = describe(error)
                 self._progress.pause()
                 logger.warning("%s pauses: %s", self._projector.name, self._waiting_for)
@@ -132,7 +120,7 @@ class PartitionProjector:
         self._feed.open()
         if not wait_to_lead(store, LEAD, self._key, self._stop, stand_by=self._stand_by):
             return
-        self._load(store)
+        self._applier.load(store)
         self._progress.lead()
         look_again = True
         while not self._stop.is_set():
@@ -146,16 +134,6 @@ class PartitionProjector:
         self._progress.stand_by()
         self._waiting_for = None  # a standby is healthy
 
-    def _load(self, store: Connection[Any]) -> None:
-        self._checkpoint = load_checkpoint(store, self._key)
-        if not self._know_attempt:
-            # Noted but not committed: the last process died in it, perhaps because of it.
-            self._singly_until = last_attempted(store, self._key)
-            self._know_attempt = True
-        if self._to_forgive:
-            forgive_attempt(store, self._key)
-            self._to_forgive = False
-
     def _look(self, log: Connection[Any], store: Connection[Any]) -> bool:
         """Project what the log has after the checkpoint, as far as the messages taken go.
 
@@ -163,12 +141,12 @@ class PartitionProjector:
             Whether the log should be looked at again at once, without a message.
         """
         self._check(log, store)
-        notices = NoticeCheck(self._taken, self._partition, self._checkpoint)
+        notices = NoticeCheck(self._taken, self._partition, self._applier.checkpoint)
         asked, events = not self._taken or notices.open, list[LoggedEvent]()
         while asked and not self._stop.is_set():
             events = self._read(log)
             notices.judge(events)
-            self._project_traced(log, store, events)
+            self._apply_traced(log, store, events)
             asked = bool(events) and notices.open
         if self._stop.is_set():
             return False
@@ -188,126 +166,41 @@ class PartitionProjector:
             return
         self._check_at = now + self._settings.read_model_check_seconds
         self._measure(log)
-        self._parked.show(store, check_checkpoint(store, self._key, self._checkpoint))
+        self._parked.show(store, check_checkpoint(store, self._key, self._applier.checkpoint))
 
     def _measure(self, log: Connection[Any]) -> int:
         """The head of the log; how far it is away is noted for the metrics."""
-        head = read_head(log, self._partition, self._checkpoint)
-        self._progress.measure(log, head, self._checkpoint)
+        reached = self._applier.checkpoint
+        head = read_head(log, self._partition, reached)
+        self._progress.measure(log, head, reached)
         return head
 
     def _read(self, log: Connection[Any]) -> list[LoggedEvent]:
         # Most looks find nothing new, and the head of the log tells so at a tenth of the price.
-        if self._measure(log) == self._checkpoint:
+        reached = self._applier.checkpoint
+        if self._measure(log) == reached:
             return []
         events = read_events(
             log,
             self._partition,
-            after=self._checkpoint,
+            after=reached,
             limit=self._settings.projector_batch,
             categories=self._projector.categories,
         )
         if not events:
             # A head is committed together with its events.
-            raise LogGapError(f"partition {self._partition} has nothing above {self._checkpoint}")
+            raise LogGapError(f"partition {self._partition} has nothing above {reached}")
         return events
 
-    def _project_traced(
+    def _apply_traced(
         self, log: Connection[Any], store: Connection[Any], events: Sequence[LoggedEvent]
     ) -> None:
-        before, begun_at = self._checkpoint, time.time_ns()
-        self._project(store, events)
-        if self._traces is not None and self._checkpoint > before:
-            chunk = {"partition": self._partition, "first": before + 1, "last": self._checkpoint}
+        before, begun_at = self._applier.checkpoint, time.time_ns()
+        self._applier.apply(store, events)
+        reached = self._applier.checkpoint
+        if self._traces is not None and reached > before:
+            chunk = {"partition": self._partition, "first": before + 1, "last": reached}
             self._traces.applied(log, self._projector.name, chunk, begun_at)
-
-    def _project(self, store: Connection[Any], events: Sequence[LoggedEvent]) -> None:
-        """Commit `events`; together when that works, otherwise one by one."""
-        if not events:
-            return
-        if self._settings.projector_delay_seconds:
-            self._stop.wait(self._settings.projector_delay_seconds)
-        if events[0].position > self._singly_until:
-            try:
-                self._commit_batch(store, events)
-            except ApplyFailedError as error:
-                logger.warning("a batch failed: %s", describe(error.__cause__), extra=self._key)
-                self._singly_until = events[-1].position
-            else:
-                return
-        for event in events:
-            if self._stop.is_set():
-                return
-            self._commit_one(store, event)
-
-    def _commit_one(self, store: Connection[Any], event: LoggedEvent) -> None:
-        reason = "the process ended while it was being applied"
-        pauses = Pauses(self._stop)
-        while not self._stop.is_set():
-            if note_attempt(store, self._key, event, event) > self._settings.max_attempts:
-                self._park(store, event, reason)
-                return
-            try:
-                self._commit(store, [event])
-            except ApplyFailedError as error:
-                reason = describe(error.__cause__)
-                logger.warning(
-                    "event at position %d failed: %s", event.position, reason, extra=self._key
-                )
-                pauses.pause()
-            else:
-                return
-
-    def _commit_batch(self, store: Connection[Any], events: Sequence[LoggedEvent]) -> None:
-        note_attempt(store, self._key, events[0], events[-1])
-        self._commit(store, events)
-
-    def _commit(self, store: Connection[Any], events: Sequence[LoggedEvent]) -> None:
-        with store.transaction(), store.cursor(binary=True) as cursor:
-            parked = self._move_checkpoint(cursor, events[-1].position)
-            to_apply, to_park = set_aside.split(events, parked)
-            if to_park:
-                set_aside.park_events(cursor, self._projector.name, self._partition, to_park)
-            self._apply(cursor, to_apply)
-            failpoint("projector_before_commit")
-        self._arrived(events)
-        failpoint("projector_after_apply")
-
-    def _park(self, store: Connection[Any], event: LoggedEvent, reason: str) -> None:
-        with store.transaction(), store.cursor(binary=True) as cursor:
-            parked = self._move_checkpoint(cursor, event.position)
-            if event.stream_id in parked:
-                set_aside.park_events(cursor, self._projector.name, self._partition, [event])
-            else:
-                set_aside.park_stream(cursor, self._projector.name, event, reason)
-        self._arrived([event])
-        logger.error(
-            "stream %s is parked from position %d on: %s",
-            event.stream_id,
-            event.position,
-            reason,
-            extra=self._key,
-        )
-
-    def _move_checkpoint(self, cursor: Cursor[Any], position: int) -> set[Any]:
-        if not move_checkpoint(cursor, self._key, old=self._checkpoint, new=position):
-            return set()
-        return set_aside.parked_streams(cursor, self._projector.name, self._partition)
-
-    def _apply(self, cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> None:
-        try:
-            self._projector.apply(cursor, events)
-        except Exception as error:
-            # Broad on purpose: whatever a projection raises, its event is what must not stop
-            # the others. What comes from the circumstances goes on to be tried again.
-            if is_circumstance(error):
-                raise
-            raise ApplyFailedError from error
-
-    def _arrived(self, events: Sequence[LoggedEvent]) -> None:
-        self._checkpoint = events[-1].position
-        self._progress.arrive(self._checkpoint)
-        PROJECTED.labels(self._projector.name, self._partition).inc(len(events))
 
 
 def projector_team(settings: Settings, projector: Projector, subscription: Subscription) -> Team:
