@@ -173,10 +173,10 @@ def decide(command: Command, state: State | None) -> list[Event]:
             return _removed(command, state)
         case BlockAgent():
             there = _found(command, state)
-            return [] if there.is_blocked else [_blocked(command, there.created)]
+            return [] if there.is_blocked else [_changed(AgentBlocked, command, there.created)]
         case UnblockAgent():
             there = _found(command, state)
-            return [_unblocked(command, there.created)] if there.is_blocked else []
+            return [_changed(AgentUnblocked, command, there.created)] if there.is_blocked else []
         case _:
             assert_never(command)
 
@@ -221,19 +221,12 @@ def _found(command: BlockAgent | UnblockAgent, state: State | None) -> Agent:
     return state
 
 
-def _blocked(command: BlockAgent, created: AgentCreated) -> Event:
-    return AgentBlocked(
-        agent_id=created.agent_id,
-        account_id=created.account_id,
-        client=created.client,
-        region=created.region,
-        vip=created.vip,
-        reason=command.reason,
-    )
-
-
-def _unblocked(command: UnblockAgent, created: AgentCreated) -> Event:
-    return AgentUnblocked(
+def _changed(
+    kind: type[AgentBlocked | AgentUnblocked],
+    command: BlockAgent | UnblockAgent,
+    created: AgentCreated,
+) -> Event:
+    return kind(
         agent_id=created.agent_id,
         account_id=created.account_id,
         client=created.client,
