@@ -70,7 +70,7 @@ def order_event(settings: Settings, *, amount: str = "100.00") -> NewEvent:
         type="BuyOrderPlaced",
         idempotence_key=event.idempotence_key,
         data=encode(event),
-        meta=meta(topic(event)),
+        meta=meta(topic(event), fingerprint=f"USD {amount}"),
         guards=guards(event),
     )
 
@@ -90,14 +90,19 @@ def sample_event(settings: Settings, stream_id: UUID, version: int, value: str) 
     )
 
 
-def meta(routing_key: str) -> str:
+def meta(routing_key: str, **more: str) -> str:
+    """What is noted with the only event of a command; `more` is the fingerprint, if it has one."""
+    command_id = uuid4().hex
     return json.dumps(
         {
-            "event_id": str(new_event_id()),
+            "event_id": new_event_id(),
+            "correlation_id": command_id,
+            "causation_id": command_id,
             "actor": "local",
             "traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01",
             "schema": 1,
             "topic": routing_key,
+            **more,
         }
     )
 

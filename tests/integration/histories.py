@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
@@ -260,8 +260,11 @@ def write_history(databases: Databases, happened: Sequence[Happened]) -> None:
 
 def _meta(one: Happened) -> Mapping[str, object]:
     topic = (accounts if one.category == "account" else agents).topic
+    command_id = uuid4().hex
     return {
         "event_id": new_event_id(),
+        "correlation_id": command_id,
+        "causation_id": command_id,
         "actor": "local",
         "schema": 1,
         "topic": topic(one.event),
