@@ -14,6 +14,7 @@ from codebase.engine.commands.submission import Pending, Submission
 from codebase.engine.log.events import NewEvent
 from codebase.engine.log.identifiers import creation_stream_id
 from codebase.foundation.settings import Settings
+from codebase.model.actor import Actor
 from codebase.model.buy_orders.buy_order import BUY_ORDER, ORDER_BOOK, PlaceBuyOrder, Price
 from codebase.model.money import Currency
 
@@ -52,7 +53,7 @@ def submission() -> Submission:
         ),
         idempotence_key=key,
         fingerprint=uuid4().hex,
-        actor=CLIENT,
+        actor=Actor(CLIENT),
         command_id=uuid4().hex,
         creates=True,
     )

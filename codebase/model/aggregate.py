@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
+from codebase.model.actor import Actor
 from codebase.model.refusals import Conflict, Rejected
 
 
@@ -76,6 +77,7 @@ class Aggregate(Generic[Command, Event, State]):
         evolve: (state or None, event) -> the state after it.
         guards: event -> rules that span streams.
         topic: event -> routing key, `<category>.<event>.<qualifiers>`.
+        owner: state -> the client that it belongs to; None: all of it is in everybody's reach.
         refusals: guard kind or budget name -> what the sender is told when it says no.
     """
 
@@ -85,6 +87,7 @@ class Aggregate(Generic[Command, Event, State]):
     evolve: Callable[[State | None, Event], State]
     topic: Callable[[Event], str]
     guards: Callable[[Event], Sequence[Guard]] = no_guards
+    owner: Callable[[State], str] | None = None
     refusals: dict[str, Callable[[str], Rejected]] = field(default_factory=dict)
 
     def fold(self, events: Sequence[Event], state: State | None = None) -> State | None:
@@ -92,6 +95,12 @@ class Aggregate(Generic[Command, Event, State]):
         for event in events:
             state = self.evolve(state, event)
         return state
+
+    def is_within_reach(self, actor: Actor, state: State | None) -> bool:
+        """Whether the actor may know of what is there; nothing is there for everybody."""
+        if state is None or self.owner is None:
+            return True
+        return actor.may_act_for(self.owner(state))
 
     def refusal(self, guard: str, detail: str) -> Rejected:
         """The answer for a guard that said no; `detail` is what is left, or the value taken."""

@@ -111,7 +111,7 @@ class Command(Generic[Body]):
             command=command,
             idempotence_key=self.idempotence_key,
             fingerprint=self.fingerprint,
-            actor=self.caller.name,
+            actor=self.actor,
             command_id=self.request_id,
             traceparent=self.traceparent,
             creates=creates,

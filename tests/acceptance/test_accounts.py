@@ -17,6 +17,7 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
+from codebase.engine.log.identifiers import creation_stream_id
 from codebase.engine.messages.topology import COMMANDS
 from codebase.foundation.failpoints import EXIT_STATUS
 from codebase.foundation.tokens import new_token
@@ -243,7 +244,9 @@ def test_a_key_that_stands_for_something_else_is_refused(
     agents = f"/accounts/{account_id}/agents"
     wanted = agent()
     agent_id = management.ask("POST", agents, wanted, **key).json()["id"]
-    management.ask("POST", f"/agents/block_agent/{agent_id}", **key)
+    # Creations of either category, and whatever is sent to the agent, are three different things.
+    blocked = management.ask("POST", f"/agents/block_agent/{agent_id}", **key)
+    assert (blocked.status_code, blocked.headers["outcome"]) == (202, "done")
     before = counts(databases)
     for method, path, body in (
         ("POST", "/accounts", second),
@@ -387,19 +390,28 @@ def test_http_and_messages_at_once_make_one_event_of_each_change(
     ]
 
 
-def test_one_command_sent_by_http_and_by_message_is_one(
+def test_a_key_sent_by_message_is_not_the_key_of_a_client_who_asks_by_http(
     databases: Databases, management: Management
 ) -> None:
-    """As whoever is in doubt about the broker may do."""
     agent_id = management.create_agent(management.open_account())
+    replies = "replies"
+    answered = pika.BasicProperties(reply_to=replies)
+
+    def send(command: str) -> object:
+        channel.basic_publish(COMMANDS, command, order(agent_id, "17"), answered, mandatory=True)
+        _, _, body = next(channel.consume(replies, auto_ack=True))
+        channel.cancel()
+        return json.loads(body)["outcome"]
+
     with channel_to(management) as channel:
-        channel.basic_publish(COMMANDS, "agent.block", order(agent_id, "17"), mandatory=True)
-        until(lambda: len(events(databases, agent_id)) == 2, "the agent is not blocked")
-        management.ask("POST", f"/agents/unblock_agent/{agent_id}")
-        answer = management.ask(
-            "POST", f"/agents/block_agent/{agent_id}", **{"Idempotency-Key": "17"}
-        )
-    assert (answer.status_code, answer.headers["idempotent-replayed"]) == (202, "true")
+        channel.queue_declare(replies)
+        assert send("agent.block") == "done"
+        key = {"Idempotency-Key": "17"}
+        answer = management.ask("POST", f"/agents/unblock_agent/{agent_id}", **key)
+        assert (answer.status_code, answer.headers["outcome"]) == (202, "done")
+        assert "idempotent-replayed" not in answer.headers
+        assert send("agent.block") == "done", "of the repeat, which does nothing"
+        assert send("agent.unblock") == "refused"
     assert events(databases, agent_id) == ["AgentCreated", "AgentBlocked", "AgentUnblocked"]
 
 
@@ -611,17 +623,65 @@ def test_who_may_do_what(databases: Databases, new_management: Callable[[], Mana
         assert management.ask("POST", "/dev/erase_db", **secret).status_code == 403
     assert ask("boss", "POST", f"/agents/block_agent/{agent_id}").status_code == 202
     assert ask("boss", "POST", "/dev/erase_db").status_code == 403
-    # A client's key is its own.
-    key = {"Idempotency-Key": "17"}
-    answers = [
-        management.ask("POST", "/accounts", account(), **key, **{"X-Token": tokens[name][0]})
-        for name in ("alice", "bob")
-    ]
-    assert [answer.status_code for answer in answers] == [201, 201]
     boss = {"X-Token": tokens["boss"][0], **TWO_FA}
     assert management.ask("POST", "/dev/erase_db", **boss).status_code == 202
     assert counts(databases)["AccountClosed"] == counts(databases)["AccountOpened"]
     assert events(databases, agent_id) == ["AgentCreated", "AgentBlocked", "AgentRemoved"]
+
+
+def test_a_key_is_the_clients_own(
+    databases: Databases, new_management: Callable[[], Management]
+) -> None:
+    tokens = {name: new_token(name, role) for name, role in ROLES.items()}
+    entries = ",".join(entry for _, entry in tokens.values())
+    management = new_management()
+    management.start(API_TOKENS=entries).service.wait_until_ready()
+
+    def ask(
+        name: str, key: str, method: str, path: str, body: object = None
+    ) -> tuple[int, str | None, bool]:
+        """Status, header `Outcome`, and whether it was a repeat."""
+        headers = {"X-Token": tokens[name][0], "Idempotency-Key": key}
+        answer = management.ask(method, path, body, **headers)
+        replayed = answer.headers.get("idempotent-replayed") == "true"
+        return answer.status_code, answer.headers.get("outcome"), replayed
+
+    assert [ask(name, "1", "POST", "/accounts", account())[0] for name in ROLES] == [201] * 3
+    agent_id = str(creation_stream_id("alice", "agent", "1"))
+    agents = f"/accounts/{creation_stream_id('alice', 'account', '1')}/agents"
+    assert ask("alice", "1", "POST", agents, agent())[0] == 201
+    block, unblock = (f"/agents/{verb}_agent/{agent_id}" for verb in ("block", "unblock"))
+    done, unchanged = (202, "done", False), (202, "unchanged", False)
+
+    assert ask("alice", "1", "POST", block) == done
+    assert ask("alice", "2", "POST", unblock) == done
+    assert ask("alice", "3", "POST", unblock) == unchanged
+    # Bob cannot tell that there is an agent, nor which keys were used there.
+    for key in ("1", "2", "3", "4"):
+        assert ask("bob", key, "POST", block) == (404, None, False)
+        assert ask("bob", key, "POST", unblock) == (404, None, False)
+        for again in (False, True):
+            assert ask("bob", key, "DELETE", f"{agents}/{agent_id}") == (204, None, again)
+    assert ask("boss", "1", "POST", block) == done
+    assert ask("boss", "1", "POST", block) == (202, "done", True)
+    assert ask("boss", "1", "POST", unblock)[0] == 422
+    assert ask("boss", "3", "POST", unblock) == done
+    # Alice's repeats are answered as they were, whatever the boss did since.
+    assert ask("alice", "1", "POST", block) == (202, "done", True)
+    assert ask("alice", "3", "POST", unblock) == (202, "unchanged", True)
+    assert ask("boss", "4", "DELETE", f"{agents}/{agent_id}") == (202, None, False)
+    assert ask("alice", "4", "DELETE", f"{agents}/{agent_id}") == (204, None, False)
+    # Also now that the agent is gone.
+    assert ask("alice", "1", "POST", block) == (202, "done", True)
+    assert ask("alice", "9", "POST", block) == (404, None, False)
+    assert events(databases, agent_id) == [
+        "AgentCreated",
+        "AgentBlocked",
+        "AgentUnblocked",
+        "AgentBlocked",
+        "AgentUnblocked",
+        "AgentRemoved",
+    ]
 
 
 ROLES = {"alice": "client", "bob": "client", "boss": "admin"}

@@ -20,6 +20,7 @@ from codebase.engine.commands.submission import Outcome, Submission
 from codebase.engine.log.identifiers import creation_stream_id
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.settings import Settings
+from codebase.model.actor import Actor
 from codebase.model.buy_orders.buy_order import BUY_ORDER, OrderBookLimit, PlaceBuyOrder, Price
 from codebase.model.money import Currency
 from codebase.model.refusals import KeyReused, Unavailable
@@ -27,6 +28,7 @@ from codebase.model.refusals import KeyReused, Unavailable
 if TYPE_CHECKING:
     from tests.databases import Databases
 
+ALICE = Actor("alice")
 USD = Currency.USD
 PRICE = Price(currency=USD, rate=Decimal(50_000), source="demo")
 
@@ -44,7 +46,7 @@ def order(key: str, amount: str = "500", price: Price | None = PRICE) -> Submiss
         ),
         idempotence_key=key,
         fingerprint=amount,
-        actor="alice",
+        actor=ALICE,
         command_id=str(uuid4()),
         creates=True,
     )

@@ -79,7 +79,7 @@ class Taker:
             command=command,
             idempotence_key=None,
             fingerprint="",
-            actor=ALICE.name,
+            actor=ALICE,
             command_id=uuid4().hex,
             **more,
         )

@@ -55,7 +55,7 @@ def submission(
         command=command,
         idempotence_key=key,
         fingerprint=type(command).__name__,
-        actor="alice",
+        actor=ALICE,
         command_id=str(uuid4()),
         **more,
     )

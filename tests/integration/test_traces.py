@@ -430,7 +430,7 @@ async def block_by_message(settings: Settings, traceparent: str) -> None:
 
     async with CommandBus.open(settings) as bus:
         queue = CommandTaker(QUEUE, TOPICS, READERS, bus, settings)
-        given = {"idempotence_key": None, "fingerprint": "", "actor": "alice"}
+        given = {"idempotence_key": None, "fingerprint": "", "actor": alice}
         for more in (
             {"aggregate": ACCOUNT, "stream_id": account_id, "command": opening},
             {

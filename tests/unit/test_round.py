@@ -17,9 +17,11 @@ from codebase.engine.commands.submission import Given, Pending, Submission
 from codebase.engine.log.appending import Appended, Refusal
 from codebase.engine.log.codec import UnknownEventError
 from codebase.engine.log.events import RecordedEvent
+from codebase.model.actor import Actor
 from codebase.model.aggregate import Aggregate, Claim
 from codebase.model.refusals import Conflict, KeyReused, NotFound
 
+ALICE = Actor("alice")
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
 
@@ -72,7 +74,7 @@ def submission(stream_id: UUID, by: int, key: str | None = None, content: str = 
         command=Add(by=by),
         idempotence_key=key,
         fingerprint=content or str(by),
-        actor="alice",
+        actor=ALICE,
         command_id=str(uuid4()),
         creates=True,
     )
@@ -97,7 +99,9 @@ def recorded(*steps: int, key: str | None = None) -> History:
     entries = [
         Entry(
             event=Added(by=step),
+            client=ALICE.name,
             idempotence_key=key,
+            creates=True,
             fingerprint=str(step),
             command_id=f"command {nth}",
             position=nth,
@@ -213,7 +217,8 @@ def test_to_the_rules_there_is_nothing_in_a_stream_of_another_kind() -> None:
         outcome = work[1].outcome.result()
         assert (outcome.state, outcome.version, outcome.positions) == (None, 0, {})
         assert not outcome.changed
-        assert this_round.notes(Appended(recorded=[], refused={})) == []
+        [note] = this_round.notes(Appended(recorded=[], refused={}))
+        assert (note.client, note.idempotence_key, note.version) == ("alice", "key", 0)
 
     run(story())
 

@@ -11,6 +11,8 @@ from uuid import UUID
 from codebase.engine.commands.submission import Submission
 from codebase.engine.log.codec import UnknownEventError, decode
 from codebase.engine.log.events import RecordedEvent
+from codebase.engine.log.identifiers import creation_stream_id
+from codebase.engine.log.notes import UNKNOWN_CLIENT
 from codebase.model.aggregate import Aggregate
 from codebase.model.refusals import KeyReused
 
@@ -20,18 +22,34 @@ class Entry:
     """One event of a stream: read from the log, or planned and then placed in it."""
 
     event: Any
+    client: str | None
+    """Who sent the command."""
     idempotence_key: str | None
+    creates: bool
+    """Whether the key is that of the creation of the stream."""
     fingerprint: str | None
     command_id: str | None
     position: int = 0
     recorded_at: datetime | None = None
+
+    def has_key_of(self, submission: Submission) -> bool:
+        """Whether its command was sent with the same key, by the same client, for the same thing.
+
+        A creation's key belongs to the category, any other command's to the stream.
+        """
+        return (
+            self.idempotence_key == submission.idempotence_key
+            and self.client == submission.actor.name
+            and self.creates == submission.creates
+        )
 
 
 @dataclass(slots=True)
 class History:
     """What is known of a stream; `read` is False while it is only assumed to be empty.
 
-    `notes` holds the commands that had nothing to do, by key: fingerprint and version at the time.
+    `notes` holds the commands that had nothing to do, by client and key: fingerprint and version
+    at the time.
     """
 
     entries: list[Entry]
@@ -39,7 +57,7 @@ class History:
     category: str | None = None
     """Of the stored events; None when there are none."""
     unreadable: UnknownEventError | None = None
-    notes: dict[str, tuple[str, int]] = field(default_factory=dict)
+    notes: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
 
     def earlier(self, submission: Submission) -> tuple[int, bool] | None:
         """What an earlier sending of this command led to: the version, and whether by its doing.
@@ -47,17 +65,31 @@ class History:
         Raises:
             KeyReused: the key stands for something else.
         """
-        key = submission.idempotence_key
-        if key is None:
+        if submission.idempotence_key is None:
             return None
-        if key in self.notes:
-            fingerprint, version = self.notes[key]
-            _refuse_another(fingerprint, submission)
-            return version, False
+        noted = self.noted(submission)
+        if noted is not None:
+            return noted, False
         for index, entry in enumerate(self.entries):
-            if entry.idempotence_key == key:
+            if entry.has_key_of(submission):
                 _refuse_another(entry.fingerprint, submission)
                 return self._last_of_command(index), True
+        return None
+
+    def noted(self, submission: Submission) -> int | None:
+        """The version of the stream when this command was found to have nothing to do.
+
+        Raises:
+            KeyReused: the key stands for something else.
+        """
+        key = submission.idempotence_key
+        if key is None or submission.creates:
+            return None
+        for client in (submission.actor.name, UNKNOWN_CLIENT):
+            if (client, key) in self.notes:
+                fingerprint, version = self.notes[client, key]
+                _refuse_another(fingerprint, submission)
+                return version
         return None
 
     def _last_of_command(self, index: int) -> int:
@@ -96,7 +128,9 @@ def history_of(
         entries = [
             Entry(
                 event=decode(row, aggregate),
+                client=row.meta.get("actor"),
                 idempotence_key=row.idempotence_key,
+                creates=_creates(row),
                 fingerprint=row.meta.get("fingerprint"),
                 command_id=row.meta.get("causation_id"),
                 position=row.position,
@@ -107,6 +141,14 @@ def history_of(
     except UnknownEventError as error:
         return History([], read=True, category=category, unreadable=error)
     return History(entries, read=True, category=category)
+
+
+def _creates(row: RecordedEvent) -> bool:
+    """Whether a row's key is that of the creation of its stream, whose id then comes from it."""
+    key = row.idempotence_key
+    if key is None or row.version > 1:
+        return False
+    return row.stream_id == creation_stream_id(str(row.meta.get("actor")), row.category, key)
 
 
 @dataclass(slots=True)

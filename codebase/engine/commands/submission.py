@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from codebase.foundation.errors import ServiceUnavailable
+from codebase.model.actor import Actor
 from codebase.model.aggregate import Aggregate
 
 
@@ -50,10 +51,11 @@ class Submission:
             (None before its first event) to it.
         idempotence_key: None when the command may take effect each time it is sent.
         fingerprint: of what the client asked for, to tell a repeat from a reused key.
-        actor: the authenticated client.
+        actor: the authenticated client; the key is its own.
         command_id: of this attempt; the events of one command share it as `causation_id`.
         traceparent: W3C trace context, if the caller sent one.
-        creates: the stream should not exist yet, so that it is not read before it is written.
+        creates: the stream should not exist yet, so that it is not read before it is written. Its
+            id is the `creation_stream_id` of the key, if there is one.
         given: another stream whose state the rules need.
         along: further streams that take part.
     """
@@ -63,7 +65,7 @@ class Submission:
     command: Any
     idempotence_key: str | None
     fingerprint: str
-    actor: str
+    actor: Actor
     command_id: str
     traceparent: str | None = None
     creates: bool = False
@@ -71,10 +73,12 @@ class Submission:
     along: Along | None = None
 
     def repeats(self, other: Submission) -> bool:
-        """Whether this is the same command as `other`, sent once more."""
+        """Whether this is the same command as `other`, which is for the same stream, once more."""
         return self is other or (
             self.idempotence_key is not None
             and self.idempotence_key == other.idempotence_key
+            and self.actor.name == other.actor.name
+            and self.creates == other.creates
             and self.fingerprint == other.fingerprint
         )
 

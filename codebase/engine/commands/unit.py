@@ -17,7 +17,7 @@ from codebase.engine.log.events import SCHEMA_VERSION, NewEvent
 from codebase.engine.log.identifiers import new_event_id
 from codebase.engine.log.notes import Note
 from codebase.model.aggregate import Aggregate
-from codebase.model.refusals import Rejected
+from codebase.model.refusals import KeyReused, Rejected
 
 
 @dataclass(slots=True)
@@ -85,16 +85,18 @@ class Unit:
         submission, history = pending.submission, stream.history
         aggregate = submission.aggregate
         if not stream.may_be(aggregate):
-            return _decided_elsewhere(pending, stream, given)
+            return self._decide_on_nothing(pending, stream, given)
         state = stream.state(aggregate)
+        if not aggregate.is_within_reach(submission.actor, state):
+            return self._decide_on_nothing(pending, stream, given)
         earlier = history.earlier(submission)
         if earlier is not None:
             version, changed = earlier
             return Verdict(pending, stream, version, replayed=True, changed=changed)
         events = aggregate.decide(_command(submission, given), state)
         if not events:
-            self._note(submission, stream)
             version = len(history.entries)
+            self._note(submission, stream, version)
             return Verdict(pending, stream, version, replayed=False, changed=False)
         others = _decided_along(submission.along, along)
         self._plan(submission, aggregate, stream, events)
@@ -110,18 +112,34 @@ class Unit:
             along=[other for _, other, _ in others],
         )
 
-    def _note(self, submission: Submission, stream: Stream) -> None:
+    def _decide_on_nothing(self, pending: Pending, stream: Stream, given: Stream | None) -> Verdict:
+        """The id is that of something else, or of somebody else: there is nothing for this sender.
+
+        It is answered as for an id that nothing has, also if it had a part in the stream once.
+        """
+        submission = pending.submission
+        if submission.aggregate.decide(_command(submission, given), None):
+            if submission.creates and stream.may_be(submission.aggregate):
+                raise KeyReused("this idempotence key already stands for another command")
+            raise AssertionError("a stream holds the events of one aggregate, by who reaches it")
+        noted = stream.history.noted(submission)
+        if noted is None:
+            self._note(submission, stream, 0)
+        return Verdict(pending, stream, version=0, replayed=noted is not None, changed=False)
+
+    def _note(self, submission: Submission, stream: Stream, version: int) -> None:
         """Remember a command that has nothing to do, so that a late repeat does nothing either."""
         if not stream.history.read:
             raise AssertionError("a command on an empty stream neither wrote nor was refused")
         key = submission.idempotence_key
         if key is not None:
-            version = len(stream.history.entries)
-            stream.history.notes[key] = submission.fingerprint, version
+            client = submission.actor.name
+            stream.history.notes[client, key] = submission.fingerprint, version
             self.notes.append(
                 Note(
                     partition=stream.partition,
                     stream_id=stream.stream_id,
+                    client=client,
                     idempotence_key=key,
                     fingerprint=submission.fingerprint,
                     version=version,
@@ -143,7 +161,9 @@ class Unit:
             )
             entry = Entry(
                 event=event,
+                client=submission.actor.name,
                 idempotence_key=key,
+                creates=submission.creates,
                 fingerprint=submission.fingerprint if key else None,
                 command_id=submission.command_id,
             )
@@ -194,14 +214,6 @@ class Unit:
         yield from self.deferred
 
 
-def _decided_elsewhere(pending: Pending, stream: Stream, given: Stream | None) -> Verdict:
-    """The id is that of something else: to these rules there is nothing here, and never will be."""
-    submission = pending.submission
-    if submission.aggregate.decide(_command(submission, given), None):
-        raise AssertionError("a stream holds the events of one aggregate")
-    return Verdict(pending, stream, version=0, replayed=False, changed=False)
-
-
 def _command(submission: Submission, given: Stream | None) -> Any:  # noqa: ANN401 - as `decide` takes it
     if submission.given is None or given is None:
         return submission.command
@@ -240,7 +252,7 @@ def _new_event(
         "event_id": new_event_id(),
         "correlation_id": submission.command_id,
         "causation_id": submission.command_id,
-        "actor": submission.actor,
+        "actor": submission.actor.name,
         "schema": SCHEMA_VERSION,
         "topic": aggregate.topic(event),
     }

@@ -134,7 +134,7 @@ class Writer:
             stream_id: history_of(recorded, aggregates) for stream_id, recorded in streams.items()
         }
         keys = [
-            (submission.stream_id, submission.idempotence_key)
+            (submission.stream_id, submission.actor.name, submission.idempotence_key)
             for submission in (pending.submission for pending in work)
             if submission.idempotence_key is not None and not submission.creates
         ]

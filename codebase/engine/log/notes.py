@@ -10,15 +10,20 @@ from uuid import UUID
 from psycopg import AsyncConnection
 
 READ_NOTES = """
-    SELECT note.stream_id, note.idempotence_key, note.fingerprint, note.version
-    FROM unnest(%(stream)b::uuid[], %(key)b::text[]) AS wanted (stream_id, idempotence_key)
+    SELECT note.stream_id, note.client, note.idempotence_key, note.fingerprint, note.version
+    FROM unnest(%(stream)b::uuid[], %(client)b::text[], %(key)b::text[])
+        AS wanted (stream_id, client, idempotence_key)
     JOIN command_note AS note USING (stream_id, idempotence_key)
+    WHERE note.client IN (wanted.client, '')
 """
 
 NOTE_COMMANDS = """
     SELECT note_commands(%(partition)b::smallint[], %(stream)b::uuid[], %(key)b::text[],
-                         %(fingerprint)b::text[], %(version)b::integer[])
+                         %(fingerprint)b::text[], %(version)b::integer[], %(client)b::text[])
 """
+
+UNKNOWN_CLIENT = ""
+"""Whose command a note is that was made before clients were noted: it may be anybody's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,26 +35,31 @@ class Note:
 
     partition: int
     stream_id: UUID
+    client: str
     idempotence_key: str
     fingerprint: str
     version: int
 
 
 async def read_notes(
-    connection: AsyncConnection[Any], keys: Sequence[tuple[UUID, str]]
-) -> dict[UUID, dict[str, tuple[str, int]]]:
-    """Stream -> key -> fingerprint and version, of those commands that had nothing to do.
+    connection: AsyncConnection[Any], keys: Sequence[tuple[UUID, str, str]]
+) -> dict[UUID, dict[tuple[str, str], tuple[str, int]]]:
+    """Stream -> client and key -> fingerprint and version, of commands that had nothing to do.
 
     Args:
         connection: to the write model.
-        keys: stream and idempotence key of the commands asked about.
+        keys: stream, client and idempotence key of the commands asked about.
     """
-    wanted = {"stream": [stream for stream, _ in keys], "key": [key for _, key in keys]}
-    found: dict[UUID, dict[str, tuple[str, int]]] = {}
+    wanted = {
+        "stream": [stream for stream, _, _ in keys],
+        "client": [client for _, client, _ in keys],
+        "key": [key for _, _, key in keys],
+    }
+    found: dict[UUID, dict[tuple[str, str], tuple[str, int]]] = {}
     async with connection.cursor(binary=True) as cursor:
         await cursor.execute(READ_NOTES, wanted, prepare=True)
-        async for stream_id, key, fingerprint, version in cursor:
-            found.setdefault(stream_id, {})[key] = fingerprint, version
+        async for stream_id, client, key, fingerprint, version in cursor:
+            found.setdefault(stream_id, {})[client, key] = fingerprint, version
     return found
 
 
@@ -61,6 +71,7 @@ async def write_notes(connection: AsyncConnection[Any], notes: Sequence[Note]) -
         "key": [note.idempotence_key for note in notes],
         "fingerprint": [note.fingerprint for note in notes],
         "version": [note.version for note in notes],
+        "client": [note.client for note in notes],
     }
     async with connection.cursor(binary=True) as cursor:
         await cursor.execute(NOTE_COMMANDS, columns, prepare=True)

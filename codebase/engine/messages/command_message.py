@@ -62,14 +62,13 @@ class CommandMessage:
         """What the command bus gets.
 
         Args:
-            name: of the handler that takes the same command by HTTP.
+            name: of the command.
             aggregate: whose rules decide.
             stream_id: the stream that the command may write to.
             command: as `aggregate.decide` takes it.
             key: the idempotence key in the body; the message's id stands in for it.
-            body: of the same command by HTTP.
-            path: of the same command by HTTP. One that is sent both ways, because the first was in
-                doubt, is the same command then.
+            body: with the details; what a message and a request have in common.
+            path: what it is to be done to, as in a request's path.
         """
         if key is None and self.message_id and IDEMPOTENCE_KEY.fullmatch(self.message_id):
             key = self.message_id
@@ -79,7 +78,7 @@ class CommandMessage:
             command=command,
             idempotence_key=key,
             fingerprint=fingerprint(name, body, path),
-            actor=SENDER.name,
+            actor=SENDER,
             command_id=uuid4().hex,
         )
 

@@ -173,6 +173,11 @@ def topic(event: Event) -> str:
     return f"account.{happened}.{event.region}.{'vip' if event.vip else 'standard'}"
 
 
+def owner(state: State) -> str:
+    """The client that opened the account."""
+    return state.opened.client
+
+
 def email_used(_email: str) -> Rejected:
     """The refusal of an e-mail address that another account has."""
     return EmailUsed("another account has this e-mail address")
@@ -185,5 +190,6 @@ ACCOUNT: Aggregate[Command, Event, State] = Aggregate(
     evolve=evolve,
     guards=guards,
     topic=topic,
+    owner=owner,
     refusals={ACCOUNT_EMAIL: email_used},
 )

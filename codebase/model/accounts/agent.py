@@ -273,6 +273,11 @@ def topic(event: Event) -> str:
     return f"agent.{happened[type(event)]}.{event.region}"
 
 
+def owner(state: State) -> str:
+    """The client of the account that the agent works for."""
+    return state.created.client
+
+
 def email_used(_email: str) -> Rejected:
     """The refusal of an e-mail address that another agent has."""
     return EmailUsed("another agent has this e-mail address")
@@ -285,5 +290,6 @@ AGENT: Aggregate[Command, Event, State] = Aggregate(
     evolve=evolve,
     guards=guards,
     topic=topic,
+    owner=owner,
     refusals={AGENT_EMAIL: email_used, OPEN_ACCOUNT: account_not_found},
 )

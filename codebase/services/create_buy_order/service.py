@@ -74,7 +74,7 @@ def create_app(bus: CommandBus, prices: Prices) -> FastAPI:
                 ),
                 idempotence_key=key,
                 fingerprint=f"{body.currency} {body.amount}",
-                actor=client,
+                actor=request.actor,
                 command_id=request.request_id,
                 traceparent=request.traceparent,
                 creates=True,
