@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# get_buy_orders.sh: prints the first page, the newest buy orders.
-# HOST, PORT_OFFSET and API_TOKEN (sent as bearer) come from the environment.
+# get_buy_orders.sh: prints the first page, the newest buy orders; ends with 1 when it was refused.
+# ORDERLY_URL (a gateway's address), PORT_OFFSET and API_TOKEN (sent as bearer) come from the environment.
 set -euo pipefail
-exec curl --silent --show-error --write-out '\n' \
+url=${ORDERLY_URL:-http://127.0.0.1:$((8778 + ${PORT_OFFSET:-0}))}
+curl --silent --show-error --noproxy '*' --max-time 15 --fail-with-body --write-out '\n' \
   ${API_TOKEN:+--header "Authorization: Bearer $API_TOKEN"} \
-  "http://${HOST:-127.0.0.1}:$((8778 + ${PORT_OFFSET:-0}))/buy_orders"
+  "${url%/}/buy_orders" || exit 1

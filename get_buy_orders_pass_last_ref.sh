@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # get_buy_orders_pass_last_ref.sh <id> [page_size]: prints the page after the one that ended with <id>.
-# HOST, PORT_OFFSET and API_TOKEN (sent as bearer) come from the environment.
+# ORDERLY_URL (a gateway's address), PORT_OFFSET and API_TOKEN (sent as bearer) come from the environment.
 set -euo pipefail
 [ $# -ge 1 ] || { echo "usage: $0 <last_reference of the previous page> [page_size]" >&2; exit 2; }
-exec curl --silent --show-error --write-out '\n' --get \
+url=${ORDERLY_URL:-http://127.0.0.1:$((8778 + ${PORT_OFFSET:-0}))}
+curl --silent --show-error --noproxy '*' --max-time 15 --fail-with-body --write-out '\n' --get \
   ${API_TOKEN:+--header "Authorization: Bearer $API_TOKEN"} \
   --data-urlencode "last_reference=$1" --data-urlencode "page_size=${2:-10}" \
-  "http://${HOST:-127.0.0.1}:$((8778 + ${PORT_OFFSET:-0}))/buy_orders"
+  "${url%/}/buy_orders" || exit 1

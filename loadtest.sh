@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The load test: Locust against a system of its own, or against HOST=http://…. Prints a table; fails
+# The load test: Locust against a system of its own, or against ORDERLY_URL=http://…. Prints a table; fails
 # when a single request does. Arguments go to Locust, such as --users 50 --run-time 10s.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . requirements/environment.sh
 
 prepare_environment .venv-loadtest "" loadtest
-if [ -z "${HOST:-}" ]; then
+if [ -z "${ORDERLY_URL:-}" ]; then
   prepare_environment .venv "" runtime
   prepare_postgres
   home=$(mktemp -d) offset=${PORT_OFFSET:-7000} output=$(mktemp)
@@ -25,7 +25,7 @@ if [ -z "${HOST:-}" ]; then
     BROKER_URL=$(sed -n 's/^BROKER_URL=//p' "$home/environment" | tr -d "\"'")
     export BROKER_URL
   fi
-  HOST=http://127.0.0.1:$((9090 + offset))
+  ORDERLY_URL=http://127.0.0.1:$((9090 + offset))
 fi
-.venv-loadtest/bin/locust --locustfile loadtest/locustfile.py --host "$HOST" --headless \
+.venv-loadtest/bin/locust --locustfile loadtest/locustfile.py --host "$ORDERLY_URL" --headless \
   --users 200 --spawn-rate 50 --run-time 60s --only-summary --loglevel WARNING --exit-code-on-error 1 "$@"

@@ -70,7 +70,11 @@ def start_everything(
 ) -> int:
     """Start the whole system on this machine, in the foreground."""
     from codebase.embedded import local_stack
+    from codebase.embedded.environment import take_in
 
+    taken = take_in(Path(".env"))
+    if taken:
+        to_stderr(f"from .env: {', '.join(taken)}")
     # What an earlier run wrote down for others is not for the run itself.
     settings = load_settings(*SYSTEM.settings, embedded_home=False)
     return local_stack.up(

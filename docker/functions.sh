@@ -3,7 +3,7 @@
 
 export COMPOSE_PROJECT_NAME=${COMPOSE_PROJECT_NAME:-orderly}
 # Where the secrets are: a second cluster beside the first has its own.
-ENV_FILE=${ENV_FILE:-.env}
+ENV_FILE=${ENV_FILE:-docker.env}
 METRICS_TOKEN_FILE=$(dirname "$ENV_FILE")/.secrets/metrics_token
 export METRICS_TOKEN_FILE
 

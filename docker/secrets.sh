@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the secrets of the cluster: what the file ENV_FILE (.env) does not have yet gets a random
+# Makes the secrets of the cluster: what the file ENV_FILE (docker.env) does not have yet gets a random
 # value, what is there stays. Beside it, in .secrets/, the one that Prometheus reads from a file.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -7,6 +7,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 file=$ENV_FILE
 umask 077
+# Where the secrets were before `.env` became what ./run.sh reads.
+before=$(dirname "$file")/.env
+if [ ! -e "$file" ] && grep -qs '^WRITE_MODEL_OWNER_PASSWORD=' "$before"; then
+  mv "$before" "$file"
+  say "the secrets of the cluster are in $file from now on, and no longer in $before"
+fi
 touch "$file"
 chmod 600 "$file"
 made=""

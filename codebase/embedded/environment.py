@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+from dotenv import dotenv_values
 
 from codebase.embedded.run import Run
 from codebase.engine.context import Context
+from codebase.foundation.errors import ConfigurationError
 from codebase.foundation.settings import LOOPBACK_HOSTS, Settings, extended
 from codebase.foundation.tokens import new_token
 
@@ -81,7 +85,28 @@ def _service_tokens(
     return {"API_TOKENS": ",".join(entries), "SERVICE_TOKEN": secret}, own
 
 
+def take_in(file: Path) -> list[str]:
+    """Put what the file says into this process' environment; what is there already stays.
+
+    Args:
+        file: `NAME=value` lines, as `.env.example` has them; there need not be one.
+
+    Returns:
+        The names of the variables that were taken from it.
+
+    Raises:
+        ConfigurationError: it cannot be read.
+    """
+    try:
+        said = dotenv_values(file) if file.exists() else {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file} cannot be read: {type(error).__name__}") from error
+    new = {name: value for name, value in said.items() if value and name not in os.environ}
+    os.environ.update(new)
+    return sorted(new)
+
+
 def host_of(settings: Settings) -> str:
     """Where on this machine the services can be asked."""
-    everywhere = settings.host in {*LOOPBACK_HOSTS, "0.0.0.0", "::"}  # noqa: S104 - compared only
-    return "127.0.0.1" if everywhere else settings.host
+    everywhere = settings.listen_address in {*LOOPBACK_HOSTS, "0.0.0.0", "::"}  # noqa: S104 - compared only
+    return "127.0.0.1" if everywhere else settings.listen_address

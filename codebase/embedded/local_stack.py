@@ -134,7 +134,7 @@ class _Stack:
         services = {} if self.stores_only else self.services
         for name, base in {**servers, **services}.items():
             port = self.run.port(base)
-            if is_occupied(port, self.run.settings.host):
+            if is_occupied(port, self.run.settings.listen_address):
                 raise StackError(
                     f"port {port} for {name} is in use by another program; end that one, "
                     f"or set PORT_OFFSET (now {self.run.settings.port_offset}) to move every port"

@@ -79,7 +79,7 @@ class ServicePrograms:
         name = program.program.name
         port = self.run.port(self.ports[name])
         path = "/healthz" if name in BROKER_CLIENTS else "/readyz"
-        while (reason := trouble(self.run.settings.host, port, path)) is not None:
+        while (reason := trouble(self.run.settings.listen_address, port, path)) is not None:
             waited = time.monotonic() - began
             if self.run.stopping.is_set():
                 raise Stopped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
@@ -23,6 +24,10 @@ STORES = (
     "read_model_owner_url",
     "read_model_projector_url",
 )
+MAY_BE_SECRET = re.compile(r"URL|TOKEN|TWO_FA|PASSWORD|KEY|HEADERS")
+"""Names of variables whose values are not repeated."""
+TOLD_MAX = 60
+
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -45,7 +50,7 @@ class Settings(BaseSettings):
     # Where things are. The embedded run fills these in; anywhere else they are required by use.
     orderly_home: Path = Path(".local")
     port_offset: int = Field(0, ge=0, le=20_000)
-    host: str = "127.0.0.1"
+    listen_address: str = "127.0.0.1"
     development: bool = False
     """True only in the embedded run: allows the labelled demo price source."""
     write_model_url: str | None = None
@@ -140,8 +145,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _protected_mode_stays_on_loopback(self) -> Self:
-        if not self.api_tokens and self.host not in LOOPBACK_HOSTS:
-            raise ValueError("HOST must be a loopback address while API_TOKENS is empty")
+        if not self.api_tokens and self.listen_address not in LOOPBACK_HOSTS:
+            raise ValueError("LISTEN_ADDRESS must be a loopback address while API_TOKENS is empty")
         return self
 
     @model_validator(mode="after")
@@ -214,6 +219,9 @@ def extended(settings: Settings, kind: type[Kind], *, embedded_home: bool = True
 
 
 def _sentences(error: ValidationError) -> Iterator[str]:
-    for item in error.errors(include_input=False):
-        variable = ".".join(map(str, item["loc"])).upper() or "settings"
-        yield f"{variable}: {item['msg']}"
+    """What is wrong with each variable, and what was found there, unless that may be a secret."""
+    for item in error.errors():
+        variable = str(item["loc"][0]).upper() if item["loc"] else "settings"
+        may_be_told = item["loc"] and not MAY_BE_SECRET.search(variable)
+        found = f"; found {str(item['input'])[:TOLD_MAX]!r}" if may_be_told else ""
+        yield f"{variable}: {item['msg']}{found}"

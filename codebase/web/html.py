@@ -100,7 +100,7 @@ def links_to(pages: Iterable[tuple[str, int]], settings: Settings, title: str) -
     """
     if not settings.development:
         return []
-    host = "127.0.0.1" if settings.host in EVERYWHERE else settings.host
+    host = "127.0.0.1" if settings.listen_address in EVERYWHERE else settings.listen_address
     host = f"[{host}]" if ":" in host else host
     return [
         Link(

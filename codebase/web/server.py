@@ -105,7 +105,7 @@ async def serving(app: ASGIApp, settings: Settings, port: int) -> AsyncIterator[
     Raises:
         ConfigurationError: the port cannot be had.
     """
-    listener = _listen(settings.host, port)
+    listener = _listen(settings.listen_address, port)
     server = BoundedServer(_config(app, settings))
     await server.start(listener)
     keeping_time = asyncio.create_task(
@@ -113,7 +113,7 @@ async def serving(app: ASGIApp, settings: Settings, port: int) -> AsyncIterator[
     )
     bound: int = listener.getsockname()[1]
     mode = "tokens" if settings.api_tokens else "protected: no tokens, so loopback only"
-    logs.info("listening", host=settings.host, port=bound, mode=mode)
+    logs.info("listening", host=settings.listen_address, port=bound, mode=mode)
     try:
         yield bound
     finally:

@@ -64,7 +64,7 @@ class Cluster:
     """A running cluster: its containers, its addresses, its secrets."""
 
     def __init__(self, folder: Path) -> None:
-        self._env_file = folder / ".env"
+        self._env_file = folder / "docker.env"
         self.environment = {
             **os.environ,
             "ENV_FILE": str(self._env_file),

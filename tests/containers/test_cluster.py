@@ -81,7 +81,7 @@ def test_no_secret_is_in_an_image(cluster: Cluster) -> None:
 def test_the_client_scripts_work(cluster: Cluster) -> None:
     environment = {
         **cluster.environment,
-        "HOST": ADDRESS,
+        "LISTEN_ADDRESS": ADDRESS,
         "PORT_OFFSET": "0",
         "API_TOKEN": cluster.secret("API_TOKEN"),
     }

@@ -222,7 +222,7 @@ async def client_of(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a billing service in this process, whose clock stands still."""
     own = extended(settings, AccountSettings)
-    async with ConsistentReads.open(settings, billing(own.region).name) as reads:
+    async with ConsistentReads.open(settings, billing(own.billing_region).name) as reads:
         app = assemble([create_app(reads, own, {"read_model": reads.ready}, now)], settings)
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
@@ -289,7 +289,7 @@ def test_the_broker_brings_the_news_of_its_region_only(
         # The last event of each partition that holds something of this region is its own.
         eventually(lambda: count(databases, "billing_agent", "NOT upper_inf(usage)") == 1)
     assert count(databases, "billing_account") == 1
-    regional = AccountSettings(**slow.model_dump(), region=Region.EMEA)
+    regional = AccountSettings(**slow.model_dump(), billing_region=Region.EMEA)
     regions, unknown = get(regional, "/regions", f"/invoices/{elsewhere}?month=2023-12")
     assert [each["region"] for each in regions.json()["regions"]] == ["emea"]
     assert regions.json()["regions"][0]["blocked"] == 1
@@ -409,7 +409,7 @@ def test_a_second_billing_does_not_even_start(
     with billing_at_work(databases.settings):
         eventually(lambda: count(databases, "projection_checkpoint") > 0)
     command = ["codebase", "serve", "billing", "--port", str(free_port())]
-    with running(command, databases.settings, REGION="nam") as process:
+    with running(command, databases.settings, BILLING_REGION="nam") as process:
         assert process.wait(30) == 2
 
 

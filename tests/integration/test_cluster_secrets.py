@@ -20,7 +20,7 @@ def make(file: Path) -> dict[str, str]:
 
 
 def test_secrets_are_made_once_and_are_no_business_of_others(tmp_path: Path) -> None:
-    file = tmp_path / ".env"
+    file = tmp_path / "docker.env"
     first = make(file)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / ".secrets").stat().st_mode) == 0o700
@@ -32,7 +32,7 @@ def test_secrets_are_made_once_and_are_no_business_of_others(tmp_path: Path) -> 
 
 
 def test_a_secret_that_is_missing_is_added_and_the_others_stay(tmp_path: Path) -> None:
-    file = tmp_path / ".env"
+    file = tmp_path / "docker.env"
     first = make(file)
     kept = {name: value for name, value in first.items() if name != "TWO_FA"}
     file.write_text("".join(f"{name}={value}\n" for name, value in kept.items()))
@@ -42,7 +42,7 @@ def test_a_secret_that_is_missing_is_added_and_the_others_stay(tmp_path: Path) -
 
 
 def test_the_tokens_are_those_that_the_services_know(tmp_path: Path) -> None:
-    made = make(tmp_path / ".env")
+    made = make(tmp_path / "docker.env")
     known = Authenticator(made["API_TOKENS"].split(","))
     for variable, name, role in (
         ("API_TOKEN", "client", Role.CLIENT),
@@ -54,3 +54,18 @@ def test_the_tokens_are_those_that_the_services_know(tmp_path: Path) -> None:
         assert (caller.name, caller.role) == (name, role)
     token = (tmp_path / ".secrets" / "metrics_token").read_text()
     assert token == made["METRICS_TOKEN"]
+
+
+def test_secrets_of_an_older_release_are_taken_over(tmp_path: Path) -> None:
+    file = tmp_path / "docker.env"
+    first = make(file)
+    file.rename(tmp_path / ".env")
+    assert make(file) == first
+    assert not (tmp_path / ".env").exists()
+
+
+def test_settings_for_the_embedded_run_are_left_alone(tmp_path: Path) -> None:
+    settings = tmp_path / ".env"
+    settings.write_text("LOG_LEVEL=DEBUG\n")
+    make(tmp_path / "docker.env")
+    assert settings.read_text() == "LOG_LEVEL=DEBUG\n"

@@ -10,7 +10,7 @@ from codebase.foundation.settings import Settings
 from codebase.registry import SYSTEM
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
-OTHERS = {"POSTGRES_BIN", "RABBITMQ_SERVER", "PYTHON", "API_TOKEN"}
+OTHERS = {"POSTGRES_BIN", "RABBITMQ_SERVER", "PYTHON", "API_TOKEN", "ORDERLY_URL"}
 
 
 def test_the_example_names_every_variable_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:

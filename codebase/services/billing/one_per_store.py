@@ -36,6 +36,6 @@ async def refuse_beside_another(settings: Settings, projector: Projector) -> Non
         return
     if found:
         raise ConfigurationError(
-            f"REGION: this store belongs to {found[0][0]}, and not to {projector.name};"
+            f"BILLING_REGION: this store belongs to {found[0][0]}, and not to {projector.name};"
             " give each billing a read-model store of its own"
         )

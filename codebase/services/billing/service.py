@@ -54,7 +54,9 @@ def create_app(
     app = service_app("billing", checks=checks)
     admin_only: dict[str, Any] = {"dependencies": [Depends(require_admin)], "responses": FORBIDDEN}
     links = links_to(TEAMS, settings, "Billing")
-    ledger = Ledger(reads, [settings.region] if settings.region else list(Region), now)
+    ledger = Ledger(
+        reads, [settings.billing_region] if settings.billing_region else list(Region), now
+    )
 
     @app.get("/regions", **admin_only)
     async def get_regions(request: Request) -> Regions:
@@ -99,7 +101,7 @@ def create_app(
             "page.html",
             links=links,
             made_at=now(),
-            region=settings.region,
+            region=settings.billing_region,
             month=shown,
             regions=regions,
             invoices=invoices,
@@ -119,9 +121,9 @@ def as_json(answer: BaseModel) -> Response:
 async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     """The service with its projector, in one process."""
     settings = runtime.settings_as(AccountSettings)
-    projector = billing(settings.region)
+    projector = billing(settings.billing_region)
     await refuse_beside_another(settings, projector)
-    team = projector_team(settings, projector, subscription(settings.region))
+    team = projector_team(settings, projector, subscription(settings.billing_region))
     async with (
         ConsistentReads.open(settings, projector.name) as reads,
         team.at_work(runtime.seconds_to_stop),

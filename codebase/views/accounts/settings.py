@@ -15,5 +15,5 @@ class AccountSettings(Settings):
     """Where compliance blocks agents when there is no broker."""
     reply_wait_seconds: float = Field(10, gt=0)
     """How long compliance waits for a command's outcome before it sends the command again."""
-    region: Region | None = None
+    billing_region: Region | None = None
     """Billing looks after this region only; None: after all of them."""

@@ -1,0 +1,90 @@
+"""What the environment may say, and what is said of it when it is wrong."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from codebase.embedded.environment import take_in
+from codebase.foundation.errors import ConfigurationError
+from codebase.foundation.settings import Settings, extended, load_settings
+from codebase.registry import SYSTEM
+from codebase.views.accounts.settings import AccountSettings
+from codebase.views.buy_orders.settings import BuyOrderSettings
+
+# Set by shells, clouds, CI systems and conda, by themselves.
+OTHERS = {
+    "HOST": "x86_64-conda-linux-gnu",
+    "REGION": "eu-central-1",
+    "NAME": "WSL",
+    "USER": "somebody",
+    "PORT": "443",
+    "LANG": "de_DE.UTF-8",
+    "CI": "true",
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for kind in (Settings, *SYSTEM.settings):
+        for name in kind.model_fields:
+            monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("ORDERLY_HOME", str(tmp_path))
+
+
+def test_what_others_set_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = load_settings(*SYSTEM.settings)
+    for name, value in OTHERS.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings(*SYSTEM.settings) == before
+    assert extended(before, AccountSettings).billing_region is None
+    read = {name.upper() for kind in (Settings, *SYSTEM.settings) for name in kind.model_fields}
+    assert not read & set(OTHERS)
+
+
+def test_every_wrong_variable_is_named_with_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BILLING_REGION", "eu-central-1")
+    monkeypatch.setenv("PARTITIONS", "many")
+    with pytest.raises(ConfigurationError) as refusal:
+        load_settings(*SYSTEM.settings)
+    said = str(refusal.value)
+    assert "BILLING_REGION: " in said
+    assert "found 'eu-central-1'" in said
+    assert "PARTITIONS: " in said
+    assert "found 'many'" in said
+    assert said.count("PARTITIONS") == 1, "each once, though every context reads it"
+
+
+def test_what_may_be_a_secret_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WRITE_MODEL_URL", "hunter2 is no address")
+    with pytest.raises(ConfigurationError, match="WRITE_MODEL_URL: ") as refusal:
+        load_settings()
+    assert "hunter2" not in str(refusal.value)
+
+
+def test_a_context_reads_what_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORDER_BOOK_LIMIT_BTC", "7")
+    settings = Settings(partitions=3)
+    own = extended(settings, BuyOrderSettings)
+    assert (own.order_book_limit_btc, own.partitions) == (7, 3)
+    assert extended(own, BuyOrderSettings) is own
+
+
+def test_an_env_file_is_taken_in_below_the_shell(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / ".env"
+    assert take_in(file) == []
+    file.write_text("# mine\nLOG_LEVEL=DEBUG\nPARTITIONS=4\nTWO_FA=\n")
+    monkeypatch.setattr(os, "environ", dict(os.environ) | {"PARTITIONS": "2"})
+    assert take_in(file) == ["LOG_LEVEL"]
+    assert (os.environ["LOG_LEVEL"], os.environ["PARTITIONS"]) == ("DEBUG", "2")
+
+
+def test_an_env_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_bytes(b"LOG_LEVEL=\xff")
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        take_in(file)
