@@ -20,6 +20,7 @@ from uuid import UUID
 import typer
 
 from codebase.foundation.errors import ConfigurationError
+from codebase.foundation.postgres import forget_libpq_environment
 from codebase.foundation.settings import Settings, load_settings
 from codebase.operations.command_line import DONE, FAILED, command, group, run
 from codebase.operations.terminal import as_json, progress_bar, show_list, to_stderr
@@ -50,6 +51,7 @@ ProjectorName = Annotated[
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 differs or failed, 2 misconfigured."""
+    forget_libpq_environment()
     return run(orderly, arguments)
 
 

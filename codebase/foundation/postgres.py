@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import AsyncConnection, Connection, errors
+from psycopg import AsyncConnection, Connection, errors, pq
 from psycopg.conninfo import conninfo_to_dict
 
 from codebase.foundation.errors import ServiceUnavailable
@@ -29,9 +30,29 @@ LIVELINESS: dict[str, str | int] = {
 # The server's own deadline is the second fence; callers keep their own in the application. The
 # server watches its side of a connection too, so that the locks of a host that vanished go with it.
 DEFAULT_OPTIONS = (
-    "-c statement_timeout=30s -c jit=off -c timezone=UTC -c tcp_keepalives_idle=5"
+    "-c statement_timeout=30s -c jit=off -c tcp_keepalives_idle=5"
     " -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=5000"
+    # What a database or a role has as its own default must not change an answer.
+    " -c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres -c client_encoding=UTF8"
+    " -c bytea_output=hex -c extra_float_digits=1 -c standard_conforming_strings=on"
+    " -c search_path=public -c default_transaction_read_only=off"
+    " -c default_transaction_isolation=read\\ committed"
 )
+
+LIBPQ_BESIDE_CONNINFO = frozenset(
+    {"PGTZ", "PGDATESTYLE", "PGGEQO", "PGSERVICEFILE", "PGSYSCONFDIR", "PGLOCALEDIR"}
+)
+"""Those of https://www.postgresql.org/docs/current/libpq-envars.html that are no parameters."""
+
+
+def forget_libpq_environment() -> None:
+    """Make libpq forget this process' PG… variables: an address says all of how we connect.
+
+    What it makes of PGTZ or PGOPTIONS would win over what `connect` asks for.
+    """
+    parameters = (option.envvar for option in pq.Conninfo.get_defaults())
+    for name in {name.decode() for name in parameters if name} | LIBPQ_BESIDE_CONNINFO:
+        os.environ.pop(name, None)
 
 
 def _arguments(url: str, application: str, options: str = "") -> dict[str, Any]:
