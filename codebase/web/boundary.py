@@ -13,7 +13,7 @@ from time import perf_counter
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.routing import BaseRoute
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from codebase.foundation.observability import logs
 from codebase.foundation.observability.metrics import RequestMetrics
@@ -22,8 +22,8 @@ from codebase.foundation.validation import explain
 from codebase.web.auth import Authenticator, require_same_origin
 from codebase.web.command_routes import CommandRoute
 from codebase.web.exchange import Exchange
-from codebase.web.problems import MEDIA_TYPE, HttpProblem, problem_of
-from codebase.web.request_body import ClientGoneError
+from codebase.web.problems import MEDIA_TYPE, problem_of
+from codebase.web.request_body import ClientGoneError, counted, too_large
 
 # Whoever watches whether a process lives needs no token for it.
 OPEN_PATHS = frozenset({"/healthz", "/healthcheck", "/readyz"})
@@ -76,32 +76,38 @@ class Boundary:
         self._note(exchange, scope, perf_counter() - started)
 
     async def _answer(self, exchange: Exchange, scope: Scope, receive: Receive) -> None:
+        bounded = self._bounded(exchange, receive)
         if scope["path"] not in OPEN_PATHS:
             exchange.caller = self._authenticator.caller(exchange.headers)
         require_same_origin(scope["method"], exchange.headers)
-        receive = self._bounded(exchange.headers, receive)
+        if bounded is None:
+            raise too_large(self._body_limit)
         # A path without templates needs no router, and most commands have one.
         route = self._commands.get((scope["method"], scope["path"]))
         if route is not None:
             scope["route"] = route
-            await route.command.answer(exchange, scope, receive)
+            await route.command.answer(exchange, scope, bounded)
         else:
-            await self._app(scope, receive, exchange.send)
+            await self._app(scope, bounded, exchange.send)
 
-    def _bounded(self, headers: Mapping[bytes, bytes], receive: Receive) -> Receive:
-        """`receive`, with a body of bounded size.
+    def _bounded(self, exchange: Exchange, receive: Receive) -> Receive | None:
+        """`receive`, with a body of bounded size; None when it is announced to be too large.
 
-        Raises:
-            HttpProblem: 413, when the size is announced; otherwise `receive` will raise it.
+        A connection that may still bring any number of bytes, or none of those that it announced,
+        ends with the answer, unless the body has been read to its end.
         """
+        headers = exchange.headers
         announced = headers.get(b"content-length")
         if announced is None:
-            chunked = b"transfer-encoding" in headers
-            return _counted(receive, self._body_limit) if chunked else receive
-        if int(announced) > self._body_limit:
-            # A client that asked first has not begun to send, and will not.
-            raise _too_large(self._body_limit, close=b"expect" in headers)
-        return receive
+            if b"transfer-encoding" not in headers:
+                return receive
+        elif int(announced) > self._body_limit:
+            exchange.ends_connection = True
+            return None
+        elif b"expect" not in headers:
+            return receive
+        exchange.ends_connection = True
+        return counted(receive, self._body_limit, exchange)
 
     def _service(self, scope: Scope) -> str | None:
         """Whose route it is; None for those that every process has, and before it is known."""
@@ -147,27 +153,3 @@ def _fixed_commands(routes: Sequence[BaseRoute]) -> dict[tuple[str, str], Comman
         if isinstance(route, CommandRoute) and not route.param_convertors
         for method in route.methods or ()
     }
-
-
-def _counted(receive: Receive, limit_bytes: int) -> Receive:
-    received = 0
-
-    async def counted() -> Message:
-        nonlocal received
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > limit_bytes:
-            raise _too_large(limit_bytes, close=False)
-        return message
-
-    return counted
-
-
-def _too_large(limit_bytes: int, *, close: bool) -> HttpProblem:
-    return HttpProblem(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        "body-too-large",
-        f"the body may have {limit_bytes} bytes",
-        errors={"body": [f"must have at most {limit_bytes} bytes"]},
-        headers={"Connection": "close"} if close else None,
-    )

@@ -13,6 +13,7 @@ from codebase.web.auth import Caller, require_second_factor
 
 SCOPE_KEY = "orderly.exchange"
 
+CLOSE = (b"connection", b"close")
 NO_CONTENT = int(HTTPStatus.NO_CONTENT)
 
 HeaderList = Iterable[tuple[bytes, bytes]]
@@ -27,8 +28,18 @@ class Exchange:
         two_fa: the configured second factor.
     """
 
-    __slots__ = ("_send", "_two_fa", "caller", "headers", "request_id", "status")
+    __slots__ = (
+        "_send",
+        "_two_fa",
+        "caller",
+        "ends_connection",
+        "headers",
+        "request_id",
+        "status",
+    )
 
+    ends_connection: bool
+    """Whether the answer is the last one on its connection."""
     caller: Caller
     """Set by the shell before anything else sees the exchange."""
 
@@ -36,6 +47,7 @@ class Exchange:
         self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
         self.request_id = os.urandom(16).hex()
         self.status = 0
+        self.ends_connection = False
         self._send = send
         self._two_fa = two_fa
         scope[SCOPE_KEY] = self
@@ -57,20 +69,21 @@ class Exchange:
         """Pass on what FastAPI answers; every answer carries the request's id."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), self._id_header()]
+            message["headers"] = [*message.get("headers", ()), *self._own_headers()]
         await self._send(message)
 
     async def reply(self, status: int, headers: HeaderList, body: bytes) -> None:
         """Send a whole answer; its length and the request's id are added here."""
         self.status = status
-        sent = [*headers, self._id_header()]
+        sent = [*headers, *self._own_headers()]
         if status != NO_CONTENT:
             sent.append((b"content-length", b"%d" % len(body)))
         await self._send({"type": "http.response.start", "status": status, "headers": sent})
         await self._send({"type": "http.response.body", "body": body})
 
-    def _id_header(self) -> tuple[bytes, bytes]:
-        return b"x-request-id", self.request_id.encode()
+    def _own_headers(self) -> HeaderList:
+        identity = (b"x-request-id", self.request_id.encode())
+        return (identity, CLOSE) if self.ends_connection else (identity,)
 
 
 def exchange_of(scope: Scope) -> Exchange:

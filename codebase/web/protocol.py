@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from http import HTTPStatus
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from codebase.web.problems import MEDIA_TYPE, HttpProblem
+from codebase.web.connection_answers import Answers, OneAtATime, whole_answer
+from codebase.web.passed_over_offer import Resumption
+from codebase.web.problems import HttpProblem
 
 HEADER_BYTES_MAX = 32_768
-NO_REQUEST = "-"
-"""The `instance` of problems that are found before there is a request to name."""
+BYTES_WITHOUT_CONTENT_MAX = 2 * HEADER_BYTES_MAX
+"""What headers may take on the wire, with all that is between their names and values."""
+SEPARATORS = len(": \r\n")
 
 TOO_SLOW = HttpProblem(
     HTTPStatus.REQUEST_TIMEOUT, "request-timeout", "the request did not arrive in time"
@@ -24,43 +27,9 @@ HEADERS_TOO_LARGE = HttpProblem(
 )
 NOT_HTTP = HttpProblem(HTTPStatus.BAD_REQUEST, "malformed-request", "this is not HTTP/1.1")
 
-CONTINUE = b"HTTP/1.1 100 "
-UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 
-
-class Answers:
-    """The answers of one connection: the head of each is sent together with what follows it.
-
-    uvicorn writes them one after the other; each write is a system call, and a packet.
-    """
-
-    __slots__ = ("_head", "_transport", "is_closing")
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._head: bytes | None = b""
-        self.is_closing = transport.is_closing
-
-    def write(self, data: bytes) -> None:
-        """Keep the first piece of an answer until the second one comes."""
-        if self._head is None or data.startswith(CONTINUE):
-            self._transport.write(data)
-        elif not self._head:
-            self._head = data
-        else:
-            self._transport.write(self._head + data)
-            self._head = None
-
-    def end(self) -> None:
-        """The answer is complete; that to HEAD has nothing after its head."""
-        if self._head:
-            self._transport.write(self._head)
-        self._head = b""
-
-    def close(self) -> None:
-        """Close, with everything sent."""
-        self.end()
-        self._transport.close()
+class HeadersTooLargeError(Exception):
+    """Makes the parser stop."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -70,56 +39,118 @@ class BoundedProtocol(HttpToolsProtocol):
     a minute would hold its connection, and what it costs, for as long as it likes. Here each
     connection notes since when it waits for its client, and one sweep per server looks at all of
     them: that is cheaper than a timer per request.
+
+    Nor does it count: headers, and the trailers of a chunked body, may be endless. And every
+    request that came before a bad one is answered before the bad one is.
     """
 
     waiting_since: float
-    _reading_headers = True
-    _header_bytes = 0
+    _in_head = False
+    _in_message = False
+    _begun_in_segment = False
+    _segment_bytes = 0
+    _first_segment_bytes = 0
+    _bytes_without_content = 0
+    """Of a message that is not complete: what came in whole segments since its last content."""
+    _resumption: Resumption
+    """Made by on_headers_complete when there is an offer."""
     _unread_bytes = 0
     _given_up = False
+    _last_words: HttpProblem | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The clock starts with the connection."""
         super().connection_made(transport)
-        self._answers = Answers(transport)
+        self.flow = OneAtATime(transport, self.pipeline)
+        self._answers = Answers(transport, self._finish)
         self.waiting_since = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of a request; endless headers end here."""
+        """Bytes of a request; what is no HTTP, and endless headers, end here."""
         if self._given_up:
             return
-        if b"pgrade:" in data and (self.cycle is None or not self.cycle.more_body):
-            data = _without_upgrade(data)
-        super().data_received(data)
-        if self._reading_headers:
-            self._header_bytes += len(data)
-            if self._header_bytes > HEADER_BYTES_MAX:
+        self._unset_keepalive_if_required()
+        self._begun_in_segment = False
+        self._segment_bytes = len(data)
+        try:
+            self._parse(data)
+        except httptools.HttpParserError as error:
+            too_large = isinstance(error.__context__, HeadersTooLargeError)
+            self._give_up(HEADERS_TOO_LARGE if too_large else NOT_HTTP)
+            return
+        if self._in_message and not self._begun_in_segment:
+            self._bytes_without_content += len(data)
+            if self._bytes_without_content > BYTES_WITHOUT_CONTENT_MAX:
                 self._give_up(HEADERS_TOO_LARGE)
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        """Feed the parser, and the one that takes over when a client offers another protocol."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                self.parser = self._resumption.parser
+                self._resumption.begin()
+                data = memoryview(data)[offer.args[0] :]
+            else:
+                return
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         super().on_message_begin()
         self.waiting_since = self.loop.time()
-        self._reading_headers = True
-        self._header_bytes = 0
+        self._in_message = self._in_head = self._begun_in_segment = True
+        self._first_segment_bytes = self._segment_bytes
+        self._bytes_without_content = 0
 
     def on_headers_complete(self) -> None:
-        """The body has a deadline of its own."""
-        self._reading_headers = False
-        self._header_bytes = 0
+        """The body has a deadline of its own.
+
+        Raises:
+            HeadersTooLargeError: they are.
+        """
+        headers = self.headers
+        at_most = self._first_segment_bytes + self._bytes_without_content + self._segment_bytes
+        if at_most > HEADER_BYTES_MAX:
+            _require_bounded(self.url, headers)
+        if self.parser.should_upgrade():
+            self._resumption = Resumption(self, headers)
+        self._in_head = False
+        self._bytes_without_content = 0
         self.waiting_since = self.loop.time()
         super().on_headers_complete()
         self.cycle.transport = self._answers  # type: ignore[assignment]  # all that it uses
+        # Trailers are no headers; nobody looks at them.
+        self.headers = []
+
+    def on_body(self, body: bytes) -> None:
+        """A part of a body; the shell counts it."""
+        self._bytes_without_content = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The last byte of a request, unless a parser stops at its head for an offer's sake.
+
+        Raises:
+            HeadersTooLargeError: the trailers are.
+        """
+        if self.parser.should_upgrade():
+            return
+        if self.headers:
+            _require_bounded(b"", self.headers)
+            # The parser does not go on after a `Connection: close` down here either.
+            self.cycle.keep_alive &= self.parser.should_keep_alive()
+        self._in_message = False
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """From here on it is up to the client again."""
         self.waiting_since = self.loop.time()
         self._answers.end()
+        all_answered = not self.pipeline
         super().on_response_complete()
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's sentence is dropped
-        """Answer to bytes that are no HTTP."""
-        self._give_up(NOT_HTTP)
+        if all_answered and self._last_words is not None:
+            self._say(self._last_words)
 
     def sweep(self, now: float, deadline_seconds: float) -> None:
         """Let go of a client that is over its deadline."""
@@ -129,62 +160,91 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unread_bytes = unread_bytes
         if now - self.waiting_since <= deadline_seconds:
             return
-        if unread_bytes > 0 or self._given_up:
+        if unread_bytes > 0 or (self._given_up and self._is_answered()):
             # A polite close would wait until the client has read what it was told.
             self.transport.abort()
         elif self._waits_for_client():
             self._give_up(TOO_SLOW)
 
-    def _waits_for_client(self) -> bool:
-        cycle = self.cycle
-        return cycle is None or cycle.response_complete or cycle.more_body
+    def _is_answered(self) -> bool:
+        """Whether every request, as far as there were any, has its answer."""
+        return self.cycle is None or self.cycle.response_complete or self.cycle.disconnected
 
-    def _is_idle(self) -> bool:
-        between_requests = self.cycle is not None and self.cycle.response_complete
-        return between_requests and not self._header_bytes
+    def _waits_for_client(self) -> bool:
+        # What waits for its turn is not read on, see OneAtATime.
+        return self._is_answered() or (self.cycle.more_body and not self.pipeline)
 
     def _give_up(self, problem: HttpProblem) -> None:
-        """Say why, if anybody asked, and end the connection."""
+        """Say why, if anybody asked, once all earlier requests are answered; end the connection."""
         if self.transport.is_closing():
             return
         self._given_up = True
         self.waiting_since = self.loop.time()
-        cycle = self.cycle
-        answering = cycle is not None and not cycle.response_complete and cycle.response_started
-        if self._is_idle() or answering:
+        if self._in_message and not self._in_head:
+            self._give_up_body(problem)
+        elif not self._is_answered():
+            self._last_words = problem
+        elif problem is TOO_SLOW and self.cycle is not None and not self._in_message:
             self.transport.close()
         else:
-            self.transport.write(_whole_answer(problem))
-            # Closing now, with bytes from the client unread, would reset the connection, and the
-            # client might never see why. What still comes is dropped; the sweep ends it.
-            self.transport.write_eof()
-        if cycle is not None and not cycle.response_complete:
-            cycle.disconnected = True
-            cycle.message_event.set()
+            self._say(problem)
+
+    def _give_up_body(self, problem: HttpProblem) -> None:
+        """The same for a request whose head was taken; what it was answered, if it was, stands."""
+        cycle = self.cycle
+        if self.pipeline:
+            self.pipeline.popleft()
+            self._last_words = problem
+        elif cycle.response_started:
+            self.transport.close()
+        else:
+            self._say(problem)
+        cycle.disconnected = True
+        cycle.message_event.set()
+
+    def _say(self, problem: HttpProblem) -> None:
+        self.transport.write(whole_answer(problem))
+        self._linger()
+
+    def _finish(self) -> None:
+        """The connection ends after the answer that was just sent; nothing else is answered."""
+        if not self._in_message or self.transport.is_closing():
+            self.transport.close()
+            return
+        self._given_up = True
+        if self.pipeline:
+            self.pipeline.clear()
+            self.cycle.disconnected = True
+        self._linger()
+
+    def _linger(self) -> None:
+        """End the connection with nothing more to say.
+
+        Closing now, with bytes from the client unread, would reset the connection, and the client
+        might never see its answer. What still comes is dropped; the sweep ends it.
+        """
+        self.waiting_since = self.loop.time()
+        self.transport.write_eof()
+        self.flow.resume_reading()
 
     def shutdown(self) -> None:
         """The server stops: end after what is in flight."""
-        if self._given_up:
+        if self._given_up and self._is_answered():
             self.transport.close()
         else:
             super().shutdown()
 
 
-def _without_upgrade(data: bytes) -> bytes:
-    """Bytes that begin with a head, whose offer to speak another protocol is passed over.
+def _require_bounded(url: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    """Count headers that may be too large, without regard to how they came in segments.
 
-    A server may do so (RFC 9110, 7.8). The parser would take the rest of the connection for that
-    other protocol, and the request would lose its body: Java's HttpClient offers h2c by default.
+    Args:
+        url: what the request asks for.
+        headers: names and values.
+
+    Raises:
+        HeadersTooLargeError: they are.
     """
-    head, end, rest = data.partition(b"\r\n\r\n")
-    return UPGRADE.sub(b"\r\nx-ignored:", head) + end + rest
-
-
-def _whole_answer(problem: HttpProblem) -> bytes:
-    body = problem.body(NO_REQUEST)
-    status = HTTPStatus(problem.status)
-    head = (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {MEDIA_TYPE}\r\n"
-        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-    )
-    return head.encode() + body
+    fields = sum(len(name) + len(value) + SEPARATORS for name, value in headers)
+    if len(url) + fields > HEADER_BYTES_MAX:
+        raise HeadersTooLargeError

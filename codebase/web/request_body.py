@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
 from starlette.types import Message, Receive
@@ -40,6 +41,44 @@ def require_json(headers: Mapping[bytes, bytes]) -> None:
             "the body must be application/json",
             errors={"Content-Type": ["must be application/json"]},
         )
+
+
+class Ending(Protocol):
+    """Whose connection ends with its answer, or does not."""
+
+    ends_connection: bool
+
+
+def counted(receive: Receive, limit_bytes: int, exchange: Ending) -> Receive:
+    """`receive` of a body whose size is not known, or not yet on its way.
+
+    Args:
+        receive: of ASGI.
+        limit_bytes: from which on it will raise a problem, 413.
+        exchange: goes on with its connection once the body has come to its end.
+    """
+    received = 0
+
+    async def receive_counted() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > limit_bytes:
+            raise too_large(limit_bytes)
+        exchange.ends_connection = message.get("more_body", False)
+        return message
+
+    return receive_counted
+
+
+def too_large(limit_bytes: int) -> HttpProblem:
+    """What is said of a body with more bytes than it may have."""
+    return HttpProblem(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "body-too-large",
+        f"the body may have {limit_bytes} bytes",
+        errors={"body": [f"must have at most {limit_bytes} bytes"]},
+    )
 
 
 async def read_body(receive: Receive) -> bytes:

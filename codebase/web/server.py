@@ -54,7 +54,8 @@ class BoundedServer(uvicorn.Server):
             connection.transport.abort()
 
 
-def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+def config_of(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    """How uvicorn serves an app: with our protocol, and nothing that it would add by itself."""
     return uvicorn.Config(
         app,
         loop="none",
@@ -106,7 +107,7 @@ async def serving(app: ASGIApp, settings: Settings, port: int) -> AsyncIterator[
         ConfigurationError: the port cannot be had.
     """
     listener = _listen(settings.listen_address, port)
-    server = BoundedServer(_config(app, settings))
+    server = BoundedServer(config_of(app, settings))
     await server.start(listener)
     keeping_time = asyncio.create_task(
         server.keep_time(settings.client_deadline_seconds), name="server time"

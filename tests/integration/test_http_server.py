@@ -180,6 +180,24 @@ def test_endless_headers_are_cut_off(free_port: Ports, endless: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    "endless", [b"X: " + b"y" * 500_000, b"X: y\r\n" * 100_000, b"1;" + b"x" * 500_000]
+)
+def test_endless_trailers_are_cut_off(free_port: Ports, endless: bytes) -> None:
+    async def scenario() -> None:
+        chunked = {"Transfer-Encoding": "chunked", "Content-Type": "application/json"}
+        async with (
+            running([small_service()], free_port()) as server,
+            server.client() as client,
+        ):
+            start = b"" if endless.startswith(b"1;") else b"0\r\n"
+            client.send(request("PUT", "/order", headers=chunked) + start + endless)
+            answer = await client.ends()
+        assert answer.startswith(b"HTTP/1.1 431 ")
+
+    in_time(scenario)
+
+
+@pytest.mark.parametrize(
     "sent", [b"\x16\x03\x01\x02\x00", b"HELLO\r\n\r\n", b"GET / HTTP/9\r\n\r\n"]
 )
 def test_what_is_not_http_gets_a_problem(free_port: Ports, sent: bytes) -> None:
@@ -190,6 +208,11 @@ def test_what_is_not_http_gets_a_problem(free_port: Ports, sent: bytes) -> None:
         ):
             client.send(sent)
             answer = await client.ends()
+            async with server.client() as after_an_answer:
+                after_an_answer.send(request("GET", "/orders"))
+                await after_an_answer.reply()
+                after_an_answer.send(sent)
+                assert await after_an_answer.ends() == answer
         assert answer.startswith(b"HTTP/1.1 400 ")
         assert b"/problems/malformed-request" in answer
 

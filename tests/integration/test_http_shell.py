@@ -173,16 +173,47 @@ def test_a_client_that_asks_before_it_sends_too_much_is_told_not_to(free_port: P
     in_time(scenario)
 
 
-def test_after_a_body_that_was_too_large_the_connection_goes_on(free_port: Ports) -> None:
+def test_after_a_body_that_was_too_large_the_connection_ends(free_port: Ports) -> None:
     async def scenario() -> None:
         async with (
             running([small_service()], free_port()) as server,
             server.client() as client,
         ):
-            client.send(request("PUT", "/order", b"x" * 1_000_000))
-            assert (await client.reply()).status == 413
-            client.send(request("PUT", "/order", ORDER))
-            assert (await client.reply()).status == 200
+            client.send(request("PUT", "/order", b"x" * 1_000_000) + request("GET", "/orders"))
+            reply = await client.reply()
+            assert_problem(reply, 413)
+            assert reply.headers["connection"] == "close"
+            assert await client.ends() == b""
+
+    in_time(scenario)
+
+
+@pytest.mark.parametrize(
+    ("headers", "connection"),
+    [
+        ({"Content-Length": "1000"}, None),
+        ({"Content-Length": "50000000"}, "close"),
+        ({"Transfer-Encoding": "chunked"}, "close"),
+        ({"Content-Length": "1000", "Expect": "100-continue"}, "close"),
+    ],
+)
+def test_a_refusal_before_the_body_ends_the_connection_unless_little_is_to_come(
+    free_port: Ports, headers: dict[str, str], connection: str | None
+) -> None:
+    async def scenario() -> None:
+        async with (
+            running([small_service()], free_port(), api_tokens=tuple(TOKENS)) as server,
+            server.client() as client,
+        ):
+            client.send(request("PUT", "/order", headers=headers))
+            reply = await client.reply()
+            assert_problem(reply, 401)
+            assert reply.headers.get("connection") == connection
+            client.send(b"x" * 1000 + request("GET", "/healthz"))
+            if connection:
+                assert await client.ends() == b""
+            else:
+                assert (await client.reply()).status == 200
 
     in_time(scenario)
 
