@@ -240,7 +240,7 @@ def test_answers_are_taken_in_between(free_port: Ports) -> None:
     def confirm(connection: socket.socket) -> None:
         _tag, _moment, _record, option = msgpack.unpackb(connection.recv(4096), timestamp=0)
         connection.sendall(msgpack.packb({"ack": option["chunk"]}))
-        assert select.select([sender.socket], [], [], SECONDS)[0], "no answer"
+        assert select.select([sender.socket], [], [], PATIENCE_SECONDS)[0], "no answer"
 
     def lines() -> Iterator[Line]:
         yield line(0)
