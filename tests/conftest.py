@@ -6,6 +6,7 @@ tests that need it, with the command that installs it; nothing is skipped.
 
 from __future__ import annotations
 
+import inspect
 import os
 import random
 import shutil
@@ -36,6 +37,7 @@ from codebase.embedded.private_postgres import (
     PostgresServer,
 )
 from codebase.embedded.private_rabbitmq import USER, RabbitServer, find_rabbitmq
+from tests.patience import PATIENCE_SECONDS
 
 pytest_plugins = ["tests.databases"]
 
@@ -132,7 +134,6 @@ class RabbitUnderTest:
             f"{self.management_url}/{path}",
             json=json,
             auth=(USER, self._server.password),
-            timeout=30,
         )
         return answer.raise_for_status()
 
@@ -198,6 +199,15 @@ def free_port() -> Callable[[], int]:
         return port
 
     return take
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patient_clients() -> None:
+    """Five seconds, as httpx has it, are what a busy machine may take for any answer."""
+    # One object, which each function and class of httpx has for its default.
+    timeout = inspect.signature(httpx.get).parameters["timeout"].default
+    timeout.connect = timeout.read = timeout.write = timeout.pool = PATIENCE_SECONDS
+    assert httpx.Client().timeout == httpx.AsyncClient().timeout == httpx.Timeout(PATIENCE_SECONDS)
 
 
 @pytest.fixture(scope="session", autouse=True)

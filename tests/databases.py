@@ -15,6 +15,7 @@ from psycopg import Connection
 from codebase.foundation.settings import Settings
 from codebase.operations.migrate import migrate
 from codebase.registry import SYSTEM
+from tests.patience import UNHURRIED
 
 if TYPE_CHECKING:
     from tests.conftest import PostgresUnderTest
@@ -24,7 +25,7 @@ PARTITIONS = int(os.environ.get("PARTITIONS", "1"))
 
 
 def settings_for(server: PostgresUnderTest, write_model: str, read_model: str) -> Settings:
-    """Settings whose every address points at two databases of the test server."""
+    """Settings whose every address points at two databases of the test server; in no hurry."""
 
     def url(role: str, database: str) -> str:
         return server.url(role, PASSWORD, database)
@@ -39,6 +40,7 @@ def settings_for(server: PostgresUnderTest, write_model: str, read_model: str) -
         read_model_projector_url=url("projector", read_model),
         partitions=PARTITIONS,
         development=True,
+        **UNHURRIED,  # type: ignore[arg-type] # pydantic takes them as they are
     )
 
 

@@ -23,9 +23,9 @@ from typing import IO
 import psutil
 
 from codebase.registry import SYSTEM
+from tests.patience import PATIENCE_SECONDS
 
 PROJECT = Path(__file__).parents[1]
-PATIENCE_SECONDS = 60.0
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 _TEMPLATE = multiprocessing.get_context("forkserver")
 _TEMPLATE.set_forkserver_preload(
@@ -66,10 +66,10 @@ def run(
 
 
 def gone(process_id: int) -> bool:
-    """Whether a process ends within seconds; one that only waits to be reaped has ended."""
+    """Whether a process ends; one that only waits to be reaped has ended."""
     try:
         process = psutil.Process(process_id)
-        psutil.wait_procs([process], 5)
+        psutil.wait_procs([process], PATIENCE_SECONDS)
         return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True

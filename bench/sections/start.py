@@ -1,4 +1,4 @@
-"""`./run.sh` to ready, as a new user and as one who comes back; and what is needed for it."""
+"""`./run.sh` to ready, as a new user and as one who comes back, and to its end; what is needed for it."""
 
 from __future__ import annotations
 
@@ -50,6 +50,13 @@ def measure(lab: Lab) -> Iterator[Result]:
                 unit="s",
                 target=below(bound),
             )
+            started = time.monotonic()
+            run.stop()
+            stopping_seconds = time.monotonic() - started
+    # `docker stop` and other supervisors kill what has not ended by then.
+    yield Result(
+        name="./run.sh: from SIGTERM to its end", value=stopping_seconds, unit="s", target=below(10)
+    )
 
     yield from _beside_separate_interpreters(lab)
 

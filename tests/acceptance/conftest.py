@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from tests import processes
+from tests.patience import PATIENCE_SECONDS, UNHURRIED
 
 if TYPE_CHECKING:
     from tests.conftest import RabbitUnderTest
@@ -29,19 +30,16 @@ SERVICES = (
     "event_relay",
     "read_model_sync",
 )
-READY_SECONDS = 30.0
 POLL_SECONDS = 0.02
 
 
-def until(
-    condition: Callable[[], object], what: str | Callable[[], str], seconds: float = READY_SECONDS
-) -> None:
-    """Look again and again until `condition` holds; fail saying `what` did not happen in time."""
-    deadline = time.monotonic() + seconds
+def until(condition: Callable[[], object], what: str | Callable[[], str]) -> None:
+    """Look again and again until `condition` holds; fail saying `what` if it never does."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
     moment = threading.Event()
     while not condition():
         if time.monotonic() > deadline:
-            pytest.fail(f"after {seconds} s: {what if isinstance(what, str) else what()}")
+            pytest.fail(what if isinstance(what, str) else what())
         moment.wait(POLL_SECONDS)
 
 
@@ -72,7 +70,7 @@ class Service:
 
     def is_ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=5).status_code == httpx.codes.OK
+            return httpx.get(f"{self.url}/readyz").status_code == httpx.codes.OK
         except httpx.TransportError:
             return False
 
@@ -85,10 +83,10 @@ class Service:
         assert self.process.pid
         os.kill(self.process.pid, number)
 
-    def wait(self, seconds: float = 30) -> int:
+    def wait(self) -> int:
         """The exit status."""
-        self.process.join(seconds)
-        assert self.process.exitcode is not None, f"{self.name} runs on after {seconds} s"
+        self.process.join(PATIENCE_SECONDS)
+        assert self.process.exitcode is not None, f"{self.name} runs on"
         return self.process.exitcode
 
     def stop(self) -> int:
@@ -142,6 +140,7 @@ class System:
             "BTC_PRICE_SOURCES": "demo",
             "BTC_PRICE_URL": self["btc_price"].url,
             "PARTITIONS": str(databases.settings.partitions),
+            **{name.upper(): str(value) for name, value in UNHURRIED.items()},
             **addresses,
             **({"BROKER_URL": broker_url} if broker_url else {}),
         }
@@ -173,7 +172,7 @@ class System:
         """One PUT /buy_order."""
         body = {"currency": currency, "amount": amount, "idempotence_key": key or str(uuid4())}
         url = f"{self['create_buy_order'].url}/buy_order"
-        return httpx.put(url, json=body, timeout=15, **options)  # type: ignore[arg-type]
+        return httpx.put(url, json=body, **options)  # type: ignore[arg-type]
 
     def put_until_answered(self, key: str, amount: str = "100") -> httpx.Response:
         """As clients do: the same request again until it is answered."""
@@ -196,7 +195,6 @@ class System:
             answer = httpx.get(
                 f"{self['fetch_buy_orders'].url}/buy_orders",
                 params={"page_size": str(page_size), **reference},
-                timeout=15,
                 **options,  # type: ignore[arg-type]
             )
             page = answer.raise_for_status().json()

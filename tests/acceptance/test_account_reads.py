@@ -53,14 +53,14 @@ def test_what_a_client_created_it_finds_at_once(
     done = threading.Event()
 
     def others() -> None:
-        with httpx.Client(base_url=management.url, timeout=30) as client:
+        with httpx.Client(base_url=management.url) as client:
             while not done.is_set():
                 client.post("/accounts", json=account()).raise_for_status()
 
     def one_client(_number: int) -> list[int]:
         statuses = []
         for _ in range(5):
-            with httpx.Client(base_url=management.url, timeout=30) as client:
+            with httpx.Client(base_url=management.url) as client:
                 opened = client.post("/accounts", json=account())
                 path = f"/accounts/{opened.json()['id']}"
                 created = client.post(f"{path}/agents", json=agent())
@@ -89,7 +89,7 @@ def test_a_block_is_seen_by_whoever_made_it(management: Service, sync: Service) 
     sync.start(**SLOW_PROJECTOR)
     management.start().wait_until_ready()
     sync.wait_until_ready()
-    with httpx.Client(base_url=management.url, timeout=30) as client:
+    with httpx.Client(base_url=management.url) as client:
         account_id = client.post("/accounts", json=account()).json()["id"]
         agent_id = client.post(f"/accounts/{account_id}/agents", json=agent()).json()["id"]
         path = f"/accounts/{account_id}/agents/{agent_id}"
@@ -109,7 +109,7 @@ def test_another_clients_accounts_are_out_of_reach(management: Service, sync: Se
     management.start(API_TOKENS=entries).wait_until_ready()
     sync.wait_until_ready()
     clients = {
-        name: httpx.Client(base_url=management.url, headers={"X-Token": secret}, timeout=30)
+        name: httpx.Client(base_url=management.url, headers={"X-Token": secret})
         for name, (secret, _) in tokens.items()
     }
     ids = {}

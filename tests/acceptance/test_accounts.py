@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -23,6 +22,7 @@ from codebase.foundation.failpoints import EXIT_STATUS
 from codebase.foundation.tokens import new_token
 from codebase.services.block_agent.messages import QUEUE
 from tests.acceptance.conftest import Service, System, until
+from tests.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.conftest import RabbitUnderTest
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 SERVICES = ("create_account", "create_agent", "block_agent")
 SECRET = "4111111111111111"  # noqa: S105 - what must not come back
-STOP_SECONDS = 10
 TWO_FA = {"TWO-FA": "42"}
 
 
@@ -42,7 +41,7 @@ class Management:
         self.service = Service(system, SERVICES, port)
         self.service.name = f"management-{number}"
         # Made once: it costs as much as many requests.
-        self._client = httpx.Client(base_url=self.service.url, timeout=30)
+        self._client = httpx.Client(base_url=self.service.url)
 
     def start(self, **environment: str) -> Management:
         self.service.start(TWO_FA="42", **environment)
@@ -449,9 +448,7 @@ def test_stops_and_a_crash_among_many_messages_lose_and_double_nothing(
                 until(
                     lambda before=before: changes(databases) > before + 50, "nothing comes through"
                 )
-                started = monotonic()
                 end()
-                assert monotonic() - started < STOP_SECONDS
                 service.start()
         finally:
             enough.set()
@@ -527,7 +524,7 @@ def test_closing_an_account_takes_all_its_agents_while_others_join(
 
     with ThreadPoolExecutor(24) as pool:
         creators = [pool.submit(create, number) for number in range(24)]
-        assert enough.wait(90)
+        assert enough.wait(PATIENCE_SECONDS)
         closed = processes[1].ask("DELETE", f"/accounts/{account_id}")
         assert closed.status_code == 202
         assert {one.result().status_code for one in creators} == {404}
@@ -804,7 +801,6 @@ def refused(management: Management, method: str, path: str, text: bytes) -> dict
         management.service.url + path,
         content=text,
         headers={"Content-Type": "application/json"},
-        timeout=30,
     )
     assert answer.status_code == 422, (path, text[:100], answer.text)
     assert answer.headers["content-type"] == "application/problem+json"

@@ -206,10 +206,10 @@ def test_pages_refuse_what_they_cannot_know(system_in_one_process: System) -> No
 def test_a_token_always_finds_what_was_written(system_in_one_process: System) -> None:
     """Under load, with a projector that takes its time."""
     system = system_in_one_process
-    system.start(PROJECTOR_DELAY_SECONDS="0.05", CONSISTENCY_WAIT_MS="10000")
+    system.start(PROJECTOR_DELAY_SECONDS="0.05")
 
     def write_and_read(_: int) -> tuple[int, str, str]:
-        with httpx.Client(timeout=20) as client:
+        with httpx.Client() as client:
             order = {"currency": "EUR", "amount": "1", "idempotence_key": str(uuid4())}
             put = client.put(f"{system['create_buy_order'].url}/buy_order", json=order)
             path = put.headers["location"]
@@ -245,16 +245,16 @@ def test_a_read_model_that_is_behind_says_so_and_never_guesses(system: System) -
 
 def test_a_read_model_that_went_back_never_passes_for_up_to_date(system: System) -> None:
     """After a crash of its server the read model may have lost its last commits."""
-    system.start()
+    system.start(CONSISTENCY_WAIT_MS="200")
     put = system.put()
     token = {"Consistency-Token": put.headers["consistency-token"]}
     url = f"{system['fetch_buy_orders'].url}{put.headers['location']}"
-    assert httpx.get(url, headers=token).status_code == 200
+    until(lambda: httpx.get(url, headers=token).status_code == 200, "the order is not there")
     system["read_model_sync"].kill()
     with system.databases.as_read_model_owner() as connection, connection.transaction():
         connection.execute("DELETE FROM buy_order")
         connection.execute("UPDATE projection_checkpoint SET position = 0")
-    assert httpx.get(url, headers=token, timeout=15).status_code == 503
+    assert httpx.get(url, headers=token).status_code == 503
     assert httpx.get(url).status_code == 404
     system["read_model_sync"].start().wait_until_ready()
     until(lambda: httpx.get(url, headers=token).status_code == 200, "the order is not back")
@@ -355,7 +355,7 @@ def test_bad_input_is_named_and_never_echoed(system_in_one_process: System) -> N
     system.start("btc_price", "create_buy_order")
     url = f"{system['create_buy_order'].url}/buy_order"
     headers = {"Content-Type": "application/json"}
-    with httpx.Client(timeout=30) as client:
+    with httpx.Client() as client:
         for name, (body, field) in BAD_BODIES.items():
             sent = body.replace(b"KEY", str(uuid4()).encode())
             try:
@@ -386,7 +386,9 @@ def test_numbers_are_taken_when_they_are_read_exactly(system_in_one_process: Sys
     assert system.put(key, "123.45").content == number.content
 
 
-def test_the_database_going_away_is_a_503_in_time_and_heals_unaided(system: System) -> None:
+def test_the_database_going_away_is_a_503_before_any_deadline_and_heals_unaided(
+    system: System,
+) -> None:
     system.start()
     first = system.put().json()["buy_order"]["id"]
     system.until_shown({first})
@@ -394,11 +396,10 @@ def test_the_database_going_away_is_a_503_in_time_and_heals_unaided(system: Syst
     system.databases.server.stop()
     try:
         put = system.put(key)
-        got = httpx.get(f"{system['fetch_buy_orders'].url}/buy_orders", timeout=15)
+        got = httpx.get(f"{system['fetch_buy_orders'].url}/buy_orders")
         for answer in (put, got):
             assert answer.status_code == 503
             assert int(answer.headers["retry-after"]) >= 1
-            assert answer.elapsed.total_seconds() < 6
         for name in ("create_buy_order", "fetch_buy_orders", "event_relay", "read_model_sync"):
             until(lambda name=name: not system[name].is_ready(), f"{name} says it is ready")
     finally:

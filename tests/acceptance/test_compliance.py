@@ -68,15 +68,15 @@ class Office:
         body: dict[str, Any] = {"name": "Ada", "email": f"{uuid4()}@example.org"}
         body |= {"region": "emea", "vip": False}
         url = f"{self.management.url}/accounts"
-        opened = httpx.post(url, json=body, headers=headers, timeout=30).raise_for_status()
+        opened = httpx.post(url, json=body, headers=headers).raise_for_status()
         url = f"{url}/{opened.json()['id']}/agents"
         body = {"name": name, "email": email or f"{uuid4()}@example.org"}
-        created = httpx.post(url, json=body, headers=headers, timeout=30).raise_for_status()
+        created = httpx.post(url, json=body, headers=headers).raise_for_status()
         return str(created.json()["id"])
 
     def ask(self, action: str, agent_id: str, body: object = None, **headers: str) -> Any:  # noqa: ANN401
         url = f"{self.compliance.url}/{action}_agent/{agent_id}"
-        return httpx.post(url, json=body, headers=headers, timeout=30)
+        return httpx.post(url, json=body, headers=headers)
 
     def asked(self, action: str, agent_id: str, **headers: str) -> str:
         """The id of a new request."""
@@ -85,7 +85,7 @@ class Office:
         return str(answer.json()["id"])
 
     def get(self, path: str, **headers: str) -> httpx.Response:
-        return httpx.get(f"{self.compliance.url}{path}", headers=headers, timeout=30)
+        return httpx.get(f"{self.compliance.url}{path}", headers=headers)
 
     def request(self, request_id: str, **headers: str) -> dict[str, Any]:
         found: dict[str, Any] = self.get(f"/requests/{request_id}", **headers).json()
@@ -115,9 +115,7 @@ class Office:
         return [row[0] for row in rows]
 
     def shown(self, search: str = "", **parameters: str) -> list[dict[str, Any]]:
-        answer = httpx.get(
-            f"{self.compliance.url}/agents", params={"search": search, **parameters}, timeout=30
-        )
+        answer = httpx.get(f"{self.compliance.url}/agents", params={"search": search, **parameters})
         found: list[dict[str, Any]] = answer.raise_for_status().json()["items"]
         return found
 
@@ -310,7 +308,7 @@ def test_compliance_may_be_away_for_a_while(with_broker: Office) -> None:
     until(lambda: all(len(office.happened(one)) == 2 for one in agents), "they are not blocked")
     late = office.new_agent()
     url = f"{office.management.url}/agents/block_agent/{late}"
-    httpx.post(url, timeout=30).raise_for_status()
+    httpx.post(url).raise_for_status()
     office.compliance.start().wait_until_ready()
     assert [office.outcome(one) for one in requests] == ["done"] * 3
     for agent_id in (*agents, late):
@@ -376,7 +374,7 @@ def test_of_two_processes_one_sends_and_the_other_takes_over(office: Office) -> 
     assert senders(office) == 1
     office.compliance.kill()
     url = f"{office.other.url}/unblock_agent/{agent_id}"
-    request_id = httpx.post(url, timeout=30).raise_for_status().json()["id"]
+    request_id = httpx.post(url).raise_for_status().json()["id"]
     until(lambda: senders(office) == 1, "nobody takes over")
     office.compliance.start().wait_until_ready()
     assert office.outcome(request_id) == "done"
@@ -425,7 +423,7 @@ def test_agents_are_found_by_name_address_and_id_page_by_page(without_broker: Of
     assert office.shown("bea", blocked="true") == []
     # A removed agent is not shown, and a page that ended with it leads on.
     account = office.shown(agents["bea"])[0]["account_id"]
-    removal = httpx.delete(f"{office.management.url}/accounts/{account}", timeout=30)
+    removal = httpx.delete(f"{office.management.url}/accounts/{account}")
     assert removal.status_code == 202
     until(lambda: office.shown(agents["bea"]) == [], "it is still shown")
     assert [one["name"] for one in office.shown(size="1", last_reference=agents["bea"])] == ["BEAT"]

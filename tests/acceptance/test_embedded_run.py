@@ -27,10 +27,9 @@ from codebase.embedded.keeper import Keeper, Program
 from codebase.embedded.local_stack import SERVER_PORTS
 from codebase.embedded.postgres_programs import server_account
 from codebase.registry import SYSTEM
+from tests.patience import PATIENCE_SECONDS, UNHURRIED
 
 PROJECT = Path(__file__).parents[2]
-READY_SECONDS = 60.0
-STOP_SECONDS = 10.0
 SERVICE_PORTS = SYSTEM.on_one_machine()
 ALL_PORTS = [*SERVER_PORTS.values(), *SERVICE_PORTS.values()]
 
@@ -54,10 +53,11 @@ class EmbeddedRun:
                 **os.environ,
                 "ORDERLY_HOME": str(home),
                 "PORT_OFFSET": str(offset),
+                **{name.upper(): str(value) for name, value in UNHURRIED.items()},
                 **environment,
             },
             directory=PROJECT,
-            patience_seconds=30,
+            patience_seconds=PATIENCE_SECONDS,
         )
         self.process = keeper.spawn(program, subprocess.PIPE)
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -81,11 +81,11 @@ class EmbeddedRun:
     def output(self) -> str:
         return "".join(self._lines)
 
-    def wait_for(self, pattern: str, timeout_seconds: float = READY_SECONDS) -> re.Match[str]:
+    def wait_for(self, pattern: str) -> re.Match[str]:
         """The first match in what was printed so far or will be, while the run lasts."""
         with self._changed:
             self._changed.wait_for(
-                lambda: re.search(pattern, self.output) or self._ended, timeout_seconds
+                lambda: re.search(pattern, self.output) or self._ended, PATIENCE_SECONDS
             )
             found = re.search(pattern, self.output)
         assert found, f"{pattern!r} is not in:\n{self.output}"
@@ -95,16 +95,16 @@ class EmbeddedRun:
         self.wait_for(r"ready in [\d.]+ s")
         return self
 
-    def ended(self, timeout_seconds: float = READY_SECONDS) -> int:
+    def ended(self) -> int:
         """The exit code, once it has ended and everything it printed was read."""
-        code = self.process.wait(timeout_seconds)
-        self._reader.join(timeout_seconds)
+        code = self.process.wait(PATIENCE_SECONDS)
+        self._reader.join(PATIENCE_SECONDS)
         self._keeper.release(self.process)
         return code
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.ended(STOP_SECONDS)
+        return self.ended()
 
     def descendants(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
@@ -123,7 +123,7 @@ class EmbeddedRun:
 
     def put(self, key: str) -> httpx.Response:
         body = {"currency": "EUR", "amount": "12.50", "idempotence_key": key}
-        return httpx.put(self.url("create_buy_order", "buy_order"), json=body, timeout=10)
+        return httpx.put(self.url("create_buy_order", "buy_order"), json=body)
 
     def listed_keys(self, answer: httpx.Response) -> list[str]:
         """The ids of the first page, read with the consistency token of an earlier answer.
@@ -131,15 +131,17 @@ class EmbeddedRun:
         Whoever is told that the read model is not that far yet asks again, as a client does.
         """
         token = {"Consistency-Token": answer.headers["Consistency-Token"]}
-        deadline = time.monotonic() + READY_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
-            page = httpx.get(self.url("fetch_buy_orders", "buy_orders"), headers=token, timeout=10)
+            page = httpx.get(self.url("fetch_buy_orders", "buy_orders"), headers=token)
             if page.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
                 return [row["id"] for row in page.raise_for_status().json()["rows"]]
 
 
-def still_running(processes: list[psutil.Process], timeout_seconds: float) -> list[psutil.Process]:
-    """Those that have not ended in time; one that only waits for init to reap it has ended."""
+def still_running(
+    processes: list[psutil.Process], timeout_seconds: float = PATIENCE_SECONDS
+) -> list[psutil.Process]:
+    """Those that have not ended by then; one that only waits for init to reap it has ended."""
     _, left = psutil.wait_procs(processes, timeout_seconds)
     return [p for p in left if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
@@ -270,7 +272,7 @@ def test_each_process_tells_what_the_guide_says_and_nothing_else(run: EmbeddedRu
     known = told_by()
     seen: dict[str, set[str]] = {name: set() for name in known}
     for process in SERVICE_PORTS:
-        text = httpx.get(run.url(process, "metrics"), timeout=10).raise_for_status().text
+        text = httpx.get(run.url(process, "metrics")).raise_for_status().text
         for family in text_string_to_metric_families(text):
             name = f"{family.name}_total" if family.type == "counter" else family.name
             if name.startswith("orderly_") and any(sample.value for sample in family.samples):
@@ -300,7 +302,7 @@ def test_a_killed_write_model_comes_back_and_with_it_the_commands(run: EmbeddedR
     next(p for p in run.descendants() if data in p.cmdline()).kill()
     run.wait_for(r"write_model ended unexpectedly")
     key = str(uuid.uuid4())
-    deadline = time.monotonic() + READY_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while (answer := run.put(key)).status_code == httpx.codes.SERVICE_UNAVAILABLE:
         # As a client does: the same order again, which the service answers within its deadline.
         assert time.monotonic() < deadline, answer.text
@@ -331,9 +333,9 @@ def test_services_outlive_what_they_were_forked_from_and_are_still_started_again
 
 def wait_until_healthy(url: str) -> None:
     """Ask until the answer is 200; the transport's own retries pace the questions."""
-    deadline = time.monotonic() + READY_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     answer = "nothing"
-    with httpx.Client(timeout=5, transport=httpx.HTTPTransport(retries=5)) as client:
+    with httpx.Client(transport=httpx.HTTPTransport(retries=5)) as client:
         while time.monotonic() < deadline:
             try:
                 response = client.get(url)
@@ -386,9 +388,7 @@ def test_a_stop_leaves_nothing_running_and_a_start_continues_with_the_same_data(
     order = first.put(key := str(uuid.uuid4())).json()["buy_order"]
     before = (first.home / "environment").read_text()
     everything = first.descendants()
-    began = time.monotonic()
     assert first.stop() == 0
-    assert time.monotonic() - began < STOP_SECONDS
     assert still_running(everything, 0) == []
 
     again = start(home=first.home, offset=first.offset).ready()
@@ -410,7 +410,7 @@ def test_kill_9_of_the_parent_leaves_nothing_running_and_loses_nothing(
     first.process.kill()
     # At once, while the guardian may still be at work: the lock makes the new run wait for it.
     again = start(home=first.home, offset=first.offset)
-    assert still_running(everything, 15) == []
+    assert still_running(everything) == []
     again.ready()
     assert answer.json()["buy_order"]["id"] in again.listed_keys(answer)
     again.stop()
@@ -421,14 +421,14 @@ def test_kill_9_while_it_is_starting_leaves_nothing_running(
 ) -> None:
     starting = start()
     environment_file = starting.home / "environment"
-    deadline = time.monotonic() + READY_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not environment_file.exists():
         assert time.monotonic() < deadline
         with pytest.raises(subprocess.TimeoutExpired):
             starting.process.wait(0.01)
     everything = starting.descendants()
     starting.process.kill()
-    assert still_running(everything, 15) == []
+    assert still_running(everything) == []
 
 
 def test_without_rabbitmq_the_log_is_the_feed_and_the_output_says_so(
@@ -474,7 +474,7 @@ def test_the_stores_alone_are_there_for_whoever_restores_them(
     command = [sys.executable, "-m", "codebase", "migrate"]
     subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, check=True)
     with pytest.raises(httpx.ConnectError):
-        httpx.get(run.url("migration", "healthz"), timeout=5)
+        httpx.get(run.url("migration", "healthz"))
     assert run.stop() == 0
     again = start(home=run.home, offset=run.offset).ready()
     assert again.put(str(uuid.uuid4())).status_code == 200

@@ -45,7 +45,7 @@ class Company:
         self.commands = Service(system, COMMANDS, free_port())
         self.relay = Service(system, ("event_relay",), free_port())
         self.teams = {name: Service(system, (name,), free_port()) for name in TEAMS}
-        self.client = httpx.Client(base_url=self.commands.url, timeout=30)
+        self.client = httpx.Client(base_url=self.commands.url)
         self._begun: list[Service] = []
 
     def start(self, *services: Service, **environment: str) -> None:
@@ -98,10 +98,10 @@ class Company:
         with self.system.databases.as_owner() as log:
             heads = dict(log.execute("SELECT partition, position FROM log_head").fetchall())
         for name in TEAMS:
-            until(lambda name=name: checkpoints(self.system.databases, name) == heads, name, 60)
+            until(lambda name=name: checkpoints(self.system.databases, name) == heads, name)
 
     def ask(self, team: str, path: str, **parameters: str) -> Any:  # noqa: ANN401 - any JSON
-        answer = httpx.get(f"{self.teams[team].url}{path}", params=parameters, timeout=30)
+        answer = httpx.get(f"{self.teams[team].url}{path}", params=parameters)
         return answer.raise_for_status().json()
 
     def orderly(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -213,7 +213,7 @@ def test_an_invoice_can_be_read_with_the_token_of_the_command(company: Company) 
         )
         token = {"Consistency-Token": opened.headers["Consistency-Token"]}
         address = f"{company.teams['billing'].url}/invoices/{opened.json()['id']}"
-        assert httpx.get(address, headers=token, timeout=30).status_code == 200
+        assert httpx.get(address, headers=token).status_code == 200
 
 
 def test_operators_look_after_every_team(

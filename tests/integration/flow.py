@@ -33,18 +33,18 @@ from codebase.foundation.worker import Team
 from codebase.model.buy_orders.buy_order import BuyOrderPlaced, guards, topic
 from codebase.model.money import Currency
 from codebase.registry import SYSTEM
+from tests.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.conftest import PostgresUnderTest
     from tests.databases import Databases
 
 ROOT = Path(__file__).parents[2]
-DEADLINE_SECONDS = 45.0
 
 
 def eventually(condition: Callable[[], object], what: str = "") -> None:
-    """Return as soon as the condition holds; fail when it does not in time."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
+    """Return as soon as the condition holds; fail when it never does."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, f"not in time: {what or condition}"
         time.sleep(0.01)
@@ -183,7 +183,7 @@ def at_work(team: Team) -> Iterator[Team]:
     try:
         yield team
     finally:
-        assert team.stop(10), "stops within its deadline"
+        assert team.stop(PATIENCE_SECONDS), "stops when it is asked to"
 
 
 @contextmanager
@@ -243,6 +243,15 @@ def frozen(server: PostgresUnderTest, application: str, database: str = "%") -> 
             os.kill(process_id, signal.SIGCONT)
 
 
+def waits_for_a_lock(server: PostgresUnderTest, application: str) -> bool:
+    """Whether a statement of an application waits for somebody else's transaction."""
+    waiting = """
+        SELECT FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'
+    """
+    with psycopg.connect(server.superuser_url()) as superuser:
+        return superuser.execute(waiting, [application]).fetchone() is not None
+
+
 @contextmanager
 def channel_to(settings: Settings) -> Iterator[Any]:
     """A channel for a test that interferes with the broker; publishing waits for the confirm."""
@@ -256,16 +265,22 @@ def channel_to(settings: Settings) -> Iterator[Any]:
 
 
 def messages_in(channel: Any, queue: str) -> list[tuple[Any, bytes]]:  # noqa: ANN401 - pika's
-    """Take everything out of a queue: (properties, body), in order."""
+    """Take everything out of a queue that is there now: (properties, body), in order."""
     taken = []
-    # A queue with a single active consumer cannot be read with basic.get. Each message is
-    # acknowledged by itself: what arrives after the last look goes back when we cancel.
-    for method, properties, body in channel.consume(queue, inactivity_timeout=0.3):
-        if method is None:
+    # What was there comes before a message of our own, however long the broker takes.
+    last = uuid4().bytes
+    channel.basic_publish("", queue, last)
+    # A queue with a single active consumer cannot be read with basic.get. One at a time: what comes
+    # after the last one stays where it is; what was given back might come in another order.
+    channel.basic_qos(prefetch_count=1)
+    for method, properties, body in channel.consume(queue):
+        if body == last:
             break
-        channel.basic_ack(method.delivery_tag)
         taken.append((properties, body))
+        channel.basic_ack(method.delivery_tag)
     channel.cancel()
+    channel.basic_ack(method.delivery_tag)
+    channel.basic_qos(prefetch_count=0)
     return taken
 
 

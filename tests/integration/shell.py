@@ -29,11 +29,10 @@ from codebase.web.shell import (
     service_app,
     serving,
 )
+from tests.patience import PATIENCE_SECONDS, UNHURRIED
 
 KEY = "0b0b7e0a-97c0-4f0b-8b0e-1a6a3d0b6b7c"
 ORDER = {"currency": "USD", "amount": "1.50", "key": KEY}
-SECONDS = 20.0
-"""How long any test waits for anything before it fails."""
 
 
 class PutOrder(RequestBody):
@@ -212,17 +211,20 @@ def request(
 @asynccontextmanager
 async def running(apps: list[FastAPI], port: int, **settings: object) -> AsyncIterator[Server]:
     """The apps behind the shell, on a real port."""
-    configured = Settings(**settings)  # type: ignore[arg-type]
+    configured = Settings(**(UNHURRIED | settings))  # type: ignore[arg-type]
     async with serving(assemble(apps, configured), configured, port) as bound:
         yield Server(bound)
 
 
-def in_time(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a scenario on the event loop that services run on, with a deadline."""
+def in_time(
+    scenario: Callable[[], Coroutine[Any, Any, None]],
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
+) -> None:
+    """Run a scenario on the event loop that services run on, or another; patience has an end."""
 
     async def bounded() -> None:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await scenario()
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(bounded())

@@ -55,7 +55,7 @@ async def at_work(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
         ]
         port = await stack.enter_async_context(serving(assemble(apps, settings), settings, 0))
         url = f"http://127.0.0.1:{port}"
-        yield await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=30))
+        yield await stack.enter_async_context(httpx.AsyncClient(base_url=url))
 
 
 def story(settings: Settings, tell: Callable[[httpx.AsyncClient], Any]) -> None:

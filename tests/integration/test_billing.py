@@ -70,6 +70,7 @@ from tests.integration.histories import (
     worlds,
     write_history,
 )
+from tests.patience import NEVER_SECONDS, PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -255,7 +256,7 @@ def test_a_billing_that_is_killed_again_and_again_charges_what_it_must(
     for _ in range(3):
         command = ["codebase", "serve", "billing", "--port", str(free_port())]
         with running(command, small, ORDERLY_FAILPOINT=place) as process:
-            assert process.wait(30) == EXIT_STATUS
+            assert process.wait(PATIENCE_SECONDS) == EXIT_STATUS
     write_history(databases, happened[100:])
     with billing_at_work(small):
         eventually(lambda: caught_up(databases))
@@ -277,7 +278,7 @@ def test_it_starts_with_the_whole_history_and_goes_on_live(
 def test_the_broker_brings_the_news_of_its_region_only(
     databases: Databases, with_broker: Settings
 ) -> None:
-    slow = with_broker.model_copy(update={"read_model_check_seconds": 60.0})
+    slow = with_broker.model_copy(update={"read_model_check_seconds": NEVER_SECONDS})
     world = World()
     with billing_at_work(slow, Region.EMEA), relaying(slow):
         elsewhere = world.open(EDGES[0], Region.NAM, vip=False)
@@ -410,7 +411,7 @@ def test_a_second_billing_does_not_even_start(
         eventually(lambda: count(databases, "projection_checkpoint") > 0)
     command = ["codebase", "serve", "billing", "--port", str(free_port())]
     with running(command, databases.settings, BILLING_REGION="nam") as process:
-        assert process.wait(30) == 2
+        assert process.wait(PATIENCE_SECONDS) == 2
 
 
 # What is answered.

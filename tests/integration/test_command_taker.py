@@ -30,6 +30,7 @@ from codebase.model.accounts.agent import AGENT, BlockAgent, CreateAgent, Unbloc
 from codebase.model.actor import Actor
 from codebase.services.block_agent.messages import QUEUE, READERS, TOPICS
 from tests.integration.flow import channel_to, eventually, messages_in
+from tests.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.conftest import RabbitUnderTest
@@ -53,23 +54,23 @@ class Taker:
 
     def start(self) -> None:
         self._thread.start()
-        self._bus = self._started.result(30)
+        self._bus = self._started.result(PATIENCE_SECONDS)
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(30)
+        self._thread.join(PATIENCE_SECONDS)
         assert not self._thread.is_alive(), "stops within its deadline"
         self._loop.close()
 
     async def _work(self) -> None:
         async with CommandBus.open(self._settings) as bus:
             queue = CommandTaker(QUEUE, TOPICS, READERS, bus, self._settings)
-            async with queue.at_work(lambda: 5.0):
+            async with queue.at_work(lambda: PATIENCE_SECONDS):
                 self._started.set_result(bus)
                 await self._stop.wait()
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE_SECONDS)
 
     def execute(self, stream_id: UUID, command: object, **more: Any) -> None:  # noqa: ANN401
         is_account = isinstance(command, OpenAccount)

@@ -36,6 +36,7 @@ from codebase.services.compliance.requests import State
 from tests.integration.flow import at_work, eventually, is_projected
 from tests.integration.histories import World, busy, logged, worlds, write_history
 from tests.integration.test_pages import blocks, nodes
+from tests.patience import NEVER_SECONDS, PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -287,7 +288,7 @@ def test_what_was_sent_before_the_way_broke_is_noted(databases: Databases) -> No
     asked = [ask(databases, uuid4()) for _ in range(4)]
     way = Scripted(break_at_the_third)
     with sending(databases, way) as one:
-        assert broken.wait(30)
+        assert broken.wait(PATIENCE_SECONDS)
         eventually(lambda: [state for state, _ in states(databases)] == ["done"] * 4)
         eventually(lambda: one.away is None)
     assert way.carried == [*asked[:3], asked[2], *asked[2:]]
@@ -314,7 +315,7 @@ def test_the_next_request_for_an_agent_waits_for_the_outcome_of_the_one_before(
 def test_what_may_have_been_sent_does_not_go_back_to_waiting(databases: Databases) -> None:
     def sent_and_then_refused(request: Due, nth: int) -> Carried:
         state = State.SENT if nth == 1 else State.WAITING
-        return Carried(id=request.id, state=state, pause_seconds=0 if nth == 1 else 60)
+        return Carried(id=request.id, state=state, pause_seconds=0 if nth == 1 else NEVER_SECONDS)
 
     ask(databases, uuid4())
     with sending(databases, Scripted(sent_and_then_refused)):

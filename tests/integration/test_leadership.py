@@ -12,13 +12,13 @@ from psycopg import Connection
 
 from codebase.foundation.leadership import wait_to_lead
 from codebase.foundation.postgres import connect
+from tests.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.databases import Databases
 
 LEAD = "SELECT pg_try_advisory_lock(%(work)s)"
 KEY = {"work": 7}
-DEADLINE_SECONDS = 30
 
 
 @pytest.fixture
@@ -42,10 +42,10 @@ def test_whoever_stands_by_takes_over_when_the_leaders_connection_is_gone(
         leads = pool.submit(
             wait_to_lead, standby, LEAD, KEY, threading.Event(), stand_by=stands_by.set
         )
-        assert stands_by.wait(DEADLINE_SECONDS)
+        assert stands_by.wait(PATIENCE_SECONDS)
         assert not leads.done()
         leader.close()
-        assert leads.result(DEADLINE_SECONDS)
+        assert leads.result(PATIENCE_SECONDS)
 
 
 def test_whoever_does_other_work_leads_at_once(

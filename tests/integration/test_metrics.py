@@ -30,13 +30,15 @@ from tests.integration.flow import (
 )
 from tests.integration.shell import in_time, running, small_service
 from tests.integration.test_command_bus import order
+from tests.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.databases import Databases
 
 Ports = Callable[[], int]
 READ_MODEL = "read_model_sync"
-SECONDS = 20.0
+CLOCKS_DIFFER_SECONDS = 1.0
+"""Ours may be set while the test runs, and Postgres has another one."""
 
 
 def value(name: str, **labels: object) -> float | None:
@@ -62,11 +64,12 @@ def test_a_relay_without_its_broker_tells_how_far_it_is_behind(
     count = 20 * len(heads(databases))
     with relaying(away):
         eventually(lambda: total(databases, "orderly_relay_lag_events") == 0)
+        before_placing = monotonic()
         place_orders(databases, count)
-        placed = monotonic()
         eventually(lambda: total(databases, "orderly_relay_lag_events") == count)
         eventually(lambda: longest(databases, "orderly_relay_lag_seconds") > 0.2)
-        assert longest(databases, "orderly_relay_lag_seconds") <= monotonic() - placed + 1
+        lag = longest(databases, "orderly_relay_lag_seconds")
+        assert lag <= monotonic() - before_placing + CLOCKS_DIFFER_SECONDS
         before = longest(databases, "orderly_relay_lag_seconds")
         eventually(lambda: longest(databases, "orderly_relay_lag_seconds") > before)
         assert total(databases, "orderly_relay_leads") == 0
@@ -82,6 +85,7 @@ def test_a_relay_without_its_broker_tells_how_far_it_is_behind(
 def test_an_outage_counts_from_the_event_and_not_from_when_it_was_noticed(
     databases: Databases,
 ) -> None:
+    before_placing = monotonic()
     place_orders(databases, 5)
     with databases.as_owner() as owner:
         owner.execute("ALTER TABLE event DISABLE TRIGGER event_is_append_only")
@@ -90,7 +94,8 @@ def test_an_outage_counts_from_the_event_and_not_from_when_it_was_noticed(
     lag = "orderly_projection_lag_seconds"
     with projecting(waiting):
         eventually(lambda: longest(databases, lag, projector=READ_MODEL) > 3600)
-        assert longest(databases, lag, projector=READ_MODEL) < 3700
+        told = longest(databases, lag, projector=READ_MODEL)
+        assert told < 3600 + monotonic() - before_placing + CLOCKS_DIFFER_SECONDS
         assert total(databases, "orderly_projection_lag_events", projector=READ_MODEL) == 5
 
 
@@ -148,7 +153,7 @@ def locked(databases: Databases) -> Iterator[None]:
 
 async def soon(condition: Callable[[], object]) -> None:
     """As `eventually`, on an event loop."""
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():  # noqa: ASYNC110 - what is waited for is a figure, not an event
             await asyncio.sleep(0.01)
 

@@ -28,6 +28,7 @@ from codebase.operations.new_service import (
 )
 from codebase.registry import SYSTEM
 from tests.integration.flow import ROOT, eventually
+from tests.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -121,16 +122,16 @@ def test_new_services_are_served(
         try:
             url = f"http://127.0.0.1:{port}"
             eventually(lambda: is_alive(url), "it is not served")
-            paths = httpx.get(f"{url}/openapi.json", timeout=30).json()["paths"]
+            paths = httpx.get(f"{url}/openapi.json").json()["paths"]
             assert {"/it", f"/{'x' * (NAME_MAX - 6)}"} <= set(paths)
         finally:
             process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
 
 
 def is_alive(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/healthz", timeout=5).status_code == 200
+        return httpx.get(f"{url}/healthz").status_code == 200
     except httpx.TransportError:
         return False
 

@@ -29,6 +29,7 @@ from schemathesis.specs.openapi.checks import (
 from codebase.registry import SYSTEM
 from codebase.web.runtime import Runtime
 from codebase.web.shell import assemble, serving
+from tests.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from codebase.foundation.settings import Settings
@@ -57,11 +58,11 @@ class Everything:
 
     def start(self) -> None:
         self._thread.start()
-        self._started.result(60)
+        self._started.result(PATIENCE_SECONDS)
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(60)
+        self._thread.join(PATIENCE_SECONDS)
         assert not self._thread.is_alive(), "stops within its deadline"
         self._loop.close()
 
@@ -107,12 +108,12 @@ def urls(
 def known(urls: dict[str, str]) -> dict[str, str]:
     """Names of parameters, each with a value that stands for something that is there."""
     account = {"name": "Ada", "email": f"{uuid4()}@example.org", "region": "emea", "vip": True}
-    opened = httpx.post(f"{urls['create_account']}/accounts", json=account, timeout=30)
+    opened = httpx.post(f"{urls['create_account']}/accounts", json=account)
     account_id = opened.raise_for_status().json()["id"]
     agents = f"{urls['create_agent']}/accounts/{account_id}/agents"
     agent = {"name": "Bo", "email": f"{uuid4()}@example.org"}
-    agent_id = httpx.post(agents, json=agent, timeout=30).raise_for_status().json()["id"]
-    asked = httpx.post(f"{urls['compliance']}/block_agent/{agent_id}", timeout=30)
+    agent_id = httpx.post(agents, json=agent).raise_for_status().json()["id"]
+    asked = httpx.post(f"{urls['compliance']}/block_agent/{agent_id}")
     return {
         "account_id": account_id,
         "agent_id": agent_id,
@@ -152,6 +153,6 @@ def keeps_to_its_document(operation: schemathesis.APIOperation, known: dict[str,
                 for parameter in case.path_parameters
                 if parameter in known
             }
-        case.call_and_validate(checks=CHECKS, timeout=30)
+        case.call_and_validate(checks=CHECKS, timeout=PATIENCE_SECONDS)
 
     check()

@@ -27,6 +27,7 @@ from tests.integration.flow import (
     relaying,
     truncate_log,
 )
+from tests.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -115,7 +116,7 @@ def test_a_relay_killed_between_confirm_and_checkpoint_publishes_again_with_the_
 ) -> None:
     place_orders(databases, 50)
     with part("relay", with_broker, ORDERLY_FAILPOINT="relay_after_publish") as process:
-        assert process.wait(30) == EXIT_STATUS
+        assert process.wait(PATIENCE_SECONDS) == EXIT_STATUS
     before = [event["event_id"] for _, event in published(with_broker)]
     assert before, "something was published"
     assert not is_relayed(databases), "and the checkpoint does not tell"

@@ -35,6 +35,7 @@ from codebase.model.accounts.agent import (
 )
 from codebase.model.actor import Actor
 from codebase.model.refusals import KeyReused, NotFound
+from tests.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -171,9 +172,6 @@ def test_closing_an_account_removes_its_agents_and_frees_what_they_claimed(
 
 def test_however_many_agents_there_are_they_go_together(databases: Databases) -> None:
     """How long that may take is the matter of unit/test_deadlines.py; here no deadline decides."""
-    settings = databases.settings.model_copy(
-        update={"database_deadline_seconds": 600.0, "command_deadline_seconds": 600.0}
-    )
 
     async def story(bus: CommandBus) -> None:
         account_id = (await bus.execute(opening("blue", "a@blue.example"))).stream_id
@@ -184,7 +182,7 @@ def test_however_many_agents_there_are_they_go_together(databases: Databases) ->
             assert [one for one in created if not isinstance(one, Outcome)] == []
         assert (await bus.execute(closing(account_id))).changed
 
-    with_bus(settings, story)
+    with_bus(databases.settings, story)
     assert types(databases).count("AgentRemoved") == 6000
 
 
@@ -193,7 +191,8 @@ def test_its_token_covers_every_partition_that_a_spanning_command_wrote_to(
 ) -> None:
     async def story(bus: CommandBus) -> None:
         account_id = (await bus.execute(opening("blue", "a@blue.example"))).stream_id
-        await together(bus, [creating(account_id, f"agent{n}") for n in range(50)])
+        made = await together(bus, [creating(account_id, f"agent{n}") for n in range(50)])
+        assert all(isinstance(one, Outcome) for one in made)
         closed = await bus.execute(closing(account_id))
         with databases.as_owner() as connection:
             heads = dict(connection.execute("SELECT partition, position FROM log_head").fetchall())
@@ -238,6 +237,7 @@ def _join(settings: Settings, account_id: UUID, name: str, answers: Any) -> None
         for batch in range(200):
             work = [creating(account_id, f"{name}-{batch}-{n}") for n in range(10)]
             outcomes = await together(bus, work)
+            assert all(isinstance(one, Outcome | NotFound) for one in outcomes)
             created += sum(isinstance(one, Outcome) for one in outcomes)
             if any(isinstance(one, NotFound) for one in outcomes):
                 break
@@ -271,7 +271,7 @@ def test_nobody_joins_an_account_that_another_process_is_closing(databases: Data
 
     closed = with_bus(databases.settings, close)
     assert closed.changed
-    collected = [answers.get(timeout=60) for _ in joining]
+    collected = [answers.get(timeout=PATIENCE_SECONDS) for _ in joining]
     for process in joining:
         process.join()
     seen = types(databases)

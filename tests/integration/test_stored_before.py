@@ -132,7 +132,6 @@ class Office:
             f"{service.url}{request['path']}",
             json=request.get("body"),
             headers=headers,
-            timeout=30,
         )
         body: Any = answer.json() if answer.content else None
         if answer.is_error:

@@ -16,6 +16,7 @@ import pytest
 
 from codebase.embedded.keeper import SERVER_STAGE, SERVICE_STAGE, Keeper, Program
 from codebase.embedded.supervisor import LogFile, Supervised
+from tests.patience import PATIENCE_SECONDS
 from tests.processes import gone
 
 PATH = {"PATH": os.defpath}
@@ -43,7 +44,7 @@ def first_line(process: subprocess.Popen[bytes]) -> bytes:
 def test_closing_the_keeper_ends_what_still_runs() -> None:
     with Keeper() as keeper:
         process = keeper.spawn(SLEEP, subprocess.DEVNULL)
-    assert process.wait(5) == -signal.SIGTERM
+    assert process.wait(PATIENCE_SECONDS) == -signal.SIGTERM
 
 
 def test_a_supervisor_killed_right_after_a_start_leaves_nothing() -> None:
@@ -82,7 +83,7 @@ def test_the_guardian_ends_services_before_servers(tmp_path: Path) -> None:
         ]
         assert [first_line(process) for process in processes] == [b"listening"] * 2
     for process in processes:
-        process.wait(5)
+        process.wait(PATIENCE_SECONDS)
         assert process.stderr is not None
         process.stderr.close()
     assert ended.read_text().split() == ["service", "server"]
@@ -97,7 +98,10 @@ def test_a_killed_guardian_is_replaced_and_knows_what_was_running() -> None:
         os.kill(ours.pid, signal.SIGKILL)
         os.waitid(os.P_PID, ours.pid, os.WEXITED | os.WNOWAIT)
         after = keeper.spawn(SLEEP, subprocess.DEVNULL)
-    assert [before.wait(5), after.wait(5)] == [-signal.SIGTERM, -signal.SIGTERM]
+    assert [before.wait(PATIENCE_SECONDS), after.wait(PATIENCE_SECONDS)] == [
+        -signal.SIGTERM,
+        -signal.SIGTERM,
+    ]
 
 
 def test_a_program_that_keeps_ending_is_started_again_after_growing_pauses(
@@ -120,7 +124,7 @@ def test_a_program_that_keeps_ending_is_started_again_after_growing_pauses(
         on_line=lines.append,
     )
     supervised.start()
-    assert three_times.wait(10)
+    assert three_times.wait(PATIENCE_SECONDS)
     supervised.stop()
     pauses = [float(found[1]) for line in said if (found := re.search(r"in ([\d.]+) s", line))]
     assert pauses == [0.25, 0.5, 1]

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.patience import PATIENCE_SECONDS
 from tests.processes import gone
 
 PREAMBLE = """
@@ -38,7 +39,7 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-c", PREAMBLE + script, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 

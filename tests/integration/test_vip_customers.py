@@ -54,6 +54,7 @@ from tests.integration.histories import (
     worlds,
     write_history,
 )
+from tests.patience import NEVER_SECONDS, PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -159,7 +160,7 @@ def test_one_that_is_killed_again_and_again_counts_what_it_must(
     for _ in range(3):
         command = ["codebase", "serve", "vip_customers", "--port", str(free_port())]
         with running(command, small, ORDERLY_FAILPOINT=place) as process:
-            assert process.wait(30) == EXIT_STATUS
+            assert process.wait(PATIENCE_SECONDS) == EXIT_STATUS
     write_history(databases, happened[100:])
     with following(small):
         eventually(lambda: caught_up(databases))
@@ -181,7 +182,7 @@ def test_it_starts_with_the_whole_history_and_goes_on_live(
 def test_the_broker_brings_the_news_of_vips_and_of_agents(
     databases: Databases, with_broker: Settings
 ) -> None:
-    slow = with_broker.model_copy(update={"read_model_check_seconds": 60.0})
+    slow = with_broker.model_copy(update={"read_model_check_seconds": NEVER_SECONDS})
     world = World()
     with following(slow), relaying(slow):
         account = world.open(EDGES[0], Region.APAC, vip=True)

@@ -3,41 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import selectors
-from collections.abc import Coroutine
-from typing import Any
 
 import pytest
 
 from codebase.engine.commands.writer import seconds_for
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.postgres import DeadlinedConnection
-
-
-class JumpingSelector(selectors.DefaultSelector):
-    """Instead of waiting it puts the clock forward."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-
-    def select(self, timeout: float | None = None) -> list[Any]:
-        self.now += timeout or 0.0
-        return super().select(0)
-
-
-class JumpingLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self._clock = JumpingSelector()
-        super().__init__(self._clock)
-
-    def time(self) -> float:
-        return self._clock.now
-
-
-def on_a_jumping_clock(story: Coroutine[Any, Any, None]) -> None:
-    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
-        runner.run(story)
+from tests.clocks import on_a_jumping_clock
 
 
 def connection(deadline_seconds: float) -> DeadlinedConnection:
