@@ -1,4 +1,4 @@
-"""`./run.sh` to ready, as a new user and as one who comes back, and to its end; what is needed for it."""
+"""How long the system takes to start, first and again, and the memory that all of it needs."""
 
 from __future__ import annotations
 
