@@ -154,8 +154,7 @@ def _sent_secret(headers: Headers) -> bytes | None:
         case b"bearer":
             return sent.strip()
         case b"basic":
-            # A proxy may have put its own name and password there.
-            return headers.get(b"x-token") or _password(sent.strip())
+            return _password(sent.strip())
         case _:
             return headers.get(b"x-token")
 

@@ -22,6 +22,7 @@ from codebase.foundation.validation import explain
 from codebase.web.auth import Authenticator, require_same_origin
 from codebase.web.command_routes import CommandRoute
 from codebase.web.exchange import Exchange
+from codebase.web.header_rules import require_unambiguous
 from codebase.web.problems import MEDIA_TYPE, problem_of
 from codebase.web.request_body import ClientGoneError, counted, too_large
 
@@ -77,6 +78,7 @@ class Boundary:
 
     async def _answer(self, exchange: Exchange, scope: Scope, receive: Receive) -> None:
         bounded = self._bounded(exchange, receive)
+        require_unambiguous(scope["http_version"], scope["headers"], exchange.headers)
         if scope["path"] not in OPEN_PATHS:
             exchange.caller = self._authenticator.caller(exchange.headers)
         require_same_origin(scope["method"], exchange.headers)

@@ -9,6 +9,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from codebase.web.connection_answers import Answers, OneAtATime, whole_answer
+from codebase.web.header_rules import bad_header
 from codebase.web.passed_over_offer import Resumption
 from codebase.web.problems import HttpProblem
 
@@ -25,6 +26,7 @@ HEADERS_TOO_LARGE = HttpProblem(
     "headers-too-large",
     f"the headers may have {HEADER_BYTES_MAX} bytes",
 )
+BAD_LENGTH = bad_header("Content-Length", "must be one number, without Transfer-Encoding beside it")
 NOT_HTTP = HttpProblem(HTTPStatus.BAD_REQUEST, "malformed-request", "this is not HTTP/1.1")
 
 
@@ -75,8 +77,7 @@ class BoundedProtocol(HttpToolsProtocol):
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
-            too_large = isinstance(error.__context__, HeadersTooLargeError)
-            self._give_up(HEADERS_TOO_LARGE if too_large else NOT_HTTP)
+            self._give_up(_problem_of(error))
             return
         if self._in_message and not self._begun_in_segment:
             self._bytes_without_content += len(data)
@@ -233,6 +234,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
         else:
             super().shutdown()
+
+
+def _problem_of(error: httptools.HttpParserError) -> HttpProblem:
+    if isinstance(error.__context__, HeadersTooLargeError):
+        return HEADERS_TOO_LARGE
+    # The parser's own words: "Content-Length already present", and others.
+    return BAD_LENGTH if "Content-Length" in str(error) else NOT_HTTP
 
 
 def _require_bounded(url: bytes, headers: list[tuple[bytes, bytes]]) -> None:

@@ -32,11 +32,14 @@ class _TracedApp:
         if scope["type"] != "http" or scope["path"] in UNTRACED:
             await self._app(scope, receive, send)
             return
-        sent = dict(scope["headers"]).get(TRACEPARENT, b"").decode("latin-1")
-        span = self._traces.request(scope["method"], sent)
-        ours = self._traces.traceparent(span)
-        others = [header for header in scope["headers"] if header[0] != TRACEPARENT]
-        scope["headers"] = [*others, (TRACEPARENT, ours.encode())]
+        headers = scope["headers"]
+        sent = [value.decode("latin-1") for name, value in headers if name == TRACEPARENT]
+        span = self._traces.request(scope["method"], sent[0] if len(sent) == 1 else "")
+        if len(sent) <= 1:
+            # Two are left for the boundary to refuse.
+            ours = self._traces.traceparent(span)
+            others = [header for header in headers if header[0] != TRACEPARENT]
+            scope["headers"] = [*others, (TRACEPARENT, ours.encode())]
         try:
             with logs.bound(trace_id=f"{span.get_span_context().trace_id:032x}"):
                 await self._app(scope, receive, send)

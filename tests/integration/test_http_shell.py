@@ -98,6 +98,75 @@ def test_a_bad_header_is_named_and_not_repeated(free_port: Ports, name: str, val
     in_time(scenario)
 
 
+ONCE = [
+    ("Host", "127.0.0.1"),
+    ("Authorization", "Bearer boss"),
+    ("X-Token", "shop"),
+    ("TWO-FA", "x"),
+    ("Idempotency-Key", "a"),
+    ("Content-Type", "application/json"),
+    ("Content-Length", "84"),
+    ("Content-Encoding", "identity"),
+    ("Consistency-Token", "0.1"),
+    ("If-Match", "*"),
+    ("Origin", "http://127.0.0.1"),
+    ("Sec-Fetch-Site", "none"),
+    ("traceparent", TRACE),
+    ("Last-Event-ID", "1"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), ONCE, ids=[name for name, _ in ONCE])
+@pytest.mark.parametrize("tokens", [(), ("shop", "boss")])
+def test_a_header_that_is_given_twice_is_named(
+    free_port: Ports, name: str, value: str, tokens: tuple[str, ...]
+) -> None:
+    async def scenario() -> None:
+        known = tuple(one for one in TOKENS if one.split(":")[0] in tokens)
+        sent = request("PUT", "/order", ORDER)
+        given = f"{name}: {value}\r\n".encode()
+        twice = sent.replace(given, b"").replace(b"HTTP/1.1\r\n", b"HTTP/1.1\r\n" + 2 * given, 1)
+        async with (
+            running([small_service()], free_port(), api_tokens=known) as server,
+            server.client() as client,
+        ):
+            client.send(twice)
+            reply = await client.reply()
+        assert reply.status == 400
+        assert reply.headers["content-type"] == "application/problem+json"
+        assert list(reply.json["errors"]) == [name]
+
+    in_time(scenario)
+
+
+def test_a_token_is_given_in_one_header(free_port: Ports) -> None:
+    async def scenario() -> None:
+        async with running([small_service()], free_port(), api_tokens=tuple(TOKENS)) as server:
+            both = {"Authorization": "Bearer shop", "X-Token": "shop"}
+            reply = await server.ask("GET", "/orders", headers=both)
+        assert_problem(reply, 400, "bad-header")
+        assert list(reply.json["errors"]) == ["X-Token"]
+
+    in_time(scenario)
+
+
+@pytest.mark.parametrize(("version", "status"), [("1.1", 400), ("1.0", 200)])
+def test_whoever_speaks_http_1_1_names_the_host(
+    free_port: Ports, version: str, status: int
+) -> None:
+    async def scenario() -> None:
+        async with (
+            running([small_service()], free_port()) as server,
+            server.client() as client,
+        ):
+            client.send(f"GET /orders HTTP/{version}\r\n\r\n".encode())
+            reply = await client.reply()
+        assert reply.status == status
+        assert status == 200 or list(reply.json["errors"]) == ["Host"]
+
+    in_time(scenario)
+
+
 def test_a_malformed_traceparent_is_ignored(free_port: Ports) -> None:
     async def scenario() -> None:
         async with running([small_service()], free_port()) as server:
