@@ -91,15 +91,16 @@ def urls(
     """Where each service is."""
     ports = {name: free_port() for name in SYSTEM.names()}
     found = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
-    settings = new_databases().settings.model_copy(
-        update={
-            "btc_price_sources": ("demo",),
-            "btc_price_url": found["btc_price"],
-            "block_agent_url": found["block_agent"],
-        }
-    )
-    everything = Everything(settings, ports)
-    everything.start()
+    of_contexts = {
+        "BTC_PRICE_SOURCES": "demo",
+        "BTC_PRICE_URL": found["btc_price"],
+        "BLOCK_AGENT_URL": found["block_agent"],
+    }
+    with pytest.MonkeyPatch.context() as environment:
+        for variable, value in of_contexts.items():
+            environment.setenv(variable, value)
+        everything = Everything(new_databases().settings, ports)
+        everything.start()
     yield found
     everything.stop()
 
@@ -123,6 +124,8 @@ def known(urls: dict[str, str]) -> dict[str, str]:
     }
 
 
+# The services run beside, in a thread, and draw their pauses from there meanwhile.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 @pytest.mark.parametrize("name", SYSTEM.names())
 def test_a_service_keeps_to_its_document(
     urls: dict[str, str], known: dict[str, str], name: str
