@@ -67,11 +67,13 @@ def open_store(url: str) -> Iterator[Connection[Any]]:
         yield connection
 
 
-def read_ranges(log: Connection[Any], events: int = EVENTS_PER_RANGE) -> Iterator[Range]:
+def read_ranges(log: Connection[Any]) -> Iterator[Range]:
     """Ranges that cover every id there can be, in order, of about so many events each."""
     first = FIRST
     while True:
-        row = log.execute(FIND_END_OF_RANGE, {"first": first, "events": events}).fetchone()
+        row = log.execute(
+            FIND_END_OF_RANGE, {"first": first, "events": EVENTS_PER_RANGE}
+        ).fetchone()
         last: UUID = LAST if row is None else row[0]
         yield Range(first, last)
         if last == LAST:

@@ -1,0 +1,106 @@
+"""A log in which everything has happened to every aggregate, as the command bus writes it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from codebase.engine.commands.bus import CommandBus
+from codebase.engine.commands.fingerprint import fingerprint
+from codebase.engine.commands.submission import Outcome, Submission
+from codebase.model.accounts.agent import AGENT, RemoveAgent
+from tests.integration.test_command_bus import order
+from tests.integration.test_spanning_commands import (
+    ALICE,
+    blocking,
+    closing,
+    creating,
+    opening,
+    submission,
+    together,
+    unblocking,
+    with_bus,
+)
+
+if TYPE_CHECKING:
+    from tests.databases import Databases
+
+AGENTS = 5
+"""Of each account, at first."""
+
+
+@dataclass
+class Office:
+    """What is done, in batches whose order is drawn."""
+
+    bus: CommandBus
+    draw: random.Random
+
+    async def all_of(self, submissions: Sequence[Submission]) -> list[UUID]:
+        """Send each twice, as clients do that are not sure; the streams, in the order given."""
+        sent = [as_sent(each) for each in submissions]
+        mixed = [*sent, *sent]
+        self.draw.shuffle(mixed)
+        outcomes = await together(self.bus, mixed)
+        failed = [each for each in outcomes if not isinstance(each, Outcome)]
+        assert failed == []
+        return [each.stream_id for each in submissions]
+
+
+def as_sent(each: Submission) -> Submission:
+    """A submission with the fingerprint that the services give it."""
+    if each.aggregate.category == "buy_order":
+        return replace(each, fingerprint=f"USD {each.fingerprint}")
+    return replace(each, fingerprint=fingerprint(type(each.command).__name__, None, {}))
+
+
+def removing(account_id: UUID, agent_id: UUID, key: str | None = None) -> Submission:
+    return submission(AGENT, agent_id, RemoveAgent(account_id=account_id, actor=ALICE), key)
+
+
+def write_good_log(databases: Databases, accounts: int = 12, orders: int = 100) -> None:
+    """Orders; accounts and agents that come, change, and go; and addresses that come again."""
+
+    async def story(bus: CommandBus) -> None:
+        office = Office(bus, random.Random(7))  # noqa: S311 - the same log every time
+        await office.all_of([order(f"order {n}", "10.00") for n in range(orders)])
+        opened = await office.all_of(
+            [opening(f"account {n}", f"{n}@office.example") for n in range(accounts)]
+        )
+        team = {
+            each: await office.all_of([creating(each, f"{n}.{m}") for m in range(AGENTS)])
+            for n, each in enumerate(opened)
+        }
+        await _work(office, [agent for agents in team.values() for agent in agents])
+        await _leave(office, team)
+        await office.all_of(
+            [opening(f"again {n}", f"{n}@office.example") for n in range(0, accounts, 3)]
+        )
+
+    # How fast the machine is decides nothing here.
+    patient = {"database_deadline_seconds": 600.0, "command_deadline_seconds": 600.0}
+    with_bus(databases.settings.model_copy(update=patient), story)
+
+
+async def _work(office: Office, agents: Sequence[UUID]) -> None:
+    await office.all_of([blocking(each, f"block {each}") for each in agents[::2]])
+    # Those who are blocked already are noted.
+    await office.all_of([blocking(each, f"block again {each}") for each in agents[::3]])
+    await office.all_of([unblocking(each, f"unblock {each}") for each in agents[::4]])
+
+
+async def _leave(office: Office, team: dict[UUID, list[UUID]]) -> None:
+    """The second agent of each account goes; every third account closes, with its agents."""
+    await office.all_of(
+        [
+            removing(account_id, agents[1], f"remove {agents[1]}")
+            for account_id, agents in team.items()
+        ]
+    )
+    ending = list(team)[::3]
+    await office.all_of([closing(each, f"close {each}") for each in ending[::2]])
+    for each in ending[1::2]:
+        await office.all_of([closing(each)])
