@@ -386,7 +386,7 @@ def test_numbers_are_taken_when_they_are_read_exactly(system_in_one_process: Sys
     assert system.put(key, "123.45").content == number.content
 
 
-def test_the_database_going_away_is_a_503_before_any_deadline_and_heals_unaided(
+def test_the_database_going_away_is_a_503_and_heals_unaided(
     system: System,
 ) -> None:
     system.start()

@@ -47,7 +47,6 @@ PORTS = {
 """Of the gateway, for each service that answers clients; the others are ready when healthy."""
 GROUPS = {"account_management": 9090, "everything": 80}
 STORES = ("write_model", "read_model")
-HEALTHY_SECONDS = 120.0
 RESTRICT_LOG = "CREATE TEMP VIEW event AS SELECT * FROM public.event WHERE meta ->> 'actor' = {}"
 
 
@@ -117,7 +116,7 @@ class Cluster:
         stopped = self.containers("status=exited")
         if stopped:
             self.docker("start", *stopped)
-        until(self.is_healthy, "the cluster is not healthy", HEALTHY_SECONDS)
+        until(self.is_healthy, "the cluster is not healthy")
 
     def is_healthy(self) -> bool:
         return len(self.containers("health=healthy")) == len(self.containers())
@@ -141,26 +140,26 @@ class Containers:
         return self
 
     def wait_until_ready(self) -> Containers:
-        until(self.is_ready, f"{self.name} is not ready", HEALTHY_SECONDS)
+        until(self.is_ready, f"{self.name} is not ready")
         return self
 
     def is_ready(self) -> bool:
         """As its own /readyz says, through the gateway or in its health check."""
         if self.name in GROUPS:
             # There is nothing behind the address but services that were healthy a moment ago.
-            return httpx.get(f"{self.url}/healthz", timeout=10).status_code == httpx.codes.OK
+            return httpx.get(f"{self.url}/healthz").status_code == httpx.codes.OK
         if not self.port:
             return bool(
                 self._cluster.containers(
                     f"label=com.docker.compose.service={self.name}", "health=healthy"
                 )
             )
-        return httpx.get(f"{self.url}/readyz", timeout=10).status_code == httpx.codes.OK
+        return httpx.get(f"{self.url}/readyz").status_code == httpx.codes.OK
 
     def signal(self, number: signal.Signals) -> None:
         self._cluster.docker("kill", "--signal", str(int(number)), self.id)
 
-    def wait(self, _seconds: float = 30) -> int:
+    def wait(self) -> int:
         """The exit status."""
         return int(self._cluster.docker("wait", self.id))
 
@@ -293,7 +292,7 @@ class ManagementInContainers(Management):
     def __init__(self, system: SystemInContainers) -> None:
         self.system = system
         self.service = Containers(system.cluster, "account_management")  # type: ignore[assignment]
-        self._client = httpx.Client(base_url=self.service.url, timeout=30)
+        self._client = httpx.Client(base_url=self.service.url)
 
     def start(self, **environment: str) -> Management:
         assert not environment

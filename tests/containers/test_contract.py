@@ -6,7 +6,7 @@ sends a NUL in a path, which does not get past the gateway.
 
 from tests.acceptance.test_accidents import (  # noqa: F401 - pytest collects what is here
     test_a_stop_under_load_finishes_what_it_began,
-    test_every_service_stops_in_time,
+    test_every_service_stops_when_it_is_told_to,
     test_killing_everything_in_turn_under_load_loses_nothing,
     test_the_broker_going_away_and_coming_back,
 )
@@ -33,7 +33,7 @@ from tests.acceptance.test_buy_orders import (  # noqa: F401 - pytest collects w
     test_numbers_are_taken_when_they_are_read_exactly,
     test_pages_refuse_what_they_cannot_know,
     test_paging_shows_each_order_once_while_others_are_placed,
-    test_the_database_going_away_is_a_503_in_time_and_heals_unaided,
+    test_the_database_going_away_is_a_503_and_heals_unaided,
     test_the_key_may_come_by_header,
 )
 from tests.integration.test_broker import (  # noqa: F401 - pytest collects what is here
