@@ -61,23 +61,35 @@ def removing(account_id: UUID, agent_id: UUID, key: str | None = None) -> Submis
     return submission(AGENT, agent_id, RemoveAgent(account_id=account_id, actor=ALICE), key)
 
 
-def write_good_log(databases: Databases, accounts: int = 12, orders: int = 100) -> None:
-    """Orders; accounts and agents that come, change, and go; and addresses that come again."""
+def write_good_log(
+    databases: Databases, accounts: int = 12, orders: int = 100, name: str = ""
+) -> None:
+    """Orders; accounts and agents that come, change, and go; and addresses that come again.
+
+    Args:
+        databases: whose log it is.
+        accounts: how many are opened.
+        orders: how many are placed.
+        name: tells what is written from what another call has written.
+    """
 
     async def story(bus: CommandBus) -> None:
         office = Office(bus, random.Random(7))  # noqa: S311 - the same log every time
-        await office.all_of([order(f"order {n}", "10.00") for n in range(orders)])
+        await office.all_of([order(f"{name} order {n}", "10.00") for n in range(orders)])
         opened = await office.all_of(
-            [opening(f"account {n}", f"{n}@office.example") for n in range(accounts)]
+            [opening(f"{name} account {n}", f"{name}{n}@office.example") for n in range(accounts)]
         )
         team = {
-            each: await office.all_of([creating(each, f"{n}.{m}") for m in range(AGENTS)])
+            each: await office.all_of([creating(each, f"{name}{n}.{m}") for m in range(AGENTS)])
             for n, each in enumerate(opened)
         }
         await _work(office, [agent for agents in team.values() for agent in agents])
         await _leave(office, team)
         await office.all_of(
-            [opening(f"again {n}", f"{n}@office.example") for n in range(0, accounts, 3)]
+            [
+                opening(f"{name} again {n}", f"{name}{n}@office.example")
+                for n in range(0, accounts, 3)
+            ]
         )
 
     # How fast the machine is decides nothing here.

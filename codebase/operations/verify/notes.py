@@ -13,18 +13,18 @@ from psycopg.rows import class_row
 
 from codebase.engine.log.events import RecordedEvent
 from codebase.engine.log.identifiers import partition_of
-from codebase.engine.log.notes import Note
+from codebase.engine.log.notes import UNKNOWN_CLIENT, Note
 from codebase.operations.verify.findings import Findings
 from codebase.operations.verify.merge import Merge
 from codebase.operations.verify.ranges import FETCH, Range
 from codebase.operations.verify.streams import is_fingerprint, place
 
-# The order of PRIMARY KEY (stream_id, idempotence_key, partition).
+# The order of PRIMARY KEY (stream_id, idempotence_key, client, partition).
 READ_NOTES_IN_ORDER = """
-    SELECT partition, stream_id, idempotence_key, fingerprint, version
+    SELECT partition, stream_id, client, idempotence_key, fingerprint, version
     FROM command_note
     WHERE stream_id BETWEEN %(first)s AND %(last)s
-    ORDER BY stream_id, idempotence_key, partition
+    ORDER BY stream_id, idempotence_key, client, partition
 """
 
 
@@ -61,10 +61,10 @@ class NoteCheck:
     ) -> None:
         if not notes:
             return
-        by_key = {event.idempotence_key: event for event in recorded or ()}
+        done = _done(recorded or ())
         partition = partition_of(stream_id, self._partitions)
         for note in notes:
-            for trouble in _troubles(note, len(recorded or ()), by_key, partition):
+            for trouble in _troubles(note, len(recorded or ()), done, partition):
                 self._findings.add(f"note: stream {stream_id} has one {trouble}")
 
 
@@ -76,12 +76,25 @@ def _read_notes(log: Connection[Any], within: Range) -> Iterator[tuple[UUID, lis
             yield stream_id, list(notes)
 
 
+def _done(recorded: Sequence[RecordedEvent]) -> dict[tuple[str, str | None], RecordedEvent]:
+    """Client and key -> what the command did; the creation's key belongs to the category."""
+    later = recorded[1:]
+    # A note of which nobody knows whose it is may be anybody's.
+    anybody = {(UNKNOWN_CLIENT, event.idempotence_key): event for event in later}
+    return anybody | {
+        (event.meta.get("actor", ""), event.idempotence_key): event for event in later
+    }
+
+
 def _troubles(
-    note: Note, length: int, by_key: dict[str | None, RecordedEvent], partition: int
+    note: Note,
+    length: int,
+    done: dict[tuple[str, str | None], RecordedEvent],
+    partition: int,
 ) -> Iterator[str]:
-    done = by_key.get(note.idempotence_key)
-    if done is not None:
-        yield f"of a command that did something, at {place(done)}"
+    event = done.get((note.client, note.idempotence_key))
+    if event is not None:
+        yield f"of a command that did something, at {place(event)}"
     if note.version > length:
         yield f"about version {note.version}, of {length}"
     if note.partition != partition:

@@ -116,8 +116,12 @@ def _brief(versions: Sequence[int]) -> str:
 
 
 def _keys(recorded: Sequence[RecordedEvent]) -> Iterator[tuple[RecordedEvent, str]]:
-    """A client's key stands for one command: on its first event, with its fingerprint."""
-    seen: dict[tuple[str, str], RecordedEvent] = {}
+    """A client's key stands for one command: on its first event, with its fingerprint.
+
+    The key of the command that created the stream belongs to the category, and may be that of a
+    later command as well.
+    """
+    seen: dict[tuple[bool, str, str], RecordedEvent] = {}
     command: object = None
     for event in recorded:
         key, previous = event.idempotence_key, command
@@ -126,7 +130,8 @@ def _keys(recorded: Sequence[RecordedEvent]) -> Iterator[tuple[RecordedEvent, st
             if "fingerprint" in event.meta:
                 yield event, "has a fingerprint and no key"
             continue
-        if (first := seen.setdefault((str(event.meta.get("actor")), key), event)) is not event:
+        whose = event.version == 1, str(event.meta.get("actor")), key
+        if (first := seen.setdefault(whose, event)) is not event:
             yield event, f"has the key of the one at {place(first)}"
         if command is not None and command == previous:
             yield event, "has a key and is not the first of its command"
