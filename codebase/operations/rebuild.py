@@ -19,6 +19,7 @@ from typing import Any
 import psycopg
 from psycopg import Connection, sql
 
+from codebase.engine.log.codec import UnknownEventError
 from codebase.engine.projections.checkpoint import STORE_OPTIONS
 from codebase.engine.projections.logged_events import LoggedEvent, read_events
 from codebase.engine.projections.projection import Projection, Projector, apply_projection
@@ -254,7 +255,10 @@ class _Rebuild:
         ]
         self._report.events += len(wanted)
         with self._store.cursor(binary=True) as cursor:
-            apply_projection(self._projection, cursor, wanted)
+            try:
+                apply_projection(self._projection, cursor, wanted)
+            except UnknownEventError as error:
+                raise RebuildError(str(error)) from error
 
     def _analyze(self) -> None:
         for table in self._projection.tables:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -30,6 +31,7 @@ from codebase.engine.projections.projector import projector_team
 from codebase.engine.projections.read_model import READ_MODEL, SUBSCRIPTION
 from codebase.foundation.settings import Settings
 from codebase.foundation.worker import Team
+from codebase.model.aggregate import Aggregate
 from codebase.model.buy_orders.buy_order import BuyOrderPlaced, guards, topic
 from codebase.model.money import Currency
 from codebase.registry import SYSTEM
@@ -297,9 +299,25 @@ def insert_tested(cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> None:
     cursor.execute(INSERT_TESTED, columns(events))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tested:
+    value: str
+
+
+def no_commands(_command: object, _state: Tested | None) -> list[Tested]:
+    return []
+
+
+TEST = Aggregate[object, Tested, Tested](
+    category="test",
+    events=(Tested,),
+    decide=no_commands,
+    evolve=lambda _state, event: event,
+    topic=lambda _event: "test.tested",
+)
 TESTED = Projection(
     name="tested",
-    categories=frozenset({"test"}),
+    aggregates=(TEST,),
     tables=("tested",),
     apply=insert_tested,
     expected_rows=lambda _stream_id, _recorded: (),

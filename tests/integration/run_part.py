@@ -18,7 +18,7 @@ from codebase.engine.projections.projector import projector_team
 from codebase.engine.projections.read_model import SUBSCRIPTION
 from codebase.foundation.settings import load_settings
 from codebase.registry import SYSTEM
-from tests.integration.flow import insert_tested
+from tests.integration.flow import TEST, insert_tested
 
 
 def insert_or_die(cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> None:
@@ -30,7 +30,7 @@ def insert_or_die(cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> None:
 
 DEADLY = Projection(
     name="tested",
-    categories=frozenset({"test"}),
+    aggregates=(TEST,),
     tables=("tested",),
     apply=insert_or_die,
     expected_rows=lambda _stream_id, _recorded: (),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import pytest
 
+from codebase.engine.projections.projection import Projector
 from codebase.foundation.settings import Settings
 from codebase.operations import parked
 from tests.integration.flow import (
+    TEST,
+    TESTED,
     TESTER,
     create_tested,
     eventually,
@@ -174,3 +178,51 @@ def test_an_event_that_kills_the_process_is_parked_too(
     assert (stream.stream_id, stream.events) == (deadly, 2)
     assert "the process ended" in stream.reason
     assert [value for _, value in sample_rows(databases, good)] == ["one", "two"]
+
+
+def write_unknown(databases: Databases, stream_id: UUID, version: int) -> None:
+    """What a later release has written."""
+    event = sample_event(databases.settings, stream_id, version, "later")
+    write(databases, [dataclasses.replace(event, type="TestedTwice")])
+
+
+def test_a_stream_with_an_event_that_this_release_does_not_know_waits(
+    databases: Databases,
+) -> None:
+    create_tested(databases)
+    later, good = uuid4(), uuid4()
+    write_values(databases, later, 1, "one")
+    write_unknown(databases, later, 2)
+    write_values(databases, later, 3, "three")
+    write_values(databases, good, 1, "one", "two")
+    with projecting(databases.settings, TESTER):
+        eventually(lambda: reached(databases))
+    assert sample_rows(databases, later) == [(1, "one")]
+    assert sample_rows(databases, good) == [(1, "one"), (2, "two")]
+    (stream,) = parked.list_parked(databases.settings)
+    assert (stream.stream_id, stream.events) == (later, 2)
+    assert stream.reason == "this release knows no event TestedTwice in category test"
+
+
+def test_after_an_upgrade_a_retry_brings_what_was_unknown(databases: Databases) -> None:
+    create_tested(databases)
+    stream = uuid4()
+    write_unknown(databases, stream, 1)
+    with projecting(databases.settings, TESTER):
+        eventually(lambda: reached(databases))
+    with pytest.raises(parked.RetryFailedError, match="knows no event TestedTwice"):
+        parked.retry(databases.settings, TESTER, stream)
+
+    class TestedTwice:
+        """The event of the later release."""
+
+    upgraded = Projector(
+        name=TESTER.name,
+        projections=(
+            dataclasses.replace(
+                TESTED, aggregates=(dataclasses.replace(TEST, events=(*TEST.events, TestedTwice)),)
+            ),
+        ),
+    )
+    assert parked.retry(databases.settings, upgraded, stream) == 1
+    assert sample_rows(databases, stream) == [(1, "later")]

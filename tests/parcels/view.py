@@ -72,7 +72,7 @@ def expected_rows(parcel_id: UUID, recorded: Sequence[RecordedEvent]) -> Iterabl
 
 PARCELS = Projection(
     name="parcels",
-    categories=frozenset({PARCEL.category}),
+    aggregates=(PARCEL,),
     tables=("parcel",),
     apply=apply,
     expected_rows=expected_rows,

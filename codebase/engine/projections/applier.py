@@ -21,7 +21,7 @@ from codebase.engine.projections.blame import ApplyFailedError, describe, is_cir
 from codebase.engine.projections.checkpoint import load_checkpoint, move_checkpoint
 from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.engine.projections.parked_figures import LABELS
-from codebase.engine.projections.projection import Projector
+from codebase.engine.projections.projection import Projector, unknown
 from codebase.foundation.backoff import Pauses
 from codebase.foundation.failpoints import failpoint
 from codebase.foundation.progress import Progress
@@ -128,11 +128,18 @@ class Applier:
     def _commit(self, store: Connection[Any], events: Sequence[LoggedEvent]) -> None:
         with store.transaction(), store.cursor(binary=True) as cursor:
             parked = self._move_checkpoint(cursor, events[-1].position)
-            to_apply, to_park = set_aside.split(events, parked)
-            if to_park:
-                set_aside.park_events(cursor, self._projector.name, self._partition, to_park)
-            self._write_rows(cursor, to_apply)
+            found = set_aside.sort(events, parked, self._projector.is_unknown)
+            # Trying does not make them known; an upgrade and a retry will.
+            for event in found.unknown:
+                set_aside.park_stream(cursor, self._projector.name, event, unknown(event))
+            if found.of_parked_streams:
+                set_aside.park_events(
+                    cursor, self._projector.name, self._partition, found.of_parked_streams
+                )
+            self._write_rows(cursor, found.to_apply)
             failpoint("projector_before_commit")
+        for event in found.unknown:
+            self._tell_of_parking(event, unknown(event))
         self._arrived(events)
         failpoint("projector_after_apply")
 
@@ -143,7 +150,10 @@ class Applier:
                 set_aside.park_events(cursor, self._projector.name, self._partition, [event])
             else:
                 set_aside.park_stream(cursor, self._projector.name, event, reason)
+        self._tell_of_parking(event, reason)
         self._arrived([event])
+
+    def _tell_of_parking(self, event: LoggedEvent, reason: str) -> None:
         logger.error(
             "stream %s is parked from position %d on: %s",
             event.stream_id,

@@ -8,6 +8,7 @@ import psycopg
 from psycopg.errors import QueryCanceled
 
 from codebase.engine.log.check import LogMismatchError
+from codebase.engine.log.codec import UnknownEventError
 from codebase.engine.projections.checkpoint import FencedError
 from codebase.engine.projections.logged_events import LogGapError
 
@@ -39,8 +40,8 @@ def is_circumstance(error: BaseException) -> bool:
 
 def describe(error: BaseException | None) -> str:
     """What went wrong and where, without values: an error's own text may quote an event's data."""
-    if isinstance(error, LogGapError | LogMismatchError | FencedError):
-        return str(error)  # these speak of positions and partitions only
+    if isinstance(error, LogGapError | LogMismatchError | FencedError | UnknownEventError):
+        return str(error)  # these speak of positions, partitions and names of the model only
     if isinstance(error, psycopg.Error):
         parts = (error.sqlstate, error.diag.table_name, error.diag.constraint_name)
         return " ".join([type(error).__name__, *(part for part in parts if part)])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection, Cursor
 
+from codebase.engine.log.codec import UnknownEventError
 from codebase.engine.log.events import RecordedEvent
 from codebase.engine.projections.logged_events import LoggedEvent
+from codebase.model.aggregate import Aggregate
 
 READ_PROJECTORS = "SELECT DISTINCT projector FROM projection_checkpoint"
 
@@ -25,20 +28,33 @@ class Projection:
 
     Args:
         name: what `orderly rebuild` calls it.
-        categories: of the streams it is made from.
+        aggregates: whose streams it is made from.
         tables: every table that `apply` writes, and no other projection does; without a schema,
             because a rebuild runs `apply` in a schema of its own.
-        apply: writes the rows of the given events, which are in log order and of `categories`.
+        apply: writes the rows of the given events, which are in log order and of `aggregates`.
         expected_rows: (stream id, the stream's events) -> the rows of the first table that the
             stream accounts for, as dataclasses with the table's column names. It goes through the
             model's fold and not through `apply`, so that `verify` compares two independent ways.
     """
 
     name: str
-    categories: frozenset[str]
+    aggregates: tuple[Aggregate[Any, Any, Any], ...]
     tables: tuple[str, ...]
     apply: Apply
     expected_rows: ExpectedRows
+
+    @cached_property
+    def known_types(self) -> Mapping[str, frozenset[str]]:
+        """Category -> the types of events that this release knows in it."""
+        return {
+            aggregate.category: frozenset(event.__name__ for event in aggregate.events)
+            for aggregate in self.aggregates
+        }
+
+    @property
+    def categories(self) -> frozenset[str]:
+        """Those of its aggregates."""
+        return frozenset(self.known_types)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +69,24 @@ class Projector:
     name: str
     projections: tuple[Projection, ...]
 
+    @cached_property
+    def known_types(self) -> Mapping[str, frozenset[str]]:
+        """What its projections know, together."""
+        return {
+            category: types
+            for projection in self.projections
+            for category, types in projection.known_types.items()
+        }
+
     @property
     def categories(self) -> frozenset[str]:
         """Every category that at least one projection is made from."""
-        return frozenset[str]().union(*(item.categories for item in self.projections))
+        return frozenset(self.known_types)
+
+    def is_unknown(self, event: LoggedEvent) -> bool:
+        """Whether an event of its categories is of a type that this release does not know."""
+        types = self.known_types.get(event.category)
+        return types is not None and event.type not in types
 
     def projection(self, name: str) -> Projection:
         """The projection called `name`.
@@ -85,10 +115,24 @@ def present(store: Connection[Any], projectors: Iterable[Projector]) -> list[Pro
 def apply_projection(
     projection: Projection, cursor: Cursor[Any], events: Sequence[LoggedEvent]
 ) -> None:
-    """Apply those of `events` that belong to the projection."""
-    wanted = [event for event in events if event.category in projection.categories]
+    """Apply those of `events` that belong to the projection.
+
+    Raises:
+        UnknownEventError: one of them is of a type that this release does not know. A projection
+            passes over what it has no use for, and would pass over what it ought to know as well.
+    """
+    known = projection.known_types
+    wanted = [event for event in events if event.category in known]
+    for event in wanted:
+        if event.type not in known[event.category]:
+            raise UnknownEventError(unknown(event))
     if wanted:
         projection.apply(cursor, wanted)
+
+
+def unknown(event: LoggedEvent) -> str:
+    """Why an event cannot be applied whose type is not known."""
+    return f"this release knows no event {event.type} in category {event.category}"
 
 
 def columns(events: Sequence[LoggedEvent]) -> dict[str, list[Any]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg import Connection, Cursor
@@ -90,12 +90,32 @@ def count_events(store: Connection[Any], projector: str, partition: int) -> int:
     return int(row[0]) if row else 0
 
 
-def split(
-    events: Iterable[LoggedEvent], parked: set[UUID]
-) -> tuple[list[LoggedEvent], list[LoggedEvent]]:
-    """(events to apply, events of parked streams), both in log order."""
-    to_apply: list[LoggedEvent] = []
-    to_park: list[LoggedEvent] = []
+class Sorted(NamedTuple):
+    """Events by what is to be done with them, each in log order."""
+
+    to_apply: list[LoggedEvent]
+    unknown: list[LoggedEvent]
+    of_parked_streams: list[LoggedEvent]
+
+
+def sort(
+    events: Iterable[LoggedEvent], parked: set[UUID], is_unknown: Callable[[LoggedEvent], bool]
+) -> Sorted:
+    """Tell apart what can be applied and what cannot.
+
+    Args:
+        events: in log order.
+        parked: the streams that are parked; not changed.
+        is_unknown: whether nobody can apply an event, so that its stream is to be parked.
+    """
+    found = Sorted([], [], [])
+    waiting = set(parked)
     for event in events:
-        (to_park if event.stream_id in parked else to_apply).append(event)
-    return to_apply, to_park
+        if event.stream_id in waiting:
+            found.of_parked_streams.append(event)
+        elif is_unknown(event):
+            waiting.add(event.stream_id)
+            found.unknown.append(event)
+        else:
+            found.to_apply.append(event)
+    return found

@@ -136,14 +136,14 @@ def billing(region: Region | None) -> Projector:
         projections=(
             Projection(
                 name="billing_accounts",
-                categories=frozenset({ACCOUNT.category}),
+                aggregates=(ACCOUNT,),
                 tables=("billing_account",),
                 apply=partial(apply_to_accounts, region),
                 expected_rows=partial(expected_accounts, region),
             ),
             Projection(
                 name="billing_agents",
-                categories=frozenset({AGENT.category}),
+                aggregates=(AGENT,),
                 tables=("billing_agent",),
                 apply=partial(apply_to_agents, region),
                 expected_rows=partial(expected_agents, region),

@@ -99,7 +99,7 @@ COMPLIANCE = Projector(
     projections=(
         Projection(
             name="compliance_agents",
-            categories=frozenset({AGENT.category}),
+            aggregates=(AGENT,),
             tables=("compliance_agent",),
             apply=apply,
             expected_rows=expected_rows,

@@ -113,14 +113,14 @@ VIP_CUSTOMERS = Projector(
     projections=(
         Projection(
             name="vip_accounts",
-            categories=frozenset({ACCOUNT.category}),
+            aggregates=(ACCOUNT,),
             tables=("vip_account",),
             apply=apply_to_accounts,
             expected_rows=expected_accounts,
         ),
         Projection(
             name="vip_agents",
-            categories=frozenset({AGENT.category}),
+            aggregates=(AGENT,),
             tables=("vip_agent",),
             apply=apply_to_agents,
             expected_rows=expected_agents,

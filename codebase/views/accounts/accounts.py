@@ -91,7 +91,7 @@ def expected_rows(account_id: UUID, recorded: Sequence[RecordedEvent]) -> Iterab
 
 ACCOUNTS = Projection(
     name="accounts",
-    categories=frozenset({ACCOUNT.category}),
+    aggregates=(ACCOUNT,),
     tables=("account",),
     apply=apply,
     expected_rows=expected_rows,

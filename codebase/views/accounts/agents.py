@@ -93,7 +93,7 @@ def expected_rows(agent_id: UUID, recorded: Sequence[RecordedEvent]) -> Iterable
 
 AGENTS = Projection(
     name="agents",
-    categories=frozenset({AGENT.category}),
+    aggregates=(AGENT,),
     tables=("agent",),
     apply=apply,
     expected_rows=expected_rows,

@@ -84,7 +84,7 @@ def expected_rows(order_id: UUID, recorded: Sequence[RecordedEvent]) -> Iterable
 
 BUY_ORDERS = Projection(
     name="buy_orders",
-    categories=frozenset({BUY_ORDER.category}),
+    aggregates=(BUY_ORDER,),
     tables=("buy_order",),
     apply=apply,
     expected_rows=expected_rows,
