@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from bench.lab import as_owner
+from codebase.engine.commands.fingerprint import Content, Fingerprints
 from codebase.engine.commands.round import Round
 from codebase.engine.commands.submission import Pending, Submission
 from codebase.engine.log.events import NewEvent
@@ -19,6 +20,7 @@ from codebase.model.buy_orders.buy_order import BUY_ORDER, ORDER_BOOK, PlaceBuyO
 from codebase.model.money import Currency
 
 CLIENT = "local"
+FINGERPRINTS = Fingerprints({"bench": bytes(32)})
 PRICE = Price(currency=Currency.EUR, rate=Decimal("48478.88"), source="demo")
 
 FILL_LOG = """
@@ -52,7 +54,7 @@ def submission() -> Submission:
             price=PRICE,
         ),
         idempotence_key=key,
-        fingerprint=uuid4().hex,
+        content=Content(key.encode()),
         actor=Actor(CLIENT),
         command_id=uuid4().hex,
         creates=True,
@@ -67,7 +69,7 @@ def new_events(count: int) -> list[NewEvent]:
 async def _new_events(count: int) -> list[NewEvent]:
     loop = asyncio.get_running_loop()
     pending = [Pending(submission(), loop.create_future()) for _ in range(count)]
-    return Round(pending, {}, 1).new_events
+    return Round(pending, {}, 1, FINGERPRINTS).new_events
 
 
 def fill_log(settings: Settings, until: int, after: int = 0) -> None:

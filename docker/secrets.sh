@@ -39,6 +39,8 @@ for name in WRITE_MODEL_OWNER COMMAND_SERVICE EVENT_RELAY LOG_READER READ_MODEL_
   secret "${name}_PASSWORD"
 done
 secret TWO_FA
+# What signs the fingerprints of commands: kept for as long as the log, see docs/operations.md.
+secret FINGERPRINT_KEYS "k1:$(head -c 32 /dev/urandom | base64 | tr -d '\n')"
 # Tokens: for a client, for an administrator, for what services ask each other, for Prometheus.
 for name in API_TOKEN ADMIN_TOKEN SERVICE_TOKEN METRICS_TOKEN; do secret "$name"; done
 secret API_TOKENS "$(entry client client API_TOKEN),$(entry admin admin ADMIN_TOKEN)$(

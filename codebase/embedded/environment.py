@@ -9,9 +9,11 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
+from codebase.embedded.home import read_environment
 from codebase.embedded.run import Run
 from codebase.engine.context import Context
 from codebase.foundation.errors import ConfigurationError
+from codebase.foundation.keys import new_key
 from codebase.foundation.settings import LOOPBACK_HOSTS, Settings, extended
 from codebase.foundation.tokens import new_token
 
@@ -47,11 +49,22 @@ def written_values(
         own = extended(run.settings, context.settings, embedded_home=False)
         values |= {name.upper(): str(getattr(own, name)) for name in context.remembered}
     return values | {
+        "FINGERPRINT_KEYS": ",".join(_fingerprint_keys(run)),
         "PARTITIONS": str(run.settings.partitions),
         "DEVELOPMENT": "true",
         "PORT_OFFSET": str(run.settings.port_offset),
         "ORDERLY_HOME": str(run.home),
     }
+
+
+def _fingerprint_keys(run: Run) -> Iterable[str]:
+    """Those that are configured, and whatever this home has been given before; else a new one.
+
+    What was signed with a key stays in the log, so that none is ever left out.
+    """
+    known = read_environment(run.home).get("FINGERPRINT_KEYS", "")
+    entries = dict.fromkeys([*run.settings.fingerprint_keys, *filter(None, known.split(","))])
+    return entries or [new_key("k1")]
 
 
 def environment(

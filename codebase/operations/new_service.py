@@ -69,7 +69,7 @@ class NewService:
 
 
 COMPOSE_ENVIRONMENT: Mapping[Kind, str] = {
-    Kind.COMMAND: "*everyone, *commands",
+    Kind.COMMAND: "*everyone, *commands, *fingerprints",
     Kind.QUERY: "*everyone, *queries",
     Kind.WORKER: "*everyone, *projectors, *broker",
 }

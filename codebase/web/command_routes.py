@@ -40,7 +40,7 @@ class CommandRoute(CountedRoute):
     def __init__(
         self, path: str, endpoint: CommandEndpoint, method: str, documentation: APIRoute
     ) -> None:
-        super().__init__(path, endpoint, methods=[method], name=endpoint.__name__)
+        super().__init__(path, endpoint, methods=[method], name=endpoint.name)
         self.command = endpoint
         self.documentation = documentation
 
@@ -50,6 +50,7 @@ def command(
     method: str,
     path: str,
     *,
+    name: str,
     body: type[BaseModel] | None = None,
     body_is_optional: bool = False,
     answer: type[BaseModel] | None = None,
@@ -64,6 +65,8 @@ def command(
         app: the service's app.
         method: HTTP method.
         path: path template.
+        name: what the command is known by in fingerprints, which are stored. It never changes,
+            whatever becomes of the path and of the function.
         body: what the body must be; None when there is none.
         body_is_optional: an empty body stands for one in which every field has its default.
         answer: what a success looks like, for the documentation; None when it has no body.
@@ -89,7 +92,7 @@ def command(
             tags=[app.title],
         )
         endpoint = CommandEndpoint(
-            handler, body, types, int(status), body_is_optional=body_is_optional
+            name, handler, body, types, int(status), body_is_optional=body_is_optional
         )
         app.router.routes.append(CommandRoute(path, endpoint, method, documentation))
         return handler

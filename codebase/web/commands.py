@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.types import Receive, Scope, Send
 
-from codebase.engine.commands.fingerprint import IDEMPOTENCE_KEY, fingerprint
+from codebase.engine.commands.fingerprint import IDEMPOTENCE_KEY, Content
 from codebase.engine.commands.submission import Along, Given, Outcome, Submission
 from codebase.engine.log.identifiers import creation_stream_id
 from codebase.foundation.errors import invalid
@@ -36,8 +36,8 @@ JSON_HEADER = (b"content-type", b"application/json")
 class Command(Generic[Body]):
     """A command as it came in: validated, and with everything the shell knows about it.
 
-    `name` is that of the handler; `body` is None when the route takes none; `path` holds the
-    validated parts of the path; `seen` is what the client's consistency token stands for.
+    `name` is what the command is known by; `body` is None when the route takes none; `path` holds
+    the validated parts of the path; `seen` is what the client's consistency token stands for.
     """
 
     name: str
@@ -77,9 +77,9 @@ class Command(Generic[Body]):
         return key
 
     @property
-    def fingerprint(self) -> str:
-        """Tells a repeat of this command from another one with the same key."""
-        return fingerprint(self.name, self.body, self.path)
+    def content(self) -> Content:
+        """What the client asks for: tells a repeat from another command with the same key."""
+        return Content.of(self.name, self.body, self.path)
 
     @property
     def traceparent(self) -> str | None:
@@ -110,7 +110,7 @@ class Command(Generic[Body]):
             stream_id=stream_id,
             command=command,
             idempotence_key=self.idempotence_key,
-            fingerprint=self.fingerprint,
+            content=self.content,
             actor=self.actor,
             command_id=self.request_id,
             traceparent=self.traceparent,
@@ -159,6 +159,7 @@ class CommandEndpoint:
 
     def __init__(
         self,
+        name: str,
         handler: Handler,
         body: type[BaseModel] | None,
         path_types: Mapping[str, type],
@@ -166,7 +167,7 @@ class CommandEndpoint:
         *,
         body_is_optional: bool = False,
     ) -> None:
-        self.__name__ = handler.__name__
+        self.name = name
         self._handler = handler
         self._body = body
         self._body_is_optional = body_is_optional
@@ -191,7 +192,7 @@ class CommandEndpoint:
         if self._body is not None:
             body = await self._read(self._body, headers, receive)
         path = self._path(scope) if self._path_types else {}
-        answer = await self._handler(Command(self.__name__, body, path, exchange, seen))
+        answer = await self._handler(Command(self.name, body, path, exchange, seen))
         content = _rendered(answer.content)
         status = self._status if answer.status is None else answer.status
         await exchange.reply(status, _headers(answer, seen, content), content)

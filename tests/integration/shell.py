@@ -52,7 +52,7 @@ class Told(BaseModel):
     idempotence_key: str | None
     traceparent: str | None
     seen: dict[int, int]
-    fingerprint: str
+    content: str
 
 
 class Gate:
@@ -77,7 +77,15 @@ def small_service(
     """A service with a route of every kind."""
     app = service_app(title, checks=checks or {})
 
-    @command(app, "PUT", "/order", body=PutOrder, answer=Told, problems={409: "No room."})
+    @command(
+        app,
+        "PUT",
+        "/order",
+        name="put_order",
+        body=PutOrder,
+        answer=Told,
+        problems={409: "No room."},
+    )
     async def put_order(request: Command[PutOrder]) -> Answer:
         """Place an order."""
         if gate is not None:
@@ -91,11 +99,11 @@ def small_service(
             idempotence_key=request.idempotence_key,
             traceparent=request.traceparent,
             seen=dict(request.seen),
-            fingerprint=request.fingerprint,
+            content=request.content.text.decode(),
         )
         return Answer(told, headers={"Location": "/orders/1"}, positions={0: 7}, replayed=True)
 
-    @command(app, "DELETE", "/orders/{order_id}", status=202)
+    @command(app, "DELETE", "/orders/{order_id}", name="delete_order", status=202)
     async def delete_order(request: Command[None]) -> Answer:
         """Take an order back."""
         request.caller.require_admin()

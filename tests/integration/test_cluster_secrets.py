@@ -7,10 +7,12 @@ import stat
 import subprocess
 from pathlib import Path
 
+from codebase.foundation.keys import keys_of
 from codebase.foundation.tokens import Role
 from codebase.web.auth import Authenticator
 
 PROJECT = Path(__file__).parents[2]
+KEYS = "FINGERPRINT_KEYS"
 
 
 def make(file: Path) -> dict[str, str]:
@@ -24,9 +26,10 @@ def test_secrets_are_made_once_and_are_no_business_of_others(tmp_path: Path) -> 
     first = make(file)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / ".secrets").stat().st_mode) == 0o700
-    values = [value for name, value in first.items() if name != "API_TOKENS"]
+    values = [value for name, value in first.items() if name not in {"API_TOKENS", KEYS}]
     assert len(set(values)) == len(values)
     assert all(len(value) == 64 for value in values)
+    assert [*keys_of(KEYS, first[KEYS].split(","))] == ["k1"]
     assert make(file) == first
     assert make(tmp_path / "other.env") != first
 

@@ -14,6 +14,7 @@ from uuid import uuid4
 import pytest
 
 from codebase.engine.commands.bus import CommandBus
+from codebase.engine.commands.fingerprint import Content
 from codebase.engine.commands.submission import Outcome, Submission
 from codebase.engine.log.identifiers import creation_stream_id
 from codebase.foundation.errors import ServiceUnavailable
@@ -46,7 +47,7 @@ def order(key: str, amount: str = "500", price: Price | None = PRICE) -> Submiss
             price=price,
         ),
         idempotence_key=key,
-        fingerprint=amount,
+        content=Content(amount.encode()),
         actor=ALICE,
         command_id=str(uuid4()),
         creates=True,

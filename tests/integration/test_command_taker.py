@@ -18,6 +18,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from prometheus_client import REGISTRY
 
 from codebase.engine.commands.bus import CommandBus
+from codebase.engine.commands.fingerprint import Content
 from codebase.engine.commands.submission import Given, Submission
 from codebase.engine.messages.command_sender import OutgoingCommand, publish_command
 from codebase.engine.messages.command_taker import IN_FLIGHT_MAX, CommandTaker
@@ -79,7 +80,7 @@ class Taker:
             stream_id=stream_id,
             command=command,
             idempotence_key=None,
-            fingerprint="",
+            content=Content(b""),
             actor=ALICE,
             command_id=uuid4().hex,
             **more,

@@ -62,18 +62,18 @@ def test_a_command_gets_everything_the_shell_knows_and_answers_with_every_header
     in_time(scenario)
 
 
-def test_the_fingerprint_tells_contents_apart_and_not_their_spelling(free_port: Ports) -> None:
+def test_the_content_tells_commands_apart_and_not_their_spelling(free_port: Ports) -> None:
     async def scenario() -> None:
         async with running([small_service()], free_port()) as server:
 
-            async def fingerprint(body: str) -> str:
+            async def content(body: str) -> str:
                 reply = await server.ask("PUT", "/order", body.encode())
-                return str(reply.json["fingerprint"])
+                return str(reply.json["content"])
 
-            one = await fingerprint(json.dumps(ORDER))
+            one = await content(json.dumps(ORDER))
             other_spelling = f'{{ "key":"{KEY.upper()}", "amount":1.5, "currency":"USD" }}'
-            assert await fingerprint(other_spelling) == one
-            assert await fingerprint(json.dumps({**ORDER, "amount": "1.51"})) != one
+            assert await content(other_spelling) == one
+            assert await content(json.dumps({**ORDER, "amount": "1.51"})) != one
 
     in_time(scenario)
 

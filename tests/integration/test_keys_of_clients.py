@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from codebase.engine.commands.bus import CommandBus
+from codebase.engine.commands.fingerprint import Content
 from codebase.engine.commands.submission import Given, Outcome, Submission
 from codebase.engine.log.identifiers import creation_stream_id, partition_of
 from codebase.model.accounts.account import ACCOUNT, Account, OpenAccount, Region
@@ -35,7 +36,7 @@ def submission(actor: Actor, stream_id: UUID, command: object, key: str | None) 
         stream_id=stream_id,
         command=command,
         idempotence_key=key,
-        fingerprint=type(command).__name__,
+        content=Content(type(command).__name__.encode(), unkeyed=lambda: type(command).__name__),
         actor=actor,
         command_id=str(uuid4()),
     )
@@ -70,7 +71,7 @@ def creating(actor: Actor, account_id: UUID, key: str) -> Submission:
         )
 
     created = submission(actor, agent_id, command, key)
-    created.fingerprint = f"create {account_id}"
+    created.content = Content(f"create {account_id}".encode())
     created.given, created.creates = Given(ACCOUNT, account_id), True
     return created
 

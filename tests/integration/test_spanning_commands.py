@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from codebase.engine.commands.bus import CommandBus
+from codebase.engine.commands.fingerprint import Content
 from codebase.engine.commands.submission import Along, Given, Outcome, Submission
 from codebase.engine.log.identifiers import creation_stream_id
 from codebase.foundation.settings import Settings
@@ -55,7 +56,7 @@ def submission(
         stream_id=stream_id,
         command=command,
         idempotence_key=key,
-        fingerprint=type(command).__name__,
+        content=Content(type(command).__name__.encode()),
         actor=ALICE,
         command_id=str(uuid4()),
         **more,

@@ -25,6 +25,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from prometheus_client import REGISTRY
 
 from codebase.engine.commands.bus import CommandBus
+from codebase.engine.commands.fingerprint import Content
 from codebase.engine.commands.submission import Given, Submission
 from codebase.engine.messages.command_taker import CommandTaker
 from codebase.foundation.observability import logs, pipe, telemetry, tracing
@@ -439,7 +440,7 @@ async def block_by_message(settings: Settings, traceparent: str) -> None:
 
     async with CommandBus.open(settings) as bus:
         queue = CommandTaker(QUEUE, TOPICS, READERS, bus, settings)
-        given = {"idempotence_key": None, "fingerprint": "", "actor": alice}
+        given = {"idempotence_key": None, "content": Content(b""), "actor": alice}
         for more in (
             {"aggregate": ACCOUNT, "stream_id": account_id, "command": opening},
             {

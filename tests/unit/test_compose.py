@@ -14,7 +14,7 @@ PROJECT = Path(__file__).parents[2]
 TEXT = (PROJECT / "docker-compose.yml").read_text(encoding="utf-8")
 GATEWAY = (PROJECT / "config/nginx/nginx.conf").read_text(encoding="utf-8")
 SECRETS = (PROJECT / "docker/secrets.sh").read_text(encoding="utf-8")
-IS_SECRET = re.compile(r"_PASSWORD|_TOKENS?$|^TWO_FA$")
+IS_SECRET = re.compile(r"_PASSWORD|_TOKENS?$|_KEYS$|^TWO_FA$")
 
 
 def compose() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from codebase.engine.commands.fingerprint import Content, Fingerprints
 from codebase.engine.commands.history import Entry, History, history_of
 from codebase.engine.commands.round import Again, Round
 from codebase.engine.commands.submission import Given, Pending, Submission
@@ -22,6 +23,7 @@ from codebase.model.aggregate import Aggregate, Claim
 from codebase.model.refusals import Conflict, KeyReused, NotFound
 
 ALICE = Actor("alice")
+FINGERPRINTS = Fingerprints({"k1": bytes(32)})
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
 
@@ -73,7 +75,7 @@ def submission(stream_id: UUID, by: int, key: str | None = None, content: str = 
         stream_id=stream_id,
         command=Add(by=by),
         idempotence_key=key,
-        fingerprint=content or str(by),
+        content=Content((content or str(by)).encode(), unkeyed=lambda: str(by)),
         actor=ALICE,
         command_id=str(uuid4()),
         creates=True,
@@ -119,7 +121,7 @@ def run(story: Coroutine[Any, Any, None]) -> None:
 def test_streams_of_one_round_are_units_of_their_own() -> None:
     async def story() -> None:
         work = pending(submission(uuid4(), 3, "a"), submission(uuid4(), 4, "b"))
-        this_round = Round(work, {}, partitions=1)
+        this_round = Round(work, {}, 1, FINGERPRINTS)
         assert [event.unit for event in this_round.new_events] == [0, 1]
         assert write(this_round) == Again()
         assert [one.outcome.result().state for one in work] == [3, 4]
@@ -132,7 +134,7 @@ def test_a_hundred_repeats_in_one_round_write_once_and_answer_alike() -> None:
     async def story() -> None:
         stream = uuid4()
         work = pending(*(submission(stream, 3, "key") for _ in range(100)))
-        this_round = Round(work, {}, partitions=1)
+        this_round = Round(work, {}, 1, FINGERPRINTS)
         assert len(this_round.new_events) == 1
         assert write(this_round) == Again()
         answers = [one.outcome.result() for one in work]
@@ -153,7 +155,7 @@ def test_one_bad_command_fails_alone(bad: int, error: type[Exception]) -> None:
     async def story() -> None:
         good, evil, other = uuid4(), uuid4(), uuid4()
         work = pending(submission(good, 3), submission(evil, bad), submission(other, 4))
-        this_round = Round(work, {evil: History([], read=True)}, partitions=1)
+        this_round = Round(work, {evil: History([], read=True)}, 1, FINGERPRINTS)
         assert write(this_round) == Again()
         assert work[0].outcome.result().state == 3
         assert work[2].outcome.result().state == 4
@@ -166,7 +168,7 @@ def test_one_bad_command_fails_alone(bad: int, error: type[Exception]) -> None:
 def test_a_fold_that_fails_after_the_commit_fails_alone() -> None:
     async def story() -> None:
         work = pending(*(submission(uuid4(), by) for by in (3, 13, 4)))
-        assert write(Round(work, {}, partitions=1)) == Again()
+        assert write(Round(work, {}, 1, FINGERPRINTS)) == Again()
         assert work[0].outcome.result().state == 3
         assert work[2].outcome.result().state == 4
         with pytest.raises(ZeroDivisionError):
@@ -180,7 +182,7 @@ def test_a_stream_that_cannot_be_read_fails_alone() -> None:
         good, evil = uuid4(), uuid4()
         work = pending(submission(good, 3), submission(evil, 3))
         histories = {evil: History([], read=True, unreadable=UnknownEventError("what is this?"))}
-        assert write(Round(work, histories, partitions=1)) == Again()
+        assert write(Round(work, histories, 1, FINGERPRINTS)) == Again()
         assert work[0].outcome.result().state == 3
         with pytest.raises(UnknownEventError):
             work[1].outcome.result()
@@ -210,7 +212,7 @@ def test_to_the_rules_there_is_nothing_in_a_stream_of_another_kind() -> None:
         stream = uuid4()
         refused, idle = submission(stream, 7), submission(stream, 0, "key")
         work = pending(replace(refused, creates=False), replace(idle, creates=False))
-        this_round = Round(work, {stream: something_else(stream)}, partitions=1)
+        this_round = Round(work, {stream: something_else(stream)}, 1, FINGERPRINTS)
         assert write(this_round) == Again()
         with pytest.raises(NotFound):
             work[0].outcome.result()
@@ -227,7 +229,7 @@ def test_nothing_is_ever_written_to_a_stream_of_another_kind() -> None:
     async def story() -> None:
         stream = uuid4()
         work = pending(submission(stream, 3))
-        this_round = Round(work, {stream: something_else(stream)}, partitions=1)
+        this_round = Round(work, {stream: something_else(stream)}, 1, FINGERPRINTS)
         assert this_round.new_events == []
         assert write(this_round) == Again()
         with pytest.raises(AssertionError, match="one aggregate"):
@@ -247,7 +249,7 @@ def test_a_stream_of_another_kind_is_given_as_nothing() -> None:
 
         given = replace(submission(stream, 3), command=command, given=Given(COUNTER, other))
         work = pending(given)
-        write(Round(work, {other: something_else(other)}, partitions=1))
+        write(Round(work, {other: something_else(other)}, 1, FINGERPRINTS))
         assert states == [None]
         assert work[0].outcome.result().state == 3
 
@@ -258,8 +260,8 @@ def test_a_refusal_on_a_stream_that_was_not_read_is_decided_again_first() -> Non
     async def story() -> None:
         stream = uuid4()
         work = pending(submission(stream, 7, "key"))
-        assert write(Round(work, {}, partitions=1)).work == work
-        again = Round(work, {stream: recorded(7, key="key")}, partitions=1)
+        assert write(Round(work, {}, 1, FINGERPRINTS)).work == work
+        again = Round(work, {stream: recorded(7, key="key")}, 1, FINGERPRINTS)
         assert write(again) == Again()
         assert work[0].outcome.result().replayed
 
@@ -270,7 +272,7 @@ def test_a_key_that_stands_for_something_else_is_refused() -> None:
     async def story() -> None:
         stream = uuid4()
         work = pending(submission(stream, 3, "key"), submission(stream, 4, "key"))
-        this_round = Round(work, {}, partitions=1)
+        this_round = Round(work, {}, 1, FINGERPRINTS)
         assert len(this_round.new_events) == 1
         assert write(this_round) == Again()
         assert work[0].outcome.result().state == 3
@@ -286,7 +288,7 @@ def test_a_repeat_is_answered_with_the_state_of_its_own_version() -> None:
         history = recorded(3, 5, 8)
         history.entries[0].idempotence_key = "first"
         work = pending(submission(stream, 3, "first"))
-        assert write(Round(work, {stream: history}, partitions=1)) == Again()
+        assert write(Round(work, {stream: history}, 1, FINGERPRINTS)) == Again()
         outcome = work[0].outcome.result()
         assert (outcome.state, outcome.version, outcome.positions) == (3, 1, {0: 1})
 
@@ -297,7 +299,7 @@ def test_a_command_of_several_events_is_answered_with_its_last_version() -> None
     async def story() -> None:
         stream = uuid4()
         work = pending(submission(stream, 2, "two"), submission(stream, 2, "two"))
-        this_round = Round(work, {}, partitions=1)
+        this_round = Round(work, {}, 1, FINGERPRINTS)
         assert [event.idempotence_key for event in this_round.new_events] == ["two", None]
         assert write(this_round) == Again()
         assert [one.outcome.result().version for one in work] == [2, 2]
@@ -310,11 +312,11 @@ def test_whoever_was_overtaken_decides_again_on_fresh_state() -> None:
     async def story() -> None:
         stream, other = uuid4(), uuid4()
         work = pending(submission(stream, 3), submission(other, 4))
-        this_round = Round(work, {}, partitions=1)
+        this_round = Round(work, {}, 1, FINGERPRINTS)
         again = write(this_round, refused={0: Refusal(why="stale", guard=None, detail=None)})
         assert again == Again(work=[work[0]])
         assert work[1].outcome.result().positions == {0: 1}
-        assert write(Round(again.work, {stream: recorded(5)}, partitions=1), after=9) == Again()
+        assert write(Round(again.work, {stream: recorded(5)}, 1, FINGERPRINTS), after=9) == Again()
         assert work[0].outcome.result().state == 8
 
     run(story())
@@ -324,9 +326,9 @@ def test_whoever_was_overtaken_decides_again_on_fresh_state() -> None:
 def test_a_guard_refuses_the_sender_and_its_repeats_but_nobody_else(why: str) -> None:
     async def story() -> None:
         stream = uuid4()
-        idle = replace(submission(stream, 0), fingerprint="idle")
+        idle = replace(submission(stream, 0), content=Content(b"idle"))
         work = pending(submission(stream, 3, "key"), submission(stream, 3, "key"), idle)
-        this_round = Round(work, {}, partitions=1)
+        this_round = Round(work, {}, 1, FINGERPRINTS)
         again = write(this_round, refused={0: Refusal(why=why, guard="step", detail="3")})
         assert again == Again(work=[work[2]])
         for one in work[:2]:
@@ -341,13 +343,13 @@ def test_when_several_writers_share_a_refused_stream_they_go_one_by_one() -> Non
         stream = uuid4()
         work = pending(submission(stream, 3, "a"), submission(stream, 4, "b"))
         taken = {0: Refusal(why="claim", guard="step", detail="4")}
-        again = write(Round(work, {}, partitions=1), refused=taken)
+        again = write(Round(work, {}, 1, FINGERPRINTS), refused=taken)
         assert again == Again(work=work, one_each={stream})
         histories = {stream: History([], read=True)}
-        again = write(Round(again.work, histories, 1, again.one_each))
+        again = write(Round(again.work, histories, 1, FINGERPRINTS, one_each=again.one_each))
         assert again == Again(work=[work[1]])
         assert work[0].outcome.result().state == 3
-        again = write(Round(again.work, {stream: recorded(3)}, partitions=1), refused=taken)
+        again = write(Round(again.work, {stream: recorded(3)}, 1, FINGERPRINTS), refused=taken)
         assert again == Again()
         with pytest.raises(Conflict):
             work[1].outcome.result()
@@ -359,7 +361,7 @@ def test_a_race_for_a_claim_is_run_again_and_refuses_nobody() -> None:
     async def story() -> None:
         work = pending(submission(uuid4(), 3))
         race = {0: Refusal(why="race", guard="step", detail="3")}
-        assert write(Round(work, {}, partitions=1), refused=race) == Again(work=work)
+        assert write(Round(work, {}, 1, FINGERPRINTS), refused=race) == Again(work=work)
         assert not work[0].outcome.done()
 
     run(story())
@@ -370,7 +372,7 @@ def test_callers_that_stopped_waiting_are_left_alone() -> None:
         work = pending(submission(uuid4(), 3), submission(uuid4(), -1))
         for one in work:
             one.outcome.cancel()
-        write(Round(work, {}, partitions=1))
+        write(Round(work, {}, 1, FINGERPRINTS))
         assert all(one.outcome.cancelled() for one in work)
 
     run(story())

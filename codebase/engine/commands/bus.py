@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 
 import psycopg
 
+from codebase.engine.commands.fingerprint import Fingerprints
 from codebase.engine.commands.lane import Lane
 from codebase.engine.commands.submission import Outcome, Pending, Submission
 from codebase.engine.commands.writer import log_connection
@@ -28,12 +29,17 @@ class CommandBus:
     """Decides commands in batches and appends what they lead to.
 
     Args:
-        settings: the write model's address, batch size, queue length, deadlines.
+        settings: the write model's address, batch size, queue length, deadlines; the keys of
+            fingerprints.
+
+    Raises:
+        ConfigurationError: there is no such address, or no such key.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._log = log_connection(settings)
+        self._fingerprints = Fingerprints.configured(settings)
         self._lanes: list[Lane] = []
         self._closing = False
 
@@ -99,7 +105,10 @@ class CommandBus:
         if partitions == 0:
             raise ServiceUnavailable("write_model", "the write model is not migrated yet")
         if not self._lanes:
-            self._lanes += [Lane(each, self._settings, partitions) for each in range(partitions)]
+            self._lanes += [
+                Lane(each, self._settings, partitions, self._fingerprints)
+                for each in range(partitions)
+            ]
         return self._lanes
 
     async def _count_partitions(self) -> int:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from codebase.engine.commands.fingerprint import Fingerprints
 from codebase.engine.commands.submission import Submission
 from codebase.engine.log.codec import UnknownEventError, decode
 from codebase.engine.log.events import RecordedEvent
@@ -59,28 +60,32 @@ class History:
     unreadable: UnknownEventError | None = None
     notes: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
 
-    def earlier(self, submission: Submission) -> tuple[int, bool] | None:
+    def earlier(
+        self, submission: Submission, fingerprints: Fingerprints
+    ) -> tuple[int, bool] | None:
         """What an earlier sending of this command led to: the version, and whether by its doing.
 
         Raises:
             KeyReused: the key stands for something else.
+            ServiceUnavailable: that cannot be told, for want of a key to compare by.
         """
         if submission.idempotence_key is None:
             return None
-        noted = self.noted(submission)
+        noted = self.noted(submission, fingerprints)
         if noted is not None:
             return noted, False
         for index, entry in enumerate(self.entries):
             if entry.has_key_of(submission):
-                _refuse_another(entry.fingerprint, submission)
+                _refuse_another(entry.fingerprint, submission, fingerprints)
                 return self._last_of_command(index), True
         return None
 
-    def noted(self, submission: Submission) -> int | None:
+    def noted(self, submission: Submission, fingerprints: Fingerprints) -> int | None:
         """The version of the stream when this command was found to have nothing to do.
 
         Raises:
             KeyReused: the key stands for something else.
+            ServiceUnavailable: that cannot be told, for want of a key to compare by.
         """
         key = submission.idempotence_key
         if key is None or submission.creates:
@@ -88,7 +93,7 @@ class History:
         for client in (submission.actor.name, UNKNOWN_CLIENT):
             if (client, key) in self.notes:
                 fingerprint, version = self.notes[client, key]
-                _refuse_another(fingerprint, submission)
+                _refuse_another(fingerprint, submission, fingerprints)
                 return version
         return None
 
@@ -103,8 +108,10 @@ class History:
         return index + 1
 
 
-def _refuse_another(fingerprint: str | None, submission: Submission) -> None:
-    if fingerprint != submission.fingerprint:
+def _refuse_another(
+    fingerprint: str | None, submission: Submission, fingerprints: Fingerprints
+) -> None:
+    if not fingerprints.is_of(fingerprint, submission.content):
         raise KeyReused("this idempotence key already stands for another command")
 
 

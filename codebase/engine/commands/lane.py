@@ -7,6 +7,7 @@ from collections import deque
 
 from prometheus_client import Gauge
 
+from codebase.engine.commands.fingerprint import Fingerprints
 from codebase.engine.commands.submission import Pending
 from codebase.engine.commands.writer import Writer
 from codebase.foundation.settings import Settings
@@ -36,9 +37,12 @@ class Lane:
         partition: whose commands these are.
         settings: batch size and the write model's address.
         partitions: how many the log has.
+        fingerprints: tell repeats from other commands.
     """
 
-    def __init__(self, partition: int, settings: Settings, partitions: int) -> None:
+    def __init__(
+        self, partition: int, settings: Settings, partitions: int, fingerprints: Fingerprints
+    ) -> None:
         self._batch_max = settings.command_batch_max
         self._waiting: deque[Pending] = deque()
         self._arrived = asyncio.Event()
@@ -48,7 +52,7 @@ class Lane:
         WAITING.labels(partition).set_function(lambda: len(self._waiting) + self._resting)
         WRITING.labels(partition).set_function(lambda: self._writing)
         self._writers = [
-            asyncio.create_task(self._write_for_ever(Writer(settings, partitions)))
+            asyncio.create_task(self._write_for_ever(Writer(settings, partitions, fingerprints)))
             for _ in range(WRITERS_PER_LANE)
         ]
 

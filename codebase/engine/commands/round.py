@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from codebase.engine.commands.fingerprint import Fingerprints
 from codebase.engine.commands.history import History, Stream
 from codebase.engine.commands.submission import Pending
 from codebase.engine.commands.unit import Unit
@@ -41,6 +42,7 @@ class Round:
         work: in the order of arrival.
         histories: every stream that was read; the others are assumed to be empty.
         partitions: how many the log has.
+        fingerprints: tell repeats from other commands.
         one_each: streams in which only the first command may go this time.
         holders: kind -> the streams that hold claims of that kind, of every kind that a command
             takes along.
@@ -51,11 +53,14 @@ class Round:
         work: Iterable[Pending],
         histories: dict[UUID, History],
         partitions: int,
+        fingerprints: Fingerprints,
+        *,
         one_each: set[UUID] | None = None,
         holders: Mapping[str, Sequence[UUID]] | None = None,
     ) -> None:
         self._histories = histories
         self._partitions = partitions
+        self._fingerprints = fingerprints
         self._streams: dict[UUID, Stream] = {}
         self._unit_of: dict[UUID, Unit] = {}
         self._units: list[Unit] = []
@@ -95,7 +100,7 @@ class Round:
         unit.decide(pending, self._stream(submission.stream_id), given, along)
 
     def _new_unit(self) -> Unit:
-        unit = Unit(number=len(self._units))
+        unit = Unit(len(self._units), self._fingerprints)
         self._units.append(unit)
         return unit
 

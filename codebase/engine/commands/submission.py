@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from codebase.engine.commands.fingerprint import Content
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.model.actor import Actor
 from codebase.model.aggregate import Aggregate
@@ -50,7 +51,7 @@ class Submission:
         command: as `aggregate.decide` takes it; with `given`, a function from that stream's state
             (None before its first event) to it.
         idempotence_key: None when the command may take effect each time it is sent.
-        fingerprint: of what the client asked for, to tell a repeat from a reused key.
+        content: what the client asked for, to tell a repeat from a reused key.
         actor: the authenticated client; the key is its own.
         command_id: of this attempt; the events of one command share it as `causation_id`.
         traceparent: W3C trace context, if the caller sent one.
@@ -64,7 +65,7 @@ class Submission:
     stream_id: UUID
     command: Any
     idempotence_key: str | None
-    fingerprint: str
+    content: Content
     actor: Actor
     command_id: str
     traceparent: str | None = None
@@ -79,7 +80,7 @@ class Submission:
             and self.idempotence_key == other.idempotence_key
             and self.actor.name == other.actor.name
             and self.creates == other.creates
-            and self.fingerprint == other.fingerprint
+            and self.content.text == other.content.text
         )
 
 

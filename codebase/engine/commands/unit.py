@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from codebase.engine.commands.fingerprint import Fingerprints
 from codebase.engine.commands.history import Entry, Stream
 from codebase.engine.commands.submission import Along, Outcome, Pending, Submission
 from codebase.engine.log.appending import Refusal
@@ -56,6 +57,7 @@ class Unit:
     """What a round does in one stream, or in several together: written whole, or not at all."""
 
     number: int
+    fingerprints: Fingerprints
     planned: list[tuple[NewEvent, Entry]] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     writers: list[Pending] = field(default_factory=list)
@@ -89,7 +91,7 @@ class Unit:
         state = stream.state(aggregate)
         if not aggregate.is_within_reach(submission.actor, state):
             return self._decide_on_nothing(pending, stream, given)
-        earlier = history.earlier(submission)
+        earlier = history.earlier(submission, self.fingerprints)
         if earlier is not None:
             version, changed = earlier
             return Verdict(pending, stream, version, replayed=True, changed=changed)
@@ -122,7 +124,7 @@ class Unit:
             if submission.creates and stream.may_be(submission.aggregate):
                 raise KeyReused("this idempotence key already stands for another command")
             raise AssertionError("a stream holds the events of one aggregate, by who reaches it")
-        noted = stream.history.noted(submission)
+        noted = stream.history.noted(submission, self.fingerprints)
         if noted is None:
             self._note(submission, stream, 0)
         return Verdict(pending, stream, version=0, replayed=noted is not None, changed=False)
@@ -133,15 +135,15 @@ class Unit:
             raise AssertionError("a command on an empty stream neither wrote nor was refused")
         key = submission.idempotence_key
         if key is not None:
-            client = submission.actor.name
-            stream.history.notes[client, key] = submission.fingerprint, version
+            client, fingerprint = submission.actor.name, self.fingerprints.of(submission.content)
+            stream.history.notes[client, key] = fingerprint, version
             self.notes.append(
                 Note(
                     partition=stream.partition,
                     stream_id=stream.stream_id,
                     client=client,
                     idempotence_key=key,
-                    fingerprint=submission.fingerprint,
+                    fingerprint=fingerprint,
                     version=version,
                 )
             )
@@ -155,21 +157,22 @@ class Unit:
     ) -> None:
         # The key belongs to the command's own stream, where a repeat looks for it.
         key = submission.idempotence_key if stream.stream_id == submission.stream_id else None
+        fingerprint = self.fingerprints.of(submission.content) if key else None
         for event in events:
-            new = _new_event(
-                event, submission, unit=self.number, aggregate=aggregate, stream=stream, key=key
-            )
             entry = Entry(
                 event=event,
                 client=submission.actor.name,
                 idempotence_key=key,
                 creates=submission.creates,
-                fingerprint=submission.fingerprint if key else None,
+                fingerprint=fingerprint,
                 command_id=submission.command_id,
+            )
+            new = _new_event(
+                entry, submission, unit=self.number, aggregate=aggregate, stream=stream
             )
             stream.history.entries.append(entry)
             self.planned.append((new, entry))
-            key = None
+            key = fingerprint = None
 
     def place(self, places: Sequence[tuple[int, datetime]]) -> None:
         """Note where in the log the unit's events are, and since when."""
@@ -240,14 +243,14 @@ def _refusal_of(submission: Submission, refusal: Refusal) -> Rejected:
 
 
 def _new_event(
-    event: Any,  # noqa: ANN401 - of the aggregate
+    entry: Entry,
     submission: Submission,
     *,
     unit: int,
     aggregate: Aggregate[Any, Any, Any],
     stream: Stream,
-    key: str | None,
 ) -> NewEvent:
+    event = entry.event
     meta = {
         "event_id": new_event_id(),
         "correlation_id": submission.command_id,
@@ -256,8 +259,8 @@ def _new_event(
         "schema": SCHEMA_VERSION,
         "topic": aggregate.topic(event),
     }
-    if key:
-        meta["fingerprint"] = submission.fingerprint
+    if entry.fingerprint:
+        meta["fingerprint"] = entry.fingerprint
     if submission.traceparent:
         meta["traceparent"] = submission.traceparent
     return NewEvent(
@@ -267,7 +270,7 @@ def _new_event(
         category=aggregate.category,
         version=len(stream.history.entries) + 1,
         type=type(event).__name__,
-        idempotence_key=key,
+        idempotence_key=entry.idempotence_key,
         data=encode(event),
         meta=to_json(meta).decode(),
         guards=aggregate.guards(event),

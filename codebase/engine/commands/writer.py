@@ -10,6 +10,7 @@ import psycopg
 from prometheus_client import Counter, Histogram
 from psycopg import AsyncConnection, errors
 
+from codebase.engine.commands.fingerprint import Fingerprints
 from codebase.engine.commands.history import History, history_of
 from codebase.engine.commands.round import Again, Round
 from codebase.engine.commands.submission import Pending
@@ -72,10 +73,12 @@ class Writer:
     Args:
         settings: the write model's address.
         partitions: how many the log has.
+        fingerprints: tell repeats from other commands.
     """
 
-    def __init__(self, settings: Settings, partitions: int) -> None:
+    def __init__(self, settings: Settings, partitions: int, fingerprints: Fingerprints) -> None:
         self._partitions = partitions
+        self._fingerprints = fingerprints
         self._hold_seconds = settings.command_deadline_seconds
         self._log = log_connection(settings)
         self._traces = telemetry.current()
@@ -101,7 +104,14 @@ class Writer:
             holders = await self._read_holders(connection, work)
             wanted = _streams_to_read(work, holders)
             histories = await self._read(connection, work, wanted) if wanted else {}
-            this_round = Round(work, histories, self._partitions, one_each, holders)
+            this_round = Round(
+                work,
+                histories,
+                self._partitions,
+                self._fingerprints,
+                one_each=one_each,
+                holders=holders,
+            )
             again = await self._append(connection, this_round)
             if not again.work:
                 return []

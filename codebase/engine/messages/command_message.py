@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from pydantic import BaseModel
 
-from codebase.engine.commands.fingerprint import IDEMPOTENCE_KEY, fingerprint
+from codebase.engine.commands.fingerprint import IDEMPOTENCE_KEY, Content
 from codebase.engine.commands.submission import Submission
 from codebase.foundation.errors import InvalidInputError
 from codebase.foundation.validation import validate
@@ -77,7 +77,7 @@ class CommandMessage:
             stream_id=stream_id,
             command=command,
             idempotence_key=key,
-            fingerprint=fingerprint(name, body, path),
+            content=Content.of(name, body, path),
             actor=SENDER,
             command_id=uuid4().hex,
         )

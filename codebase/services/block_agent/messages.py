@@ -35,7 +35,7 @@ class AgentMessage(Reason):
 
 
 def read(
-    handler: str, command: type[BlockAgent | UnblockAgent], message: CommandMessage
+    name: str, command: type[BlockAgent | UnblockAgent], message: CommandMessage
 ) -> Submission:
     """The command that a message stands for: a JSON object, or nothing but the agent's id.
 
@@ -49,7 +49,7 @@ def read(
         body = message.read(AgentMessage)
         agent_id, reason, key = body.agent_id, body.reason, body.idempotence_key
     return message.submission(
-        handler,
+        name,
         AGENT,
         agent_id,
         command(agent_id=agent_id, actor=SENDER, reason=reason),

@@ -10,7 +10,7 @@ from uuid import UUID
 from fastapi import Request
 from pydantic import ValidationError, field_validator
 
-from codebase.engine.commands.fingerprint import fingerprint
+from codebase.engine.commands.fingerprint import Content
 from codebase.engine.log.identifiers import creation_stream_id
 from codebase.foundation.errors import invalid
 from codebase.foundation.validation import explain
@@ -50,7 +50,7 @@ class Form(Reason):
             action=self.action,
             reason=self.reason,
             requested_by=client,
-            fingerprint=fingerprint(f"{self.action}_agent", reason, path),
+            content=Content.of(f"{self.action}_agent", reason, path),
         )
 
 

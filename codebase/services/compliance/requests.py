@@ -15,6 +15,7 @@ import psycopg
 from psycopg.rows import class_row
 from pydantic import BaseModel
 
+from codebase.engine.commands.fingerprint import Content, Fingerprints
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.postgres import DeadlinedConnection, trouble
 from codebase.foundation.settings import Settings
@@ -127,7 +128,7 @@ class NewRequest:
     action: Action
     reason: str | None
     requested_by: str
-    fingerprint: str
+    content: Content
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,16 +149,18 @@ class Requests:
 
     Args:
         connection: for the role that writes to the store, with `DURABLE`.
+        fingerprints: tell repeats from other requests.
     """
 
-    def __init__(self, connection: DeadlinedConnection) -> None:
+    def __init__(self, connection: DeadlinedConnection, fingerprints: Fingerprints) -> None:
         self._connection = connection
+        self._fingerprints = fingerprints
         # A connection does one thing at a time, and whoever waits for it is not late yet.
         self._turn = asyncio.Lock()
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Settings) -> AsyncIterator[Requests]:
+    async def open(cls, settings: Settings, fingerprints: Fingerprints) -> AsyncIterator[Requests]:
         """Connected when needed; the connection is closed on leaving."""
         connection = DeadlinedConnection(
             settings.required("read_model_projector_url"),
@@ -167,7 +170,7 @@ class Requests:
             options=DURABLE,
         )
         try:
-            yield cls(connection)
+            yield cls(connection, fingerprints)
         finally:
             await connection.close()
 
@@ -190,12 +193,13 @@ class Requests:
             ServiceUnavailable: not known whether it was stored; the same key finds out.
         """
         values = {name: getattr(request, name) for name in request.__slots__}
+        values["fingerprint"] = self._fingerprints.of(values.pop("content"))
         async with self._turn:
             connection = await self._connection.get()
             inserted = await self._connection.in_time(connection.execute(INSERT_REQUEST, values))
         found = await self.find(request.id)
         assert found is not None, "requests stay"  # noqa: S101 - an invariant
-        if found.fingerprint != request.fingerprint:
+        if not self._fingerprints.is_of(found.fingerprint, request.content):
             raise KeyReused("this idempotence key already stands for another request")
         asked = Asked(**found.model_dump(include=set(Asked.model_fields)))
         return asked, inserted.rowcount == 0

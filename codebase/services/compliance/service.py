@@ -10,6 +10,7 @@ from uuid import UUID
 from fastapi import Depends, FastAPI, Request
 from pydantic import BaseModel
 
+from codebase.engine.commands.fingerprint import Fingerprints
 from codebase.engine.projections.projector import projector_team
 from codebase.foundation.clock import Clock, utc_now
 from codebase.model.refusals import NotFound
@@ -64,6 +65,7 @@ def create_app(
         app,
         "POST",
         "/block_agent/{agent_id}",
+        name="block_agent",
         body=Reason,
         body_is_optional=True,
         answer=Asked,
@@ -79,6 +81,7 @@ def create_app(
         app,
         "POST",
         "/unblock_agent/{agent_id}",
+        name="unblock_agent",
         body=Reason,
         body_is_optional=True,
         answer=Asked,
@@ -99,7 +102,7 @@ def create_app(
                 action=action,
                 reason=request.body.reason,
                 requested_by=request.caller.name,
-                fingerprint=request.fingerprint,
+                content=request.content,
             )
         )
         return Answer(asked, headers={"Location": f"/requests/{asked.id}"}, replayed=replayed)
@@ -149,7 +152,7 @@ async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     projecting, dispatch = projector_team(settings, PROJECTOR, SUBSCRIPTION), Dispatch(settings)
     async with (
         ConsistentReads.open(settings, PROJECTOR.name) as reads,
-        Requests.open(settings) as requests,
+        Requests.open(settings, Fingerprints.configured(settings)) as requests,
         projecting.at_work(runtime.seconds_to_stop),
         dispatch.team.at_work(runtime.seconds_to_stop),
     ):

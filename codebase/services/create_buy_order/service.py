@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from codebase.engine.commands.bus import CommandBus
+from codebase.engine.commands.fingerprint import Content
 from codebase.engine.commands.submission import Outcome, Submission
 from codebase.engine.log.identifiers import creation_stream_id
 from codebase.foundation.errors import invalid
@@ -52,6 +53,7 @@ def create_app(bus: CommandBus, prices: Prices) -> FastAPI:
         app,
         "PUT",
         "/buy_order",
+        name="put_buy_order",
         body=PutBuyOrder,
         answer=BuyOrderAnswer,
         summary="Place a buy order",
@@ -73,7 +75,7 @@ def create_app(bus: CommandBus, prices: Prices) -> FastAPI:
                     price=prices.current(body.currency),
                 ),
                 idempotence_key=key,
-                fingerprint=f"{body.currency} {body.amount}",
+                content=content_of(request),
                 actor=request.actor,
                 command_id=request.request_id,
                 traceparent=request.traceparent,
@@ -103,6 +105,13 @@ def key_of(request: Command[PutBuyOrder]) -> str:
     if in_body not in {None, key}:
         raise invalid("Idempotency-Key", "must be the same as idempotence_key")
     return str(key)
+
+
+def content_of(request: Command[PutBuyOrder]) -> Content:
+    """What is to be bought, wherever the key stands; written out, as this is asked most often."""
+    currency, amount = request.body.currency.value, str(request.body.amount)
+    details = {"amount": amount, "currency": currency}
+    return Content.of(request.name, details, {}, unkeyed=lambda: f"{currency} {amount}")
 
 
 def answer_of(outcome: Outcome) -> Answer:
