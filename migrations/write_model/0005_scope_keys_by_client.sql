@@ -6,7 +6,7 @@
 
 DROP INDEX event_idempotence_key;
 CREATE UNIQUE INDEX event_idempotence_key
-    ON event (stream_id, idempotence_key, (meta ->> 'actor'), partition)
+    ON event (stream_id, idempotence_key, coalesce(meta ->> 'actor', ''), partition)
     WHERE idempotence_key IS NOT NULL AND version > 1;
 
 -- Of the notes that are there nobody knows any more whose they are; '' is no client's name.
