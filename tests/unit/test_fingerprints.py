@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, create_model
 
+from codebase.engine.commands.bus import CommandBus
 from codebase.engine.commands.fingerprint import DEVELOPMENT_KEY, Content, Fingerprints
 from codebase.engine.messages.command_message import CommandMessage
 from codebase.foundation.errors import ConfigurationError, ServiceUnavailable
@@ -193,6 +194,8 @@ def test_without_a_key_nothing_starts_outside_development() -> None:
         .of(content())
         .startswith("1:development:")
     )
+    with pytest.raises(ConfigurationError, match="FINGERPRINT_KEYS is not set"):
+        CommandBus(Settings(write_model_url="host=127.0.0.1"))
     [secret] = keys_of("X", [DEVELOPMENT_KEY]).values()
     assert secret == bytes(32)
 

@@ -20,7 +20,7 @@ EVENT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 FINGERPRINT = re.compile(
     r"[0-9a-f]{32}"  # a digest
     r"|[A-Z]{3} [0-9.E+-]+"  # currency and amount of a buy order
-    r"|v?[0-9]{1,3}[.:$/-][!-~]{16,255}",  # a version first, whatever it then consists of
+    r"|1:[A-Za-z0-9_.-]{1,32}:[0-9a-f]{32}",  # version, key, half of HMAC-SHA-256
     re.ASCII,
 )
 
@@ -49,7 +49,7 @@ NOTED: Mapping[str, Callable[[object], bool]] = {
 
 
 def is_fingerprint(value: object) -> bool:
-    """Whether a command may have this fingerprint, in any form that there ever was or will be."""
+    """Whether a command may have this fingerprint, in any form that there ever was."""
     return isinstance(value, str) and FINGERPRINT.fullmatch(value) is not None
 
 
