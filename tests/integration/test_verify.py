@@ -223,6 +223,13 @@ LATER = "type = 'AgentBlocked' AND version > 1 AND idempotence_key IS NOT NULL"
             id="a fingerprint where none belongs",
         ),
         pytest.param(
+            "version = 2 AND idempotence_key IS NOT NULL",
+            "UPDATE event SET idempotence_key = (SELECT idempotence_key FROM event"
+            " WHERE {here}) WHERE stream_id = '{stream}' AND version = 1",
+            "log: the event at {place} of stream {stream} has the key of the one at {partition}:",
+            id="a second event with its stream's first key",
+        ),
+        pytest.param(
             "version = 3 AND idempotence_key IS NOT NULL",
             "DROP INDEX event_idempotence_key; UPDATE event SET idempotence_key = ("
             "  SELECT idempotence_key FROM event WHERE stream_id = '{stream}' AND version = 2"

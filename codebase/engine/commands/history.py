@@ -137,7 +137,7 @@ def history_of(
                 event=decode(row, aggregate),
                 client=row.meta.get("actor"),
                 idempotence_key=row.idempotence_key,
-                creates=_creates(row),
+                creates=is_creation(row),
                 fingerprint=row.meta.get("fingerprint"),
                 command_id=row.meta.get("causation_id"),
                 position=row.position,
@@ -150,7 +150,7 @@ def history_of(
     return History(entries, read=True, category=category)
 
 
-def _creates(row: RecordedEvent) -> bool:
+def is_creation(row: RecordedEvent) -> bool:
     """Whether a row's key is that of the creation of its stream, whose id then comes from it."""
     key = row.idempotence_key
     if key is None or row.version > 1:

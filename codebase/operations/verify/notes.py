@@ -11,6 +11,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from codebase.engine.commands.history import is_creation
 from codebase.engine.log.events import RecordedEvent
 from codebase.engine.log.identifiers import partition_of
 from codebase.engine.log.notes import UNKNOWN_CLIENT, Note
@@ -77,8 +78,8 @@ def _read_notes(log: Connection[Any], within: Range) -> Iterator[tuple[UUID, lis
 
 
 def _done(recorded: Sequence[RecordedEvent]) -> dict[tuple[str, str | None], RecordedEvent]:
-    """Client and key -> what the command did; the creation's key belongs to the category."""
-    later = recorded[1:]
+    """Client and key -> what the command did; a creation's key belongs to the category."""
+    later = [event for event in recorded if not is_creation(event)]
     # A note of which nobody knows whose it is may be anybody's.
     anybody = {(UNKNOWN_CLIENT, event.idempotence_key): event for event in later}
     return anybody | {

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from codebase.engine.commands.history import is_creation
 from codebase.engine.log.codec import UnknownEventError, decode
 from codebase.engine.log.events import RecordedEvent
 from codebase.engine.log.identifiers import partition_of
@@ -118,8 +119,8 @@ def _brief(versions: Sequence[int]) -> str:
 def _keys(recorded: Sequence[RecordedEvent]) -> Iterator[tuple[RecordedEvent, str]]:
     """A client's key stands for one command: on its first event, with its fingerprint.
 
-    The key of the command that created the stream belongs to the category, and may be that of a
-    later command as well.
+    The key that the stream's id was made of belongs to the category, and may be that of a later
+    command as well.
     """
     seen: dict[tuple[bool, str, str], RecordedEvent] = {}
     command: object = None
@@ -130,7 +131,7 @@ def _keys(recorded: Sequence[RecordedEvent]) -> Iterator[tuple[RecordedEvent, st
             if "fingerprint" in event.meta:
                 yield event, "has a fingerprint and no key"
             continue
-        whose = event.version == 1, str(event.meta.get("actor")), key
+        whose = is_creation(event), str(event.meta.get("actor")), key
         if (first := seen.setdefault(whose, event)) is not event:
             yield event, f"has the key of the one at {place(first)}"
         if command is not None and command == previous:
