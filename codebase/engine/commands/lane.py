@@ -8,7 +8,7 @@ from collections import deque
 from prometheus_client import Gauge
 
 from codebase.engine.commands.submission import Pending
-from codebase.engine.commands.writer import Writer
+from codebase.engine.commands.writer import LogStanding, Writer
 from codebase.foundation.settings import Settings
 
 WRITERS_PER_LANE = 2
@@ -36,9 +36,12 @@ class Lane:
         partition: whose commands these are.
         settings: batch size and the write model's address.
         partitions: how many the log has.
+        standing: is told what becomes of the writing.
     """
 
-    def __init__(self, partition: int, settings: Settings, partitions: int) -> None:
+    def __init__(
+        self, partition: int, settings: Settings, partitions: int, standing: LogStanding
+    ) -> None:
         self._batch_max = settings.command_batch_max
         self._waiting: deque[Pending] = deque()
         self._arrived = asyncio.Event()
@@ -48,7 +51,7 @@ class Lane:
         WAITING.labels(partition).set_function(lambda: len(self._waiting) + self._resting)
         WRITING.labels(partition).set_function(lambda: self._writing)
         self._writers = [
-            asyncio.create_task(self._write_for_ever(Writer(settings, partitions)))
+            asyncio.create_task(self._write_for_ever(Writer(settings, partitions, standing)))
             for _ in range(WRITERS_PER_LANE)
         ]
 
