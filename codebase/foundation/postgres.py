@@ -13,6 +13,7 @@ from psycopg import AsyncConnection, Connection, errors, pq
 from psycopg.conninfo import conninfo_to_dict
 
 from codebase.foundation.errors import ServiceUnavailable
+from codebase.foundation.standing import Standing
 
 CONNECT_DEADLINE_SECONDS = 3
 
@@ -38,6 +39,13 @@ DEFAULT_OPTIONS = (
     " -c search_path=public -c default_transaction_read_only=off"
     " -c default_transaction_isolation=read\\ committed"
 )
+
+AWAY_STATES = ("08", "57P0")
+"""What SQLSTATE begins with where a connection broke, or a server ends or is not there yet."""
+LIMIT_EXCEEDED_CLASS = "54"
+"""SQLSTATE class of what is too large for Postgres itself, and stays so however often it is tried.
+
+psycopg counts it among the operational errors."""
 
 LIBPQ_BESIDE_CONNINFO = frozenset(
     {"PGTZ", "PGDATESTYLE", "PGGEQO", "PGSERVICEFILE", "PGSYSCONFDIR", "PGLOCALEDIR"}
@@ -66,6 +74,26 @@ def trouble(error: Exception) -> str:
         return str(error)
     state = error.sqlstate if isinstance(error, psycopg.Error) else None
     return " ".join(filter(None, [type(error).__name__, state]))
+
+
+def is_refusal(error: psycopg.Error) -> bool:
+    """Whether a server that is there said no, as opposed to one that is away.
+
+    A full disk is refused, and so is what a server cannot load from a package that was changed
+    below it; psycopg counts both, and a connection that is gone, among the operational errors.
+    """
+    return error.sqlstate is not None and not error.sqlstate.startswith(AWAY_STATES)
+
+
+def is_about_values(error: psycopg.Error) -> bool:
+    """Whether a server said no to what it was given, so that it may well take something else."""
+    too_large = (error.sqlstate or "").startswith(LIMIT_EXCEEDED_CLASS)
+    return too_large or isinstance(error, psycopg.DataError | psycopg.IntegrityError)
+
+
+def refuses(error: psycopg.Error) -> str:
+    """What a server does that said no, as the end of a sentence."""
+    return f"refuses ({trouble(error)})"
 
 
 def connect(
@@ -116,6 +144,7 @@ class DeadlinedConnection:
         application: shown in pg_stat_activity.
         deadline_seconds: for each piece of work, connecting included.
         options: further server settings, as `connect` takes them.
+        standing: what is known of the server, shared with other connections to it.
     """
 
     def __init__(
@@ -126,7 +155,9 @@ class DeadlinedConnection:
         application: str,
         deadline_seconds: float,
         options: str = "",
+        standing: Standing | None = None,
     ) -> None:
+        self._standing = standing or Standing(dependency, "answer")
         self._options = options
         self._url = url
         self._dependency = dependency
@@ -152,23 +183,40 @@ class DeadlinedConnection:
     async def _open(self) -> AsyncConnection[Any]:
         await self.close()
         opening = connect_async(self._url, self._application, options=self._options)
-        self._connection = await self.in_time(opening)
+        self._connection = await self._result(opening, self._deadline_seconds, self._standing)
         return self._connection
 
-    async def in_time(self, work: Awaitable[Answer], *, extra_seconds: float = 0) -> Answer:
+    async def in_time(
+        self,
+        work: Awaitable[Answer],
+        *,
+        extra_seconds: float = 0,
+        standing: Standing | None = None,
+    ) -> Answer:
         """The result of `work`, which waits for Postgres; large work may take `extra_seconds` more.
+
+        Work that may be refused while everything else is done has a `standing` of its own.
 
         Work that is late is cancelled but not waited for: cancelling talks to the server too, and
         a black-holed server would hold everyone up for as long as it likes.
 
         Raises:
-            ServiceUnavailable: no answer in time, or the connection is gone. What `work` was to
-                do may have happened.
+            ServiceUnavailable: no answer in time, the connection is gone, or the server refuses.
+                What `work` was to do may have happened.
         """
+        seconds = self._deadline_seconds + extra_seconds
+        answer = await self._result(work, seconds, standing or self._standing)
+        self._standing.succeeded()
+        if standing is not None:
+            standing.succeeded()
+        return answer
+
+    async def _result(self, work: Awaitable[Answer], seconds: float, standing: Standing) -> Answer:
         task = asyncio.ensure_future(work)
-        await asyncio.wait({task}, timeout=self._deadline_seconds + extra_seconds)
+        await asyncio.wait({task}, timeout=seconds)
         if not task.done():
             self._abandon(task)
+            self._standing.failed("no answer in time")
             raise ServiceUnavailable(self._dependency, "no answer in time")
         try:
             return task.result()
@@ -180,8 +228,20 @@ class DeadlinedConnection:
             # A primary that has been demoted; the next connection may find the new one.
             errors.ReadOnlySqlTransaction,
         ) as error:
+            if is_about_values(error):
+                raise
+            # Refused here, it may be done elsewhere: the next connection is a new one.
             await self.close()
-            raise ServiceUnavailable(self._dependency, "cannot be reached") from error
+            raise self._failed(error, standing) from error
+
+    def _failed(self, error: psycopg.Error, standing: Standing) -> ServiceUnavailable:
+        if is_refusal(error):
+            detail = refuses(error)
+            standing.failed(detail, error)
+        else:
+            detail = "cannot be reached"
+            self._standing.failed(detail, error)
+        return ServiceUnavailable(self._dependency, detail)
 
     def _abandon(self, task: asyncio.Future[Any]) -> None:
         self._abandoned.add(task)

@@ -23,6 +23,7 @@ from psycopg import sql
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.postgres import DeadlinedConnection, trouble
 from codebase.foundation.settings import Settings
+from codebase.foundation.standing import Standing
 
 # What a query finds, and how far the projector was at that very moment: one statement sees one
 # snapshot. There is a row also when nothing is found.
@@ -113,6 +114,7 @@ class ReadModel:
     """
 
     def __init__(self, settings: Settings) -> None:
+        standing = Standing("read_model", "answer")
         self._readers = [
             Reader(
                 DeadlinedConnection(
@@ -121,6 +123,7 @@ class ReadModel:
                     application="query_service",
                     deadline_seconds=settings.database_deadline_seconds,
                     options=KEEP_PLANS,
+                    standing=standing,
                 )
             )
             for _ in range(settings.read_connections)

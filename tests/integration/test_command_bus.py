@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import multiprocessing
 import socket
 from collections.abc import Awaitable, Callable
@@ -11,6 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from codebase.engine.commands.bus import CommandBus
@@ -18,6 +21,7 @@ from codebase.engine.commands.fingerprint import Content
 from codebase.engine.commands.submission import Outcome, Submission
 from codebase.engine.log.identifiers import creation_stream_id
 from codebase.foundation.errors import ServiceUnavailable
+from codebase.foundation.observability import logs
 from codebase.foundation.settings import Settings
 from codebase.model.actor import Actor
 from codebase.model.buy_orders.buy_order import BUY_ORDER, OrderBookLimit, PlaceBuyOrder, Price
@@ -251,3 +255,56 @@ def test_closing_the_bus_writes_what_was_accepted(databases: Databases) -> None:
     outcomes = asyncio.run(story())
     assert all(isinstance(outcome, Outcome) for outcome in outcomes)
     assert events(databases) == 51
+
+
+REVOKE_APPEND = """
+    DO $$ DECLARE each regprocedure; BEGIN
+        FOR each IN SELECT oid::regprocedure FROM pg_proc WHERE proname = 'append' LOOP
+            EXECUTE format('REVOKE ALL ON FUNCTION %s FROM command_service', each);
+        END LOOP;
+    END $$
+"""
+DISK_IS_FULL = """
+    CREATE FUNCTION disk_is_full() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$;
+    CREATE TRIGGER full_disk BEFORE INSERT ON event EXECUTE FUNCTION disk_is_full();
+"""
+
+
+def test_a_log_that_refuses_is_not_said_to_be_away_and_the_cause_is_logged_once(
+    databases: Databases,
+) -> None:
+    """A full disk, as Postgres tells of it: everything can be read, and nothing be written."""
+
+    async def story(bus: CommandBus) -> None:
+        await bus.execute(order("before"))
+        with databases.as_owner() as owner:
+            owner.execute(DISK_IS_FULL)
+        for key in ("one", "two", "three"):
+            with pytest.raises(ServiceUnavailable, match=r"refuses .DiskFull 53100"):
+                await bus.execute(order(key))
+        assert await bus.ready() == "write_model: refuses (DiskFull 53100)"
+        with databases.as_owner() as owner:
+            owner.execute("DROP TRIGGER full_disk ON event")
+        assert await bus.ready() is None
+        await bus.execute(order("after"))
+
+    lines = io.StringIO()
+    with logs.configured(databases.settings, service="test", stream=lines):
+        with_bus(databases.settings, story)
+    said = [json.loads(line) for line in lines.getvalue().splitlines()]
+    failed = [line for line in said if line["event"] == "dependency_failed"]
+    assert [(line["work"], line["sqlstate"]) for line in failed] == [("append", "53100")]
+    assert [line["event"] for line in said].count("dependency_recovered") == 1
+    assert events(databases) == 2
+
+
+def test_a_log_whose_privilege_to_append_is_gone_is_not_ready(databases: Databases) -> None:
+    async def story(bus: CommandBus) -> None:
+        with databases.as_owner() as owner:
+            owner.execute(REVOKE_APPEND)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            await bus.execute(order("refused"))
+        assert await bus.ready() == "InsufficientPrivilege 42501"
+
+    with_bus(databases.settings, story)

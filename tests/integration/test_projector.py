@@ -154,7 +154,7 @@ def test_a_queue_that_may_not_be_read_keeps_its_messages(
     exchanges = "^(events|dead_letters|read_model_sync)$"
     rabbitmq_server.manage("PUT", permissions, json={**everything, "read": exchanges})
     with projecting(with_broker):
-        eventually(lambda: caplog.text.count("the broker is away: ChannelClosedByBroker") > 2)
+        eventually(lambda: caplog.text.count("the broker refuses (403 ACCESS_REFUSED)") > 2)
     rabbitmq_server.manage("PUT", permissions, json=everything)
     with channel_to(with_broker) as channel:
         queues = [SUBSCRIPTION.queue(partition) for partition in range(with_broker.partitions)]

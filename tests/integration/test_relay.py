@@ -10,11 +10,13 @@ import psycopg
 import pytest
 from pika.exceptions import ChannelClosedByBroker
 
-from codebase.engine.messages.topology import EVENTS
+from codebase.engine.messages.relay import relay_team
+from codebase.engine.messages.topology import EVENTS, Subscription
 from codebase.engine.projections.read_model import SUBSCRIPTION
 from codebase.foundation.failpoints import EXIT_STATUS
 from codebase.foundation.settings import Settings
 from tests.integration.flow import (
+    at_work,
     channel_to,
     eventually,
     is_relayed,
@@ -109,6 +111,37 @@ def test_other_consumers_bind_by_topic(databases: Databases, with_broker: Settin
             eventually(lambda: is_relayed(databases))
             assert len(messages_in(channel, "mine")) == 3
             assert messages_in(channel, "other") == []
+
+
+def test_a_queue_that_exists_with_other_arguments_is_told_of_and_stops_nobody(
+    databases: Databases, with_broker: Settings
+) -> None:
+    other = Subscription(name="other_team", topics=("buy_order.#",))
+    with channel_to(with_broker) as channel:
+        channel.queue_declare(SUBSCRIPTION.queue(0), durable=True)
+    with at_work(relay_team(with_broker, [SUBSCRIPTION, other])) as team:
+        streams = place_orders(databases, 20)
+        eventually(lambda: is_relayed(databases))
+        sentence = f"queue {SUBSCRIPTION.queue(0)} exists with other arguments"
+        eventually(lambda: problem_of(team) == sentence)
+        with channel_to(with_broker) as channel:
+            theirs = [other.queue(each) for each in range(with_broker.partitions)]
+            assert sum(len(messages_in(channel, queue)) for queue in theirs) == len(streams)
+        assert len(published(with_broker)) == len(streams), "it is bound, and misses nothing"
+        with channel_to(with_broker) as channel:
+            channel.queue_delete(SUBSCRIPTION.queue(0))
+        eventually(lambda: problem_of(team) is None)
+
+
+def test_an_exchange_that_exists_as_another_kind_is_no_broker_that_is_away(
+    databases: Databases, with_broker: Settings
+) -> None:
+    with channel_to(with_broker) as channel:
+        channel.exchange_declare(EVENTS, "fanout", durable=True)
+    place_orders(databases, 1)
+    with relaying(with_broker) as team:
+        refusal = "the broker refuses (406 PRECONDITION_FAILED)"
+        eventually(lambda: problem_of(team) == refusal)
 
 
 def test_a_relay_killed_between_confirm_and_checkpoint_publishes_again_with_the_same_ids(

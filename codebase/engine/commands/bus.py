@@ -15,7 +15,8 @@ import psycopg
 from codebase.engine.commands.fingerprint import Fingerprints
 from codebase.engine.commands.lane import Lane
 from codebase.engine.commands.submission import Outcome, Pending, Submission
-from codebase.engine.commands.writer import log_connection
+from codebase.engine.commands.writer import LogStanding, log_connection
+from codebase.engine.log.appending import try_to_append
 from codebase.engine.log.claims import read_holders
 from codebase.engine.log.identifiers import partition_of
 from codebase.foundation.errors import ServiceUnavailable
@@ -38,7 +39,9 @@ class CommandBus:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._log = log_connection(settings)
+        self._standing = LogStanding()
+        self._log = log_connection(settings, self._standing)
+        self._trying = asyncio.Lock()
         self._fingerprints = Fingerprints.configured(settings)
         self._lanes: list[Lane] = []
         self._closing = False
@@ -89,12 +92,29 @@ class CommandBus:
         return [value for value, _ in held[kind]]
 
     async def ready(self) -> str | None:
-        """None when the log answers, otherwise what is wrong."""
+        """None when the log answers and takes events, otherwise what is wrong."""
         try:
             await self._count_partitions()
+            await self._try_again()
         except (ServiceUnavailable, psycopg.Error) as error:
             return trouble(error)
         return None
+
+    async def _try_again(self) -> None:
+        """When the last append was refused, find out whether the next one would be.
+
+        Nobody sends commands to who is not ready, so that no command would find out.
+        """
+        async with self._trying:
+            if self._standing.writing.problem is None:
+                return
+            # A connection of its own: what others ask meanwhile is not part of the transaction.
+            trial = log_connection(self._settings, self._standing)
+            try:
+                connection = await trial.get()
+                await trial.in_time(try_to_append(connection), standing=self._standing.writing)
+            finally:
+                await trial.close()
 
     async def _open_lanes(self) -> list[Lane]:
         try:
@@ -106,7 +126,7 @@ class CommandBus:
             raise ServiceUnavailable("write_model", "the write model is not migrated yet")
         if not self._lanes:
             self._lanes += [
-                Lane(each, self._settings, partitions, self._fingerprints)
+                Lane(each, self._settings, partitions, self._fingerprints, self._standing)
                 for each in range(partitions)
             ]
         return self._lanes

@@ -9,7 +9,7 @@ from prometheus_client import Gauge
 
 from codebase.engine.commands.fingerprint import Fingerprints
 from codebase.engine.commands.submission import Pending
-from codebase.engine.commands.writer import Writer
+from codebase.engine.commands.writer import LogStanding, Writer
 from codebase.foundation.settings import Settings
 
 WRITERS_PER_LANE = 2
@@ -38,10 +38,16 @@ class Lane:
         settings: batch size and the write model's address.
         partitions: how many the log has.
         fingerprints: tell repeats from other commands.
+        standing: is told what becomes of the writing.
     """
 
     def __init__(
-        self, partition: int, settings: Settings, partitions: int, fingerprints: Fingerprints
+        self,
+        partition: int,
+        settings: Settings,
+        partitions: int,
+        fingerprints: Fingerprints,
+        standing: LogStanding,
     ) -> None:
         self._batch_max = settings.command_batch_max
         self._waiting: deque[Pending] = deque()
@@ -52,7 +58,9 @@ class Lane:
         WAITING.labels(partition).set_function(lambda: len(self._waiting) + self._resting)
         WRITING.labels(partition).set_function(lambda: self._writing)
         self._writers = [
-            asyncio.create_task(self._write_for_ever(Writer(settings, partitions, fingerprints)))
+            asyncio.create_task(
+                self._write_for_ever(Writer(settings, partitions, fingerprints, standing))
+            )
             for _ in range(WRITERS_PER_LANE)
         ]
 

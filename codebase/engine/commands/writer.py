@@ -20,8 +20,9 @@ from codebase.engine.log.notes import read_notes, write_notes
 from codebase.engine.log.reading import read_streams
 from codebase.foundation.failpoints import failpoint
 from codebase.foundation.observability import telemetry
-from codebase.foundation.postgres import DeadlinedConnection
+from codebase.foundation.postgres import DeadlinedConnection, is_about_values, refuses
 from codebase.foundation.settings import Settings
+from codebase.foundation.standing import Standing
 from codebase.model.aggregate import Aggregate
 
 BATCH_SIZE = Histogram(
@@ -55,7 +56,18 @@ def seconds_for(count: int) -> float:
     return EXTRA_SECONDS * count
 
 
-def log_connection(settings: Settings) -> DeadlinedConnection:
+class LogStanding:
+    """What all who append know of the log: whether it answers, and whether it is written to.
+
+    A log may answer whatever it is asked, and yet not take a single event.
+    """
+
+    def __init__(self) -> None:
+        self.answering = Standing("write_model", "answer")
+        self.writing = Standing("write_model", "append")
+
+
+def log_connection(settings: Settings, standing: LogStanding) -> DeadlinedConnection:
     """A connection to the write model for whoever appends to it."""
     return DeadlinedConnection(
         settings.required("write_model_url"),
@@ -64,6 +76,7 @@ def log_connection(settings: Settings) -> DeadlinedConnection:
         deadline_seconds=settings.database_deadline_seconds,
         # Acknowledged means durable, whatever the server is configured to do by default.
         options="-c synchronous_commit=on",
+        standing=standing.answering,
     )
 
 
@@ -74,13 +87,21 @@ class Writer:
         settings: the write model's address.
         partitions: how many the log has.
         fingerprints: tell repeats from other commands.
+        standing: is told what becomes of the writing.
     """
 
-    def __init__(self, settings: Settings, partitions: int, fingerprints: Fingerprints) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        partitions: int,
+        fingerprints: Fingerprints,
+        standing: LogStanding,
+    ) -> None:
         self._partitions = partitions
         self._fingerprints = fingerprints
         self._hold_seconds = settings.command_deadline_seconds
-        self._log = log_connection(settings)
+        self._log = log_connection(settings, standing)
+        self._standing = standing.writing
         self._traces = telemetry.current()
 
     async def close(self) -> None:
@@ -162,12 +183,16 @@ class Writer:
         started, begun_at = perf_counter(), time_ns()
         try:
             appended = await self._log.in_time(
-                append(connection, events), extra_seconds=seconds_for(len(events))
+                append(connection, events),
+                extra_seconds=seconds_for(len(events)),
+                standing=self._standing,
             )
         except (errors.DeadlockDetected, errors.UniqueViolation):
             # A writer of another partition was faster; nothing was written, so look again.
             return Again(work=this_round.everyone())
         except psycopg.DatabaseError as error:
+            if not is_about_values(error):
+                self._standing.failed(refuses(error), error)
             return await self._one_by_one(this_round.everyone(), error)
         APPEND_SECONDS.observe(perf_counter() - started)
         if self._traces is not None:
@@ -181,7 +206,7 @@ class Writer:
     ) -> Again:
         notes = this_round.notes(appended)
         if notes:
-            await self._log.in_time(write_notes(connection, notes))
+            await self._log.in_time(write_notes(connection, notes), standing=self._standing)
         return this_round.settle(appended)
 
     async def _one_by_one(self, work: list[Pending], error: psycopg.DatabaseError) -> Again:

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from psycopg import AsyncConnection
 
@@ -136,6 +136,28 @@ async def append(connection: AsyncConnection[Any], events: Sequence[NewEvent]) -
     }
     heads = dict(zip(partitions, zip(positions, times, strict=True), strict=True))
     return Appended(recorded=list(_placed(events, heads, refused)), refused=refused)
+
+
+async def try_to_append(connection: AsyncConnection[Any]) -> None:
+    """Find out whether the log takes events: one is appended, and taken back at once.
+
+    Raises:
+        psycopg.Error: it does not.
+    """
+    probe = NewEvent(
+        unit=0,
+        partition=0,
+        stream_id=uuid4(),
+        category="probe",
+        version=1,
+        type="Probed",
+        idempotence_key=None,
+        data="{}",
+        meta="{}",
+        guards=(),
+    )
+    async with connection.transaction(force_rollback=True):
+        await append(connection, [probe])
 
 
 def _placed(

@@ -14,6 +14,7 @@ from codebase.engine.messages.connection import (
     REQUEST_DEADLINE_SECONDS,
     blocking_connection,
     deadline,
+    what_the_broker_does,
 )
 from codebase.engine.messages.topology import COMMANDS, declare_commands
 from codebase.foundation.errors import ServiceUnavailable
@@ -88,4 +89,4 @@ def commands_to(url: str, name: str) -> Iterator[Callable[[OutgoingCommand], Non
 def _why_not_sent(error: Exception) -> str:
     if isinstance(error, UnroutableError):
         return "no service takes this command"
-    return "no confirm for the command"
+    return f"no confirm for the command, {what_the_broker_does(error)}"

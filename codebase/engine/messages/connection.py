@@ -9,7 +9,15 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import pika
-from pika.exceptions import AMQPConnectionError, AMQPError
+from pika.exceptions import (
+    AMQPConnectionError,
+    AMQPError,
+    ChannelClosedByBroker,
+    ConnectionClosedByBroker,
+    ProbableAccessDeniedError,
+    ProbableAuthenticationError,
+)
+from pika.spec import CONNECTION_FORCED
 
 # pika logs each failed attempt several times, with tracebacks; whoever connects reports it once.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
@@ -32,6 +40,25 @@ LIVELINESS = {
 
 BROKER_ERRORS: tuple[type[Exception], ...] = (AMQPError, OSError)
 """What a broken, refusing or vanished broker looks like."""
+
+
+REFUSALS = (
+    ChannelClosedByBroker,
+    ConnectionClosedByBroker,
+    ProbableAccessDeniedError,
+    ProbableAuthenticationError,
+)
+
+
+def what_the_broker_does(error: Exception) -> str:
+    """Whether a broker is away or refuses, as a sentence for everybody's eyes."""
+    code = getattr(error, "reply_code", None)
+    # This is how a broker says that it is being stopped.
+    if not isinstance(error, REFUSALS) or code == CONNECTION_FORCED:
+        return f"the broker is away ({type(error).__name__})"
+    if code is None:
+        return f"the broker refuses ({type(error).__name__})"
+    return f"the broker refuses ({code} {error.reply_text.partition(' ')[0]})"
 
 
 class NoAnswerError(AMQPConnectionError):  # type: ignore[misc]  # pika is not typed

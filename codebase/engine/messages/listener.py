@@ -20,6 +20,7 @@ from codebase.engine.messages.connection import (
     abandon,
     blocking_connection,
     deadline,
+    what_the_broker_does,
 )
 from codebase.engine.messages.dead_letters import declare_dead_letters
 from codebase.foundation.backoff import Pauses
@@ -146,9 +147,9 @@ class QueueListener:
                     with deadline(connection, REQUEST_DEADLINE_SECONDS):
                         channel.basic_qos(prefetch_count=1)
             except BROKER_ERRORS as error:
-                logger.warning(
-                    "queue %s: the broker is away: %s", self._queue.name, type(error).__name__
-                )
+                # What a broker says when it refuses is of queues and users, never of messages.
+                problem = what_the_broker_does(error)
+                logger.warning("queue %s: %s: %s", self._queue.name, problem, error)
                 pauses.pause()
 
     @contextmanager

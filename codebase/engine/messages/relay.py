@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 
 import psycopg
 
@@ -19,14 +20,15 @@ from codebase.engine.messages.connection import (
     REQUEST_DEADLINE_SECONDS,
     blocking_connection,
     deadline,
+    what_the_broker_does,
 )
-from codebase.engine.messages.dead_letters import declare_dead_letters
 from codebase.engine.messages.relay_checkpoint import LostPlaceError, read_checkpoint
 from codebase.engine.messages.relay_session import REPUBLISHED, InDoubtError, RelaySession
-from codebase.engine.messages.topology import Subscription, declare_subscription
+from codebase.engine.messages.relay_topology import declare_for_subscribers
+from codebase.engine.messages.topology import Subscription
 from codebase.foundation.backoff import Pauses
 from codebase.foundation.leadership import wait_to_lead
-from codebase.foundation.postgres import connect
+from codebase.foundation.postgres import connect, trouble
 from codebase.foundation.progress import Progress, ProgressGauges
 from codebase.foundation.settings import Settings
 from codebase.foundation.sql_watch import SqlWatch
@@ -40,6 +42,9 @@ RELAY_LOCK = 0x72656C79  # "rely" in ASCII
 
 # A lost checkpoint only means publishing again what consumers know already.
 RELAY_OPTIONS = "-c synchronous_commit=off"
+
+DECLARE_AGAIN_SECONDS = 5.0
+"""How often a queue that was not as it should be is looked at again, while events are published."""
 
 GAUGES = ProgressGauges("orderly_relay", ["partition"])
 
@@ -80,10 +85,12 @@ class PartitionRelay:
         self._progress = Progress(GAUGES, partition)
         REPUBLISHED.labels(partition)
         self._waiting_for: str | None = "not connected yet"
+        self._amiss: Mapping[str, str] = {}
+        self._declare_at = 0.0
 
     def what_is_missing(self) -> str | None:
         """What keeps the relay from working, or None; called by other threads."""
-        return self._watch.what_is_late() or self._waiting_for
+        return self._watch.what_is_late() or self._waiting_for or "; ".join(self._amiss) or None
 
     def run(self, _stop: threading.Event) -> None:
         """Work until stopped; whatever happens to database or broker, try again."""
@@ -91,9 +98,7 @@ class PartitionRelay:
             try:
                 self._connect_and_relay()
             except EXPECTED_ERRORS as error:
-                # A broker's or a database's own text is not for everybody's eyes.
-                is_ours = isinstance(error, LostPlaceError | LogMismatchError)
-                self._waiting_for = str(error) if is_ours else type(error).__name__
+                self._waiting_for = _reason(error)
                 self._progress.pause()
                 logger.warning("relay %d pauses: %s", self.partition, describe(error))
                 self._pauses.pause()
@@ -130,6 +135,8 @@ class PartitionRelay:
     def _on_progress(self) -> None:
         self._waiting_for = None
         self._pauses.succeeded()
+        if self._amiss and time.monotonic() >= self._declare_at:
+            self._declare()
 
     def _stand_by(self) -> None:
         self._progress.stand_by()
@@ -141,12 +148,22 @@ class PartitionRelay:
             blocking_connection(url, "event_relay topology") as connection,
             deadline(connection, REQUEST_DEADLINE_SECONDS),
         ):
-            channel = connection.channel()
-            declare_dead_letters(channel)
-            for subscription in self._subscriptions:
-                declare_subscription(
-                    channel, subscription, [self.partition], self._settings.partitions
-                )
+            amiss = declare_for_subscribers(
+                connection, self._subscriptions, self.partition, self._settings.partitions
+            )
+        self._declare_at = time.monotonic() + DECLARE_AGAIN_SECONDS
+        for sentence in amiss.keys() - self._amiss.keys():
+            logger.warning("relay %d: %s: %s", self.partition, sentence, amiss[sentence])
+        self._amiss = amiss
+
+
+def _reason(error: Exception) -> str:
+    """What keeps a relay from working; a broker's or a database's own text is not for everybody."""
+    if isinstance(error, LostPlaceError | LogMismatchError):
+        return str(error)
+    if isinstance(error, BROKER_ERRORS):
+        return what_the_broker_does(error)
+    return trouble(error)
 
 
 def describe(error: Exception) -> str:

@@ -76,18 +76,41 @@ def declare_subscription(
         mine: the partitions whose queues are wanted.
         partitions: how many the log has.
     """
+    mine = tuple(mine)
+    declare_exchanges(channel, subscription, partitions)
+    for partition in mine:
+        declare_queue(channel, subscription.queue(partition), single_active_consumer=True)
+    bind_queues(channel, subscription, mine, partitions)
+
+
+def bind_subscription(
+    channel: BlockingChannel, subscription: Subscription, mine: Iterable[int], partitions: int
+) -> None:
+    """The same for queues that are there already, however they were made."""
+    declare_exchanges(channel, subscription, partitions)
+    bind_queues(channel, subscription, mine, partitions)
+
+
+def declare_exchanges(
+    channel: BlockingChannel, subscription: Subscription, partitions: int
+) -> None:
+    """Declare what a subscription's queues are bound to."""
     channel.exchange_declare(EVENTS, "topic", durable=True)
     # With one partition there is nothing to split, and every hop less saves the broker a tenth of
     # what a message costs it.
-    is_split = partitions > 1
-    if is_split:
+    if partitions > 1:
         channel.exchange_declare(subscription.name, "headers", durable=True)
         for topic in subscription.topics:
             channel.exchange_bind(subscription.name, EVENTS, topic)
+
+
+def bind_queues(
+    channel: BlockingChannel, subscription: Subscription, mine: Iterable[int], partitions: int
+) -> None:
+    """Have a subscription's queues get the events of their partitions."""
     for partition in mine:
         queue = subscription.queue(partition)
-        declare_queue(channel, queue, single_active_consumer=True)
-        if is_split:
+        if partitions > 1:
             match = {"x-match": "all", "partition": partition}
             channel.queue_bind(queue, subscription.name, arguments=match)
         else:

@@ -11,13 +11,10 @@ from codebase.engine.log.check import LogMismatchError
 from codebase.engine.log.codec import UnknownEventError
 from codebase.engine.projections.checkpoint import FencedError
 from codebase.engine.projections.logged_events import LogGapError
+from codebase.foundation.postgres import LIMIT_EXCEEDED_CLASS
 
 PROGRAMMING_ERROR_CLASS = "42"
 """SQLSTATE class of syntax errors and access rule violations: never the fault of an event."""
-LIMIT_EXCEEDED_CLASS = "54"
-"""SQLSTATE class of what is too large for Postgres itself, and stays so however often it is tried.
-
-psycopg counts it among the operational errors."""
 
 
 class ApplyFailedError(Exception):
