@@ -19,7 +19,7 @@ from codebase.foundation.observability import logs
 from codebase.foundation.observability.metrics import RequestMetrics
 from codebase.foundation.settings import Settings
 from codebase.foundation.validation import explain
-from codebase.web.auth import Authenticator, require_same_origin
+from codebase.web.auth import Authenticator, SecondFactor, require_same_origin
 from codebase.web.command_routes import CommandRoute
 from codebase.web.exchange import Exchange
 from codebase.web.header_rules import require_unambiguous
@@ -56,7 +56,7 @@ class Boundary:
         self._app = app
         self._services = services
         self._authenticator = Authenticator(settings.api_tokens)
-        self._two_fa = settings.two_fa
+        self._second_factor = SecondFactor(settings.two_fa)
         self._body_limit = settings.body_limit_bytes
         self._access_log = settings.access_log
         self._metrics = metrics
@@ -67,7 +67,7 @@ class Boundary:
         if scope["type"] != "http":
             return
         started = perf_counter()
-        exchange = Exchange(scope, send, self._two_fa)
+        exchange = Exchange(scope, send, self._second_factor)
         try:
             await self._answer(exchange, scope, receive)
         except ClientGoneError:
@@ -80,7 +80,7 @@ class Boundary:
         bounded = self._bounded(exchange, receive)
         require_unambiguous(scope["http_version"], scope["headers"], exchange.headers)
         if scope["path"] not in OPEN_PATHS:
-            exchange.caller = self._authenticator.caller(exchange.headers)
+            exchange.caller = self._authenticator.caller(exchange.headers, exchange.address)
         require_same_origin(scope["method"], exchange.headers)
         if bounded is None:
             raise too_large(self._body_limit)
