@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     # Who may call.
     api_tokens: Annotated[tuple[str, ...], NoDecode] = ()
     """`name:role:sha256hex` entries, comma-separated; see `orderly token`."""
-    two_fa: str | None = None
+    two_fa: str | None = Field(None, min_length=16)
     service_token: str | None = None
     """What services send to each other when API_TOKENS is set: the secret of one of its entries."""
     fingerprint_keys: Annotated[tuple[str, ...], NoDecode] = ()

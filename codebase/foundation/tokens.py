@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -46,6 +47,24 @@ class TokenEntry:
         if not SHA256_HEX.fullmatch(digest):
             raise _malformed(f"the SHA-256 of {name} must be 64 lower-case hexadecimal digits")
         return cls(name, Role(role), digest.encode())
+
+
+def parse_entries(texts: Sequence[str]) -> list[TokenEntry]:
+    """The entries of API_TOKENS; a name may have two tokens while one replaces the other.
+
+    Raises:
+        ConfigurationError: one is malformed, a token stands there twice, or a name has two roles.
+    """
+    entries = [TokenEntry.parse(text) for text in texts]
+    roles: dict[str, Role] = {}
+    digests: set[bytes] = set()
+    for entry in entries:
+        if entry.digest in digests:
+            raise ConfigurationError(f"API_TOKENS: the token of {entry.name} stands there twice")
+        if roles.setdefault(entry.name, entry.role) is not entry.role:
+            raise ConfigurationError(f"API_TOKENS: {entry.name} has two roles")
+        digests.add(entry.digest)
+    return entries
 
 
 def new_token(name: str, role: str) -> tuple[str, str]:

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from codebase.foundation.tokens import Role, TokenEntry
+from codebase.foundation.tokens import Role, parse_entries
+from codebase.web.attempts import Attempts
 from codebase.web.problems import HttpProblem
 
 # A page of the internet has a name with a dot; this machine's names have none.
@@ -65,20 +66,26 @@ class Authenticator:
     """
 
     def __init__(self, entries: Sequence[str]) -> None:
-        parsed = map(TokenEntry.parse, entries)
+        parsed = parse_entries(entries)
         self._entries = [(entry.digest, Caller(entry.name, entry.role)) for entry in parsed]
+        self._attempts = Attempts("a token")
 
     @property
     def protected_mode(self) -> bool:
         """Whether no token is configured, so that only loopback may call."""
         return not self._entries
 
-    def caller(self, headers: Headers) -> Caller:
+    def caller(self, headers: Headers, address: str) -> Caller:
         """Whoever sent these headers.
 
+        Args:
+            headers: of the request.
+            address: where it came from. A known token is let in, whatever else came from there.
+
         Raises:
-            HttpProblem: 401, without a token or with one that nobody has; 403 in protected mode,
-                when the client believes that it talks to another host.
+            HttpProblem: 401, without a token or with one that nobody has, and 429 after too many
+                of these; 403 in protected mode, when the client believes that it talks to another
+                host.
         """
         if not self._entries:
             _require_local_name(headers)
@@ -95,18 +102,39 @@ class Authenticator:
             if hmac.compare_digest(known, digest):
                 found = caller
         if found is None:
+            self._attempts.require_one(address)
+            self._attempts.note_wrong(address)
             raise _unauthorized("this token is not known")
         return found
 
 
-def require_second_factor(headers: Headers, expected: str | None) -> None:
-    """Go on only when header TWO-FA holds the configured second factor.
+class SecondFactor:
+    """What destructive administration sends in header TWO-FA beside its token.
 
-    Raises:
-        HttpProblem: 403, also when none is configured.
+    Args:
+        expected: as configured; None: nothing of the kind is allowed.
     """
-    sent = headers.get(b"two-fa", b"")
-    if not expected or not hmac.compare_digest(sent, expected.encode()):
+
+    def __init__(self, expected: str | None) -> None:
+        self._expected = expected
+        self._attempts = Attempts("the second factor")
+
+    def require(self, headers: Headers, sender: str) -> None:
+        """Go on only when the header holds it.
+
+        Args:
+            headers: of the request.
+            sender: whose attempts are counted; others are not held up by them.
+
+        Raises:
+            HttpProblem: 403, also when none is configured; 429 after too many wrong ones.
+        """
+        self._attempts.require_one(sender)
+        sent = headers.get(b"two-fa", b"")
+        if self._expected and hmac.compare_digest(sent, self._expected.encode()):
+            return
+        if sent:
+            self._attempts.note_wrong(sender)
         raise forbidden("this needs the second factor in header TWO-FA")
 
 

@@ -12,14 +12,14 @@ from time import perf_counter
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
 from codebase.foundation.observability import logs
 from codebase.foundation.observability.metrics import RequestMetrics
 from codebase.foundation.settings import Settings
 from codebase.foundation.validation import explain
-from codebase.web.auth import Authenticator, require_same_origin
+from codebase.web.auth import Authenticator, SecondFactor, require_same_origin
 from codebase.web.command_routes import CommandRoute
 from codebase.web.exchange import Exchange
 from codebase.web.header_rules import require_unambiguous
@@ -56,7 +56,7 @@ class Boundary:
         self._app = app
         self._services = services
         self._authenticator = Authenticator(settings.api_tokens)
-        self._two_fa = settings.two_fa
+        self._second_factor = SecondFactor(settings.two_fa)
         self._body_limit = settings.body_limit_bytes
         self._access_log = settings.access_log
         self._metrics = metrics
@@ -67,20 +67,20 @@ class Boundary:
         if scope["type"] != "http":
             return
         started = perf_counter()
-        exchange = Exchange(scope, send, self._two_fa)
+        exchange = Exchange(scope, send, self._second_factor)
         try:
             await self._answer(exchange, scope, receive)
         except ClientGoneError:
             exchange.status = CLIENT_GONE
         except Exception as error:  # noqa: BLE001 - the outermost boundary: everything is answered
-            await self._refuse(exchange, error, self._service(scope))
+            await self._refuse(exchange, error, scope)
         self._note(exchange, scope, perf_counter() - started)
 
     async def _answer(self, exchange: Exchange, scope: Scope, receive: Receive) -> None:
         bounded = self._bounded(exchange, receive)
         require_unambiguous(scope["http_version"], scope["headers"], exchange.headers)
         if scope["path"] not in OPEN_PATHS:
-            exchange.caller = self._authenticator.caller(exchange.headers)
+            exchange.caller = self._authenticator.caller(exchange.headers, exchange.address)
         require_same_origin(scope["method"], exchange.headers)
         if bounded is None:
             raise too_large(self._body_limit)
@@ -90,7 +90,26 @@ class Boundary:
             scope["route"] = route
             await route.command.answer(exchange, scope, bounded)
         else:
-            await self._app(scope, bounded, exchange.send)
+            await self._routed(scope, bounded, exchange.send)
+
+    async def _routed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """HEAD is answered wherever GET is, as GET is; the server leaves out the body."""
+        if scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+        asked = {**scope, "method": "GET"}
+        try:
+            await self._app(asked, receive, send)
+        finally:
+            scope["route"] = asked.get("route")
+
+    def _allowed(self, scope: Scope) -> str:
+        """The methods of a path: of all its routes, and not of the first one only."""
+        # As it was asked: what is mounted has noted in the scope where that is.
+        asked = {**scope, "root_path": ""}
+        routes = (one for one in self._app.routes if one.matches(asked)[0] is not Match.NONE)
+        methods = {method for one in routes for method in getattr(one, "methods", None) or ("GET",)}
+        return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
     def _bounded(self, exchange: Exchange, receive: Receive) -> Receive | None:
         """`receive`, with a body of bounded size; None when it is announced to be too large.
@@ -115,12 +134,12 @@ class Boundary:
         """Whose route it is; None for those that every process has, and before it is known."""
         return self._services.get(id(scope.get("route")))
 
-    async def _refuse(self, exchange: Exchange, error: Exception, service: str | None) -> None:
+    async def _refuse(self, exchange: Exchange, error: Exception, scope: Scope) -> None:
         if isinstance(error, RequestValidationError):
             error = explain(error.errors())
         problem = problem_of(error)
         if problem.status == SERVER_ERROR:
-            with logs.bound(service=service):
+            with logs.bound(service=self._service(scope)):
                 logs.error("request_failed", error=error, request_id=exchange.request_id)
         if exchange.answered:
             # Half an answer cannot be taken back; the server closes the connection for it.
@@ -129,6 +148,8 @@ class Boundary:
             (name.lower().encode(), value.encode()) for name, value in problem.headers.items()
         ]
         headers.append((b"content-type", MEDIA_TYPE.encode()))
+        if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers.append((b"allow", self._allowed(scope).encode()))
         await exchange.reply(problem.status, headers, problem.body(exchange.request_id))
 
     def _note(self, exchange: Exchange, scope: Scope, seconds: float) -> None:

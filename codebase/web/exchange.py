@@ -9,7 +9,7 @@ from http import HTTPStatus
 from fastapi import Request
 from starlette.types import Message, Scope, Send
 
-from codebase.web.auth import Caller, require_second_factor
+from codebase.web.auth import Caller, SecondFactor
 
 SCOPE_KEY = "orderly.exchange"
 
@@ -25,12 +25,13 @@ class Exchange:
     Args:
         scope: of ASGI; the exchange can be found in it again with `exchange_of`.
         send: of ASGI.
-        two_fa: the configured second factor.
+        second_factor: what destructive administration needs.
     """
 
     __slots__ = (
+        "_second_factor",
         "_send",
-        "_two_fa",
+        "address",
         "caller",
         "ends_connection",
         "headers",
@@ -43,13 +44,14 @@ class Exchange:
     caller: Caller
     """Set by the shell before anything else sees the exchange."""
 
-    def __init__(self, scope: Scope, send: Send, two_fa: str | None) -> None:
+    def __init__(self, scope: Scope, send: Send, second_factor: SecondFactor) -> None:
         self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
         self.request_id = os.urandom(16).hex()
         self.status = 0
         self.ends_connection = False
         self._send = send
-        self._two_fa = two_fa
+        self._second_factor = second_factor
+        self.address = (scope.get("client") or ("unknown",))[0]
         scope[SCOPE_KEY] = self
 
     @property
@@ -61,9 +63,9 @@ class Exchange:
         """Go on only when header TWO-FA holds the configured second factor.
 
         Raises:
-            HttpProblem: 403.
+            HttpProblem: 403, or 429 after too many wrong ones.
         """
-        require_second_factor(self.headers, self._two_fa)
+        self._second_factor.require(self.headers, f"{self.caller.name} at {self.address}")
 
     async def send(self, message: Message) -> None:
         """Pass on what FastAPI answers; every answer carries the request's id."""

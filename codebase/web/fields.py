@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from decimal import Decimal
 from typing import Annotated, TypeVar
 
@@ -78,10 +79,23 @@ Amount = Annotated[
 
 
 TEXT_MAX = 200
-# Also U+2028 and U+2029, which some readers take for the end of a line.
-CONTROL_CHARACTERS = "\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029"
+# Also U+2028 and U+2029, which some readers take for the end of a line, and what has text shown in
+# another order than it is written in: embeddings, overrides and isolates of direction.
+CONTROL_CHARACTERS = "\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069"
 PLAIN_TEXT = f"^[^{CONTROL_CHARACTERS}]*[^{CONTROL_CHARACTERS}\\s][^{CONTROL_CHARACTERS}]*$"
 IS_PLAIN_TEXT = re.compile(PLAIN_TEXT)
+
+
+VISIBLE = frozenset("LNPS")
+"""The first letters of the categories of characters that ink is used for."""
+BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800\U0001d159")
+"""The exceptions: fillers of Hangul, the only letters that are Default_Ignorable_Code_Point in
+Unicode's DerivedCoreProperties, an empty pattern of Braille, and a note without a head."""
+
+
+def is_visible(text: str) -> bool:
+    """Whether anything is seen of a text: not only space, marks, and what has no width."""
+    return any(unicodedata.category(one)[0] in VISIBLE and one not in BLANK for one in text)
 
 
 def read_text(value: object) -> str:
@@ -94,7 +108,7 @@ def read_text(value: object) -> str:
         raise ValueError("must be a text")  # noqa: TRY004 - pydantic wants this one
     if not 1 <= len(value) <= TEXT_MAX:
         raise ValueError(f"must have 1 to {TEXT_MAX} characters")
-    if not IS_PLAIN_TEXT.fullmatch(value):
+    if not IS_PLAIN_TEXT.fullmatch(value) or not is_visible(value):
         raise ValueError("must not be blank, and have no control characters")
     return value
 
@@ -103,10 +117,16 @@ Text = Annotated[
     str,
     BeforeValidator(read_text),
     WithJsonSchema(
-        {"type": "string", "minLength": 1, "maxLength": TEXT_MAX, "pattern": PLAIN_TEXT}
+        {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": TEXT_MAX,
+            "pattern": PLAIN_TEXT,
+            "description": "A line of text of which something is to be seen.",
+        }
     ),
 ]
-"""A line of text: 1 to 200 characters, not blank, without control characters."""
+"""A line of text: 1 to 200 characters, not blank, without control characters or directions."""
 
 EMAIL_MAX = 254
 """RFC 5321, 4.5.3.1.3: a path has 256 octets, two of them its brackets."""

@@ -118,9 +118,9 @@ def problem_of(error: Exception) -> HttpProblem:
 
 
 def _of_the_router(error: HTTPException) -> HttpProblem:
-    """Starlette's own refusals: an unknown path, another method."""
+    """Starlette's own refusals: an unknown path, another method, of which it names too few."""
     kind = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
-    return HttpProblem(error.status_code, kind, str(error.detail), headers=error.headers)
+    return HttpProblem(error.status_code, kind, str(error.detail))
 
 
 def _invalid(error: InvalidInputError) -> HttpProblem:

@@ -12,9 +12,9 @@ from starlette.types import Message, Receive
 
 from codebase.web.problems import HttpProblem
 
-JSON_TYPE = re.compile(
-    r"application/json\s*(?:;\s*charset=\"?utf-8\"?\s*)?", re.ASCII | re.IGNORECASE
-)
+JSON_TYPE = "application/json"
+CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\s;\"]*)", re.ASCII | re.IGNORECASE)
+UTF_8 = frozenset({"utf-8", "utf8"})
 
 
 class ClientGoneError(Exception):
@@ -31,16 +31,41 @@ def require_json(headers: Mapping[bytes, bytes]) -> None:
     """Take nothing but JSON in UTF-8.
 
     Raises:
-        HttpProblem: 415, another or no content type.
+        HttpProblem: 415, another or no content type, another charset, or any coding.
     """
-    sent = headers.get(b"content-type", b"")
-    if sent != b"application/json" and not JSON_TYPE.fullmatch(sent.decode("latin-1")):
-        raise HttpProblem(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            "unsupported-media-type",
-            "the body must be application/json",
-            errors={"Content-Type": ["must be application/json"]},
-        )
+    require_media_type(headers, JSON_TYPE)
+
+
+def require_media_type(headers: Mapping[bytes, bytes], expected: str) -> None:
+    """Take nothing but one media type, in UTF-8 and as it is; other parameters mean nothing.
+
+    Args:
+        headers: of the request.
+        expected: in lower case, without parameters.
+
+    Raises:
+        HttpProblem: 415, naming the header.
+    """
+    coding = headers.get(b"content-encoding", b"identity")
+    if coding.lower() != b"identity":
+        raise _unsupported("Content-Encoding", "must be identity", {"Accept-Encoding": "identity"})
+    sent = headers.get(b"content-type", b"").decode("latin-1")
+    if sent == expected:
+        return
+    if sent.partition(";")[0].strip().lower() != expected:
+        raise _unsupported("Content-Type", f"must be {expected}")
+    if any(charset.lower() not in UTF_8 for charset in CHARSET.findall(sent)):
+        raise _unsupported("Content-Type", "must be in UTF-8")
+
+
+def _unsupported(name: str, what: str, headers: Mapping[str, str] | None = None) -> HttpProblem:
+    return HttpProblem(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "unsupported-media-type",
+        f"header {name} {what}",
+        errors={name: [what]},
+        headers=headers,
+    )
 
 
 class Ending(Protocol):

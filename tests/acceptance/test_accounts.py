@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SERVICES = ("create_account", "create_agent", "block_agent")
 SECRET = "4111111111111111"  # noqa: S105 - what must not come back
-TWO_FA = {"TWO-FA": "42"}
+TWO_FA = {"TWO-FA": "42 and some more"}
 
 
 class Management:
@@ -44,7 +44,7 @@ class Management:
         self._client = httpx.Client(base_url=self.service.url)
 
     def start(self, **environment: str) -> Management:
-        self.service.start(TWO_FA="42", **environment)
+        self.service.start(TWO_FA="42 and some more", **environment)
         return self
 
     def ask(self, method: str, path: str, body: object = None, **headers: str) -> httpx.Response:

@@ -194,7 +194,7 @@ def test_the_agents_of_an_account_are_a_list_of_their_own(listed: Listed) -> Non
         for each in (account_id, other):
             owner.execute(INSERT_ACCOUNT, [each, "Blue"])
             owner.execute(FILL_AGENTS, [each, 50])
-        owner.execute("UPDATE agent SET email = 'x' || email WHERE account_id = %s", [other])
+        owner.execute("UPDATE agent SET email = 'x/' || email WHERE account_id = %s", [other])
         there = owner.execute(
             "SELECT id FROM agent WHERE account_id = %s AND removed_at IS NULL ORDER BY name, id",
             [account_id],
@@ -204,16 +204,18 @@ def test_the_agents_of_an_account_are_a_list_of_their_own(listed: Listed) -> Non
     assert len(all_pages(listed, "/agents", 13, lambda: None)) == 2 * len(there)
     one = shown[0]
     path = f"/accounts/{account_id}/agents/{one['id']}"
-    report, found, elsewhere, by_email, gone = listed.ask(
+    report, found, elsewhere, by_email, with_a_slash, gone = listed.ask(
         ("POST", f"/accounts/generate_company_report/{account_id}"),
         ("GET", path),
         ("GET", path.replace(str(account_id), str(other))),
         ("POST", f"/agents/find_agent/{one['email'].upper()}"),
+        ("POST", f"/agents/find_agent/x%2F{one['email']}"),
         ("POST", "/agents/find_agent/10@agents.example"),
     )
     assert report.json()["agents"] == shown
     assert report.json()["name"] == "Blue"
     assert found.json() == by_email.json() == one
+    assert with_a_slash.json()["account_id"] == str(other)
     assert (elsewhere.status_code, gone.status_code) == (404, 404)
     assert elsewhere.json()["detail"] == f"Agent {one['id']} not found"
 

@@ -53,7 +53,7 @@ def test_the_tokens_are_those_that_the_services_know(tmp_path: Path) -> None:
         ("SERVICE_TOKEN", "orderly-services", Role.CLIENT),
         ("METRICS_TOKEN", "prometheus", Role.CLIENT),
     ):
-        caller = known.caller({b"x-token": made[variable].encode()})
+        caller = known.caller({b"x-token": made[variable].encode()}, "here")
         assert (caller.name, caller.role) == (name, role)
     token = (tmp_path / ".secrets" / "metrics_token").read_text()
     assert token == made["METRICS_TOKEN"]

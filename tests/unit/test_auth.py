@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from base64 import b64encode
 
 import pytest
+from pydantic import ValidationError
 
 from codebase.foundation.errors import ConfigurationError
+from codebase.foundation.observability import logs
+from codebase.foundation.settings import Settings
 from codebase.foundation.tokens import Role, new_token
+from codebase.web.attempts import BURST, SENDERS_MAX, Attempts
 from codebase.web.auth import (
     LOCAL,
     Authenticator,
     Caller,
+    SecondFactor,
     require_same_origin,
-    require_second_factor,
 )
 from codebase.web.problems import HttpProblem
 
+HERE = "127.0.0.1"
 SECRET = "a secret"  # noqa: S105 - of a test
 DIGEST = hashlib.sha256(SECRET.encode()).hexdigest()
 
@@ -46,7 +52,7 @@ def test_a_malformed_entry_refuses_to_start_and_is_not_repeated(entry: str) -> N
 def test_without_tokens_everybody_is_local_and_administers() -> None:
     authenticator = Authenticator([])
     assert authenticator.protected_mode
-    assert authenticator.caller({}) == LOCAL
+    assert authenticator.caller({}, HERE) == LOCAL
     assert Caller("local", Role.ADMIN) == LOCAL
 
 
@@ -54,7 +60,7 @@ def test_without_tokens_everybody_is_local_and_administers() -> None:
     "host", [b"localhost", b"LOCALHOST:8777", b"127.0.0.1", b"127.1.2.3:80", b"[::1]:8777"]
 )
 def test_in_protected_mode_loopback_names_are_served(host: bytes) -> None:
-    assert Authenticator([]).caller({b"host": host}) == LOCAL
+    assert Authenticator([]).caller({b"host": host}, HERE) == LOCAL
 
 
 @pytest.mark.parametrize(
@@ -63,7 +69,7 @@ def test_in_protected_mode_loopback_names_are_served(host: bytes) -> None:
 )
 def test_a_web_page_that_calls_loopback_by_its_own_name_is_refused(host: bytes) -> None:
     with pytest.raises(HttpProblem) as refusal:
-        Authenticator([]).caller({b"host": host})
+        Authenticator([]).caller({b"host": host}, HERE)
     assert refusal.value.status == 403
 
 
@@ -78,7 +84,7 @@ def test_a_web_page_that_calls_loopback_by_its_own_name_is_refused(host: bytes) 
 )
 def test_a_token_names_its_caller(headers: dict[bytes, bytes]) -> None:
     authenticator = Authenticator([f"other:admin:{'0' * 64}", f"shop:client:{DIGEST}"])
-    assert authenticator.caller(headers) == Caller("shop", Role.CLIENT)
+    assert authenticator.caller(headers, HERE) == Caller("shop", Role.CLIENT)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +104,7 @@ def test_a_token_names_its_caller(headers: dict[bytes, bytes]) -> None:
 )
 def test_whoever_has_no_token_is_told_how_to_bring_one(headers: dict[bytes, bytes]) -> None:
     with pytest.raises(HttpProblem) as refusal:
-        Authenticator([f"shop:client:{DIGEST}"]).caller(headers)
+        Authenticator([f"shop:client:{DIGEST}"]).caller(headers, HERE)
     assert refusal.value.status == 401
     assert "Bearer" in refusal.value.headers["WWW-Authenticate"]
 
@@ -116,15 +122,84 @@ def test_a_client_is_no_administrator() -> None:
 def test_without_the_second_factor_nothing_is_destroyed(
     sent: dict[bytes, bytes], expected: str | None
 ) -> None:
-    require_second_factor({b"two-fa": b"42"}, "42")
+    SecondFactor("42").require({b"two-fa": b"42"}, "boss")
     with pytest.raises(HttpProblem) as refusal:
-        require_second_factor(sent, expected)
+        SecondFactor(expected).require(sent, "boss")
     assert refusal.value.status == 403
+
+
+def test_guessing_ends_after_a_few_and_holds_up_nobody_else() -> None:
+    factor = SecondFactor("42")
+
+    def status(guess: bytes, sender: str) -> int:
+        try:
+            factor.require({b"two-fa": guess}, sender)
+        except HttpProblem as problem:
+            return problem.status
+        return 200
+
+    guessed = [status(b"%d" % number, "thief") for number in range(42 - BURST, 45)]
+    assert guessed == BURST * [403] + 3 * [429]
+    assert status(b"42", "boss") == 200
+
+
+def test_wrong_tokens_hold_up_no_right_one_from_the_same_address() -> None:
+    authenticator = Authenticator([f"shop:client:{DIGEST}"])
+    seen = []
+    for number in range(BURST + 2):
+        with pytest.raises(HttpProblem) as refusal:
+            authenticator.caller({b"x-token": b"%d" % number}, "10.0.0.1")
+        seen.append(refusal.value.status)
+    assert seen == BURST * [401] + 2 * [429]
+    assert authenticator.caller({b"x-token": SECRET.encode()}, "10.0.0.1").name == "shop"
+
+
+def test_guesses_are_told_of_once_a_minute_and_forgiven_with_time() -> None:
+    time = [1000.0]
+    attempts = Attempts("a token", now=lambda: time[0])
+    lines = io.StringIO()
+    with logs.configured(Settings(), service="test", stream=lines):
+        for number in range(2 * SENDERS_MAX):
+            attempts.note_wrong(f"sender {number}")
+        for _ in range(BURST):
+            attempts.note_wrong("thief")
+        assert lines.getvalue().count("wrong_secret") == 1
+        with pytest.raises(HttpProblem, match="too often") as refusal:
+            attempts.require_one("thief")
+        assert refusal.value.headers == {"Retry-After": "6"}
+        time[0] += 60
+        attempts.require_one("thief")
+        attempts.note_wrong("thief")
+        assert lines.getvalue().count("wrong_secret") == 2
+
+
+REPEATED = {
+    "one token with two roles": [f"a:client:{DIGEST}", f"b:admin:{DIGEST}"],
+    "an entry twice": [f"a:client:{DIGEST}", f"a:client:{DIGEST}"],
+    "a name with two roles": [f"a:client:{DIGEST}", f"a:admin:{'0' * 64}"],
+}
+
+
+@pytest.mark.parametrize("entries", REPEATED.values(), ids=REPEATED.keys())
+def test_entries_that_contradict_each_other_refuse_to_start(entries: list[str]) -> None:
+    with pytest.raises(ConfigurationError, match="API_TOKENS"):
+        Authenticator(entries)
+
+
+def test_a_name_has_two_tokens_while_one_replaces_the_other() -> None:
+    authenticator = Authenticator([f"shop:client:{'0' * 64}", f"shop:client:{DIGEST}"])
+    assert authenticator.caller({b"x-token": SECRET.encode()}, HERE).name == "shop"
+
+
+def test_a_second_factor_has_sixteen_characters() -> None:
+    with pytest.raises(ValidationError, match="16"):
+        Settings(two_fa="x" * 15)
+    assert Settings(two_fa="x" * 16).two_fa == "x" * 16
 
 
 def test_a_new_token_opens_the_door_that_its_entry_makes() -> None:
     secret, entry = new_token("shop", "client")
-    caller = Authenticator([entry]).caller({b"x-token": secret.encode()})
+    caller = Authenticator([entry]).caller({b"x-token": secret.encode()}, HERE)
     assert caller == Caller("shop", Role.CLIENT)
     assert secret not in entry
     with pytest.raises(ConfigurationError):

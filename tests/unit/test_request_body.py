@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from unicodedata import bidirectional
 from uuid import UUID
 
 import pytest
@@ -94,13 +95,35 @@ class Person(RequestBody):
     email: Email = "x@example.org"
 
 
-@pytest.mark.parametrize(
-    "name", ["x", "Jo O'Neill", "Łukasz Ångström", "李", "a" * 200, " x ", "👩‍🚒", '\\ " <b>']
-)
+NAMES_TAKEN = [
+    "x",
+    "Jo O'Neill",
+    "Łukasz Ångström",
+    "李",
+    "a" * 200,
+    " x ",
+    "👩\u200d🚒",
+    '\\ " <b>',
+]
+NAMES_TAKEN += ["می\u200cخواهم", "🇦", "٣", "\u200eשלום"]
+
+
+@pytest.mark.parametrize("name", NAMES_TAKEN)
 def test_a_name_is_taken_as_it_was_sent(name: str) -> None:
     assert validate(Person, json.dumps({"name": name}).encode()).name == name
 
 
+# One of each kind: format characters, fillers that are letters, a blank pattern, marks, variation
+# selectors, tags, private use.
+INVISIBLE = (
+    "\u00ad\u200b\u200d\u200e\u2060\ufeff\u115f\u1160\u3164\uffa0\u2800\u0301\u034f\u17b4\u180b\u3000"
+    "\ufe0f\U000e0020\U000e0100\ue000\U0001d159\U0001d173"
+)
+DIRECTIONS = [
+    one
+    for one in map(chr, range(0x110000))
+    if bidirectional(one) in {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+]
 NAMES_REFUSED = {
     "empty": "",
     "blank": "   ",
@@ -112,6 +135,9 @@ NAMES_REFUSED = {
     "a control character of the second row": f"{SECRET}\x85",
     "a line separator": f"{SECRET}\u2028",
     "a lone surrogate": f"{SECRET}\ud800",
+    **{f"nothing but {hex(ord(one))}": 2 * one for one in INVISIBLE},
+    "nothing but several of them": f" {INVISIBLE} ",
+    **{f"a direction, {hex(ord(one))}": f"{SECRET}{one}" for one in DIRECTIONS},
     "a number": 5,
     "null": None,
     "a list": ["x"],
@@ -234,7 +260,12 @@ def test_what_fits_is_taken_as_it_was_meant() -> None:
 
 @pytest.mark.parametrize(
     "content_type",
-    [b"application/json", b"application/json; charset=utf-8", b'Application/JSON;charset="UTF-8"'],
+    [
+        b"application/json",
+        b"application/json; charset=utf-8",
+        b"application/json; charset=utf8; version=1",
+        b'Application/JSON;charset="UTF-8"',
+    ],
 )
 def test_json_is_taken(content_type: bytes) -> None:
     require_json({b"content-type": content_type})

@@ -210,7 +210,7 @@ def require_admin_token(settings: AccountSettings) -> None:
         return
     sent = (settings.service_token or "").encode()
     try:
-        caller = Authenticator(settings.api_tokens).caller({b"x-token": sent})
+        caller = Authenticator(settings.api_tokens).caller({b"x-token": sent}, "here")
     except HttpProblem:
         caller = None
     if caller is None or not caller.is_admin:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -15,9 +14,9 @@ from codebase.engine.log.identifiers import creation_stream_id
 from codebase.foundation.errors import invalid
 from codebase.foundation.validation import explain
 from codebase.services.compliance.requests import CATEGORY, Action, NewRequest
+from codebase.web.exchange import exchange_of
 from codebase.web.fields import FromText, Text
-from codebase.web.problems import HttpProblem
-from codebase.web.request_body import RequestBody
+from codebase.web.request_body import RequestBody, require_media_type
 
 FORM_TYPE = "application/x-www-form-urlencoded"
 FIELDS_MAX = 10
@@ -69,13 +68,7 @@ async def read_form(request: Request) -> Form:
         HttpProblem: 415.
         InvalidInputError: naming each field; nothing of the input is repeated.
     """
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM_TYPE:
-        raise HttpProblem(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            "unsupported-media-type",
-            f"the body must be {FORM_TYPE}",
-            errors={"Content-Type": [f"must be {FORM_TYPE}"]},
-        )
+    require_media_type(exchange_of(request.scope).headers, FORM_TYPE)
     try:
         text = (await request.body()).decode()
         fields = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=FIELDS_MAX)

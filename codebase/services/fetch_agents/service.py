@@ -70,7 +70,8 @@ def create_app(reads: ConsistentReads) -> FastAPI:
             raise agent_not_found(agent_id)
         return as_json(found[0][0])
 
-    @app.post("/agents/find_agent/{email}", response_model=Agent)
+    # `:path`, because an address may have a slash, which is decoded before a route is looked for.
+    @app.post("/agents/find_agent/{email:path}", response_model=Agent)
     async def find_agent(request: Request, email: Email) -> Response:
         """The agent that has an e-mail address, whatever the letter case."""
         client = caller_of(request).only_client

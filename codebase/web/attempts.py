@@ -1,0 +1,60 @@
+"""Guessing is slow, and it is seen: wrong secrets are counted by who sends them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+from math import ceil
+from time import monotonic
+
+from codebase.foundation.observability import logs
+from codebase.web.problems import HttpProblem
+
+BURST = 10
+SECONDS_EACH = 6.0
+SENDERS_MAX = 1_000
+WARNING_SECONDS = 60.0
+
+
+class Attempts:
+    """So many wrong ones at once, and then one every few seconds; others are not held up.
+
+    Args:
+        secret: what is guessed, for the warning, of which there is one a minute at most.
+        now: a clock that only goes on.
+    """
+
+    def __init__(self, secret: str, now: Callable[[], float] = monotonic) -> None:
+        self._secret = secret
+        self._now = now
+        self._paid_until: dict[str, float] = {}
+        self._wrong = 0
+        self._warned_at: float | None = None
+
+    def require_one(self, sender: str) -> None:
+        """Go on only when a sender may try again.
+
+        Raises:
+            HttpProblem: 429, after how many seconds it may.
+        """
+        wait = self._paid_until.get(sender, 0.0) - self._now() - (BURST - 1) * SECONDS_EACH
+        if wait > 0:
+            raise HttpProblem(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "too-many-attempts",
+                f"{self._secret} was wrong too often",
+                headers={"Retry-After": str(ceil(wait))},
+            )
+
+    def note_wrong(self, sender: str) -> None:
+        """Count one that was wrong, and say so now and then."""
+        now = self._now()
+        paid_until = max(self._paid_until.pop(sender, now), now)
+        if len(self._paid_until) >= SENDERS_MAX:
+            # The one that has been quiet for longest.
+            del self._paid_until[next(iter(self._paid_until))]
+        self._paid_until[sender] = paid_until + SECONDS_EACH
+        self._wrong += 1
+        if self._warned_at is None or now - self._warned_at >= WARNING_SECONDS:
+            logs.warning("wrong_secret", secret=self._secret, times=self._wrong, sender=sender)
+            self._warned_at, self._wrong = now, 0
