@@ -208,16 +208,43 @@ def test_however_many_wait_for_a_log_that_is_away_none_waits_long() -> None:
     """A server that takes connections, and then says nothing at all."""
 
     async def story(settings: Settings) -> None:
+        now = asyncio.get_running_loop().time
         async with CommandBus.open(settings) as bus:
-            begun = asyncio.get_running_loop().time()
+            begun = now()
             answers = await together(bus, [order(str(number)) for number in range(300)])
-            waited = asyncio.get_running_loop().time() - begun
+            assert now() - begun <= settings.command_deadline_seconds
         assert all(isinstance(answer, ServiceUnavailable) for answer in answers)
-        assert waited <= settings.command_deadline_seconds
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/log"
         on_a_jumping_clock(story(Settings(write_model_url=address)))
+
+
+def test_whoever_stands_in_line_waits_for_one_deadline_and_not_for_those_before(
+    databases: Databases,
+) -> None:
+    settings = databases.settings.model_copy(update={"command_batch_max": 1})
+
+    async def story() -> None:
+        async with CommandBus.open(settings) as bus:
+            await bus.execute(order("before"))
+            with databases.as_owner() as holder, holder.transaction():
+                holder.execute("SELECT FROM log_head FOR UPDATE")
+                in_line = asyncio.gather(
+                    *(bus.execute(order(str(number))) for number in range(20)),
+                    return_exceptions=True,
+                )
+                await until_an_append_waits(databases)
+                push_the_clock(settings.command_deadline_seconds)
+                answers = await in_line
+        assert all(isinstance(answer, ServiceUnavailable) for answer in answers)
+
+    on_a_pushed_clock(story())
+
+
+async def until_an_append_waits(databases: Databases) -> None:
+    while not waits_for_a_lock(databases.server, "command_bus"):  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(0.01)
 
 
 def test_a_log_that_does_not_answer_in_time_is_a_doubt_that_a_repeat_resolves(
@@ -232,8 +259,7 @@ def test_a_log_that_does_not_answer_in_time_is_a_doubt_that_a_repeat_resolves(
             with databases.as_owner() as holder, holder.transaction():
                 holder.execute("SELECT FROM log_head FOR UPDATE")
                 held_up = asyncio.create_task(bus.execute(order("held up")))
-                while not waits_for_a_lock(databases.server, "command_bus"):  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
+                await until_an_append_waits(databases)
                 push_the_clock(settings.database_deadline_seconds)
                 with pytest.raises(ServiceUnavailable):
                     await held_up
