@@ -311,8 +311,11 @@ def print_asyncapi() -> int:
 def make_token(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Who the caller is.")],
     role: Annotated[
-        Literal["client", "admin"],
-        typer.Argument(metavar="ROLE", help="client: its own business; admin: everything."),
+        Literal["client", "operator", "admin"],
+        typer.Argument(
+            metavar="ROLE",
+            help="client: its own business; operator: metrics, no changes; admin: everything.",
+        ),
     ],
     *,
     json: Json = False,

@@ -44,7 +44,13 @@ secret FINGERPRINT_KEYS "k1:$(head -c 32 /dev/urandom | base64 | tr -d '\n')"
 # Tokens: for a client, for an administrator, for what services ask each other, for Prometheus.
 for name in API_TOKEN ADMIN_TOKEN SERVICE_TOKEN METRICS_TOKEN; do secret "$name"; done
 secret API_TOKENS "$(entry client client API_TOKEN),$(entry admin admin ADMIN_TOKEN)$(
-  ),$(entry orderly-services client SERVICE_TOKEN),$(entry prometheus client METRICS_TOKEN)"
+  ),$(entry orderly-services client SERVICE_TOKEN),$(entry prometheus operator METRICS_TOKEN)"
+# Any client could once read the metrics.
+if value_of API_TOKENS | grep -q 'prometheus:client:'; then
+  changed=$(sed 's/prometheus:client:/prometheus:operator:/' "$file")
+  printf '%s\n' "$changed" >"$file"
+  say "Prometheus has the role operator in $file from now on"
+fi
 
 mkdir -p "$(dirname "$METRICS_TOKEN_FILE")"
 # Prometheus runs as a user of its own; the folder keeps everybody else out.

@@ -17,6 +17,7 @@ from codebase.foundation.settings import Settings
 from codebase.web.api_docs import add_api_docs
 from codebase.web.boundary import Boundary
 from codebase.web.command_routes import CountedRoute
+from codebase.web.exchange import require_operator
 from codebase.web.openapi import VERSION, document
 from codebase.web.problems import HttpProblem
 from codebase.web.traced import traced
@@ -113,7 +114,8 @@ def _add_operations(app: ServiceApp, metrics: RequestMetrics) -> None:
             )
         return Response(b'{"status":"ready"}', media_type="application/json")
 
-    async def measured(_request: Request) -> Response:
+    async def measured(request: Request) -> Response:
+        require_operator(request)
         metrics.note_checks(app.checks, await _not_ready(app.checks))
         return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
 

@@ -41,6 +41,24 @@ class Caller:
         """Whose rows this caller is shown: its own, or None for everybody's."""
         return None if self.is_admin else self.name
 
+    def require_operator(self) -> None:
+        """Go on for those who watch over the system, and for administrators.
+
+        Raises:
+            HttpProblem: 403.
+        """
+        if self.role not in {Role.OPERATOR, Role.ADMIN}:
+            raise forbidden("this needs the role operator, or admin")
+
+    def require_method(self, method: str) -> None:
+        """Go on with what only reads, and with everything else unless the caller may only look.
+
+        Raises:
+            HttpProblem: 403.
+        """
+        if self.role is Role.OPERATOR and method not in SAFE_METHODS:
+            raise forbidden("an operator changes nothing")
+
     def require_admin(self) -> None:
         """Go on for administrators only.
 

@@ -81,6 +81,7 @@ class Boundary:
         require_unambiguous(scope["http_version"], scope["headers"], exchange.headers)
         if scope["path"] not in OPEN_PATHS:
             exchange.caller = self._authenticator.caller(exchange.headers, exchange.address)
+            exchange.caller.require_method(scope["method"])
         require_same_origin(scope["method"], exchange.headers)
         if bounded is None:
             raise too_large(self._body_limit)

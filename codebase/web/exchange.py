@@ -13,6 +13,9 @@ from codebase.web.auth import Caller, SecondFactor
 
 SCOPE_KEY = "orderly.exchange"
 
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+NO_STORE = (b"cache-control", b"no-store")
+PRIVATE = (NOSNIFF, NO_STORE)
 CLOSE = (b"connection", b"close")
 NO_CONTENT = int(HTTPStatus.NO_CONTENT)
 
@@ -71,17 +74,23 @@ class Exchange:
         """Pass on what FastAPI answers; every answer carries the request's id."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), *self._own_headers()]
+            message["headers"] = self._completed(message.get("headers", ()))
         await self._send(message)
 
     async def reply(self, status: int, headers: HeaderList, body: bytes) -> None:
         """Send a whole answer; its length and the request's id are added here."""
         self.status = status
-        sent = [*headers, *self._own_headers()]
+        sent = [*headers, NOSNIFF, NO_STORE, *self._own_headers()]
         if status != NO_CONTENT:
             sent.append((b"content-length", b"%d" % len(body)))
         await self._send({"type": "http.response.start", "status": status, "headers": sent})
         await self._send({"type": "http.response.body", "body": body})
+
+    def _completed(self, headers: HeaderList) -> list[tuple[bytes, bytes]]:
+        """Nothing is kept, or taken for what it is not, unless an answer says so itself."""
+        sent = list(headers)
+        names = {name for name, _ in sent}
+        return [*sent, *(one for one in PRIVATE if one[0] not in names), *self._own_headers()]
 
     def _own_headers(self) -> HeaderList:
         identity = (b"x-request-id", self.request_id.encode())
@@ -107,6 +116,17 @@ def require_admin(request: Request) -> Caller:
     """
     caller = caller_of(request)
     caller.require_admin()
+    return caller
+
+
+def require_operator(request: Request) -> Caller:
+    """The caller, who watches over the system: a dependency for FastAPI routes, or called.
+
+    Raises:
+        HttpProblem: 403.
+    """
+    caller = caller_of(request)
+    caller.require_operator()
     return caller
 
 

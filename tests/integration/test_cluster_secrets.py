@@ -44,6 +44,13 @@ def test_a_secret_that_is_missing_is_added_and_the_others_stay(tmp_path: Path) -
     assert again["TWO_FA"] != first["TWO_FA"]
 
 
+def test_who_read_the_metrics_as_a_client_reads_them_as_an_operator(tmp_path: Path) -> None:
+    file = tmp_path / "docker.env"
+    made = make(file)
+    file.write_text(file.read_text().replace("prometheus:operator:", "prometheus:client:"))
+    assert make(file) == made
+
+
 def test_the_tokens_are_those_that_the_services_know(tmp_path: Path) -> None:
     made = make(tmp_path / "docker.env")
     known = Authenticator(made["API_TOKENS"].split(","))
@@ -51,7 +58,7 @@ def test_the_tokens_are_those_that_the_services_know(tmp_path: Path) -> None:
         ("API_TOKEN", "client", Role.CLIENT),
         ("ADMIN_TOKEN", "admin", Role.ADMIN),
         ("SERVICE_TOKEN", "orderly-services", Role.CLIENT),
-        ("METRICS_TOKEN", "prometheus", Role.CLIENT),
+        ("METRICS_TOKEN", "prometheus", Role.OPERATOR),
     ):
         caller = known.caller({b"x-token": made[variable].encode()}, "here")
         assert (caller.name, caller.role) == (name, role)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import io
 import json
@@ -474,7 +475,7 @@ def test_a_command_with_a_path_and_no_body_needs_no_content_type(free_port: Port
 
 TOKENS = [
     f"{name}:{role}:{hashlib.sha256(name.encode()).hexdigest()}"
-    for name, role in (("shop", "client"), ("boss", "admin"))
+    for name, role in (("shop", "client"), ("watch", "operator"), ("boss", "admin"))
 ]
 
 
@@ -511,6 +512,65 @@ async def second_factor(server: Server) -> None:
     ]
     for headers, status in cases:
         assert (await server.ask("POST", "/erase", headers=headers)).status == status
+
+
+def test_metrics_are_for_those_who_watch_over_the_system_and_change_nothing(
+    free_port: Ports,
+) -> None:
+    async def scenario() -> None:
+        async with running([small_service()], free_port(), api_tokens=tuple(TOKENS)) as server:
+
+            async def status(method: str, path: str, token: str) -> int:
+                return (await server.ask(method, path, headers={"X-Token": token})).status
+
+            statuses = [await status("GET", "/metrics", who) for who in ("shop", "watch", "boss")]
+            assert statuses == [403, 200, 200]
+            assert await status("GET", "/orders", "watch") == 200
+            assert await status("POST", "/erase", "watch") == 403
+            assert_problem(await server.ask("PUT", "/order", ORDER, {"X-Token": "watch"}), 403)
+
+    in_time(scenario)
+
+
+@pytest.mark.parametrize("path", ["/orders", "/nowhere", "/healthz", "/openapi.json", "/docs"])
+def test_no_answer_is_kept_or_taken_for_what_it_is_not(free_port: Ports, path: str) -> None:
+    async def scenario() -> None:
+        async with running([small_service()], free_port()) as server:
+            told = [await server.ask("GET", path), await server.ask("PUT", "/order", ORDER)]
+        for reply in told:
+            assert reply.headers["x-content-type-options"] == "nosniff"
+            assert reply.headers["cache-control"] == "no-store"
+
+    in_time(scenario)
+
+
+@pytest.mark.parametrize("path", ["/docs", "/_swagger"])
+def test_the_documentation_runs_its_own_script_and_stands_in_no_frame(
+    free_port: Ports, path: str
+) -> None:
+    async def scenario() -> None:
+        async with running([small_service()], free_port()) as server:
+            reply = await server.ask("GET", path)
+        policy = reply.headers["content-security-policy"].split("; ")
+        assert {"default-src 'none'", "frame-ancestors 'none'"} <= set(policy)
+        script = reply.body.partition(b"<script>")[2].partition(b"</script>")[0]
+        digest = base64.b64encode(hashlib.sha256(script).digest()).decode()
+        assert f"script-src 'self' 'sha256-{digest}'" in policy
+
+    in_time(scenario)
+
+
+@pytest.mark.parametrize("part", ["bytes=0-10", "bytes=99999999-", "bytes=x", "lines=1-2"])
+def test_files_are_answered_as_a_whole(free_port: Ports, part: str) -> None:
+    async def scenario() -> None:
+        async with running([small_service()], free_port()) as server:
+            path = "/docs/assets/swagger-ui.css"
+            reply = await server.ask("GET", path, headers={"Range": part})
+            assert reply.status == 200
+            assert reply.body == (await server.ask("GET", path)).body
+            assert reply.headers["cache-control"].startswith("public")
+
+    in_time(scenario)
 
 
 def test_a_malformed_token_entry_refuses_to_start(free_port: Ports) -> None:
