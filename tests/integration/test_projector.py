@@ -428,6 +428,43 @@ def test_a_log_that_went_back_is_not_projected_and_the_reason_is_told(
     assert len(order_ids(databases)) == 40
 
 
+def test_a_log_that_went_back_and_has_grown_past_the_checkpoint_again_is_told_of(
+    databases: Databases,
+) -> None:
+    place_orders(databases, 40)
+    with projecting(databases.settings):
+        eventually(lambda: is_projected(databases))
+    known = order_ids(databases)
+    truncate_log(databases)
+    place_orders(databases, 120)
+    assert all(heads(databases)[each] > at for each, at in checkpoints(databases).items())
+    with projecting(databases.settings) as team:
+        eventually(lambda: "of the log holds another event at" in (problem_of(team) or ""))
+    assert order_ids(databases) == known
+
+
+def test_an_idle_projector_sees_that_the_log_has_become_another(databases: Databases) -> None:
+    place_orders(databases, 10)
+    with projecting(databases.settings) as team, databases.as_owner() as owner:
+        eventually(lambda: is_projected(databases) and problem_of(team) is None)
+        owner.execute("ALTER TABLE event DISABLE TRIGGER event_is_append_only")
+        owner.execute("UPDATE event SET meta = jsonb_set(meta, '{event_id}', '\"other\"')")
+        eventually(lambda: "of the log holds another event at" in (problem_of(team) or ""))
+
+
+def test_what_an_earlier_release_has_moved_is_taken_for_what_it_is(databases: Databases) -> None:
+    """It moves the position, and does not know that there is an event to note with it."""
+    place_orders(databases, 10)
+    with projecting(databases.settings):
+        eventually(lambda: is_projected(databases))
+    with databases.as_read_model_owner() as owner:
+        owner.execute("UPDATE projection_checkpoint SET event_position = 0, event_id = 'earlier'")
+    place_orders(databases, 10)
+    with projecting(databases.settings):
+        eventually(lambda: is_projected(databases))
+    assert len(order_ids(databases)) == 20
+
+
 def test_partitions_that_the_settings_do_not_know_of_are_refused_and_nothing_is_declared(
     databases: Databases, with_broker: Settings
 ) -> None:

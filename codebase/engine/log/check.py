@@ -8,6 +8,10 @@ from psycopg import Connection
 
 from codebase.engine.log.reading import read_heads
 
+READ_EVENT_ID = """
+    SELECT meta ->> 'event_id' FROM event
+    WHERE partition = %(partition)s AND position = %(position)s
+"""
 READ_HEAD = "SELECT position FROM log_head WHERE partition = %(partition)s"
 
 
@@ -44,3 +48,24 @@ def read_head(log: Connection[Any], partition: int, reached: int) -> int:
             f"partition {partition} of the log ends at {head}, and the checkpoint is {reached}"
         )
     return head
+
+
+def check_event(log: Connection[Any], partition: int, position: int, event_id: str) -> None:
+    """Refuse to go on from an event where the log holds another one.
+
+    Args:
+        log: a connection to the write model.
+        partition: of the log.
+        position: of the event that was read last.
+        event_id: its id.
+
+    Raises:
+        LogMismatchError: the log was restored from a backup and has grown since, or it is another.
+    """
+    key = {"partition": partition, "position": position}
+    row = log.execute(READ_EVENT_ID, key, prepare=True).fetchone()
+    if row is not None and row[0] != event_id:
+        raise LogMismatchError(
+            f"partition {partition} of the log holds another event at {position} than the one that"
+            " the checkpoint is about"
+        )

@@ -18,7 +18,7 @@ from psycopg import Connection, Cursor
 from codebase.engine.projections import set_aside
 from codebase.engine.projections.attempts import forgive_attempt, last_attempted, note_attempt
 from codebase.engine.projections.blame import ApplyFailedError, describe, is_circumstance
-from codebase.engine.projections.checkpoint import load_checkpoint, move_checkpoint
+from codebase.engine.projections.checkpoint import Place, load_checkpoint, move_checkpoint
 from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.engine.projections.parked_figures import LABELS
 from codebase.engine.projections.projection import Projector, unknown
@@ -58,12 +58,17 @@ class Applier:
         self._stop = stop
         self._progress = progress
         self._key = {"projector": projector.name, "partition": partition}
-        self.checkpoint = 0
+        self.place = Place(0, None)
         # Up to this position events are applied one by one: among them is one that failed.
         self._singly_until = 0
         self._know_attempt = False
         self._to_forgive = False
         PROJECTED.labels(projector.name, partition)
+
+    @property
+    def checkpoint(self) -> int:
+        """The position up to which everything is applied or set aside."""
+        return self.place.position
 
     def forgive(self) -> None:
         """Whatever was being applied is not to blame for what happened: it does not count."""
@@ -71,7 +76,7 @@ class Applier:
 
     def load(self, store: Connection[Any]) -> None:
         """Take up the work where the store says that it was left."""
-        self.checkpoint = load_checkpoint(store, self._key)
+        self.place = load_checkpoint(store, self._key)
         if not self._know_attempt:
             # Noted but not committed: the last process died in it, perhaps because of it.
             self._singly_until = last_attempted(store, self._key)
@@ -127,7 +132,7 @@ class Applier:
 
     def _commit(self, store: Connection[Any], events: Sequence[LoggedEvent]) -> None:
         with store.transaction(), store.cursor(binary=True) as cursor:
-            parked = self._move_checkpoint(cursor, events[-1].position)
+            parked = self._move_checkpoint(cursor, events[-1])
             found = set_aside.sort(events, parked, self._projector.is_unknown)
             # Trying does not make them known; an upgrade and a retry will.
             for event in found.unknown:
@@ -145,7 +150,7 @@ class Applier:
 
     def _park(self, store: Connection[Any], event: LoggedEvent, reason: str) -> None:
         with store.transaction(), store.cursor(binary=True) as cursor:
-            parked = self._move_checkpoint(cursor, event.position)
+            parked = self._move_checkpoint(cursor, event)
             if event.stream_id in parked:
                 set_aside.park_events(cursor, self._projector.name, self._partition, [event])
             else:
@@ -162,8 +167,8 @@ class Applier:
             extra=self._key,
         )
 
-    def _move_checkpoint(self, cursor: Cursor[Any], position: int) -> set[UUID]:
-        if not move_checkpoint(cursor, self._key, old=self.checkpoint, new=position):
+    def _move_checkpoint(self, cursor: Cursor[Any], last: LoggedEvent) -> set[UUID]:
+        if not move_checkpoint(cursor, self._key, old=self.checkpoint, new=last):
             return set()
         return set_aside.parked_streams(cursor, self._projector.name, self._partition)
 
@@ -178,6 +183,6 @@ class Applier:
             raise ApplyFailedError from error
 
     def _arrived(self, events: Sequence[LoggedEvent]) -> None:
-        self.checkpoint = events[-1].position
+        self.place = Place(events[-1].position, events[-1].event_id)
         self._progress.arrive(self.checkpoint)
         PROJECTED.labels(self._projector.name, self._partition).inc(len(events))

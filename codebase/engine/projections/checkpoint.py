@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from psycopg import Connection, Cursor
+
+from codebase.engine.projections.logged_events import LoggedEvent
 
 # A conflict with anything but its own checkpoint is an error: a store may have room for one only of
 # several projectors.
@@ -19,10 +22,18 @@ READ_CHECKPOINT = """
     WHERE projector = %(projector)s AND partition = %(partition)s
 """
 
+# The event that was noted is that of the position only if nobody has moved the position alone.
+READ_PLACE = """
+    SELECT position, CASE WHEN event_position = position THEN event_id END
+    FROM projection_checkpoint
+    WHERE projector = %(projector)s AND partition = %(partition)s
+"""
+
 # First in its transaction: a worker that lost its place stops before it has written anything, and
 # rows are always locked after the checkpoint, so that a rebuild's swap cannot deadlock with this.
 MOVE_CHECKPOINT = """
-    UPDATE projection_checkpoint SET position = %(new)s
+    UPDATE projection_checkpoint
+    SET position = %(new)s, event_position = %(new)s, event_id = %(event_id)s
     WHERE projector = %(projector)s AND partition = %(partition)s AND position = %(old)s
     RETURNING parked_streams
 """
@@ -37,17 +48,25 @@ class FencedError(Exception):
     """The checkpoint is not where this worker left it: somebody else moved it."""
 
 
-def load_checkpoint(store: Connection[Any], key: Mapping[str, Any]) -> int:
-    """The position that a projector has reached in a partition; 0 when it begins.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a projector is in a partition: a position, and the event there, as far as is known."""
+
+    position: int
+    event_id: str | None
+
+
+def load_checkpoint(store: Connection[Any], key: Mapping[str, Any]) -> Place:
+    """What a projector has reached in a partition; position 0 when it begins.
 
     Args:
         store: a connection to the read model.
         key: `projector` and `partition`.
     """
     store.execute(ENSURE_CHECKPOINT, key)
-    row = store.execute(READ_CHECKPOINT, key).fetchone()
+    row = store.execute(READ_PLACE, key).fetchone()
     assert row is not None, "the checkpoint was ensured"  # noqa: S101 - an invariant
-    return int(row[0])
+    return Place(*row)
 
 
 def check_checkpoint(store: Connection[Any], key: Mapping[str, Any], expected: int) -> int:
@@ -62,7 +81,9 @@ def check_checkpoint(store: Connection[Any], key: Mapping[str, Any], expected: i
     return int(row[1])
 
 
-def move_checkpoint(cursor: Cursor[Any], key: Mapping[str, Any], *, old: int, new: int) -> int:
+def move_checkpoint(
+    cursor: Cursor[Any], key: Mapping[str, Any], *, old: int, new: LoggedEvent
+) -> int:
     """Move the checkpoint in the transaction that writes the rows, and lock it until its end.
 
     Returns:
@@ -71,7 +92,8 @@ def move_checkpoint(cursor: Cursor[Any], key: Mapping[str, Any], *, old: int, ne
     Raises:
         FencedError: the checkpoint is not at `old`.
     """
-    row = cursor.execute(MOVE_CHECKPOINT, {**key, "old": old, "new": new}, prepare=True).fetchone()
+    step = {**key, "old": old, "new": new.position, "event_id": new.event_id}
+    row = cursor.execute(MOVE_CHECKPOINT, step, prepare=True).fetchone()
     if row is None:
         raise FencedError(f"the checkpoint is no longer at {old}")
     return int(row[0])

@@ -18,7 +18,12 @@ from typing import Any
 import psycopg
 from psycopg import Connection
 
-from codebase.engine.log.check import LogMismatchError, check_partitions, read_head
+from codebase.engine.log.check import (
+    LogMismatchError,
+    check_event,
+    check_partitions,
+    read_head,
+)
 from codebase.engine.messages.topology import Subscription
 from codebase.engine.projections.applier import Applier
 from codebase.engine.projections.blame import describe
@@ -121,6 +126,7 @@ class PartitionProjector:
         if not wait_to_lead(store, LEAD, self._key, self._stop, stand_by=self._stand_by):
             return
         self._applier.load(store)
+        self._check_at = 0.0
         self._progress.lead()
         look_again = True
         while not self._stop.is_set():
@@ -159,13 +165,17 @@ class PartitionProjector:
         """Notice now and then that a store went back, also when there is nothing to commit.
 
         A server that crashed may have lost its last transactions; one that was restored, more.
-        Messages would not tell: those of a log that went back look like repeats.
+        Messages would not tell: those of a log that went back look like repeats. Nor does a
+        position, once the log has grown past it again: what is compared is the event.
         """
         now = time.monotonic()
         if now < self._check_at:
             return
         self._check_at = now + self._settings.read_model_check_seconds
         self._measure(log)
+        place = self._applier.place
+        if place.event_id is not None:
+            check_event(log, self._partition, place.position, place.event_id)
         self._parked.show(store, check_checkpoint(store, self._key, self._applier.checkpoint))
 
     def _measure(self, log: Connection[Any]) -> int:
