@@ -91,9 +91,9 @@ def is_about_values(error: psycopg.Error) -> bool:
     return too_large or isinstance(error, psycopg.DataError | psycopg.IntegrityError)
 
 
-def refuses(error: psycopg.Error) -> str:
-    """What a server does that said no, as the end of a sentence."""
-    return f"refuses ({trouble(error)})"
+def what_it_does(error: psycopg.Error) -> str:
+    """Whether a server refuses or is away, as the end of a sentence for everybody's eyes."""
+    return f"refuses ({trouble(error)})" if is_refusal(error) else "cannot be reached"
 
 
 def connect(
@@ -235,13 +235,10 @@ class DeadlinedConnection:
             raise self._failed(error, standing) from error
 
     def _failed(self, error: psycopg.Error, standing: Standing) -> ServiceUnavailable:
-        if is_refusal(error):
-            detail = refuses(error)
-            standing.failed(detail, error)
-        else:
-            detail = "cannot be reached"
-            self._standing.failed(detail, error)
-        return ServiceUnavailable(self._dependency, detail)
+        # Who is away is away for everybody.
+        concerned = standing if is_refusal(error) else self._standing
+        concerned.failed(what_it_does(error), error)
+        return ServiceUnavailable(self._dependency, what_it_does(error))
 
     def _abandon(self, task: asyncio.Future[Any]) -> None:
         self._abandoned.add(task)

@@ -1,12 +1,22 @@
-"""Deadlines of whatever waits for Postgres, on a clock that only moves when everybody waits."""
+"""Deadlines of whatever waits for Postgres, on a clock that only moves when everybody waits.
+
+And what is said when it was not the deadline.
+"""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
+from pika.exceptions import (
+    ChannelClosedByBroker,
+    ConnectionClosedByBroker,
+    ProbableAuthenticationError,
+)
+from psycopg import errors
 
 from codebase.engine.commands.writer import seconds_for
+from codebase.engine.messages.connection import what_the_broker_does
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.postgres import DeadlinedConnection
 from tests.clocks import on_a_jumping_clock
@@ -47,3 +57,57 @@ def test_large_work_has_as_much_longer_as_it_is_large() -> None:
 
     on_a_jumping_clock(story())
     assert seconds_for(1) == pytest.approx(0.0005)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (errors.DiskFull(), "write_model: refuses (DiskFull 53100)"),
+        (errors.UndefinedFile(), "write_model: refuses (UndefinedFile 58P01)"),
+        (errors.ReadOnlySqlTransaction(), "write_model: refuses (ReadOnlySqlTransaction 25006)"),
+        (errors.AdminShutdown(), "write_model: cannot be reached"),
+        (errors.CannotConnectNow(), "write_model: cannot be reached"),
+        (errors.ConnectionFailure(), "write_model: cannot be reached"),
+        (errors.OperationalError("the socket is closed"), "write_model: cannot be reached"),
+    ],
+    ids=lambda each: type(each).__name__ if isinstance(each, Exception) else "",
+)
+def test_a_server_that_refuses_is_told_apart_from_one_that_is_away(
+    error: errors.Error, said: str
+) -> None:
+    async def fail() -> None:
+        raise error
+
+    with pytest.raises(ServiceUnavailable) as raised:
+        asyncio.run(connection(3.0).in_time(fail()))
+    assert str(raised.value) == said
+
+
+def test_what_is_too_large_is_nobodys_fault_but_the_senders() -> None:
+    async def fail() -> None:
+        raise errors.ProgramLimitExceeded
+
+    with pytest.raises(errors.ProgramLimitExceeded):
+        asyncio.run(connection(3.0).in_time(fail()))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            ChannelClosedByBroker(406, "PRECONDITION_FAILED - inequivalent arg"),
+            "the broker refuses (406 PRECONDITION_FAILED)",
+        ),
+        (
+            ConnectionClosedByBroker(320, "CONNECTION_FORCED - bye"),
+            "the broker is away (ConnectionClosedByBroker)",
+        ),
+        (ConnectionResetError(), "the broker is away (ConnectionResetError)"),
+        (ProbableAuthenticationError(), "the broker refuses (ProbableAuthenticationError)"),
+    ],
+    ids=lambda each: type(each).__name__ if isinstance(each, Exception) else "",
+)
+def test_a_broker_that_refuses_is_told_apart_from_one_that_is_away(
+    error: Exception, said: str
+) -> None:
+    assert what_the_broker_does(error) == said

@@ -41,7 +41,7 @@ class CommandBus:
         self._settings = settings
         self._standing = LogStanding()
         self._log = log_connection(settings, self._standing)
-        self._trying = asyncio.Lock()
+        self._trial: asyncio.Task[None] | None = None
         self._fingerprints = Fingerprints.configured(settings)
         self._lanes: list[Lane] = []
         self._closing = False
@@ -57,6 +57,8 @@ class CommandBus:
             bus._closing = True
             for lane in bus._lanes:
                 await lane.close()
+            if bus._trial is not None:
+                await asyncio.gather(bus._trial, return_exceptions=True)
             await bus._log.close()
 
     async def execute(self, submission: Submission) -> Outcome:
@@ -105,16 +107,21 @@ class CommandBus:
 
         Nobody sends commands to who is not ready, so that no command would find out.
         """
-        async with self._trying:
-            if self._standing.writing.problem is None:
-                return
-            # A connection of its own: what others ask meanwhile is not part of the transaction.
-            trial = log_connection(self._settings, self._standing)
-            try:
-                connection = await trial.get()
-                await trial.in_time(try_to_append(connection), standing=self._standing.writing)
-            finally:
-                await trial.close()
+        if self._standing.writing.problem is None:
+            return
+        if self._trial is None or self._trial.done():
+            self._trial = asyncio.create_task(self._append_and_take_back(), name="trying to append")
+        # Whoever asks meanwhile shares this one trial.
+        await asyncio.shield(self._trial)
+
+    async def _append_and_take_back(self) -> None:
+        # A connection of its own: what others ask meanwhile is not part of the transaction.
+        log = log_connection(self._settings, self._standing)
+        try:
+            connection = await log.get()
+            await log.in_time(try_to_append(connection), standing=self._standing.writing)
+        finally:
+            await log.close()
 
     async def _open_lanes(self) -> list[Lane]:
         try:

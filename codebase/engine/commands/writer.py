@@ -20,7 +20,7 @@ from codebase.engine.log.notes import read_notes, write_notes
 from codebase.engine.log.reading import read_streams
 from codebase.foundation.failpoints import failpoint
 from codebase.foundation.observability import telemetry
-from codebase.foundation.postgres import DeadlinedConnection, is_about_values, refuses
+from codebase.foundation.postgres import DeadlinedConnection, is_about_values, what_it_does
 from codebase.foundation.settings import Settings
 from codebase.foundation.standing import Standing
 from codebase.model.aggregate import Aggregate
@@ -192,7 +192,7 @@ class Writer:
             return Again(work=this_round.everyone())
         except psycopg.DatabaseError as error:
             if not is_about_values(error):
-                self._standing.failed(refuses(error), error)
+                self._standing.failed(what_it_does(error), error)
             return await self._one_by_one(this_round.everyone(), error)
         APPEND_SECONDS.observe(perf_counter() - started)
         if self._traces is not None:

@@ -36,6 +36,7 @@ from codebase.engine.messages.listener import Arrival, QueueListener, QueueToLis
 from codebase.engine.messages.topology import declare_command_queue
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.observability import logs, telemetry
+from codebase.foundation.postgres import is_about_values
 from codebase.foundation.settings import Settings
 from codebase.foundation.worker import Team, Worker
 from codebase.model.refusals import Rejected, Unavailable
@@ -283,11 +284,11 @@ def _may_pass(error: BaseException) -> bool:
     match error:
         case ServiceUnavailable() | Unavailable():
             return True
-        case psycopg.DataError() | psycopg.IntegrityError():
-            return False
-        case _:
+        case psycopg.Error():
             # A store that is not migrated yet, or refuses its user, will be put right.
-            return isinstance(error, psycopg.Error)
+            return not is_about_values(error)
+        case _:
+            return False
 
 
 def _reply(letters: BlockingChannel, settled: Settled) -> None:

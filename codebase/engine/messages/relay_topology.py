@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
@@ -55,12 +57,12 @@ def declare_for_subscribers(
     # What cannot be read is put there by consumers, and they will say so.
     tolerate(DEAD_LETTERS, declare_dead_letters)
     for subscription in subscriptions:
-        if not tolerate(
-            subscription.queue(partition),
-            lambda channel, each=subscription: declare_subscription(  # type: ignore[misc]
-                channel, each, [partition], partitions
-            ),
-        ):
+        mine: dict[str, Any] = {
+            "subscription": subscription,
+            "mine": [partition],
+            "partitions": partitions,
+        }
+        if not tolerate(subscription.queue(partition), partial(declare_subscription, **mine)):
             # An exchange with other arguments is refused here again, and that ends it.
-            bind_subscription(connection.channel(), subscription, [partition], partitions)
+            bind_subscription(connection.channel(), **mine)
     return amiss

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -11,9 +10,8 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection
 
-from codebase.foundation.postgres import connect_async
-
-logger = logging.getLogger(__name__)
+from codebase.foundation.postgres import connect_async, what_it_does
+from codebase.foundation.standing import Standing
 
 READ_CHECKPOINTS = """
     SELECT partition, position FROM projection_checkpoint WHERE projector = %(projector)s
@@ -38,6 +36,7 @@ class Freshness:
     def __init__(self, url: str, projector: str) -> None:
         self._url = url
         self._projector = projector
+        self._standing = Standing("read_model", "tell checkpoints")
         self._known: dict[int, int] = {}
         self._waiting = 0
         self._looked = asyncio.Event()
@@ -85,13 +84,19 @@ class Freshness:
                 async with asyncio.timeout(LOOK_DEADLINE_SECONDS):
                     await self._look()
                 rest = POLL_SECONDS
-            except (psycopg.Error, TimeoutError) as error:
-                logger.warning("cannot read checkpoints: %s", type(error).__name__)
-                await self._disconnect()
-                rest = RETRY_SECONDS
+                self._standing.succeeded()
+            except TimeoutError as error:
+                rest = await self._give_up("no answer in time", error)
+            except psycopg.Error as error:
+                rest = await self._give_up(what_it_does(error), error)
             self._looked.set()
             self._looked = asyncio.Event()
             await asyncio.sleep(rest)
+
+    async def _give_up(self, problem: str, cause: Exception) -> float:
+        self._standing.failed(problem, cause)
+        await self._disconnect()
+        return RETRY_SECONDS
 
     async def _look(self) -> None:
         if self._connection is None or self._connection.closed:

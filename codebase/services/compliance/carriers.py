@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from codebase.engine.messages.command_message import Became
 from codebase.engine.messages.command_sender import OutgoingCommand, commands_to
-from codebase.engine.messages.connection import BROKER_ERRORS
+from codebase.engine.messages.connection import BROKER_ERRORS, what_the_broker_does
 from codebase.foundation.backoff import doubled
 from codebase.foundation.errors import ConfigurationError
 from codebase.services.compliance.requests import Action, State
@@ -101,7 +101,7 @@ class ByBroker:
                 for request in due:
                     yield self._carried(send, request)
         except BROKER_ERRORS as error:
-            raise AwayError("the broker is away") from error
+            raise AwayError(what_the_broker_does(error)) from error
 
     def _carried(self, send: Callable[[OutgoingCommand], None], request: Due) -> Carried:
         try:
