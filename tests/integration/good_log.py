@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from codebase.engine.commands.bus import CommandBus
-from codebase.engine.commands.fingerprint import fingerprint
 from codebase.engine.commands.submission import Outcome, Submission
 from codebase.model.accounts.agent import AGENT, RemoveAgent
 from tests.integration.test_command_bus import order
@@ -41,20 +40,12 @@ class Office:
 
     async def all_of(self, submissions: Sequence[Submission]) -> list[UUID]:
         """Send each twice, as clients do that are not sure; the streams, in the order given."""
-        sent = [as_sent(each) for each in submissions]
-        mixed = [*sent, *sent]
+        mixed = [*submissions, *submissions]
         self.draw.shuffle(mixed)
         outcomes = await together(self.bus, mixed)
         failed = [each for each in outcomes if not isinstance(each, Outcome)]
         assert failed == []
         return [each.stream_id for each in submissions]
-
-
-def as_sent(each: Submission) -> Submission:
-    """A submission with the fingerprint that the services give it."""
-    if each.aggregate.category == "buy_order":
-        return replace(each, fingerprint=f"USD {each.fingerprint}")
-    return replace(each, fingerprint=fingerprint(type(each.command).__name__, None, {}))
 
 
 def removing(account_id: UUID, agent_id: UUID, key: str | None = None) -> Submission:

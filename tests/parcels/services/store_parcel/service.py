@@ -33,7 +33,14 @@ def create_app(bus: CommandBus) -> FastAPI:
     app = service_app("store_parcel", checks={"write_model": bus.ready})
 
     @command(
-        app, "POST", "/parcels", body=Wanted, answer=Stored, status=HTTPStatus.CREATED, summary="S"
+        app,
+        "POST",
+        "/parcels",
+        name="store_parcel",
+        body=Wanted,
+        answer=Stored,
+        status=HTTPStatus.CREATED,
+        summary="S",
     )
     async def store_parcel(request: Command[Wanted]) -> Answer:
         parcel_id = request.id_of_creation(PARCEL.category)
@@ -46,7 +53,14 @@ def create_app(bus: CommandBus) -> FastAPI:
         outcome = await bus.execute(request.submission(PARCEL, parcel_id, storing, creates=True))
         return Answer.to(outcome, Stored(id=parcel_id))
 
-    @command(app, "DELETE", "/parcels/{parcel_id}", status=HTTPStatus.ACCEPTED, summary="T")
+    @command(
+        app,
+        "DELETE",
+        "/parcels/{parcel_id}",
+        name="take_parcel",
+        status=HTTPStatus.ACCEPTED,
+        summary="T",
+    )
     async def take_parcel(request: Command[None]) -> Answer:
         parcel_id = request.path["parcel_id"]
         taking = TakeParcel(parcel_id=parcel_id)
