@@ -217,7 +217,7 @@ def test_however_many_wait_for_a_log_that_is_away_none_waits_long() -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/log"
-        on_a_jumping_clock(story(Settings(write_model_url=address)))
+        on_a_jumping_clock(story(Settings(write_model_url=address, development=True)))
 
 
 def test_whoever_stands_in_line_waits_for_one_deadline_and_not_for_those_before(
