@@ -10,8 +10,6 @@ from time import monotonic
 from codebase.foundation.observability import logs
 from codebase.web.problems import HttpProblem
 
-BURST = 10
-SECONDS_EACH = 6.0
 SENDERS_MAX = 1_000
 WARNING_SECONDS = 60.0
 
@@ -21,11 +19,22 @@ class Attempts:
 
     Args:
         secret: what is guessed, for the warning, of which there is one a minute at most.
+        burst: how many wrong ones a sender may send at once.
+        seconds_each: after how long it may send one more.
         now: a clock that only goes on.
     """
 
-    def __init__(self, secret: str, now: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self,
+        secret: str,
+        *,
+        burst: int,
+        seconds_each: float,
+        now: Callable[[], float] = monotonic,
+    ) -> None:
         self._secret = secret
+        self._seconds_each = seconds_each
+        self._seconds_free = (burst - 1) * seconds_each
         self._now = now
         self._paid_until: dict[str, float] = {}
         self._wrong = 0
@@ -37,7 +46,7 @@ class Attempts:
         Raises:
             HttpProblem: 429, after how many seconds it may.
         """
-        wait = self._paid_until.get(sender, 0.0) - self._now() - (BURST - 1) * SECONDS_EACH
+        wait = self._paid_until.get(sender, 0.0) - self._now() - self._seconds_free
         if wait > 0:
             raise HttpProblem(
                 HTTPStatus.TOO_MANY_REQUESTS,
@@ -53,7 +62,7 @@ class Attempts:
         if len(self._paid_until) >= SENDERS_MAX:
             # The one that has been quiet for longest.
             del self._paid_until[next(iter(self._paid_until))]
-        self._paid_until[sender] = paid_until + SECONDS_EACH
+        self._paid_until[sender] = paid_until + self._seconds_each
         self._wrong += 1
         if self._warned_at is None or now - self._warned_at >= WARNING_SECONDS:
             logs.warning("wrong_secret", secret=self._secret, times=self._wrong, sender=sender)

@@ -17,6 +17,11 @@ from codebase.web.problems import HttpProblem
 # A page of the internet has a name with a dot; this machine's names have none.
 LOCAL_HOST = re.compile(rb"(?:[A-Za-z0-9_-]+|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?")
 
+WRONG_TOKENS = 100
+"""At once, from one address: behind a gateway that is everybody's."""
+WRONG_FACTORS = 10
+"""At once, of one caller at one address."""
+
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 OWN_SITES = frozenset({b"same-origin", b"none"})
 """A page of this very service, or the browser's user."""
@@ -86,7 +91,7 @@ class Authenticator:
     def __init__(self, entries: Sequence[str]) -> None:
         parsed = parse_entries(entries)
         self._entries = [(entry.digest, Caller(entry.name, entry.role)) for entry in parsed]
-        self._attempts = Attempts("a token")
+        self._attempts = Attempts("a token", burst=WRONG_TOKENS, seconds_each=1)
 
     @property
     def protected_mode(self) -> bool:
@@ -135,7 +140,7 @@ class SecondFactor:
 
     def __init__(self, expected: str | None) -> None:
         self._expected = expected
-        self._attempts = Attempts("the second factor")
+        self._attempts = Attempts("the second factor", burst=WRONG_FACTORS, seconds_each=6)
 
     def require(self, headers: Headers, sender: str) -> None:
         """Go on only when the header holds it.

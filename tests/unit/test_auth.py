@@ -13,9 +13,11 @@ from codebase.foundation.errors import ConfigurationError
 from codebase.foundation.observability import logs
 from codebase.foundation.settings import Settings
 from codebase.foundation.tokens import Role, new_token
-from codebase.web.attempts import BURST, SENDERS_MAX, Attempts
+from codebase.web.attempts import SENDERS_MAX, Attempts
 from codebase.web.auth import (
     LOCAL,
+    WRONG_FACTORS,
+    WRONG_TOKENS,
     Authenticator,
     Caller,
     SecondFactor,
@@ -138,30 +140,30 @@ def test_guessing_ends_after_a_few_and_holds_up_nobody_else() -> None:
             return problem.status
         return 200
 
-    guessed = [status(b"%d" % number, "thief") for number in range(42 - BURST, 45)]
-    assert guessed == BURST * [403] + 3 * [429]
+    guessed = [status(b"%d" % number, "thief") for number in range(42 - WRONG_FACTORS, 45)]
+    assert guessed == WRONG_FACTORS * [403] + 3 * [429]
     assert status(b"42", "boss") == 200
 
 
 def test_wrong_tokens_hold_up_no_right_one_from_the_same_address() -> None:
     authenticator = Authenticator([f"shop:client:{DIGEST}"])
     seen = []
-    for number in range(BURST + 2):
+    for number in range(WRONG_TOKENS + 2):
         with pytest.raises(HttpProblem) as refusal:
             authenticator.caller({b"x-token": b"%d" % number}, "10.0.0.1")
         seen.append(refusal.value.status)
-    assert seen == BURST * [401] + 2 * [429]
+    assert seen == WRONG_TOKENS * [401] + 2 * [429]
     assert authenticator.caller({b"x-token": SECRET.encode()}, "10.0.0.1").name == "shop"
 
 
 def test_guesses_are_told_of_once_a_minute_and_forgiven_with_time() -> None:
     time = [1000.0]
-    attempts = Attempts("a token", now=lambda: time[0])
+    attempts = Attempts("a token", burst=10, seconds_each=6, now=lambda: time[0])
     lines = io.StringIO()
     with logs.configured(Settings(), service="test", stream=lines):
         for number in range(2 * SENDERS_MAX):
             attempts.note_wrong(f"sender {number}")
-        for _ in range(BURST):
+        for _ in range(10):
             attempts.note_wrong("thief")
         assert lines.getvalue().count("wrong_secret") == 1
         with pytest.raises(HttpProblem, match="too often") as refusal:
