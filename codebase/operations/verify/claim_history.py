@@ -174,9 +174,13 @@ class ClaimHistory:
         self, holdings: Sequence[Holding], required: Sequence[Required], vacated: Sequence[Vacated]
     ) -> None:
         """What one stream has to say."""
-        self._file.executemany(INSERT_HOLDING, holdings)
-        self._file.executemany(INSERT_REQUIRED, required)
-        self._file.executemany(INSERT_VACATED, vacated)
+        for statement, rows in (
+            (INSERT_HOLDING, holdings),
+            (INSERT_REQUIRED, required),
+            (INSERT_VACATED, vacated),
+        ):
+            if rows:
+                self._file.executemany(statement, rows)
 
     def end(self, findings: Findings) -> None:
         """Compare, now that every stream has been gone through."""

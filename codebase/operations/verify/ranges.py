@@ -23,8 +23,8 @@ from codebase.foundation.postgres import connect
 OPTIONS = "-c statement_timeout=0"
 FETCH = 2_000
 """Rows per round trip of a cursor that streams."""
-EVENTS_PER_RANGE = 10_000
-"""About so many; whole streams, however long. That is a second or less."""
+EVENTS_PER_RANGE = 5_000
+"""About so many; whole streams, however long. That is half a second or so."""
 
 FIRST, LAST = UUID(int=0), UUID(int=2**128 - 1)
 
