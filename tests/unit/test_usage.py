@@ -8,7 +8,7 @@ from fractions import Fraction
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codebase.model.accounts.account import Region
@@ -127,6 +127,7 @@ def test_charges_by_hand(microseconds: int, per_hour: str, charged: str) -> None
     assert str(charge(microseconds, price)) == charged
 
 
+@settings(max_examples=25)  # up to a hundred years of months each
 @given(st.lists(moments, min_size=1, max_size=9, unique=True))
 def test_months_share_the_use_among_them_without_loss(times: list[datetime]) -> None:
     events = [CREATED, *[BLOCKED, UNBLOCKED] * 4]
