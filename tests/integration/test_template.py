@@ -70,8 +70,11 @@ def main(arguments):
     }), flush=True)
     return 0
 
+# A shell's background job begins with this one ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with Template(main) as template, Keeper(template=template) as keeper:
     signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.signal(signal.SIGINT, lambda *_: None)
     secret = open(os.devnull)
     others = [keeper.start(program("other")) for _ in range(2)]
     process = keeper.start(program("serve", "it", directory=Path(sys.argv[1]),
