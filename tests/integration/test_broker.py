@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import uuid4
 
+import pika
+
+from codebase.engine.messages.batching_connection import BatchingConnection
 from codebase.engine.messages.topology import declare_queue
 from codebase.foundation.settings import Settings
 from tests.integration.flow import channel_to
@@ -23,3 +27,53 @@ def test_a_message_that_is_given_back_again_and_again_stays(with_broker: Setting
             channel.basic_nack(method.delivery_tag)
             channel.cancel()
         channel.queue_delete(queue)
+
+
+class Counted(pika.SelectConnection):  # type: ignore[misc]  # pika is not typed
+    """Counts how often pika hands something to the socket."""
+
+    handed_over = 0
+
+    def _adapter_emit_data(self, data: bytes) -> None:
+        self.handed_over += 1
+        super()._adapter_emit_data(data)
+
+
+class BatchingAndCounted(BatchingConnection, Counted):
+    """What is handed over once it has been gathered."""
+
+
+def test_what_is_published_together_is_sent_together(with_broker: Settings) -> None:
+    """Red on an upgrade of pika that sends in another way than the one we reach into."""
+    counted: list[int] = []
+
+    def publish(channel: Any) -> None:  # noqa: ANN401 - pika's
+        for batching in (False, True):
+            before = connection.handed_over
+            if batching:
+                with connection.together():
+                    publish_ten(channel)
+            else:
+                publish_ten(channel)
+            counted.append(connection.handed_over - before)
+        connection.close()
+
+    def publish_ten(channel: Any) -> None:  # noqa: ANN401 - pika's
+        for _ in range(10):
+            channel.basic_publish("amq.topic", "nobody", b"x")
+
+    def failed(_connection: object, error: BaseException) -> None:
+        connection.ioloop.stop()
+        raise error
+
+    connection = BatchingAndCounted(
+        pika.URLParameters(with_broker.required("broker_url")),
+        on_open_callback=lambda it: it.channel(on_open_callback=publish),
+        on_open_error_callback=failed,
+        on_close_callback=lambda it, _reason: it.ioloop.stop(),
+    )
+    connection.ioloop.start()
+    connection.ioloop.close()
+    alone, together = counted
+    assert alone >= 10
+    assert together == 1
