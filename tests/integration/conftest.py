@@ -8,26 +8,11 @@ from uuid import uuid4
 
 import pytest
 
-from codebase.engine.messages import command_sender, connection
-from codebase.foundation.postgres import LIVELINESS
 from codebase.foundation.settings import Settings
-from tests.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.conftest import RabbitUnderTest
     from tests.databases import Databases
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _patient_connections() -> Iterator[None]:
-    """To servers that are there, and may be slow to say so."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(LIVELINESS, "connect_timeout", int(PATIENCE_SECONDS))
-        patch.setattr(connection, "CONNECT_DEADLINE_SECONDS", PATIENCE_SECONDS)
-        patch.setattr(connection, "HANDSHAKE_DEADLINE_SECONDS", PATIENCE_SECONDS)
-        patch.setattr(command_sender, "REQUEST_DEADLINE_SECONDS", PATIENCE_SECONDS)
-        patch.setattr(command_sender, "PUBLISH_DEADLINE_SECONDS", PATIENCE_SECONDS)
-        yield
 
 
 @pytest.fixture
