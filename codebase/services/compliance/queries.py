@@ -50,6 +50,13 @@ AGENT_BY_EMAIL = """
         ON lower(found.email) = lower(asked.email) AND found.removed_at IS NULL
 """
 
+ASKING_FOR_PARKED = """
+    SELECT asked.ordinal
+    FROM unnest(%(ids)b::uuid[]) WITH ORDINALITY AS asked (id, ordinal)
+    JOIN parked_stream AS parked
+        ON parked.projector = %(projector)s::text AND parked.stream_id = asked.id
+"""
+
 # The one with an id, or else those of the account with that id.
 AGENTS_BY_ID = """
     SELECT asked.ordinal, asked.reference IS NULL OR boundary.id IS NOT NULL,

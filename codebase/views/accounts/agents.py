@@ -26,6 +26,7 @@ from codebase.model.accounts.agent import (
 )
 from codebase.views.accounts.histories import agent_history
 from codebase.views.accounts.pages_by_name import pages_by_name
+from codebase.web.parked import asking_by_id
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,6 +137,18 @@ AGENT_ARGUMENTS = ("clients", "accounts", "ids")
 EMAIL_ARGUMENTS = ("clients", "emails")
 
 PAGES = pages_by_name("agent", Agent.model_fields, "removed_at")
+CATEGORIES = frozenset({AGENT.category})
+ASKING_FOR_PARKED = asking_by_id("agent")
+ASKING_FOR_PARKED_ACCOUNT = asking_by_id("account", "accounts")
+ASKING_FOR_PARKED_BY_EMAIL = """
+    SELECT asked.ordinal
+    FROM unnest(%(clients)b::text[], %(emails)b::text[])
+        WITH ORDINALITY AS asked (client, email, ordinal)
+    JOIN agent AS found ON lower(found.email) = lower(asked.email) AND found.removed_at IS NULL
+    JOIN parked_stream AS parked
+        ON parked.projector = %(projector)s::text AND parked.stream_id = found.id
+    WHERE asked.client IS NULL OR found.client = asked.client
+"""
 
 # A request for an account that is not there, or not the client's, gets no row. The
 # account is compared as the first part of the order: see pages_by_name.py.

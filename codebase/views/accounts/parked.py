@@ -1,0 +1,37 @@
+"""Which requests for an account with all its agents ask for what is parked; see web/parked.py."""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+from codebase.web.parked import asking_by_id
+
+# An agent of which there is no row yet belongs to nobody knows which account: a header tells of it.
+ASKING_FOR_ITS_AGENTS = """
+    SELECT asked.ordinal
+    FROM unnest(%(clients)b::text[], {ids}::uuid[]) WITH ORDINALITY AS asked (client, id, ordinal)
+    JOIN {accounts} AS account
+        ON account.id = asked.id AND (asked.client IS NULL OR account.client = asked.client)
+    WHERE EXISTS (
+        SELECT FROM {agents} AS agent
+        JOIN parked_stream AS parked
+            ON parked.projector = %(projector)s::text AND parked.stream_id = agent.id
+        WHERE agent.account_id = account.id
+    )
+"""
+
+
+def asking_for_whole_account(accounts: str, agents: str, ids: str = "ids") -> str:
+    """The query for requests that name an account which is parked itself, or has a parked agent.
+
+    Args:
+        accounts: their table, with `id` and `client`.
+        agents: their table, with `id` and `account_id`.
+        ids: the argument that holds the account's id; `clients` holds whose it must be.
+    """
+    its_agents = sql.SQL(ASKING_FOR_ITS_AGENTS).format(
+        ids=sql.Placeholder(ids, "b"),
+        accounts=sql.Identifier(accounts),
+        agents=sql.Identifier(agents),
+    )
+    return f"{asking_by_id(accounts, ids)} UNION ALL {its_agents.as_string()}"
