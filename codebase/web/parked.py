@@ -37,14 +37,21 @@ NAMES_ONE: Responses = {
     }
 }
 
+# To be looked for stream by stream, by its key: joined as tables are, Postgres might go through all
+# that is parked.
+IS_PARKED = """
+    SELECT FROM parked_stream
+    WHERE projector = %(projector)s::text AND stream_id = {stream}
+    LIMIT 1
+"""
+
 # Whose a stream is of which there is no row is not known here, and whoever names it is told.
 ASKING_BY_ID = """
     SELECT asked.ordinal
     FROM unnest(%(clients)b::text[], {ids}::uuid[]) WITH ORDINALITY AS asked (client, id, ordinal)
-    JOIN parked_stream AS parked
-        ON parked.projector = %(projector)s::text AND parked.stream_id = asked.id
-    LEFT JOIN {table} AS known ON known.id = asked.id
-    WHERE asked.client IS NULL OR known.id IS NULL OR known.client = asked.client
+    CROSS JOIN LATERAL ({is_parked}) AS parked
+    LEFT JOIN LATERAL (SELECT client FROM {table} WHERE id = asked.id LIMIT 1) AS known ON true
+    WHERE asked.client IS NULL OR known.client IS NULL OR known.client = asked.client
 """
 
 
@@ -56,8 +63,20 @@ def asking_by_id(table: str, ids: str = "ids") -> str:
             row is told nothing of its stream either.
         ids: the argument that holds the stream's id; `clients` holds whose it must be.
     """
-    parts = {"table": sql.Identifier(table), "ids": sql.Placeholder(ids, "b")}
-    return sql.SQL(ASKING_BY_ID).format(**parts).as_string()
+    return (
+        sql.SQL(ASKING_BY_ID)
+        .format(
+            ids=sql.Placeholder(ids, "b"),
+            is_parked=is_parked("asked", "id"),
+            table=sql.Identifier(table),
+        )
+        .as_string()
+    )
+
+
+def is_parked(table: str, column: str) -> sql.Composed:
+    """A lateral query that has a row if the stream in a column is parked."""
+    return sql.SQL(IS_PARKED).format(stream=sql.Identifier(table, column))
 
 
 def note(scope: Scope, parked: Mapping[str, int], categories: Collection[str] | None) -> None:

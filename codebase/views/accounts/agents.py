@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from psycopg import Cursor
+from psycopg import Cursor, sql
 from pydantic import BaseModel
 
 from codebase.engine.log.events import RecordedEvent
@@ -26,7 +26,7 @@ from codebase.model.accounts.agent import (
 )
 from codebase.views.accounts.histories import agent_history
 from codebase.views.accounts.pages_by_name import pages_by_name
-from codebase.web.parked import asking_by_id
+from codebase.web.parked import asking_by_id, is_parked
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,15 +140,18 @@ PAGES = pages_by_name("agent", Agent.model_fields, "removed_at")
 CATEGORIES = frozenset({AGENT.category})
 ASKING_FOR_PARKED = asking_by_id("agent")
 ASKING_FOR_PARKED_ACCOUNT = asking_by_id("account", "accounts")
-ASKING_FOR_PARKED_BY_EMAIL = """
+ASKING_FOR_PARKED_BY_EMAIL = (
+    sql.SQL("""
     SELECT asked.ordinal
     FROM unnest(%(clients)b::text[], %(emails)b::text[])
         WITH ORDINALITY AS asked (client, email, ordinal)
     JOIN agent AS found ON lower(found.email) = lower(asked.email) AND found.removed_at IS NULL
-    JOIN parked_stream AS parked
-        ON parked.projector = %(projector)s::text AND parked.stream_id = found.id
+    CROSS JOIN LATERAL ({is_parked}) AS parked
     WHERE asked.client IS NULL OR found.client = asked.client
-"""
+""")
+    .format(is_parked=is_parked("found", "id"))
+    .as_string()
+)
 
 # A request for an account that is not there, or not the client's, gets no row. The
 # account is compared as the first part of the order: see pages_by_name.py.

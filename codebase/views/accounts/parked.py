@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from codebase.web.parked import asking_by_id
+from codebase.web.parked import asking_by_id, is_parked
 
-# An agent of which there is no row yet belongs to nobody knows which account: a header tells of it.
+# What was removed stays as it is. Whose an agent is of which there is no row yet is not known here:
+# a header tells of it.
 ASKING_FOR_ITS_AGENTS = """
     SELECT asked.ordinal
     FROM unnest(%(clients)b::text[], {ids}::uuid[]) WITH ORDINALITY AS asked (client, id, ordinal)
     JOIN {accounts} AS account
         ON account.id = asked.id AND (asked.client IS NULL OR account.client = asked.client)
-    WHERE EXISTS (
+    CROSS JOIN LATERAL (
         SELECT FROM {agents} AS agent
-        JOIN parked_stream AS parked
-            ON parked.projector = %(projector)s::text AND parked.stream_id = agent.id
-        WHERE agent.account_id = account.id
-    )
+        CROSS JOIN LATERAL ({is_parked}) AS parked
+        WHERE agent.account_id = account.id AND agent.removed_at IS NULL
+        LIMIT 1
+    ) AS its_agent
 """
 
 
@@ -26,12 +27,13 @@ def asking_for_whole_account(accounts: str, agents: str, ids: str = "ids") -> st
 
     Args:
         accounts: their table, with `id` and `client`.
-        agents: their table, with `id` and `account_id`.
+        agents: their table, with `id`, `account_id` and `removed_at`.
         ids: the argument that holds the account's id; `clients` holds whose it must be.
     """
     its_agents = sql.SQL(ASKING_FOR_ITS_AGENTS).format(
         ids=sql.Placeholder(ids, "b"),
         accounts=sql.Identifier(accounts),
         agents=sql.Identifier(agents),
+        is_parked=is_parked("agent", "id"),
     )
     return f"{asking_by_id(accounts, ids)} UNION ALL {its_agents.as_string()}"
