@@ -38,10 +38,11 @@ NAMES_ONE: Responses = {
 }
 
 # To be looked for stream by stream, by its key: joined as tables are, Postgres might go through all
-# that is parked.
+# that is parked. So it might in search of a first row, unless that is the first in an order.
 IS_PARKED = """
     SELECT FROM parked_stream
-    WHERE projector = %(projector)s::text AND stream_id = {stream}
+    WHERE projector = %(projector)s::text AND stream_id >= {stream} AND stream_id <= {stream}
+    ORDER BY stream_id
     LIMIT 1
 """
 

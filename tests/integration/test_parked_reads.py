@@ -70,9 +70,21 @@ READERS = """
     SELECT pid FROM pg_stat_activity
     WHERE application_name = 'query_service' AND datname = current_database()
 """
+HIRE_MANY = """
+    WITH hired AS (
+        INSERT INTO agent (id, account_id, client, name, email, blocked)
+        SELECT gen_random_uuid(), gen_random_uuid(), 'alice', 'Bea', number || '@x.example', false
+        FROM generate_series(1, 2000) AS number
+        RETURNING id, account_id, name
+    )
+    INSERT INTO billing_agent (id, account_id, name, region, created_at, usage, version)
+    SELECT id, account_id, name, 'emea', '2026-01-01', '{}', 1 FROM hired
+"""
 READS_OF_PARKED = """
-    SELECT seq_tup_read + idx_tup_fetch, seq_scan + idx_scan FROM pg_stat_user_tables
-    WHERE relname = 'parked_stream'
+    SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)),
+           sum(seq_scan + idx_scan) FILTER (WHERE relname = 'parked_stream')
+    FROM pg_stat_user_tables
+    WHERE relname IN ('parked_stream', 'buy_order', 'account', 'agent', 'billing_agent')
 """
 
 
@@ -250,6 +262,7 @@ LISTS = {
     "agents that compliance finds": ("agent", Read("compliance", "/agents")),
     "the agent with an address": ("agent", Read("compliance", f"/agents?search={EMAIL}")),
 }
+NAMING_ONE_TOO = frozenset({"an account's agents", "a report", "an invoice"})
 
 
 @pytest.mark.parametrize(("category", "read"), LISTS.values(), ids=LISTS.keys())
@@ -298,26 +311,30 @@ def test_who_may_not_see_a_stream_is_not_told_that_it_is_parked(store: Store, na
 def test_what_is_read_of_parked_streams_does_not_grow_with_them(store: Store) -> None:
     """Nothing while none is parked, and then what is asked for, of however many there are."""
     with store.databases.as_read_model_owner() as owner:
+        owner.execute("ANALYZE parked_stream")
         owner.execute("ALTER TABLE parked_stream SET (autovacuum_enabled = off)")
 
         def read_for(read: Read) -> tuple[int, int]:
             before, after = looked_up(owner), store.ask(*read) and looked_up(owner)
             return after[0] - before[0], after[1] - before[1]
 
-        for _, _, read in NAMING.values():
-            assert read_for(read) == (0, 0), read
+        owner.execute(HIRE_MANY)
+        read_before = {}
+        for what, (*_, read) in NAMING.items():
+            read_before[what], scans = read_for(read)
+            assert scans == 0, what
         owner.execute(PARK_MANY, [READ_MODEL, "billing", "compliance"])
         owner.execute("SELECT pg_stat_force_next_flush()")
-        for _, _, read in NAMING.values():
+        for what, (*_, read) in NAMING.items():
             rows, scans = read_for(read)
-            assert (rows, scans > 0) == (0, True), read
-        for _, read in LISTS.values():
-            assert read_for(read)[0] == 0, read
+            assert (rows - read_before[what] <= 3, scans > 0) == (True, True), what
+        for what, (_, read) in LISTS.items():
+            assert what in NAMING_ONE_TOO or read_for(read)[1] == 0, what
         assert store.ask(*LISTS["orders"][1]).headers["Parked-Streams"] == "2000"
 
 
 def looked_up(owner: Connection[Any]) -> tuple[int, int]:
-    """Rows that were read of parked streams, and how often any were looked for.
+    """Rows that were read of what is shown or parked, and how often what is parked was looked for.
 
     A connection's figures count once it has ended.
     """

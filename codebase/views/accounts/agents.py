@@ -145,9 +145,16 @@ ASKING_FOR_PARKED_BY_EMAIL = (
     SELECT asked.ordinal
     FROM unnest(%(clients)b::text[], %(emails)b::text[])
         WITH ORDINALITY AS asked (client, email, ordinal)
-    JOIN agent AS found ON lower(found.email) = lower(asked.email) AND found.removed_at IS NULL
-    CROSS JOIN LATERAL ({is_parked}) AS parked
-    WHERE asked.client IS NULL OR found.client = asked.client
+    CROSS JOIN LATERAL (
+        SELECT FROM agent AS found
+        CROSS JOIN LATERAL ({is_parked}) AS parked
+        WHERE lower(found.email) >= lower(asked.email)
+          AND lower(found.email) <= lower(asked.email)
+          AND found.removed_at IS NULL
+          AND (asked.client IS NULL OR found.client = asked.client)
+        ORDER BY lower(found.email)
+        LIMIT 1
+    ) AS its_agent
 """)
     .format(is_parked=is_parked("found", "id"))
     .as_string()
