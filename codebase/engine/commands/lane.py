@@ -8,8 +8,9 @@ from collections import deque
 from prometheus_client import Gauge
 
 from codebase.engine.commands.fingerprint import Fingerprints
+from codebase.engine.commands.log_connection import LogStanding
 from codebase.engine.commands.submission import Pending
-from codebase.engine.commands.writer import LogStanding, Writer
+from codebase.engine.commands.writer import Writer
 from codebase.foundation.settings import Settings
 
 WRITERS_PER_LANE = 2
