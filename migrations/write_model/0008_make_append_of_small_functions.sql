@@ -476,9 +476,10 @@ BEGIN
 END
 $$;
 
--- Remembers commands that had nothing to do; what is known already stays as it is.
+-- Remembers commands that had nothing to do; what is known already stays as it is. Each call forgets
+-- up to twice as many that are old, so that there are never more than a while's worth of them.
 CREATE FUNCTION append_notes(
-    refused integer[],
+    refused integer[], kept_days integer,
     note_unit integer[], note_partition smallint[], note_stream uuid[], note_client text[],
     note_key text[], note_fingerprint text[], note_version integer[]
 )
@@ -493,6 +494,16 @@ BEGIN
         AS n (unit, partition, stream_id, client, key, fingerprint, version)
     WHERE n.unit <> ALL (refused)
     ON CONFLICT DO NOTHING;
+
+    DELETE FROM command_note AS old
+    WHERE old.ctid = ANY (ARRAY(
+        SELECT n.ctid FROM command_note AS n
+        WHERE n.noted_at < statement_timestamp() - make_interval(days => kept_days)
+        ORDER BY n.noted_at
+        LIMIT 2 * cardinality(note_unit)
+        -- What another append forgets at the moment need not be waited for.
+        FOR UPDATE SKIP LOCKED
+    ));
 END
 $$;
 
@@ -574,6 +585,7 @@ CREATE FUNCTION append(
     note_key text[] DEFAULT '{}',
     note_fingerprint text[] DEFAULT '{}',
     note_version integer[] DEFAULT '{}',
+    notes_kept_days integer DEFAULT 90,
     -- where each partition stood before this call
     OUT head_partition smallint[],
     OUT head_position bigint[],
@@ -642,8 +654,8 @@ BEGIN
     END IF;
     IF note_unit <> '{}' THEN
         PERFORM append_notes(
-            refused, note_unit, note_partition, note_stream, note_client, note_key,
-            note_fingerprint, note_version);
+            refused, notes_kept_days, note_unit, note_partition, note_stream, note_client,
+            note_key, note_fingerprint, note_version);
     END IF;
     PERFORM append_events(
         refused, head_partition, head_position, head_recorded_at,

@@ -164,6 +164,25 @@ def test_a_note_goes_with_its_unit(databases: Databases) -> None:
     assert not write_with_notes(databases, [own], [noting(stream, 2)]).refused
 
 
+def test_notes_are_forgotten_when_they_are_old(databases: Databases) -> None:
+    """Not all at once: each call takes twice as many away as it brings."""
+    streams = [uuid4() for _ in range(5)]
+    for stream in streams:
+        write(databases, [event(0, stream)])
+    write_with_notes(
+        databases, [], [noting(stream, 1, unit) for unit, stream in enumerate(streams)]
+    )
+    with databases.as_owner() as owner:
+        owner.execute("UPDATE command_note SET noted_at = now() - interval '91 days'")
+    left = []
+    for _ in range(3):
+        stream = uuid4()
+        write(databases, [event(0, stream)])
+        write_with_notes(databases, [], [noting(stream, 1)])
+        left.append(value(databases, "SELECT count(*) FROM command_note"))
+    assert left == [4, 3, 3]
+
+
 def test_a_partition_whose_share_is_short_says_how_much_it_wants(four: Databases) -> None:
     [appended] = write(four, [spend("0.5", 3, 0), spend("0.2", 3, 1), spend("1.1", 3, 2)])
     assert refusals(appended) == {0: "short", 1: "short", 2: "budget"}
@@ -270,7 +289,7 @@ def test_who_is_refused_among_creations_is_told_and_nobody_else(databases: Datab
 
     async def appending() -> list[Appended]:
         connection = await connect_async(databases.settings.required("write_model_url"), "test")
-        appender = Appender()
+        appender = Appender(notes_kept_days=90)
         async with connection:
             return [
                 await appender.append(connection, events)

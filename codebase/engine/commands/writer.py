@@ -71,7 +71,7 @@ class Writer:
         self._hold_seconds = settings.command_deadline_seconds
         self._log = LogConnection(settings, standing)
         self._standing = standing.writing
-        self._appender = Appender()
+        self._appender = Appender(settings.command_notes_days)
         self._traces = telemetry.current()
 
     async def close(self) -> None:

@@ -18,9 +18,13 @@ class Appender:
 
     That way is all or nothing. Where units are refused, because many commands are repeats or a
     budget is spent, it would be tried in vain: it is left out until nothing was refused.
+
+    Args:
+        notes_kept_days: how old notes become before they are forgotten.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, notes_kept_days: int) -> None:
+        self._notes_kept_days = notes_kept_days
         self._none_refused = True
 
     async def append(
@@ -34,6 +38,6 @@ class Appender:
             appended = await append_creations(connection, creations)
             if appended is not None:
                 return appended
-        appended = await append(connection, events, notes)
+        appended = await append(connection, events, notes, notes_kept_days=self._notes_kept_days)
         self._none_refused = not appended.refused
         return appended

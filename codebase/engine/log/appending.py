@@ -27,7 +27,7 @@ APPEND = """
         %(guard_value)b::text[], %(guard_stream)b::uuid[], %(guard_partition)b::smallint[],
         %(note_unit)b::integer[], %(note_partition)b::smallint[], %(note_stream)b::uuid[],
         %(note_client)b::text[], %(note_key)b::text[], %(note_fingerprint)b::text[],
-        %(note_version)b::integer[]
+        %(note_version)b::integer[], %(notes_kept_days)b::integer
     )
 """
 
@@ -118,9 +118,12 @@ def _guard_rows(events: Sequence[NewEvent]) -> list[tuple[int, str, str, str, UU
 
 
 def append_parameters(
-    events: Sequence[NewEvent], notes: Sequence[tuple[int, Note]] = ()
+    events: Sequence[NewEvent],
+    notes: Sequence[tuple[int, Note]] = (),
+    *,
+    notes_kept_days: int = 90,
 ) -> dict[str, Any]:
-    """The arrays that append() takes, column by column."""
+    """What append() takes: arrays, column by column, and how old notes become."""
     guards = _guard_rows(events)
     guard_columns = list(zip(*guards, strict=True)) or [()] * 6
     return {
@@ -146,6 +149,7 @@ def append_parameters(
         "note_key": [note.idempotence_key for _, note in notes],
         "note_fingerprint": [note.fingerprint for _, note in notes],
         "note_version": [note.version for _, note in notes],
+        "notes_kept_days": notes_kept_days,
     }
 
 
@@ -153,6 +157,8 @@ async def append(
     connection: AsyncConnection[Any],
     events: Sequence[NewEvent],
     notes: Sequence[tuple[int, Note]] = (),
+    *,
+    notes_kept_days: int = 90,
 ) -> Appended:
     """Append units of events and notes in one statement; see migrations/write_model.
 
@@ -160,9 +166,11 @@ async def append(
         connection: in autocommit mode.
         events: in log order.
         notes: unit -> a command of it that had nothing to do.
+        notes_kept_days: how old notes become before they are forgotten.
     """
     async with connection.cursor(binary=True) as cursor:
-        await cursor.execute(APPEND, append_parameters(events, notes), prepare=True)
+        parameters = append_parameters(events, notes, notes_kept_days=notes_kept_days)
+        await cursor.execute(APPEND, parameters, prepare=True)
         row = await cursor.fetchone()
     assert row is not None, "append() returns one row"  # noqa: S101 - an invariant
     partitions, positions, times, *refusals = row
