@@ -457,14 +457,14 @@ async def block_by_message(settings: Settings, traceparent: str) -> None:
 
 def publish(settings: Settings, agent_id: UUID, traceparent: str) -> None:
     """Send a command and wait for what became of it."""
-    properties = pika.BasicProperties(headers={"traceparent": traceparent}, reply_to="replies")
+    properties = pika.BasicProperties(headers={"traceparent": traceparent}, reply_to="reply.test")
     with channel_to(settings) as channel:
-        channel.queue_declare("replies", durable=True)
+        channel.queue_declare("reply.test", durable=True)
         channel.confirm_delivery()
         eventually(lambda: has_queue(settings, QUEUE))
         # The queue is there a moment before it is bound.
         eventually(lambda: is_routed(channel, str(agent_id).encode(), properties))
-        eventually(lambda: channel.basic_get("replies", auto_ack=True)[0])
+        eventually(lambda: channel.basic_get("reply.test", auto_ack=True)[0])
 
 
 def is_routed(channel: BlockingChannel, body: bytes, properties: pika.BasicProperties) -> bool:
