@@ -311,10 +311,11 @@ def print_asyncapi() -> int:
 def make_token(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Who the caller is.")],
     role: Annotated[
-        Literal["client", "operator", "admin"],
+        Literal["client", "operator", "personal", "admin"],
         typer.Argument(
             metavar="ROLE",
-            help="client: its own business; operator: metrics, no changes; admin: everything.",
+            help="client: its own business; operator: reads everything that is not personal; "
+            "personal: may ask for what is personal; admin: everything.",
         ),
     ],
     *,
