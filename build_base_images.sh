@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 . docker/functions.sh
 
 require_engine
-name=$(base_image)
+name=$(official_name python)
 if base=$(pinned "$name"); then
   say "from $base"
 else

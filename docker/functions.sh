@@ -43,8 +43,11 @@ is_stand_in() {
   [ -n "$(docker image inspect --format '{{index .Config.Labels "orderly.stand-in"}}' "$1")" ]
 }
 
-# The image that docker/base/Dockerfile builds on, by name.
-base_image() { sed -n 's/^ARG BASE=//p' docker/base/Dockerfile; }
+# official_name NAME: with its tag, as the project's files spell it; `python` is what our images build on.
+official_name() {
+  grep -hoE "(image: |^ARG BASE=)([a-z]+/)?$1:[^ ]+" docker-compose.yml docker/base/Dockerfile \
+    | sed -E 's/^(image: |ARG BASE=)//' | head -n 1
+}
 
 # pinned IMAGE: pulls it, and prints IMAGE@DIGEST; false where no registry answers.
 pinned() {

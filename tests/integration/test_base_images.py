@@ -61,6 +61,15 @@ def test_without_a_digest_it_is_built_by_name_and_says_so(tmp_path: Path, digest
     assert "--label org.opencontainers.image.base.digest= " in built
 
 
+@pytest.mark.parametrize("name", ["python", "postgres", "rabbitmq", "fluentd", "nginx"])
+def test_every_image_that_is_not_ours_has_a_name_to_be_found_by(name: str) -> None:
+    command = f". docker/functions.sh && official_name {name}"
+    found = subprocess.run(
+        ["bash", "-c", command], cwd=PROJECT, check=True, capture_output=True, text=True
+    )
+    assert f"{name}:" in found.stdout
+
+
 def test_a_dockerfile_names_its_base_once() -> None:
     """By the argument that the script gives, or as an image of ours."""
     for file in ("docker/base/Dockerfile", "docker/services/Dockerfile"):
