@@ -26,7 +26,7 @@ from codebase.views.accounts.teams import TEAMS
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.html import Pages, links_to
 from codebase.web.runtime import Runtime
-from codebase.web.shell import Check, require_admin, service_app
+from codebase.web.shell import Check, caller_of, require_operator, service_app
 
 PORT = 8070
 PROJECTORS = tuple(billing(region) for region in (None, *Region))
@@ -34,7 +34,7 @@ PAGES = Pages("codebase.services.billing")
 INVOICES_SHOWN = 50
 
 Responses = dict[int | str, dict[str, Any]]
-FORBIDDEN: Responses = {403: {"description": "For administrators."}}
+FORBIDDEN: Responses = {403: {"description": "For operators and administrators."}}
 NOT_FOUND: Responses = {404: {"description": "No such account, or it is another client's."}}
 
 
@@ -52,18 +52,21 @@ def create_app(
 ) -> FastAPI:
     """The service, given a store that somebody keeps up to date."""
     app = service_app("billing", checks=checks)
-    admin_only: dict[str, Any] = {"dependencies": [Depends(require_admin)], "responses": FORBIDDEN}
+    operators_only: dict[str, Any] = {
+        "dependencies": [Depends(require_operator)],
+        "responses": FORBIDDEN,
+    }
     links = links_to(TEAMS, settings, "Billing")
     ledger = Ledger(
         reads, [settings.billing_region] if settings.billing_region else list(Region), now
     )
 
-    @app.get("/regions", **admin_only)
+    @app.get("/regions", **operators_only)
     async def get_regions(request: Request) -> Regions:
         """Accounts and agents of every region, at the moment."""
         return Regions(regions=await ledger.standings(request))
 
-    @app.get("/invoices", response_model=Invoices, **admin_only)
+    @app.get("/invoices", response_model=Invoices, **operators_only)
     async def get_invoices(
         request: Request,
         month: ChosenMonth = None,
@@ -85,9 +88,11 @@ def create_app(
     ) -> Response:
         """The same, to be read and printed."""
         invoice = await ledger.invoice(request, account_id, ledger.month(month))
-        return PAGES.answer("invoice.html", links=links, made_at=now(), invoice=invoice)
+        return PAGES.answer(
+            "invoice.html", caller_of(request), links=links, made_at=now(), invoice=invoice
+        )
 
-    @app.get("/", response_class=HTMLResponse, **admin_only)
+    @app.get("/", response_class=HTMLResponse, **operators_only)
     async def get_page(request: Request, month: ChosenMonth = None) -> Response:
         """Regions, the month's largest invoices, and what the months before came to."""
         shown = ledger.month(month)
@@ -99,6 +104,7 @@ def create_app(
         )
         return PAGES.answer(
             "page.html",
+            caller_of(request),
             links=links,
             made_at=now(),
             region=settings.billing_region,

@@ -15,6 +15,7 @@ from codebase.views.accounts import accounts as account_view
 from codebase.views.accounts.accounts import Account, AccountPage, CompanyReport
 from codebase.views.accounts.pages_by_name import PAGE_ARGUMENTS
 from codebase.web.consistent_reads import ConsistentReads
+from codebase.web.openapi import ONLY_READS
 from codebase.web.pages import SIZE_DEFAULT, Size, as_json, page
 from codebase.web.runtime import Runtime
 from codebase.web.shell import caller_of, service_app
@@ -49,7 +50,11 @@ def create_app(reads: ConsistentReads) -> FastAPI:
             raise account_not_found(account_id)
         return as_json(found[0][0])
 
-    @app.post("/accounts/generate_company_report/{account_id}", response_model=CompanyReport)
+    @app.post(
+        "/accounts/generate_company_report/{account_id}",
+        response_model=CompanyReport,
+        openapi_extra=ONLY_READS,
+    )
     async def generate_company_report(request: Request, account_id: UUID) -> Response:
         """One account with all its agents."""
         client = caller_of(request).only_client

@@ -29,7 +29,7 @@ from codebase.views.accounts.usage_intervals import MONTH_ARGUMENTS
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.html import Pages, links_to
 from codebase.web.runtime import Runtime
-from codebase.web.shell import Check, require_admin, service_app
+from codebase.web.shell import Check, caller_of, require_operator, service_app
 
 PORT = 8073
 PROJECTOR = VIP_CUSTOMERS
@@ -43,9 +43,9 @@ def create_app(
 ) -> FastAPI:
     """The service, given a store that somebody keeps up to date."""
     app = service_app("vip_customers", checks=checks)
-    admin_only: dict[str, Any] = {
-        "dependencies": [Depends(require_admin)],
-        "responses": {403: {"description": "For administrators."}},
+    operators_only: dict[str, Any] = {
+        "dependencies": [Depends(require_operator)],
+        "responses": {403: {"description": "For operators and administrators."}},
     }
     links = links_to(TEAMS, settings, "VIP customers")
     accounts = reads.query(queries.ACCOUNTS, MONTH_ARGUMENTS)
@@ -64,18 +64,19 @@ def create_app(
         asked = (one_month(request, last.plus(back)) for back in range(1 - count, 1))
         return list(await asyncio.gather(*asked))
 
-    @app.get("/months", **admin_only)
+    @app.get("/months", **operators_only)
     async def get_months(request: Request, month: ChosenMonth = None, count: Count = 12) -> Months:
         """Openings, closings, standing and turnover by region, month by month."""
         return Months(months=await months_up_to(request, chosen_month(month, now()), count))
 
-    @app.get("/", response_class=HTMLResponse, **admin_only)
+    @app.get("/", response_class=HTMLResponse, **operators_only)
     async def get_page(request: Request, month: ChosenMonth = None, count: Count = 6) -> Response:
         """The same, to be looked at."""
         last = chosen_month(month, now())
         months = await months_up_to(request, last, count)
         return PAGES.answer(
             "page.html",
+            caller_of(request),
             links=links,
             made_at=now(),
             month=last,

@@ -26,6 +26,7 @@ from codebase.model.accounts.account import (
 from codebase.views.accounts.agents import Agent
 from codebase.views.accounts.histories import account_history
 from codebase.views.accounts.pages_by_name import pages_by_name
+from codebase.web.personal import Personal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,8 +103,8 @@ class Account(BaseModel):
     """An open account."""
 
     id: UUID
-    name: str
-    email: str
+    name: Personal[str]
+    email: Personal[str]
     region: Region
     vip: bool
 
@@ -134,7 +135,7 @@ class CompanyReport(Account):
     agents: list[Agent]
 
 
-# For an administrator the client is NULL.
+# For everybody's rows the client is NULL, see Caller.only_client.
 ACCOUNT_ARGUMENTS = ("clients", "ids")
 PAGES = pages_by_name("account", Account.model_fields, "closed_at")
 
