@@ -69,6 +69,7 @@ began=$SECONDS
 prepare_environment .venv "" development
 prepare_postgres
 prepare_rabbitmq
+prepare_nginx
 stage "format" .venv/bin/ruff format --check .
 stage "lint" .venv/bin/ruff check .
 stage "files" check_files

@@ -37,7 +37,10 @@ FILL_LOG = """
     ) AS orders
 """
 MOVE_HEAD = "UPDATE log_head SET position = %(until)s, recorded_at = now()"
-SPEND = "UPDATE budget SET spent = spent + %(orders)s * %(btc)s WHERE name = %(name)s"
+SPEND = """
+    UPDATE budget_share SET spent = spent + %(orders)s * %(btc)s
+    WHERE name = %(name)s AND partition = 0
+"""
 
 
 def submission() -> Submission:

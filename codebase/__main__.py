@@ -23,7 +23,7 @@ import typer
 from codebase.foundation.errors import ConfigurationError
 from codebase.foundation.postgres import forget_libpq_environment
 from codebase.foundation.settings import Settings, load_settings
-from codebase.operations.command_line import DONE, FAILED, command, group, run
+from codebase.operations.command_line import DONE, FAILED, command, errors_logged, group, run
 from codebase.operations.terminal import as_json, progress_bar, show_list, to_stderr
 from codebase.registry import SYSTEM
 
@@ -116,18 +116,23 @@ def start_services(
     port: Annotated[int | None, typer.Option(help="By default the first service's own.")] = None,
 ) -> int:
     """Start services in one process, on one port."""
+    service = "+".join(names)
+    with errors_logged(service):
+        _start_services(names, service, port)
+    return DONE
+
+
+def _start_services(names: Sequence[str], service: str, port: int | None) -> None:
     from codebase.foundation.observability import logs, telemetry
     from codebase.web import shell
 
     settings = _settings()
     port = port or SYSTEM.port_of(names[0]) + settings.port_offset
-    service = "+".join(names)
     with (
         logs.configured(settings, service=service),
         telemetry.configured(settings, service=service),
     ):
         shell.run(_serve(names, settings, port))
-    return DONE
 
 
 async def _serve(names: Sequence[str], settings: Settings, port: int) -> None:
@@ -344,10 +349,11 @@ def print_asyncapi() -> int:
 def make_token(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Who the caller is.")],
     role: Annotated[
-        Literal["client", "operator", "admin"],
+        Literal["client", "operator", "personal", "admin"],
         typer.Argument(
             metavar="ROLE",
-            help="client: its own business; operator: metrics, no changes; admin: everything.",
+            help="client: its own business; operator: reads everything that is not personal; "
+            "personal: may ask for what is personal; admin: everything.",
         ),
     ],
     *,

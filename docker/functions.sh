@@ -42,3 +42,19 @@ size_of() { docker image inspect --format '{{.Size}}' "$1" | awk '{ printf "%.0f
 is_stand_in() {
   [ -n "$(docker image inspect --format '{{index .Config.Labels "orderly.stand-in"}}' "$1")" ]
 }
+
+# official_name NAME: with its tag, as the project's files spell it; `python` is what our images build on.
+official_name() {
+  grep -hoE "(image: |^ARG BASE=)([a-z]+/)?$1:[^ ]+" docker-compose.yml docker/base/Dockerfile \
+    | sed -E 's/^(image: |ARG BASE=)//' | head -n 1
+}
+
+# pinned IMAGE: pulls it, and prints IMAGE@DIGEST; false where no registry answers.
+pinned() {
+  local digests digest
+  timeout 300 docker pull --quiet "$1" >/dev/null 2>&1 || return 1
+  digests=$(docker image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$1") || return 1
+  # An image may be known by digests of several registries: the one of this name counts.
+  digest=$(sed -n "s|^${1%:*}@||p" <<<"$digests" | head -n 1)
+  [ -n "$digest" ] && printf '%s@%s\n' "$1" "$digest"
+}

@@ -97,3 +97,20 @@ prepare_rabbitmq() {
     fail "needs a RabbitMQ server: sudo apt-get install --no-install-recommends rabbitmq-server"
   fi
 }
+
+has_nginx() { [ -x /usr/sbin/nginx ] || command -v nginx >/dev/null; }
+
+# For the tests of the gateway's configuration.
+prepare_nginx() {
+  has_nginx && return
+  if apt_install nginx-light; then
+    if command -v systemctl >/dev/null && systemctl --quiet is-active nginx; then
+      systemctl --quiet disable --now nginx
+    fi
+  elif command -v brew >/dev/null; then
+    say "installing nginx with Homebrew"
+    brew install --quiet nginx
+  else
+    fail "needs nginx: sudo apt-get install --no-install-recommends nginx-light"
+  fi
+}

@@ -30,8 +30,8 @@ PGBENCH_THREADS = 2
 CREATE_RIVAL = "CREATE TABLE rival (LIKE event INCLUDING ALL)"
 CREATE_RIVAL_SEQUENCE = "CREATE SEQUENCE rival_position"
 READ_LAST_EVENT = "SELECT category, type, data::text, meta::text FROM event LIMIT 1"
-CLOSE_ORDER_BOOK = "UPDATE budget SET limit_value = spent"
-OPEN_ORDER_BOOK = "UPDATE budget SET limit_value = %(limit)s"
+CLOSE_ORDER_BOOK = "SELECT set_budget_limit(name, 0) FROM budget"
+OPEN_ORDER_BOOK = "SELECT set_budget_limit(name, %(limit)s) FROM budget"
 
 # A row of the same columns and sizes; stream and key are new, as they are for every order.
 INSERT_SCRIPT = """\

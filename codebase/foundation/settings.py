@@ -87,6 +87,8 @@ class Settings(BaseSettings):
     command_batch_max: int = Field(512, ge=1, le=10_000)
     command_queue_max: int = Field(10_000, ge=1)
     command_deadline_seconds: float = Field(5.0, gt=0)
+    command_notes_days: int = Field(90, ge=1, le=36_500)
+    """How long a command that had nothing to do is known by its key; events are known for ever."""
 
     # From the log to the others.
     relay_window: int = Field(1000, ge=1, le=10_000)

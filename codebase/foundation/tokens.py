@@ -19,11 +19,14 @@ SECRET_BYTES = 32
 class Role(StrEnum):
     """What a caller may do: `client` its own business, `admin` everything.
 
-    An `operator` changes nothing, and reads the metrics besides what a client may read.
+    An `operator` reads everything, the metrics too, but for personal values. `personal` reads what
+    a client reads; it is who may ask for personal values where these have to be asked for. Both
+    change nothing.
     """
 
     CLIENT = "client"
     OPERATOR = "operator"
+    PERSONAL = "personal"
     ADMIN = "admin"
 
 
@@ -47,7 +50,7 @@ class TokenEntry:
         if not NAME.fullmatch(name):
             raise _malformed("a name of letters, digits and _ . @ -")
         if role not in set(Role):
-            raise _malformed(f"the role of {name} must be client, operator or admin")
+            raise _malformed(f"the role of {name} must be client, operator, personal or admin")
         if not SHA256_HEX.fullmatch(digest):
             raise _malformed(f"the SHA-256 of {name} must be 64 lower-case hexadecimal digits")
         return cls(name, Role(role), digest.encode())

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from codebase.engine.log.codec import adapter
 from codebase.engine.log.events import SCHEMA_VERSION
 from codebase.engine.messages.command_message import Reply
+from codebase.engine.messages.reply_queues import RESERVED
 from codebase.engine.messages.topology import COMMANDS, EVENTS
 from codebase.model.aggregate import Aggregate
 
@@ -87,7 +88,9 @@ def document(
             ),
             REPLIES: {
                 "address": None,
-                "description": "The queue that a command's property `reply_to` names.",
+                "description": "The queue that a command's property `reply_to` names. It is "
+                f"RabbitMQ's direct reply-to, or its name begins with `{RESERVED}`; a command with "
+                "another one is carried out and not answered.",
                 "messages": _references(replies),
             },
         },

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from typing import ParamSpec
 
@@ -12,12 +13,16 @@ import typer
 
 from codebase.foundation.errors import ConfigurationError
 from codebase.foundation.postgres import trouble
+from codebase.foundation.settings import Settings
 from codebase.operations import OperationError
 from codebase.operations.terminal import to_stderr
 
 DONE = 0
 FAILED = 1
 MISUSED = 2
+
+FOR_OPERATORS = (ConfigurationError, OperationError, psycopg.Error)
+"""What they can mend themselves."""
 
 P = ParamSpec("P")
 
@@ -53,20 +58,46 @@ def command(
         def told(*arguments: P.args, **options: P.kwargs) -> int:
             try:
                 return function(*arguments, **options)
-            except ConfigurationError as error:
-                to_stderr(f"orderly: {error}")
-                return MISUSED
-            except psycopg.Error as error:
-                to_stderr(f"orderly: Postgres: {trouble(error)}")
-            except OperationError as error:
-                to_stderr(f"orderly: {error}")
+            except FOR_OPERATORS as error:
+                to_stderr(f"orderly: {_sentence(error)}")
+                return _status(error)
             except KeyboardInterrupt:
-                pass
-            return FAILED
+                return FAILED
 
         return of.command(name, epilog=f"Example: {example}")(told)
 
     return add
+
+
+@contextmanager
+def errors_logged(service: str) -> Iterator[None]:
+    """Have what an operator can mend be a record of the log, unless a person reads it.
+
+    Args:
+        service: that was to be started.
+
+    Raises:
+        typer.Exit: it is in the log, on standard error.
+    """
+    from codebase.foundation.observability import logs  # noqa: PLC0415 - other commands have none
+
+    try:
+        yield
+    except FOR_OPERATORS as error:
+        if sys.stderr.isatty():
+            raise
+        # What is configured may be what is wrong.
+        with logs.configured(Settings.model_construct(), service=service, stream=sys.stderr):
+            logs.error("not_started", problem=_sentence(error))
+        raise typer.Exit(_status(error)) from error
+
+
+def _sentence(error: Exception) -> str:
+    return f"Postgres: {trouble(error)}" if isinstance(error, psycopg.Error) else str(error)
+
+
+def _status(error: Exception) -> int:
+    return MISUSED if isinstance(error, ConfigurationError) else FAILED
 
 
 def run(app: typer.Typer, arguments: Sequence[str] | None) -> int:

@@ -20,6 +20,7 @@ from codebase.web.boundary import Boundary
 from codebase.web.command_routes import CountedRoute
 from codebase.web.exchange import require_operator
 from codebase.web.openapi import VERSION, document
+from codebase.web.personal import ShownRoute
 from codebase.web.problems import HttpProblem
 from codebase.web.traced import traced
 
@@ -42,6 +43,7 @@ class ServiceApp(FastAPI):
             telemetry={"tracing": False, "metrics": False, "logs": False},
         )
         self.checks = dict(checks)
+        self.router.route_class = ShownRoute
         # Where several services share one documentation, each has its part of it.
         self.router.tags = [title]
 

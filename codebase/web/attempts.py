@@ -7,11 +7,10 @@ from http import HTTPStatus
 from math import ceil
 from time import monotonic
 
-from codebase.foundation.observability import logs
+from codebase.foundation.observability.seldom import SeldomWarning
 from codebase.web.problems import HttpProblem
 
 SENDERS_MAX = 1_000
-WARNING_SECONDS = 60.0
 
 
 class Attempts:
@@ -37,8 +36,7 @@ class Attempts:
         self._seconds_free = (burst - 1) * seconds_each
         self._now = now
         self._paid_until: dict[str, float] = {}
-        self._wrong = 0
-        self._warned_at: float | None = None
+        self._warning = SeldomWarning("wrong_secret", now=now)
 
     def require_one(self, sender: str) -> None:
         """Go on only when a sender may try again.
@@ -63,7 +61,4 @@ class Attempts:
             # The one that has been quiet for longest.
             del self._paid_until[next(iter(self._paid_until))]
         self._paid_until[sender] = paid_until + self._seconds_each
-        self._wrong += 1
-        if self._warned_at is None or now - self._warned_at >= WARNING_SECONDS:
-            logs.warning("wrong_secret", secret=self._secret, times=self._wrong, sender=sender)
-            self._warned_at, self._wrong = now, 0
+        self._warning.note(secret=self._secret, sender=sender)

@@ -23,6 +23,8 @@ WRONG_FACTORS = 10
 """At once, of one caller at one address."""
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+SEE_EVERYBODY = frozenset({Role.OPERATOR, Role.ADMIN})
+CHANGE_NOTHING = frozenset({Role.OPERATOR, Role.PERSONAL})
 OWN_SITES = frozenset({b"same-origin", b"none"})
 """A page of this very service, or the browser's user."""
 
@@ -44,7 +46,26 @@ class Caller:
     @property
     def only_client(self) -> str | None:
         """Whose rows this caller is shown: its own, or None for everybody's."""
-        return None if self.is_admin else self.name
+        return None if self.role in SEE_EVERYBODY else self.name
+
+    @property
+    def may_change(self) -> bool:
+        """Whether this caller may do more than look."""
+        return self.role not in CHANGE_NOTHING
+
+    @property
+    def sees_personal_values(self) -> bool:
+        """Whether this caller is shown what is personal in the rows that it is shown."""
+        return self.role is not Role.OPERATOR
+
+    def require_to_see_personal_values(self) -> None:
+        """Go on unless a personal value would be asked by: an answer tells whether it was right.
+
+        Raises:
+            HttpProblem: 403.
+        """
+        if not self.sees_personal_values:
+            raise forbidden("an operator asks for nothing by name or e-mail address")
 
     def require_operator(self) -> None:
         """Go on for those who watch over the system, and for administrators.
@@ -52,17 +73,8 @@ class Caller:
         Raises:
             HttpProblem: 403.
         """
-        if self.role not in {Role.OPERATOR, Role.ADMIN}:
+        if self.role not in SEE_EVERYBODY:
             raise forbidden("this needs the role operator, or admin")
-
-    def require_method(self, method: str) -> None:
-        """Go on with what only reads, and with everything else unless the caller may only look.
-
-        Raises:
-            HttpProblem: 403.
-        """
-        if self.role is Role.OPERATOR and method not in SAFE_METHODS:
-            raise forbidden("an operator changes nothing")
 
     def require_admin(self) -> None:
         """Go on for administrators only.

@@ -19,10 +19,18 @@ from codebase.foundation.observability import logs
 from codebase.foundation.observability.metrics import RequestMetrics
 from codebase.foundation.settings import Settings
 from codebase.foundation.validation import explain
-from codebase.web.auth import Authenticator, SecondFactor, require_same_origin
+from codebase.web.auth import (
+    SAFE_METHODS,
+    Authenticator,
+    Caller,
+    SecondFactor,
+    forbidden,
+    require_same_origin,
+)
 from codebase.web.command_routes import CommandRoute
 from codebase.web.exchange import Exchange
 from codebase.web.header_rules import require_unambiguous
+from codebase.web.openapi import ONLY_READS
 from codebase.web.problems import MEDIA_TYPE, problem_of
 from codebase.web.request_body import ClientGoneError, counted, too_large
 
@@ -81,7 +89,7 @@ class Boundary:
         require_unambiguous(scope["http_version"], scope["headers"], exchange.headers)
         if scope["path"] not in OPEN_PATHS:
             exchange.caller = self._authenticator.caller(exchange.headers, exchange.address)
-            exchange.caller.require_method(scope["method"])
+            self._require_to_change(exchange.caller, scope)
         require_same_origin(scope["method"], exchange.headers)
         if bounded is None:
             raise too_large(self._body_limit)
@@ -92,6 +100,15 @@ class Boundary:
             await route.command.answer(exchange, scope, bounded)
         else:
             await self._routed(scope, bounded, exchange.send)
+
+    def _require_to_change(self, caller: Caller, scope: Scope) -> None:
+        """Refuse what may change something to those who change nothing."""
+        if caller.may_change or scope["method"] in SAFE_METHODS:
+            return
+        # The route that will be taken: another may match as well.
+        taken = (one for one in self._app.routes if one.matches(scope)[0] is Match.FULL)
+        if getattr(next(taken, None), "openapi_extra", None) != ONLY_READS:
+            raise forbidden(f"the role {caller.role} changes nothing")
 
     async def _routed(self, scope: Scope, receive: Receive, send: Send) -> None:
         """HEAD is answered wherever GET is, as GET is; the server leaves out the body."""

@@ -6,7 +6,8 @@ macros):
 
     PAGES = Pages("codebase.services.billing")
     ...
-    return PAGES.answer("page.html", links=links_to(TEAMS, settings, "Billing"), invoices=invoices)
+    links = links_to(TEAMS, settings, "Billing")
+    return PAGES.answer("page.html", caller_of(request), links=links, invoices=invoices)
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from codebase.foundation.settings import Settings
+from codebase.web.auth import Caller
+from codebase.web.personal import shown_to
 
 EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - recognised, not bound
 
@@ -61,9 +64,12 @@ class Pages:
         """The text of a page; `values` are escaped, and one that is missing is an error."""
         return self._environment.get_template(template).render(**values)
 
-    def answer(self, template: str, *, status: int = 200, **values: object) -> HTMLResponse:
-        """A page as an answer that no cache keeps and that loads nothing."""
-        return HTMLResponse(self.render(template, **values), status, self._headers)
+    def answer(
+        self, template: str, caller: Caller, *, status: int = 200, **values: object
+    ) -> HTMLResponse:
+        """A page, with what its caller may see, that no cache keeps and that loads nothing."""
+        shown = {name: shown_to(caller, value) for name, value in values.items()}
+        return HTMLResponse(self.render(template, **shown), status, self._headers)
 
 
 def security_headers(style: str) -> dict[str, str]:

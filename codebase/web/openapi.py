@@ -14,6 +14,9 @@ from codebase.web.problems import MEDIA_TYPE, ProblemDetails
 VERSION = "1"
 """Of every service's API."""
 
+ONLY_READS: dict[str, Any] = {"x-only-reads": True}
+"""As `openapi_extra`: a POST that changes nothing, and is for those who change nothing too."""
+
 PROBLEM_REFERENCE = "#/components/schemas/ProblemDetails"
 
 

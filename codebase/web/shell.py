@@ -9,7 +9,7 @@ from __future__ import annotations
 from codebase.web.apps import Check, assemble, service_app
 from codebase.web.command_routes import command
 from codebase.web.commands import Answer, Command
-from codebase.web.exchange import caller_of, require_admin, require_two_fa
+from codebase.web.exchange import caller_of, require_admin, require_operator, require_two_fa
 from codebase.web.server import run, serve, serving
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "caller_of",
     "command",
     "require_admin",
+    "require_operator",
     "require_two_fa",
     "run",
     "serve",

@@ -12,12 +12,6 @@ NEEDED="python postgres rabbitmq fluentd nginx"
 # Of the distribution: the release with the PostgreSQL 17 and the RabbitMQ 4 of the official images.
 SUITE=${SUITE:-trixie}
 
-# The official name and tag of one of the Dockerfile's targets, as the project's files spell it.
-official_name() {
-  grep -hoE "(image: |^FROM )([a-z]+/)?$1:[^ ]+" docker-compose.yml docker/base/Dockerfile \
-    | sed -E 's/^(image: |FROM )//' | head -n 1
-}
-
 # A minimal root of the distribution, from the mirror that this machine uses.
 import_root() {
   local mirror folder=$work/root

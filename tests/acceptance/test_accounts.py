@@ -363,7 +363,7 @@ def test_http_and_messages_at_once_make_one_event_of_each_change(
     for process in processes:
         process.service.wait_until_ready()
     agent_id = processes[0].create_agent(processes[0].open_account())
-    replies = "replies"
+    replies = "reply.test"
     with channel_to(processes[0]) as channel, ThreadPoolExecutor(24) as pool:
         channel.queue_declare(replies)
         answered = pika.BasicProperties(reply_to=replies)
@@ -393,7 +393,7 @@ def test_a_key_sent_by_message_is_not_the_key_of_a_client_who_asks_by_http(
     databases: Databases, management: Management
 ) -> None:
     agent_id = management.create_agent(management.open_account())
-    replies = "replies"
+    replies = "reply.test"
     answered = pika.BasicProperties(reply_to=replies)
 
     def send(command: str) -> object:

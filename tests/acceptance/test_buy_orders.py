@@ -18,11 +18,16 @@ if TYPE_CHECKING:
     from tests.conftest import RabbitUnderTest
 
 AMOUNT = "100"
+SPENT_AND_LEFT = """
+    SELECT sum(s.spent), b.limit_value - sum(s.spent)
+    FROM budget AS b JOIN budget_share AS s USING (name)
+    GROUP BY b.limit_value
+"""
 
 
 def limit_order_book(system: System, btc: str) -> None:
     with system.databases.as_owner() as connection:
-        connection.execute("UPDATE budget SET limit_value = %s", [Decimal(btc)])
+        connection.execute("SELECT set_budget_limit(name, %s) FROM budget", [Decimal(btc)])
 
 
 def recorded(system: System) -> int:
@@ -111,7 +116,7 @@ def test_a_repeat_is_answered_with_everything_else_away(
     )
     limit_order_book(system, "0.1")
     with system.databases.as_owner() as connection:
-        connection.execute("UPDATE budget SET spent = limit_value")
+        connection.execute("UPDATE budget_share SET spent = granted")
     again = system.put_until_answered(key)
     assert again.status_code == 200
     assert again.content == first.content
@@ -153,7 +158,7 @@ def test_the_order_book_holds_to_the_last_satoshi_and_what_fits_gets_in(
         assert spent <= Decimal("0.05")
         assert system.put(amount="100").status_code == 409
         with system.databases.as_owner() as connection:
-            row = connection.execute("SELECT spent, limit_value - spent FROM budget").fetchone()
+            row = connection.execute(SPENT_AND_LEFT).fetchone()
         assert row
         assert row[0] == spent
         small = system.put(amount="0.01")

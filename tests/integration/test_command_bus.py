@@ -72,7 +72,7 @@ async def together(bus: CommandBus, submissions: list[Submission]) -> list[Outco
 
 def limit(databases: Databases, btc: str) -> None:
     with databases.as_owner() as connection:
-        connection.execute("UPDATE budget SET limit_value = %s", [Decimal(btc)])
+        connection.execute("SELECT set_budget_limit(name, %s) FROM budget", [Decimal(btc)])
 
 
 def events(databases: Databases) -> int:
@@ -175,7 +175,9 @@ def test_the_limit_holds_under_fifty_writers_in_several_processes(databases: Dat
     assert names.count("Outcome") == 50
     assert names.count("OrderBookLimit") == 100
     with databases.as_owner() as connection:
-        assert connection.execute("SELECT spent FROM budget").fetchone() == (Decimal("0.5"),)
+        assert connection.execute("SELECT sum(spent) FROM budget_share").fetchone() == (
+            Decimal("0.5"),
+        )
 
 
 def test_one_key_in_several_processes_is_one_order(databases: Databases) -> None:
@@ -285,7 +287,8 @@ def test_closing_the_bus_writes_what_was_accepted(databases: Databases) -> None:
 
 REVOKE_APPEND = """
     DO $$ DECLARE each regprocedure; BEGIN
-        FOR each IN SELECT oid::regprocedure FROM pg_proc WHERE proname = 'append' LOOP
+        FOR each IN SELECT oid::regprocedure FROM pg_proc
+                    WHERE proname IN ('append', 'append_creations') LOOP
             EXECUTE format('REVOKE ALL ON FUNCTION %s FROM command_service', each);
         END LOOP;
     END $$

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import threading
 from collections.abc import Coroutine, Iterator, Sequence
@@ -25,6 +26,7 @@ from codebase.engine.messages.command_taker import IN_FLIGHT_MAX, CommandTaker
 from codebase.engine.messages.dead_letters import DEAD_LETTERS, declare_dead_letters
 from codebase.engine.messages.topology import COMMANDS
 from codebase.foundation.errors import ServiceUnavailable
+from codebase.foundation.observability import logs
 from codebase.foundation.settings import Settings
 from codebase.model.accounts.account import ACCOUNT, OpenAccount, Region
 from codebase.model.accounts.agent import AGENT, BlockAgent, CreateAgent, UnblockAgent
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from tests.databases import Databases
 
 ALICE = Actor("alice")
+REPLIES = "reply.test"
 SECRET = "4111111111111111"  # noqa: S105 - a card number that must not come back
 
 Result = TypeVar("Result")
@@ -141,7 +144,7 @@ def channel(with_broker: Settings, taker: Taker) -> Iterator[Any]:
     assert taker
     with channel_to(with_broker) as channel:
         declare_dead_letters(channel)
-        channel.queue_declare("replies")
+        channel.queue_declare(REPLIES)
         eventually(lambda: is_declared(with_broker))
         yield channel
 
@@ -169,7 +172,7 @@ def replies(channel: BlockingChannel, count: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
 
     def all_are_there() -> bool:
-        found.extend(json.loads(body) for _, body in messages_in(channel, "replies"))
+        found.extend(json.loads(body) for _, body in messages_in(channel, REPLIES))
         return len(found) >= count
 
     eventually(all_are_there, f"{count} replies")
@@ -208,12 +211,12 @@ def test_an_agent_is_blocked_and_unblocked_and_the_sender_told(
 ) -> None:
     (agent,) = taker.new_agents(1)
     body = order(agent, reason="late with the papers")
-    send(channel, "agent.block", body, reply_to="replies", correlation_id="17")
-    ((properties, text),) = until_some(channel, "replies")
+    send(channel, "agent.block", body, reply_to=REPLIES, correlation_id="17")
+    ((properties, text),) = until_some(channel, REPLIES)
     assert properties.correlation_id == "17"
     assert json.loads(text) == {"outcome": "done", "detail": None}
-    send(channel, "agent.block", order(agent), reply_to="replies")
-    send(channel, "agent.unblock", order(agent), reply_to="replies")
+    send(channel, "agent.block", order(agent), reply_to=REPLIES)
+    send(channel, "agent.unblock", order(agent), reply_to=REPLIES)
     assert outcomes(channel, 2) == ["unchanged", "done"]
     assert happened(databases, agent) == ["AgentCreated", "AgentBlocked", "AgentUnblocked"]
     with databases.as_owner() as log:
@@ -239,12 +242,12 @@ def test_a_message_that_comes_ten_times_changes_nothing_also_after_its_opposite(
             taker.execute(agent, BlockAgent(agent_id=agent, actor=ALICE))
         body = order(agent, "key-1")
         for _ in range(5):
-            send(channel, "agent.block", body, reply_to="replies")
+            send(channel, "agent.block", body, reply_to=REPLIES)
         expected = "unchanged" if is_blocked_before else "done"
         assert outcomes(channel, 5) == [expected] * 5
         taker.execute(agent, UnblockAgent(agent_id=agent, actor=ALICE))
         for _ in range(5):
-            send(channel, "agent.block", body, reply_to="replies")
+            send(channel, "agent.block", body, reply_to=REPLIES)
         assert outcomes(channel, 5) == [expected] * 5
         assert happened(databases, agent) == ["AgentCreated", "AgentBlocked", "AgentUnblocked"]
 
@@ -254,12 +257,12 @@ def test_a_bare_id_is_a_command_and_the_message_id_its_key(
 ) -> None:
     plain, quoted = taker.new_agents(2)
     for _ in range(3):
-        send(channel, "agent.block", f"{plain}\n".encode(), message_id="1", reply_to="replies")
-        send(channel, "agent.block", str(quoted).upper(), reply_to="replies")
+        send(channel, "agent.block", f"{plain}\n".encode(), message_id="1", reply_to=REPLIES)
+        send(channel, "agent.block", str(quoted).upper(), reply_to=REPLIES)
     # Without any key each message counts, as it would by HTTP.
     assert sorted(outcomes(channel, 6)) == ["done"] * 4 + ["unchanged"] * 2
     taker.execute(plain, UnblockAgent(agent_id=plain, actor=ALICE))
-    send(channel, "agent.block", str(plain).encode(), message_id="1", reply_to="replies")
+    send(channel, "agent.block", str(plain).encode(), message_id="1", reply_to=REPLIES)
     assert outcomes(channel, 1) == ["done"]
     assert happened(databases, plain) == ["AgentCreated", "AgentBlocked", "AgentUnblocked"]
 
@@ -305,8 +308,8 @@ def test_what_is_no_command_is_put_aside_with_the_reason_and_the_queue_goes_on(
     (agent,) = taker.new_agents(1)
     bodies = [body for body, _ in MALFORMED.values()]
     for body in bodies:
-        send(channel, "agent.block", body, reply_to="replies")
-    send(channel, "agent.block", order(agent), reply_to="replies")
+        send(channel, "agent.block", body, reply_to=REPLIES)
+    send(channel, "agent.block", order(agent), reply_to=REPLIES)
     told = replies(channel, len(bodies) + 1)
     assert sorted(one["outcome"] for one in told) == ["done"] + ["refused"] * len(bodies)
     letters = dead_letters(channel, len(bodies))
@@ -342,7 +345,7 @@ def test_properties_that_are_no_text_do_not_stop_the_queue(
         raw._impl._send_method(publish, (odd, str(agent).encode()))  # noqa: SLF001
     # Answered after both, so that what is sent next is the next in the queue.
     raw.queue_declare(QUEUE, passive=True)
-    send(channel, "agent.unblock", order(agent), reply_to="replies")
+    send(channel, "agent.unblock", order(agent), reply_to=REPLIES)
     assert outcomes(channel, 1) == ["done"]
     ((headers, _),) = dead_letters(channel, 1)
     assert headers["reason"] == "routing_key: is none of a known command"
@@ -354,10 +357,10 @@ def test_a_command_that_is_refused_is_put_aside_with_the_reason(
 ) -> None:
     (agent,) = taker.new_agents(1)
     nobody = uuid4()
-    send(channel, "agent.block", order(nobody), reply_to="replies")
+    send(channel, "agent.block", order(nobody), reply_to=REPLIES)
     assert replies(channel, 1) == [{"outcome": "refused", "detail": f"Agent {nobody} not found"}]
-    send(channel, "agent.block", order(agent, "1"), reply_to="replies")
-    send(channel, "agent.unblock", order(agent, "1"), reply_to="replies")
+    send(channel, "agent.block", order(agent, "1"), reply_to=REPLIES)
+    send(channel, "agent.unblock", order(agent, "1"), reply_to=REPLIES)
     assert outcomes(channel, 2) == ["done", "refused"]
     reasons = [headers["reason"] for headers, _ in dead_letters(channel, 2)]
     assert reasons == [
@@ -371,11 +374,68 @@ def test_a_reply_that_nobody_takes_does_not_stop_the_queue(
     databases: Databases, taker: Taker, channel: BlockingChannel
 ) -> None:
     (agent,) = taker.new_agents(1)
-    for reply_to in ("no such queue", "amq.rabbitmq.reply-to.x", "x" * 255):
+    for reply_to in ("reply.nobody", "amq.rabbitmq.reply-to.x", "reply." + "x" * 249):
         send(channel, "agent.block", order(agent), reply_to=reply_to)
-        send(channel, "agent.unblock", order(agent), reply_to="replies")
+        send(channel, "agent.unblock", order(agent), reply_to=REPLIES)
         assert outcomes(channel, 1) == ["done"]
     assert len(happened(databases, agent)) == 7
+
+
+def unanswered() -> float:
+    name = "orderly_message_commands_unanswered_total"
+    return REGISTRY.get_sample_value(name, {"queue": QUEUE}) or 0
+
+
+@pytest.mark.parametrize("name", ["billing.0", QUEUE, DEAD_LETTERS, "replies", "a.reply.", "reply"])
+def test_an_outcome_goes_to_no_queue_that_is_not_for_replies(
+    databases: Databases, taker: Taker, channel: BlockingChannel, name: str
+) -> None:
+    (agent,) = taker.new_agents(1)
+    is_new = name not in {QUEUE, DEAD_LETTERS}
+    if is_new:
+        channel.queue_declare(name, auto_delete=True)
+    before = unanswered()
+    send(channel, "agent.block", order(agent), reply_to=name)
+    send(channel, "agent.unblock", order(agent), reply_to=REPLIES)
+    assert outcomes(channel, 1) == ["done"]
+    assert happened(databases, agent) == ["AgentCreated", "AgentBlocked", "AgentUnblocked"]
+    assert unanswered() == before + 1
+    if is_new:
+        assert messages_in(channel, name) == []
+    # What the command queue cannot read is put there too.
+    assert messages_in(channel, DEAD_LETTERS) == []
+
+
+def test_many_that_cannot_be_answered_are_one_warning(
+    taker: Taker, channel: BlockingChannel
+) -> None:
+    (agent,) = taker.new_agents(1)
+    lines = io.StringIO()
+    before = unanswered()
+    with logs.configured(Settings(), service="test", stream=lines):
+        for _ in range(20):
+            send(channel, "agent.block", order(agent), reply_to=f"billing.{SECRET}")
+        eventually(lambda: unanswered() == before + 20)
+    assert lines.getvalue().count("command_not_answered") == 1
+    assert SECRET not in lines.getvalue()
+
+
+def test_a_sender_that_is_still_connected_is_answered_directly(
+    taker: Taker, channel: BlockingChannel
+) -> None:
+    (agent,) = taker.new_agents(1)
+    told: list[bytes] = []
+    channel.basic_consume(
+        "amq.rabbitmq.reply-to", lambda *arrival: told.append(arrival[-1]), auto_ack=True
+    )
+    send(channel, "agent.block", order(agent), reply_to="amq.rabbitmq.reply-to")
+
+    def is_told() -> list[bytes]:
+        channel.connection.process_data_events(0.01)
+        return told
+
+    eventually(is_told)
+    assert json.loads(told[0])["outcome"] == "done"
 
 
 def test_commands_for_one_agent_are_carried_out_in_the_order_of_the_queue(
@@ -387,7 +447,7 @@ def test_commands_for_one_agent_are_carried_out_in_the_order_of_the_queue(
     for _ in range(rounds):
         for command in ("agent.block", "agent.unblock"):
             for agent in agents:
-                send(channel, command, order(agent), reply_to="replies")
+                send(channel, command, order(agent), reply_to=REPLIES)
     assert set(outcomes(channel, 4 * rounds)) == {"done"}
     for agent in agents:
         expected = ["AgentCreated"] + ["AgentBlocked", "AgentUnblocked"] * rounds
@@ -400,7 +460,7 @@ def test_commands_by_message_share_their_commits(
     agents = taker.new_agents(2 * IN_FLIGHT_MAX)
     before = batches()
     for agent in agents:
-        send(channel, "agent.block", order(agent), reply_to="replies")
+        send(channel, "agent.block", order(agent), reply_to=REPLIES)
     assert outcomes(channel, len(agents)) == ["done"] * len(agents)
     assert len(events_of(databases, "AgentBlocked")) == len(agents)
     assert batches() - before < len(agents)
@@ -443,9 +503,9 @@ def test_while_the_write_model_is_away_commands_wait(
     before = retried()
     with away(databases):
         for agent in agents:
-            send(channel, "agent.block", order(agent), reply_to="replies")
+            send(channel, "agent.block", order(agent), reply_to=REPLIES)
         eventually(lambda: retried() > before + 2 * len(agents), "they are tried again")
-        assert messages_in(channel, "replies") == []
+        assert messages_in(channel, REPLIES) == []
     assert outcomes(channel, len(agents)) == ["done"] * len(agents)
     assert len(events_of(databases, "AgentBlocked")) == len(agents)
     assert messages_in(channel, DEAD_LETTERS) == []
@@ -458,15 +518,15 @@ def test_commands_wait_while_nobody_takes_them(
         agents = taker.new_agents(50)
         eventually(lambda: is_declared(with_broker))
     with channel_to(with_broker) as channel:
-        channel.queue_declare("replies")
+        channel.queue_declare(REPLIES)
         for agent in agents:
-            send(channel, "agent.block", order(agent), reply_to="replies")
+            send(channel, "agent.block", order(agent), reply_to=REPLIES)
         with taking(with_broker):
             assert outcomes(channel, len(agents)) == ["done"] * len(agents)
             # The broker cuts the connection off; the consumer comes back.
             cut_off(rabbitmq_server, QUEUE, with_broker)
             for agent in agents:
-                send(channel, "agent.unblock", order(agent), reply_to="replies")
+                send(channel, "agent.unblock", order(agent), reply_to=REPLIES)
             assert outcomes(channel, len(agents)) == ["done"] * len(agents)
     assert len(events_of(databases, "AgentUnblocked")) == len(agents)
 
@@ -499,10 +559,10 @@ def test_a_command_is_sent_or_its_sender_told(
         routing_key="agent.block",
         body=json.dumps(order(agent, "1")).encode(),
         message_id="1",
-        reply_to="replies",
+        reply_to=REPLIES,
     )
     publish_command(url, outgoing)
-    ((properties, _),) = until_some(channel, "replies")
+    ((properties, _),) = until_some(channel, REPLIES)
     assert properties.correlation_id == "1"
     assert happened(databases, agent) == ["AgentCreated", "AgentBlocked"]
     taker_gone = url.rsplit("/", 1)[0] + "/"

@@ -185,7 +185,7 @@ def test_nobody_releases_what_belongs_to_another(databases: Databases) -> None:
 
 def test_the_budget_holds_to_the_last_digit_and_what_fits_gets_in(databases: Databases) -> None:
     with databases.as_owner() as connection:
-        connection.execute("UPDATE budget SET limit_value = 1")
+        connection.execute("SELECT set_budget_limit(name, 1) FROM budget")
 
     def spend(unit: int, amount: str) -> NewEvent:
         return event(unit, guards=[Spend(BUDGET, Decimal(amount))])
@@ -198,7 +198,7 @@ def test_the_budget_holds_to_the_last_digit_and_what_fits_gets_in(databases: Dat
     assert refusals(first) == {1: "budget", 3: "budget"}
     assert Decimal(first.refused[1].detail or "") == Decimal("0.4")
     assert refusals(second) == {0: "budget"}
-    assert value(databases, "SELECT spent FROM budget") == 1
+    assert value(databases, "SELECT sum(spent) FROM budget_share") == 1
 
 
 def test_an_unknown_budget_has_nothing_to_spend(databases: Databases) -> None:

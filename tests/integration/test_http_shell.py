@@ -17,7 +17,9 @@ from codebase.foundation.observability import logs
 from codebase.foundation.settings import Settings
 from codebase.model.buy_orders.buy_order import order_book_limit
 from codebase.model.refusals import KeyReused
+from codebase.web.openapi import ONLY_READS
 from codebase.web.problems import Behind
+from codebase.web.shell import Answer, Command, command
 from tests.integration.shell import (
     KEY,
     ORDER,
@@ -528,6 +530,31 @@ def test_metrics_are_for_those_who_watch_over_the_system_and_change_nothing(
             assert await status("GET", "/orders", "watch") == 200
             assert await status("POST", "/erase", "watch") == 403
             assert_problem(await server.ask("PUT", "/order", ORDER, {"X-Token": "watch"}), 403)
+
+    in_time(scenario)
+
+
+def test_who_only_looks_may_post_what_only_reads_and_nothing_else_that_its_path_may_be(
+    free_port: Ports,
+) -> None:
+    """The command comes first, so that it is what is taken."""
+    service = small_service()
+
+    @command(service, "POST", "/reports/{order_id}", name="command")
+    async def change(_request: Command[None]) -> Answer:
+        return Answer(b"{}")
+
+    @service.post("/{kind}/{word}", openapi_extra=ONLY_READS)
+    async def read(kind: str, word: str) -> dict[str, str]:
+        return {kind: word}
+
+    async def scenario() -> None:
+        async with running([service], free_port(), api_tokens=tuple(TOKENS)) as server:
+            watch = {"X-Token": "watch"}
+            reply = await server.ask("POST", "/words/x", headers=watch)
+            assert (reply.status, reply.json) == (200, {"words": "x"})
+            for path in (f"/reports/{KEY}", "/reports/x", "/orders", "/nowhere"):
+                assert_problem(await server.ask("POST", path, headers=watch), 403, "forbidden")
 
     in_time(scenario)
 

@@ -27,6 +27,11 @@ SCHEMA = """
     SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns
     WHERE table_schema = 'public' AND table_name NOT LIKE '%yoyo%' ORDER BY 1, 2
 """
+SPENT_GRANTED_AND_LIMIT = """
+    SELECT sum(s.spent), sum(s.granted), b.limit_value
+    FROM budget AS b JOIN budget_share AS s USING (name)
+    GROUP BY b.limit_value
+"""
 INSERT_EVENT = """
     INSERT INTO event VALUES (0, 1, %s, 'test', 1, 'Tested', NULL, '{}', '{}', now())
 """
@@ -154,12 +159,12 @@ def test_another_number_of_partitions_is_refused_by_name(databases: Databases) -
 
 def test_a_limit_below_what_is_spent_leaves_nothing_to_spend(databases: Databases) -> None:
     with databases.as_owner() as connection:
-        connection.execute("UPDATE budget SET spent = 60")
+        connection.execute("UPDATE budget_share SET spent = 60 WHERE partition = 0")
     smaller = BuyOrderSettings(**databases.settings.model_dump(), order_book_limit_btc=Decimal(50))
     migrate(smaller, SYSTEM.contexts)
     with databases.as_owner() as connection:
-        row = connection.execute("SELECT spent, limit_value FROM budget").fetchone()
-    assert row == (60, 60)
+        row = connection.execute(SPENT_GRANTED_AND_LIMIT).fetchone()
+    assert row == (60, 60, 60)
 
 
 def test_only_the_owner_changes_the_schema_and_nobody_changes_history(
@@ -178,7 +183,8 @@ def test_only_the_owner_changes_the_schema_and_nobody_changes_history(
             "INSERT INTO event SELECT * FROM event",
             "UPDATE log_head SET position = 0",
             "DELETE FROM claim",
-            "UPDATE budget SET spent = 0",
+            "UPDATE budget_share SET spent = 0",
+            "SELECT set_budget_limit('order_book_btc', 1000)",
             "UPDATE relay_checkpoint SET position = 0",
             "CREATE TABLE mine ()",
             "ALTER TABLE event DISABLE TRIGGER ALL",

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -151,6 +152,43 @@ def test_a_home_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
     done = processes.run(["up"], {"PATH": os.environ["PATH"], "ORDERLY_HOME": str(home)})
     told = f"orderly: ORDERLY_HOME: {home} cannot be made: Not a directory\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", told)
+
+
+WRONG = {
+    "a wrong variable": ({"PARTITIONS": "many"}, 2, "PARTITIONS: Input should be a valid integer"),
+    "no store": ({}, 2, "WRITE_MODEL_URL is not set"),
+    "several": ({"PARTITIONS": "0", "API_TOKENS": "x"}, 2, "PARTITIONS: "),
+}
+
+
+@pytest.mark.parametrize(("variables", "status", "problem"), WRONG.values(), ids=WRONG.keys())
+def test_why_a_service_does_not_start_is_a_record_of_its_log(
+    variables: dict[str, str], status: int, problem: str, tmp_path: Path
+) -> None:
+    surroundings = {"PATH": os.environ["PATH"], "ORDERLY_HOME": str(tmp_path), **variables}
+    done = processes.run(["serve", "create_account", "create_agent"], surroundings)
+    assert (done.returncode, done.stdout) == (status, "")
+    (record,) = map(json.loads, done.stderr.splitlines())
+    assert (record["level"], record["event"]) == ("ERROR", "not_started")
+    assert record["service"] == "create_account+create_agent"
+    assert record["problem"].startswith(problem)
+
+
+def test_a_port_that_somebody_has_is_a_record_after_the_others(databases: Databases) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = processes.run(["serve", "btc_price", "--port", port], environment(databases))
+    *_, record = map(json.loads, (done.stdout + done.stderr).splitlines())
+    assert (done.returncode, record["event"]) == (2, "not_started")
+    assert port in record["problem"]
+
+
+def test_a_person_reads_why_a_service_does_not_start_in_a_sentence(databases: Databases) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        shown = on_a_terminal(databases, "serve", "btc_price", "--port", port)
+    assert re.search(rf"^orderly: .*{port}", shown, re.MULTILINE)
+    assert "not_started" not in shown
 
 
 def test_what_draws_is_loaded_by_nobody_who_serves() -> None:

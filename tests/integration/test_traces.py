@@ -314,6 +314,22 @@ def test_spans_are_named_after_routes_and_failures_are_marked(free_port: Ports) 
         ]
 
 
+def test_what_a_path_or_a_query_says_is_in_no_log_and_no_span(free_port: Ports) -> None:
+    """Of what is found, of what is not, and of what is malformed."""
+    email, lines = "alice.liddell@example.org", io.StringIO()
+    paths = (f"/orders?search={email}", f"/orders/{email}", f"/{email}", f"/orders?size={email}")
+    with collecting(free_port()) as collector:
+        with (
+            tracing_to(collector.port),
+            logs.configured(Settings(log_level="DEBUG"), service="test", stream=lines),
+        ):
+            requests = [*[("GET", path) for path in paths], ("DELETE", f"/orders/{email}")]
+            assert ask(free_port(), *requests) == [200, 405, 404, 422, 422]
+        assert lines.getvalue().count("request_answered") == len(requests)
+        assert len(collector.spans) == len(requests)
+        assert "liddell" not in lines.getvalue() + str(collector.spans)
+
+
 def test_those_who_watch_over_a_process_leave_no_traces(free_port: Ports) -> None:
     with collecting(free_port()) as collector:
         with tracing_to(collector.port):
@@ -457,14 +473,14 @@ async def block_by_message(settings: Settings, traceparent: str) -> None:
 
 def publish(settings: Settings, agent_id: UUID, traceparent: str) -> None:
     """Send a command and wait for what became of it."""
-    properties = pika.BasicProperties(headers={"traceparent": traceparent}, reply_to="replies")
+    properties = pika.BasicProperties(headers={"traceparent": traceparent}, reply_to="reply.test")
     with channel_to(settings) as channel:
-        channel.queue_declare("replies", durable=True)
+        channel.queue_declare("reply.test", durable=True)
         channel.confirm_delivery()
         eventually(lambda: has_queue(settings, QUEUE))
         # The queue is there a moment before it is bound.
         eventually(lambda: is_routed(channel, str(agent_id).encode(), properties))
-        eventually(lambda: channel.basic_get("replies", auto_ack=True)[0])
+        eventually(lambda: channel.basic_get("reply.test", auto_ack=True)[0])
 
 
 def is_routed(channel: BlockingChannel, body: bytes, properties: pika.BasicProperties) -> bool:

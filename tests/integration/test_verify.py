@@ -104,7 +104,8 @@ def test_a_read_model_changed_by_hand_is_found(
         (f"{UNLOCK} UPDATE event SET type = 'Nonsense' WHERE {EVENT}", "no event Nonsense"),
         (f"{UNLOCK} UPDATE event SET category = 'nonsense' WHERE {EVENT}", "category nonsense"),
         ("UPDATE log_head SET position = position + 1", "and its head says"),
-        ("UPDATE budget SET spent = spent + 1", "budget order_book_btc"),
+        ("UPDATE budget_share SET spent = 1 WHERE partition = 0", "budget order_book_btc: 1"),
+        ("UPDATE budget_share SET granted = granted + 1", "its limit is 100"),
         ("DELETE FROM budget", "budget order_book_btc: is missing"),
         (
             "INSERT INTO claim VALUES ('account_email', 'x@y', gen_random_uuid())",

@@ -86,7 +86,7 @@ MISUSES = {
     f"parked retry {UUID(int=7)} --all": "name one STREAM, or all of them with --all",
     "parked discard": "Missing argument 'STREAM'",
     "parked retry 7": "'STREAM': Input should be a valid UUID",
-    "token shop boss": "'boss' is not one of 'client', 'operator', 'admin'",
+    "token shop boss": "'boss' is not one of 'client', 'operator', 'personal', 'admin'",
     "token a:b client": "API_TOKENS",
     "verify everything": "Got unexpected extra argument",
     "new-service do_it --query --worker": "one of --command, --query and --worker",

@@ -81,3 +81,8 @@ def test_stores_and_broker_are_published_on_loopback_only() -> None:
         address = "PUBLISH_ADDRESS" if name == "gateway" else "LOOPBACK_ADDRESS"
         for port in service.get("ports", ()):
             assert port.startswith(f"${{{address}:-127.0.0.1}}:"), name
+
+
+def test_the_gateway_limits_by_what_nobody_can_make_up() -> None:
+    keys = re.findall(r"limit_(?:req|conn)_zone (\S+) ", GATEWAY)
+    assert keys == ["$binary_remote_addr"] * 2

@@ -20,6 +20,7 @@ from codebase.model.accounts.usage import Month
 from codebase.services.billing.charts import charts_of, months_up_to
 from codebase.services.billing.invoices import Invoice, Invoices, Standing
 from codebase.views.accounts.teams import TEAMS
+from codebase.web.auth import LOCAL
 from codebase.web.charts import HEIGHT, LEFT, WIDTH, Chart, Series, bar_chart
 from codebase.web.html import Pages, links_to
 
@@ -94,6 +95,7 @@ def test_a_page_shows_numbers_as_people_read_them() -> None:
 def test_a_page_loads_nothing_and_runs_nothing() -> None:
     answer = PAGES.answer(
         "invoice.html",
+        LOCAL,
         links=[],
         made_at=NOW,
         invoice=Invoice(

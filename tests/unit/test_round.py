@@ -219,8 +219,7 @@ def test_to_the_rules_there_is_nothing_in_a_stream_of_another_kind() -> None:
         outcome = work[1].outcome.result()
         assert (outcome.state, outcome.version, outcome.positions) == (None, 0, {})
         assert not outcome.changed
-        [note] = this_round.notes(Appended(recorded=[], refused={}))
-        assert (note.client, note.idempotence_key, note.version) == ("alice", "key", 0)
+        assert this_round.new_notes == []
 
     run(story())
 
@@ -374,5 +373,32 @@ def test_callers_that_stopped_waiting_are_left_alone() -> None:
             one.outcome.cancel()
         write(Round(work, {}, 1, FINGERPRINTS))
         assert all(one.outcome.cancelled() for one in work)
+
+    run(story())
+
+
+def test_who_has_to_wait_for_room_rests_and_is_not_decided_again_at_once() -> None:
+    """While a kind of claim is being vacated, trying again at once would be in vain."""
+
+    async def story() -> None:
+        work = pending(submission(uuid4(), 3, "a"), submission(uuid4(), 4, "b"))
+        this_round = Round(work, {}, 1, FINGERPRINTS)
+        held = Refusal(why="held", guard="step", detail="3")
+        assert write(this_round, refused={0: held}) == Again(resting=[work[0]])
+        assert work[1].outcome.result().state == 4
+
+    run(story())
+
+
+def test_a_command_that_had_nothing_to_do_goes_again_when_that_has_changed() -> None:
+    async def story() -> None:
+        stream = uuid4()
+        [idle] = pending(replace(submission(stream, 0, "key"), creates=False))
+        this_round = Round([idle], {stream: recorded(3)}, 1, FINGERPRINTS)
+        [(unit, note)] = this_round.new_notes
+        assert (note.version, note.idempotence_key) == (1, "key")
+        stale = Refusal(why="stale", guard=None, detail=None)
+        assert write(this_round, refused={unit: stale}) == Again(work=[idle])
+        assert not idle.outcome.done()
 
     run(story())

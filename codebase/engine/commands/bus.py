@@ -14,8 +14,8 @@ import psycopg
 
 from codebase.engine.commands.fingerprint import Fingerprints
 from codebase.engine.commands.lane import Lane
+from codebase.engine.commands.log_connection import LogConnection, LogStanding
 from codebase.engine.commands.submission import Outcome, Pending, Submission
-from codebase.engine.commands.writer import LogStanding, log_connection
 from codebase.engine.log.appending import try_to_append
 from codebase.engine.log.claims import read_holders
 from codebase.engine.log.identifiers import partition_of
@@ -40,7 +40,7 @@ class CommandBus:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._standing = LogStanding()
-        self._log = log_connection(settings, self._standing)
+        self._log = LogConnection(settings, self._standing)
         self._trial: asyncio.Task[None] | None = None
         self._fingerprints = Fingerprints.configured(settings)
         self._lanes: list[Lane] = []
@@ -89,8 +89,7 @@ class CommandBus:
         Raises:
             ServiceUnavailable: the log did not answer in time.
         """
-        connection = await self._log.get()
-        held = await self._log.in_time(read_holders(connection, [kind]))
+        held = await self._log.do(lambda log: read_holders(log, [kind]))
         return [value for value, _ in held[kind]]
 
     async def ready(self) -> str | None:
@@ -116,10 +115,9 @@ class CommandBus:
 
     async def _append_and_take_back(self) -> None:
         # A connection of its own: what others ask meanwhile is not part of the transaction.
-        log = log_connection(self._settings, self._standing)
+        log = LogConnection(self._settings, self._standing)
         try:
-            connection = await log.get()
-            await log.in_time(try_to_append(connection), standing=self._standing.writing)
+            await log.do(try_to_append, standing=self._standing.writing)
         finally:
             await log.close()
 
@@ -139,7 +137,6 @@ class CommandBus:
         return self._lanes
 
     async def _count_partitions(self) -> int:
-        connection = await self._log.get()
-        cursor = await self._log.in_time(connection.execute(COUNT_PARTITIONS))
+        cursor = await self._log.do(lambda log: log.execute(COUNT_PARTITIONS))
         row = await cursor.fetchone()
         return int(row[0]) if row else 0

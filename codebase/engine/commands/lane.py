@@ -8,12 +8,15 @@ from collections import deque
 from prometheus_client import Gauge
 
 from codebase.engine.commands.fingerprint import Fingerprints
+from codebase.engine.commands.log_connection import LogStanding
 from codebase.engine.commands.submission import Pending
-from codebase.engine.commands.writer import LogStanding, Writer
+from codebase.engine.commands.writer import Writer
 from codebase.foundation.settings import Settings
 
 WRITERS_PER_LANE = 2
 """One decides while the other waits for the disk; more would only make smaller batches."""
+BATCH_MIN = 16
+"""What is less is not worth sharing: an append costs as much as these, however small it is."""
 REST_SECONDS = 0.01
 """Before what was overtaken is in line again, until its deadline."""
 
@@ -85,8 +88,7 @@ class Lane:
                 self._arrived.clear()
                 await self._arrived.wait()
                 continue
-            take = min(len(self._waiting), self._batch_max)
-            batch = [self._waiting.popleft() for _ in range(take)]
+            batch = [self._waiting.popleft() for _ in range(self._fair_share())]
             # Whoever has stopped waiting has been told that nothing is certain.
             wanted = [pending for pending in batch if not pending.outcome.done()]
             self._writing += 1
@@ -97,6 +99,12 @@ class Lane:
                 asyncio.get_running_loop().call_later(REST_SECONDS, self._return, overtaken)
         self._arrived.set()
         await writer.close()
+
+    def _fair_share(self) -> int:
+        """How many one writer takes: the others get some, so that one decides while one writes."""
+        idle = WRITERS_PER_LANE - self._writing
+        share = max(-(-len(self._waiting) // idle), BATCH_MIN)
+        return min(share, len(self._waiting), self._batch_max)
 
     def _return(self, overtaken: list[Pending]) -> None:
         self._resting -= 1

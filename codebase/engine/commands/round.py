@@ -29,9 +29,11 @@ class Again:
         work: the commands to decide again, their streams read first.
         one_each: the streams in which only the first command may go, because together their
             commands were refused and some of them may be innocent.
+        resting: the commands that somebody else has to make room for first.
     """
 
     work: list[Pending] = field(default_factory=list)
+    resting: list[Pending] = field(default_factory=list)
     one_each: set[UUID] = field(default_factory=set)
 
 
@@ -118,10 +120,10 @@ class Round:
         """Everything that the round wants to append."""
         return [event for unit in self._units for event, _ in unit.planned]
 
-    def notes(self, appended: Appended) -> list[Note]:
-        """The commands that had nothing to do, of the units that were not refused."""
-        units = (unit for unit in self._units if unit.number not in appended.refused)
-        return [note for unit in units for note in unit.notes]
+    @property
+    def new_notes(self) -> list[tuple[int, Note]]:
+        """Unit -> a command of it that had nothing to do."""
+        return [(unit.number, note) for unit in self._units for note in unit.notes]
 
     def everyone(self) -> list[Pending]:
         """All commands of the round."""
@@ -139,6 +141,9 @@ class Round:
             if refusal is None:
                 unit.place(placed.get(unit.number, []))
                 again.work += unit.settle()
+                continue
+            if refusal.may_pass:
+                again.resting += unit.retreat(refusal)
                 continue
             again.work += unit.retreat(refusal)
             if unit.is_contested(refusal):

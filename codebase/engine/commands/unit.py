@@ -125,16 +125,17 @@ class Unit:
                 raise KeyReused("this idempotence key already stands for another command")
             raise AssertionError("a stream holds the events of one aggregate, by who reaches it")
         noted = stream.history.noted(submission, self.fingerprints)
-        if noted is None:
-            self._note(submission, stream, 0)
         return Verdict(pending, stream, version=0, replayed=noted is not None, changed=False)
 
     def _note(self, submission: Submission, stream: Stream, version: int) -> None:
-        """Remember a command that has nothing to do, so that a late repeat does nothing either."""
+        """Remember a command that has nothing to do, so that a late repeat does nothing either.
+
+        On a stream that does not exist a command leaves nothing behind.
+        """
         if not stream.history.read:
             raise AssertionError("a command on an empty stream neither wrote nor was refused")
         key = submission.idempotence_key
-        if key is not None:
+        if key is not None and version:
             client, fingerprint = submission.actor.name, self.fingerprints.of(submission.content)
             stream.history.notes[client, key] = fingerprint, version
             self.notes.append(
@@ -196,10 +197,10 @@ class Unit:
 
     def retreat(self, refusal: Refusal) -> Iterator[Pending]:
         """Nothing of the unit was written; yields who has to go again, on fresh state."""
-        sender = self.writers[0].submission
         if not refusal.by_guard or len(self.writers) > 1:
             yield from self.everyone()
             return
+        sender = self.writers[0].submission
         for pending in self.everyone():
             if pending.submission.repeats(sender):
                 pending.refuse(_refusal_of(sender, refusal))

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from functools import partial
 from time import perf_counter, time_ns
 from typing import Any
 from uuid import UUID
 
 import psycopg
 from prometheus_client import Counter, Histogram
-from psycopg import AsyncConnection, errors
+from psycopg import errors
 
 from codebase.engine.commands.fingerprint import Fingerprints
 from codebase.engine.commands.history import History, history_of
+from codebase.engine.commands.log_connection import LogConnection, LogStanding
 from codebase.engine.commands.round import Again, Round
 from codebase.engine.commands.submission import Pending
-from codebase.engine.log.appending import Appended, append
+from codebase.engine.log.appender import Appender
+from codebase.engine.log.appending import Appended
+from codebase.engine.log.budgets import move_budget
 from codebase.engine.log.claims import hold_claims, read_holders
-from codebase.engine.log.notes import read_notes, write_notes
+from codebase.engine.log.notes import read_notes
 from codebase.engine.log.reading import read_streams
 from codebase.foundation.failpoints import failpoint
 from codebase.foundation.observability import telemetry
-from codebase.foundation.postgres import DeadlinedConnection, is_about_values, what_it_does
+from codebase.foundation.postgres import is_about_values, what_it_does
 from codebase.foundation.settings import Settings
-from codebase.foundation.standing import Standing
 from codebase.model.aggregate import Aggregate
 
 BATCH_SIZE = Histogram(
@@ -44,40 +47,6 @@ NOTHING = Appended(recorded=[], refused={})
 
 ROUNDS_MAX = 4
 """A command that is still overtaken after so many rounds makes room for others."""
-EXTRA_SECONDS = 0.0005
-"""For each stream and event, see `seconds_for`."""
-
-
-def seconds_for(count: int) -> float:
-    """How much longer than one ordinary deadline so many streams or events may take.
-
-    A command that takes a hundred thousand streams along needs its time.
-    """
-    return EXTRA_SECONDS * count
-
-
-class LogStanding:
-    """What all who append know of the log: whether it answers, and whether it is written to.
-
-    A log may answer whatever it is asked, and yet not take a single event.
-    """
-
-    def __init__(self) -> None:
-        self.answering = Standing("write_model", "answer")
-        self.writing = Standing("write_model", "append")
-
-
-def log_connection(settings: Settings, standing: LogStanding) -> DeadlinedConnection:
-    """A connection to the write model for whoever appends to it."""
-    return DeadlinedConnection(
-        settings.required("write_model_url"),
-        "write_model",
-        application="command_bus",
-        deadline_seconds=settings.database_deadline_seconds,
-        # Acknowledged means durable, whatever the server is configured to do by default.
-        options="-c synchronous_commit=on",
-        standing=standing.answering,
-    )
 
 
 class Writer:
@@ -100,8 +69,9 @@ class Writer:
         self._partitions = partitions
         self._fingerprints = fingerprints
         self._hold_seconds = settings.command_deadline_seconds
-        self._log = log_connection(settings, standing)
+        self._log = LogConnection(settings, standing)
         self._standing = standing.writing
+        self._appender = Appender(settings.command_notes_days)
         self._traces = telemetry.current()
 
     async def close(self) -> None:
@@ -119,12 +89,12 @@ class Writer:
             return []
 
     async def _rounds(self, work: list[Pending]) -> list[Pending]:
-        connection = await self._log.get()
         one_each: set[UUID] = set()
+        resting: list[Pending] = []
         for _ in range(ROUNDS_MAX):
-            holders = await self._read_holders(connection, work)
+            holders = await self._read_holders(work)
             wanted = _streams_to_read(work, holders)
-            histories = await self._read(connection, work, wanted) if wanted else {}
+            histories = await self._read(work, wanted) if wanted else {}
             this_round = Round(
                 work,
                 histories,
@@ -133,33 +103,28 @@ class Writer:
                 one_each=one_each,
                 holders=holders,
             )
-            again = await self._append(connection, this_round)
-            if not again.work:
-                return []
-            DECIDED_AGAIN.inc(len(again.work))
-            work, one_each = again.work, again.one_each
-            for pending in work:
+            again = await self._append(this_round)
+            DECIDED_AGAIN.inc(len(again.work) + len(again.resting))
+            for pending in (*again.work, *again.resting):
                 pending.attempts += 1
-        return work
+            resting += again.resting
+            work, one_each = again.work, again.one_each
+            if not work:
+                break
+        return resting + work
 
-    async def _read_holders(
-        self, connection: AsyncConnection[Any], work: list[Pending]
-    ) -> dict[str, list[UUID]]:
+    async def _read_holders(self, work: list[Pending]) -> dict[str, list[UUID]]:
         kinds = {p.submission.along.kind for p in work if p.submission.along}
         if not kinds:
             return {}
         overtaken = {p.submission.along.kind for p in work if p.submission.along and p.attempts}
         if overtaken:
-            holding = hold_claims(connection, sorted(overtaken), self._hold_seconds)
-            await self._log.in_time(holding)
-        held = await self._log.in_time(read_holders(connection, sorted(kinds)))
+            await self._log.do(lambda log: hold_claims(log, sorted(overtaken), self._hold_seconds))
+        held = await self._log.do(lambda log: read_holders(log, sorted(kinds)))
         return {kind: [stream_id for _, stream_id in claims] for kind, claims in held.items()}
 
-    async def _read(
-        self, connection: AsyncConnection[Any], work: list[Pending], wanted: set[UUID]
-    ) -> dict[UUID, History]:
-        reading = read_streams(connection, list(wanted))
-        streams = await self._log.in_time(reading, extra_seconds=seconds_for(len(wanted)))
+    async def _read(self, work: list[Pending], wanted: set[UUID]) -> dict[UUID, History]:
+        streams = await self._log.do(lambda log: read_streams(log, list(wanted)), count=len(wanted))
         aggregates = _aggregates(work)
         histories = {
             stream_id: history_of(recorded, aggregates) for stream_id, recorded in streams.items()
@@ -170,21 +135,21 @@ class Writer:
             if submission.idempotence_key is not None and not submission.creates
         ]
         if keys:
-            notes = await self._log.in_time(read_notes(connection, keys))
+            notes = await self._log.do(lambda log: read_notes(log, keys))
             for stream_id, known in notes.items():
                 histories[stream_id].notes = known
         return histories
 
-    async def _append(self, connection: AsyncConnection[Any], this_round: Round) -> Again:
-        events = this_round.new_events
-        if not events:
-            return await self._settle(connection, this_round, NOTHING)
+    async def _append(self, this_round: Round) -> Again:
+        events, notes = this_round.new_events, this_round.new_notes
+        if not events and not notes:
+            return this_round.settle(NOTHING)
         failpoint("before_append")
         started, begun_at = perf_counter(), time_ns()
         try:
-            appended = await self._log.in_time(
-                append(connection, events),
-                extra_seconds=seconds_for(len(events)),
+            appended = await self._log.do(
+                lambda log: self._appender.append(log, events, notes),
+                count=len(events),
                 standing=self._standing,
             )
         except (errors.DeadlockDetected, errors.UniqueViolation):
@@ -199,14 +164,8 @@ class Writer:
             of = [pending.submission.traceparent for pending in this_round.everyone()]
             self._traces.appended(of, begun_at, commands=len(of), events=len(events))
         failpoint("after_append")
-        return await self._settle(connection, this_round, appended)
-
-    async def _settle(
-        self, connection: AsyncConnection[Any], this_round: Round, appended: Appended
-    ) -> Again:
-        notes = this_round.notes(appended)
-        if notes:
-            await self._log.in_time(write_notes(connection, notes), standing=self._standing)
+        for name, partition, wanted in appended.wanted:
+            await self._log.do(partial(move_budget, name=name, partition=partition, wanted=wanted))
         return this_round.settle(appended)
 
     async def _one_by_one(self, work: list[Pending], error: psycopg.DatabaseError) -> Again:

@@ -1,16 +1,19 @@
-"""Writing to the log: units of events in one statement, with what they claim and spend."""
+"""Writing to the log: units of events and notes in one statement, and what they claim and spend."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
 from psycopg import AsyncConnection
 
 from codebase.engine.log.events import NewEvent
+from codebase.engine.log.notes import Note
 from codebase.model.aggregate import Claim, Guard, Release, Require, Spend, Vacate
 
 APPEND = """
@@ -21,7 +24,10 @@ APPEND = """
         %(event_category)b::text[], %(event_version)b::integer[], %(event_type)b::text[],
         %(event_key)b::text[], %(event_data)b::text[], %(event_meta)b::text[],
         %(guard_unit)b::integer[], %(guard_action)b::text[], %(guard_name)b::text[],
-        %(guard_value)b::text[], %(guard_stream)b::uuid[]
+        %(guard_value)b::text[], %(guard_stream)b::uuid[], %(guard_partition)b::smallint[],
+        %(note_unit)b::integer[], %(note_partition)b::smallint[], %(note_stream)b::uuid[],
+        %(note_client)b::text[], %(note_key)b::text[], %(note_fingerprint)b::text[],
+        %(note_version)b::integer[], %(notes_kept_days)b::integer
     )
 """
 
@@ -32,7 +38,15 @@ MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refusal:
-    """Why a unit was not written: `why` is stale, claim, race or budget."""
+    """Why a unit was not written.
+
+    Args:
+        why: stale (what it was decided on has changed), claim, race (with another unit of the same
+            call), held (the kind is being vacated), budget, or short (the partition's share of a
+            budget does not do, and what all shares have left does).
+        guard: kind of claim, or name of the budget.
+        detail: the value that is claimed; what is left of the budget, or what is wanted of it.
+    """
 
     why: str
     guard: str | None
@@ -43,6 +57,11 @@ class Refusal:
         """Whether a rule said no, as opposed to somebody else having been faster."""
         return self.why in {"claim", "budget"}
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether waiting helps, and trying again at once does not."""
+        return self.why == "held"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Appended:
@@ -51,10 +70,12 @@ class Appended:
     Args:
         recorded: every event that was written, with its position and time, in log order.
         refused: unit -> why it was not written.
+        wanted: budget, partition, and what its share needs for units that found it short.
     """
 
     recorded: list[tuple[NewEvent, int, datetime]]
     refused: dict[int, Refusal]
+    wanted: list[tuple[str, int, Decimal]] = field(default_factory=list)
 
 
 def _guard_row(guard: Guard) -> tuple[str, str, str]:
@@ -71,35 +92,40 @@ def _guard_row(guard: Guard) -> tuple[str, str, str]:
             return "vacate", kind, ""
 
 
-def _guard_rows(events: Sequence[NewEvent]) -> list[tuple[int, str, str, str, UUID]]:
+def _guard_rows(events: Sequence[NewEvent]) -> list[tuple[int, str, str, str, UUID, int]]:
     """What the events of each unit claim, release and spend, taken together.
 
     A value that a unit claims and releases again, or releases and claims again, stays as it was.
     """
     rows = [
-        (event.unit, *_guard_row(guard), event.stream_id)
+        (event.unit, *_guard_row(guard), event.stream_id, event.partition)
         for event in events
         for guard in event.guards
     ]
     actions: dict[tuple[int, str, str], list[str]] = {}
-    for unit, action, name, value, _ in rows:
+    for unit, action, name, value, *_ in rows:
         if action in HELD:
             actions.setdefault((unit, name, value), []).append(action)
     if not actions:
         return rows
     net = []
     for row in rows:
-        unit, action, name, value, _ = row
+        unit, action, name, value, *_ = row
         done = actions.pop((unit, name, value), []) if action in HELD else [action]
         if done and done[0] == done[-1]:
             net.append(row)
     return net
 
 
-def append_parameters(events: Sequence[NewEvent]) -> dict[str, Any]:
-    """The arrays that append() takes, column by column."""
+def append_parameters(
+    events: Sequence[NewEvent],
+    notes: Sequence[tuple[int, Note]] = (),
+    *,
+    notes_kept_days: int = 90,
+) -> dict[str, Any]:
+    """What append() takes: arrays, column by column, and how old notes become."""
     guards = _guard_rows(events)
-    guard_columns = list(zip(*guards, strict=True)) or [()] * 5
+    guard_columns = list(zip(*guards, strict=True)) or [()] * 6
     return {
         "event_unit": [event.unit for event in events],
         "event_partition": [event.partition for event in events],
@@ -115,18 +141,36 @@ def append_parameters(events: Sequence[NewEvent]) -> dict[str, Any]:
         "guard_name": list(guard_columns[2]),
         "guard_value": list(guard_columns[3]),
         "guard_stream": list(guard_columns[4]),
+        "guard_partition": list(guard_columns[5]),
+        "note_unit": [unit for unit, _ in notes],
+        "note_partition": [note.partition for _, note in notes],
+        "note_stream": [note.stream_id for _, note in notes],
+        "note_client": [note.client for _, note in notes],
+        "note_key": [note.idempotence_key for _, note in notes],
+        "note_fingerprint": [note.fingerprint for _, note in notes],
+        "note_version": [note.version for _, note in notes],
+        "notes_kept_days": notes_kept_days,
     }
 
 
-async def append(connection: AsyncConnection[Any], events: Sequence[NewEvent]) -> Appended:
-    """Append units of events in one statement; see migrations/write_model for what is refused.
+async def append(
+    connection: AsyncConnection[Any],
+    events: Sequence[NewEvent],
+    notes: Sequence[tuple[int, Note]] = (),
+    *,
+    notes_kept_days: int = 90,
+) -> Appended:
+    """Append units of events and notes in one statement; see migrations/write_model.
 
     Args:
         connection: in autocommit mode.
         events: in log order.
+        notes: unit -> a command of it that had nothing to do.
+        notes_kept_days: how old notes become before they are forgotten.
     """
     async with connection.cursor(binary=True) as cursor:
-        await cursor.execute(APPEND, append_parameters(events), prepare=True)
+        parameters = append_parameters(events, notes, notes_kept_days=notes_kept_days)
+        await cursor.execute(APPEND, parameters, prepare=True)
         row = await cursor.fetchone()
     assert row is not None, "append() returns one row"  # noqa: S101 - an invariant
     partitions, positions, times, *refusals = row
@@ -135,7 +179,25 @@ async def append(connection: AsyncConnection[Any], events: Sequence[NewEvent]) -
         for unit, why, guard, detail in zip(*refusals, strict=True)
     }
     heads = dict(zip(partitions, zip(positions, times, strict=True), strict=True))
-    return Appended(recorded=list(_placed(events, heads, refused)), refused=refused)
+    return Appended(
+        recorded=list(_placed(events, heads, refused)),
+        refused=refused,
+        wanted=_wanted(events, refused),
+    )
+
+
+def _wanted(
+    events: Sequence[NewEvent], refused: Mapping[int, Refusal]
+) -> list[tuple[str, int, Decimal]]:
+    short = {unit: refusal for unit, refusal in refused.items() if refusal.why == "short"}
+    if not short:
+        return []
+    wanted: defaultdict[tuple[str, int], Decimal] = defaultdict(Decimal)
+    for event in events:
+        for guard in event.guards:
+            if event.unit in short and isinstance(guard, Spend):
+                wanted[guard.name, event.partition] += guard.amount
+    return [(name, partition, amount) for (name, partition), amount in sorted(wanted.items())]
 
 
 async def try_to_append(connection: AsyncConnection[Any]) -> None:

@@ -17,11 +17,6 @@ READ_NOTES = """
     WHERE note.client IN (wanted.client, '')
 """
 
-NOTE_COMMANDS = """
-    SELECT note_commands(%(partition)b::smallint[], %(stream)b::uuid[], %(key)b::text[],
-                         %(fingerprint)b::text[], %(version)b::integer[], %(client)b::text[])
-"""
-
 UNKNOWN_CLIENT = ""
 """Whose command a note is that was made before clients were noted: it may be anybody's."""
 
@@ -61,17 +56,3 @@ async def read_notes(
         async for stream_id, client, key, fingerprint, version in cursor:
             found.setdefault(stream_id, {})[client, key] = fingerprint, version
     return found
-
-
-async def write_notes(connection: AsyncConnection[Any], notes: Sequence[Note]) -> None:
-    """Remember commands that had nothing to do; what is known already stays as it is."""
-    columns = {
-        "partition": [note.partition for note in notes],
-        "stream": [note.stream_id for note in notes],
-        "key": [note.idempotence_key for note in notes],
-        "fingerprint": [note.fingerprint for note in notes],
-        "version": [note.version for note in notes],
-        "client": [note.client for note in notes],
-    }
-    async with connection.cursor(binary=True) as cursor:
-        await cursor.execute(NOTE_COMMANDS, columns, prepare=True)

@@ -31,7 +31,8 @@ class OutgoingCommand:
         routing_key: what to do, such as `agent.block`.
         body: as the taker wants it, usually JSON.
         message_id: names the command; the same when it is sent again.
-        reply_to: the queue that its outcome is sent to, with `message_id` as correlation id.
+        reply_to: the queue that its outcome is sent to, with `message_id` as correlation id; it
+            is one for replies, see `reply_queues.py`.
     """
 
     routing_key: str

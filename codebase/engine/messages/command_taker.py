@@ -4,6 +4,7 @@ A listening thread takes messages in; the event loop submits them to the command
 so that they share its group commits; the thread acknowledges each when its outcome is known.
 What no repeat would make right (a message that cannot be read, a command that a rule refuses) is
 put among the dead letters with the reason. While the write model is away a message waits.
+A sender is answered where replies are taken, see `reply_queues.py`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ from codebase.engine.messages.command_message import (
 )
 from codebase.engine.messages.dead_letters import dead_letter
 from codebase.engine.messages.listener import Arrival, QueueListener, QueueToListenTo
+from codebase.engine.messages.reply_queues import takes_replies
 from codebase.engine.messages.topology import declare_command_queue
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.observability import logs, telemetry
+from codebase.foundation.observability.seldom import SeldomWarning
 from codebase.foundation.postgres import is_about_values
 from codebase.foundation.settings import Settings
 from codebase.foundation.worker import Team, Worker
@@ -58,6 +61,11 @@ DEAD_LETTERED = Counter(
 RETRIED = Counter(
     "orderly_message_commands_retried_total",
     "How often a command by message had to wait for the write model.",
+    ["queue"],
+)
+UNANSWERED = Counter(
+    "orderly_message_commands_unanswered_total",
+    "Outcomes that were not sent, because `reply_to` named no queue for replies.",
     ["queue"],
 )
 LISTENING = Gauge(
@@ -117,6 +125,7 @@ class CommandTaker:
         self._last_of_stream: dict[UUID, Task] = {}
         self._settled: list[Settled] = []
         self._traces = telemetry.current()
+        self._unanswered = SeldomWarning("command_not_answered")
         listening = LISTENING.labels(name)
         self._listener = QueueListener(
             settings.required("broker_url"),
@@ -275,8 +284,16 @@ class CommandTaker:
                 dead_letter(letters, self._name, arrival.routing_key, arrival.body, each.detail)
                 DEAD_LETTERED.labels(self._name).inc()
             if arrival.reply_to:
-                _reply(letters, each)
+                self._reply(letters, each, arrival.reply_to)
             channel.basic_ack(arrival.tag)
+
+    def _reply(self, letters: BlockingChannel, settled: Settled, queue: str) -> None:
+        if takes_replies(queue):
+            _send_reply(letters, settled, queue)
+        else:
+            UNANSWERED.labels(self._name).inc()
+            # Without the name, which is whatever the sender put there.
+            self._unanswered.note(queue=self._name, problem="reply_to is no queue for replies")
 
 
 def _may_pass(error: BaseException) -> bool:
@@ -291,7 +308,7 @@ def _may_pass(error: BaseException) -> bool:
             return False
 
 
-def _reply(letters: BlockingChannel, settled: Settled) -> None:
+def _send_reply(letters: BlockingChannel, settled: Settled, queue: str) -> None:
     properties = pika.BasicProperties(
         content_type="application/json",
         delivery_mode=pika.DeliveryMode.Persistent.value,
@@ -299,4 +316,4 @@ def _reply(letters: BlockingChannel, settled: Settled) -> None:
     )
     # Whoever does not take replies any more need not get them.
     with suppress(NackError):
-        letters.basic_publish("", settled.arrival.reply_to, settled.reply, properties)
+        letters.basic_publish("", queue, settled.reply, properties)

@@ -15,10 +15,15 @@ from codebase.operations.verify.claim_history import ClaimHistory, Holding, Requ
 from codebase.operations.verify.findings import Findings
 from codebase.operations.verify.streams import DecodedStream, place
 
-READ_BUDGETS = "SELECT name, spent, limit_value FROM budget ORDER BY name"
+READ_BUDGETS = """
+    SELECT b.name, coalesce(sum(s.spent), 0), coalesce(sum(s.granted), 0), b.limit_value
+    FROM budget AS b LEFT JOIN budget_share AS s USING (name)
+    GROUP BY b.name
+    ORDER BY b.name
+"""
 
-Budget = tuple[str, Decimal, Decimal]
-"""Name, what is spent, and the limit."""
+Budget = tuple[str, Decimal, Decimal, Decimal]
+"""Name, what all partitions have spent and may spend, and the limit."""
 
 
 def read_budgets(log: Connection[Any]) -> list[Budget]:
@@ -45,12 +50,16 @@ class Budgets:
 
     def end(self) -> None:
         """Compare, now that every event has been gone through."""
-        for name, spent, limit_value in self._noted:
+        for name, spent, granted, limit_value in self._noted:
             expected = self._spent.pop(name, Decimal(0))
             if spent != expected:
                 self._findings.add(f"budget {name}: {spent} is spent, the log says {expected}")
             if expected > limit_value:
                 self._findings.add(f"budget {name}: {expected} exceeds its limit {limit_value}")
+            if granted > limit_value:
+                self._findings.add(
+                    f"budget {name}: the shares of it come to {granted}, its limit is {limit_value}"
+                )
         for name, expected in self._spent.items():
             self._findings.add(f"budget {name}: is missing, the log says {expected}")
 

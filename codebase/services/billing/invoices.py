@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from codebase.model.accounts.account import Region
 from codebase.model.accounts.usage import PRICES, Month, charge, in_hours, total_charge
 from codebase.model.money import NOTHING, Currency, sums_by_currency
+from codebase.web.personal import Personal
 
 
 class Standing(BaseModel):
@@ -40,7 +41,7 @@ class Line(BaseModel):
     """What an agent costs in a month; `hours` is hours:minutes:seconds of use, exactly."""
 
     agent_id: UUID
-    name: str
+    name: Personal[str]
     hours: str
     amount: Decimal
 
@@ -49,7 +50,7 @@ class Invoice(Period):
     """What an account's agents cost in a month; the total is the sum of the lines."""
 
     account_id: UUID
-    account_name: str
+    account_name: Personal[str]
     is_closed: bool
     region: Region
     currency: Currency
@@ -62,7 +63,7 @@ class Sum(BaseModel):
     """An invoice without its lines; `hours` of all agents together."""
 
     account_id: UUID
-    account_name: str
+    account_name: Personal[str]
     is_closed: bool
     region: Region
     agents: int

@@ -47,8 +47,8 @@ USE_BY_ACCOUNT = (
     .as_string()
 )
 
-# One account's invoice, line by line; an account without use has one row without an agent. An
-# administrator (client NULL) sees everybody's.
+# One account's invoice, line by line; an account without use has one row without an agent. For
+# everybody's the client is NULL, see Caller.only_client.
 INVOICES = """
     SELECT asked.ordinal, account.name, account.region, account.closed_at IS NOT NULL,
            line.id, line.name, line.microseconds

@@ -27,14 +27,14 @@ from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.html import Pages, links_to
 from codebase.web.parked import LISTS, NAMES_ONE, Responses, parked_streams
 from codebase.web.runtime import Runtime
-from codebase.web.shell import Check, require_admin, service_app
+from codebase.web.shell import Check, caller_of, require_operator, service_app
 
 PORT = 8070
 PROJECTORS = tuple(billing(region) for region in (None, *Region))
 PAGES = Pages("codebase.services.billing")
 INVOICES_SHOWN = 50
 
-FORBIDDEN: Responses = {403: {"description": "For administrators."}}
+FORBIDDEN: Responses = {403: {"description": "For operators and administrators."}}
 ONE_ACCOUNT: Responses = {
     404: {"description": "No such account, or it is another client's."},
     **LISTS,
@@ -57,7 +57,7 @@ def create_app(
     """The service, given a store that somebody keeps up to date."""
     app = service_app("billing", checks=checks)
     listing: dict[str, Any] = {
-        "dependencies": [Depends(require_admin)],
+        "dependencies": [Depends(require_operator)],
         "responses": {**FORBIDDEN, **LISTS},
     }
     links = links_to(TEAMS, settings, "Billing")
@@ -94,6 +94,7 @@ def create_app(
         invoice = await ledger.invoice(request, account_id, ledger.month(month))
         return PAGES.answer(
             "invoice.html",
+            caller_of(request),
             links=links,
             made_at=now(),
             parked=parked_streams(request.scope),
@@ -112,6 +113,7 @@ def create_app(
         )
         return PAGES.answer(
             "page.html",
+            caller_of(request),
             links=links,
             made_at=now(),
             parked=parked_streams(request.scope),

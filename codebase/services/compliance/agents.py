@@ -15,6 +15,8 @@ from codebase.model.accounts.account import Region
 from codebase.model.refusals import NotFound
 from codebase.services.compliance import queries
 from codebase.web.consistent_reads import ConsistentReads, Query
+from codebase.web.exchange import caller_of
+from codebase.web.personal import Personal
 
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -24,8 +26,8 @@ class Agent(BaseModel):
 
     id: UUID
     account_id: UUID
-    name: str
-    email: str
+    name: Personal[str]
+    email: Personal[str]
     region: Region
     blocked: bool
 
@@ -71,6 +73,7 @@ class Agents:
         Raises:
             NotFound: `reference` names no agent.
             StreamParked: `search` is the id of an agent that is parked.
+            HttpProblem: 403 for an operator who searches by name or e-mail address.
         """
         by_name = self._blocked if blocked else self._by_name
         rows = await self._rows(request, search.strip(), by_name, reference, size)
@@ -86,6 +89,8 @@ class Agents:
             return []
         with suppress(ValueError):
             return await self._reads.fetch(request, self._by_id, UUID(search), reference, size)
+        if search:
+            caller_of(request).require_to_see_personal_values()
         if "@" in search:
             return await self._reads.fetch(request, self._by_email, search)
         return await self._reads.fetch(request, by_name, search, reference, size)

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from codebase.engine.messages.command_message import Became
 from codebase.engine.messages.command_sender import OutgoingCommand, commands_to
 from codebase.engine.messages.connection import BROKER_ERRORS, what_the_broker_does
+from codebase.engine.messages.reply_queues import RESERVED
 from codebase.foundation.backoff import doubled
 from codebase.foundation.errors import ConfigurationError
 from codebase.services.compliance.requests import Action, State
@@ -25,7 +26,7 @@ from codebase.views.accounts.settings import AccountSettings
 from codebase.web.auth import Authenticator
 from codebase.web.problems import HttpProblem, ProblemDetails
 
-REPLIES = "compliance.replies"
+REPLIES = f"{RESERVED}compliance"
 """The queue that outcomes come back by."""
 
 HTTP_DEADLINE_SECONDS = 5.0
@@ -80,7 +81,7 @@ class Carrier(Protocol):
 
 
 class ByBroker:
-    """Publishes commands; their outcomes come back by the queue `compliance.replies`.
+    """Publishes commands; their outcomes come back by the queue `reply.compliance`.
 
     Args:
         settings: the broker's address, and how long a reply may take.

@@ -17,7 +17,7 @@ from codebase.services.compliance.requests import may_soon_change
 from codebase.views.accounts.teams import TEAMS
 from codebase.web.html import Pages, links_to
 from codebase.web.parked import LISTS, NAMES_ONE, parked_streams
-from codebase.web.shell import caller_of, require_admin
+from codebase.web.shell import caller_of, require_admin, require_operator
 
 PAGES = Pages("codebase.services.compliance")
 AGENTS_SHOWN = 25
@@ -29,13 +29,12 @@ Search = Annotated[str, Query(max_length=254)]
 
 def add_page(app: FastAPI, desk: Desk, settings: Settings, now: Clock) -> None:
     """Route `/`."""
-    admin_only = [Depends(require_admin)]
     links = links_to(TEAMS, settings, "Compliance")
 
     @app.get(
         "/",
         response_class=HTMLResponse,
-        dependencies=admin_only,
+        dependencies=[Depends(require_operator)],
         responses={**LISTS, **NAMES_ONE},
     )
     async def get_page(
@@ -47,6 +46,7 @@ def add_page(app: FastAPI, desk: Desk, settings: Settings, now: Clock) -> None:
         older_than: UUID | None = None,
     ) -> Response:
         """Agents with a form for each, and what was asked for, newest first."""
+        caller = caller_of(request)
         found = await desk.agents.page(
             request, search, blocked=blocked, reference=last_reference, size=AGENTS_SHOWN
         )
@@ -55,6 +55,8 @@ def add_page(app: FastAPI, desk: Desk, settings: Settings, now: Clock) -> None:
         refresh = {"refresh": REFRESH_SECONDS} if may_soon_change(recent, moment) else {}
         return PAGES.answer(
             "page.html",
+            caller,
+            may_ask=caller.is_admin,
             links=links,
             made_at=moment,
             parked=parked_streams(request.scope),
@@ -74,7 +76,7 @@ def add_page(app: FastAPI, desk: Desk, settings: Settings, now: Clock) -> None:
 
     @app.post(
         "/",
-        dependencies=admin_only,
+        dependencies=[Depends(require_admin)],
         status_code=HTTPStatus.SEE_OTHER,
         response_class=RedirectResponse,
         responses={415: {"description": "The body is no form."}},

@@ -20,6 +20,7 @@ from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.postgres import DeadlinedConnection, trouble
 from codebase.foundation.settings import Settings
 from codebase.model.refusals import KeyReused
+from codebase.web.personal import Personal
 
 DURABLE = "-c synchronous_commit=on"
 """The store itself may be configured to lose its last moments, which the log brings back."""
@@ -94,7 +95,7 @@ class Asked(BaseModel):
     id: UUID
     agent_id: UUID
     action: Action
-    reason: str | None
+    reason: Personal[str | None]
     requested_by: str
     requested_at: datetime
 
@@ -106,7 +107,7 @@ class ComplianceRequest(Asked):
     is not known.
     """
 
-    agent_name: str | None
+    agent_name: Personal[str | None]
     state: State
     detail: str | None
     sent_at: datetime | None

@@ -39,7 +39,7 @@ from codebase.web.shell import (
     Check,
     Command,
     command,
-    require_admin,
+    require_operator,
     service_app,
 )
 
@@ -60,7 +60,7 @@ def create_app(
 ) -> FastAPI:
     """The service, given what it shows and where it takes requests to."""
     app = service_app("compliance", checks=checks)
-    admin_only = [Depends(require_admin)]
+    operators_only = [Depends(require_operator)]
 
     @command(
         app,
@@ -108,7 +108,7 @@ def create_app(
         )
         return Answer(asked, headers={"Location": f"/requests/{asked.id}"}, replayed=replayed)
 
-    @app.get("/requests", dependencies=admin_only)
+    @app.get("/requests", dependencies=operators_only)
     async def get_requests(
         last_reference: UUID | None = None, size: Size = SIZE_DEFAULT
     ) -> RequestPage:
@@ -119,7 +119,7 @@ def create_app(
         last = found[-1].id if found else None
         return RequestPage(items=list(found), last_reference=last, size=size)
 
-    @app.get("/requests/{request_id}", dependencies=admin_only)
+    @app.get("/requests/{request_id}", dependencies=operators_only)
     async def get_request(request_id: UUID) -> ComplianceRequest:
         """One request."""
         found = await desk.requests.find(request_id)
@@ -127,7 +127,7 @@ def create_app(
             raise NotFound(f"Request {request_id} not found")
         return found
 
-    @app.get("/agents", dependencies=admin_only, responses={**LISTS, **NAMES_ONE})
+    @app.get("/agents", dependencies=operators_only, responses={**LISTS, **NAMES_ONE})
     async def get_agents(
         request: Request,
         search: Search = "",

@@ -16,6 +16,7 @@ from codebase.views.accounts import agents as agent_view
 from codebase.views.accounts.accounts import Account, AccountPage, CompanyReport
 from codebase.views.accounts.pages_by_name import PAGE_ARGUMENTS
 from codebase.web.consistent_reads import ConsistentReads
+from codebase.web.openapi import ONLY_READS
 from codebase.web.pages import SIZE_DEFAULT, Size, as_json, page
 from codebase.web.parked import LISTS, NAMES_ONE
 from codebase.web.runtime import Runtime
@@ -65,6 +66,7 @@ def create_app(reads: ConsistentReads) -> FastAPI:
         "/accounts/generate_company_report/{account_id}",
         response_model=CompanyReport,
         responses={**LISTS, **NAMES_ONE},
+        openapi_extra=ONLY_READS,
     )
     async def generate_company_report(request: Request, account_id: UUID) -> Response:
         """One account with all its agents."""

@@ -17,6 +17,7 @@ from codebase.views.accounts.agents import Agent, AgentPage
 from codebase.views.accounts.pages_by_name import PAGE_ARGUMENTS
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.fields import Email
+from codebase.web.openapi import ONLY_READS
 from codebase.web.pages import SIZE_DEFAULT, Size, as_json, page
 from codebase.web.parked import LISTS, NAMES_ONE
 from codebase.web.runtime import Runtime
@@ -95,11 +96,13 @@ def create_app(reads: ConsistentReads) -> FastAPI:
         "/agents/find_agent/{email:path}",
         response_model=Agent,
         responses={**LISTS, **NAMES_ONE},
+        openapi_extra=ONLY_READS,
     )
     async def find_agent(request: Request, email: Email) -> Response:
-        """The agent that has an e-mail address, whatever the letter case."""
-        client = caller_of(request).only_client
-        found = await reads.fetch(request, by_email, client, email)
+        """The agent that has an e-mail address, whatever the letter case; not for operators."""
+        caller = caller_of(request)
+        caller.require_to_see_personal_values()
+        found = await reads.fetch(request, by_email, caller.only_client, email)
         if not found:
             raise NotFound("no agent has this e-mail address")
         return as_json(found[0][0])

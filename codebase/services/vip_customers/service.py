@@ -30,7 +30,7 @@ from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.html import Pages, links_to
 from codebase.web.parked import LISTS, parked_streams
 from codebase.web.runtime import Runtime
-from codebase.web.shell import Check, require_admin, service_app
+from codebase.web.shell import Check, caller_of, require_operator, service_app
 
 PORT = 8073
 PROJECTOR = VIP_CUSTOMERS
@@ -45,8 +45,8 @@ def create_app(
     """The service, given a store that somebody keeps up to date."""
     app = service_app("vip_customers", checks=checks)
     listing: dict[str, Any] = {
-        "dependencies": [Depends(require_admin)],
-        "responses": {403: {"description": "For administrators."}, **LISTS},
+        "dependencies": [Depends(require_operator)],
+        "responses": {403: {"description": "For operators and administrators."}, **LISTS},
     }
     links = links_to(TEAMS, settings, "VIP customers")
     accounts = reads.query(queries.ACCOUNTS, MONTH_ARGUMENTS)
@@ -77,6 +77,7 @@ def create_app(
         months = await months_up_to(request, last, count)
         return PAGES.answer(
             "page.html",
+            caller_of(request),
             links=links,
             made_at=now(),
             parked=parked_streams(request.scope),

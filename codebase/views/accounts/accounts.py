@@ -28,6 +28,7 @@ from codebase.views.accounts.histories import account_history
 from codebase.views.accounts.pages_by_name import pages_by_name
 from codebase.views.accounts.parked import asking_for_whole_account
 from codebase.web.parked import asking_by_id
+from codebase.web.personal import Personal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,8 +105,8 @@ class Account(BaseModel):
     """An open account."""
 
     id: UUID
-    name: str
-    email: str
+    name: Personal[str]
+    email: Personal[str]
     region: Region
     vip: bool
 
@@ -136,7 +137,7 @@ class CompanyReport(Account):
     agents: list[Agent]
 
 
-# For an administrator the client is NULL.
+# For everybody's rows the client is NULL, see Caller.only_client.
 ACCOUNT_ARGUMENTS = ("clients", "ids")
 PAGES = pages_by_name("account", Account.model_fields, "closed_at")
 CATEGORIES = frozenset({ACCOUNT.category})

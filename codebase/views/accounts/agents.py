@@ -27,6 +27,7 @@ from codebase.model.accounts.agent import (
 from codebase.views.accounts.histories import agent_history
 from codebase.views.accounts.pages_by_name import pages_by_name
 from codebase.web.parked import asking_by_id, is_parked
+from codebase.web.personal import Personal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,8 +107,8 @@ class Agent(BaseModel):
 
     id: UUID
     account_id: UUID
-    name: str
-    email: str
+    name: Personal[str]
+    email: Personal[str]
     blocked: bool
 
     @classmethod
@@ -131,7 +132,7 @@ class AgentPage(BaseModel):
     size: int
 
 
-# For an administrator the client is NULL.
+# For everybody's rows the client is NULL, see Caller.only_client.
 PAGE_OF_ACCOUNT_ARGUMENTS = ("clients", "accounts", "references", "sizes")
 AGENT_ARGUMENTS = ("clients", "accounts", "ids")
 EMAIL_ARGUMENTS = ("clients", "emails")

@@ -1,8 +1,8 @@
 """Pages of accounts or of agents by name: the query that both lists are.
 
 The row after `reference` is found by an index, so that every page costs the same. Of the two ways
-into the table a request takes one, depending on whether it asks for one client's rows or, as an
-administrator does, for everybody's (client NULL). How many requests share one query: see
+into the table a request takes one, depending on whether it asks for one client's rows or for
+everybody's (client NULL), see Caller.only_client. How many requests share one query: see
 web/group_read.py.
 
 The whole order of a list is compared, with the client in front. Were that one just equal, Postgres

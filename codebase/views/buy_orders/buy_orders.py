@@ -95,7 +95,7 @@ BUY_ORDERS = Projection(
 #
 # Keyset pages: the row after `reference` is found by an index, so that every page costs the same.
 # Of the two ways into the table a request takes one, depending on whether it asks for one client's
-# orders or, as an administrator does, for everybody's (client NULL). The client is compared as the
+# orders or for everybody's (client NULL), see Caller.only_client. The client is compared as the
 # first part of the order. Were it just equal, Postgres might take the other index and look at row
 # after row, as it does where a single client has nearly everything.
 PAGE_ARGUMENTS = ("clients", "references", "sizes")
@@ -137,7 +137,7 @@ PAGES = """
     ) AS page ON true
 """
 
-# One order; an administrator (client NULL) sees everybody's.
+# One order; for everybody's the client is NULL.
 ORDERS_BY_ID = """
     SELECT asked.ordinal, found.id, found.placed_at, found.currency,
            round(found.currency_amount, 2)::text, round(found.btc_rate, 8)::text,

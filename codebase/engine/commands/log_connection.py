@@ -1,0 +1,103 @@
+"""The connection of whoever appends to the log."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from psycopg import AsyncConnection
+
+from codebase.foundation.postgres import DeadlinedConnection
+from codebase.foundation.settings import Settings
+from codebase.foundation.standing import Standing
+
+# Acknowledged means durable, whatever the server is configured to do by default.
+# What was answered 503 must not be written later: the server gives up before we do, and notices
+# when nobody is there any more who would hear its answer.
+OPTIONS = (
+    "-c synchronous_commit=on -c lock_timeout={lock_ms} -c statement_timeout={statement_ms}"
+    " -c client_connection_check_interval=1000"
+)
+LOCK_SHARE = 0.8
+STATEMENT_SHARE = 0.9
+"""Of our own deadline, the part after which the server gives up a lock, or a statement."""
+
+ALLOW = "SELECT set_config('statement_timeout', %(milliseconds)s, false)"
+FORBID = "RESET statement_timeout"
+
+EXTRA_SECONDS = 0.0005
+"""For each stream and event, see `LogConnection.do`."""
+
+Answer = TypeVar("Answer")
+
+
+class LogStanding:
+    """What all who append know of the log: whether it answers, and whether it is written to.
+
+    A log may answer whatever it is asked, and yet not take a single event.
+    """
+
+    def __init__(self) -> None:
+        self.answering = Standing("write_model", "answer")
+        self.writing = Standing("write_model", "append")
+
+
+class LogConnection:
+    """A connection to the write model, made when needed.
+
+    Args:
+        settings: the write model's address, and the deadline of an ordinary piece of work.
+        standing: what is known of the log; others may share it.
+    """
+
+    def __init__(self, settings: Settings, standing: LogStanding) -> None:
+        self._deadline_seconds = settings.database_deadline_seconds
+        self._margin_seconds = self._deadline_seconds * (1 - STATEMENT_SHARE)
+        milliseconds = self._deadline_seconds * 1000
+        self._connection = DeadlinedConnection(
+            settings.required("write_model_url"),
+            "write_model",
+            application="command_bus",
+            deadline_seconds=self._deadline_seconds,
+            options=OPTIONS.format(
+                lock_ms=round(milliseconds * LOCK_SHARE),
+                statement_ms=round(milliseconds * STATEMENT_SHARE),
+            ),
+            standing=standing.answering,
+        )
+
+    async def do(
+        self,
+        work: Callable[[AsyncConnection[Any]], Awaitable[Answer]],
+        *,
+        count: int = 0,
+        standing: Standing | None = None,
+    ) -> Answer:
+        """What `work` comes to on the connection, which is in autocommit mode.
+
+        Args:
+            work: waits for Postgres.
+            count: of streams or events that it is about: a command that takes a hundred thousand
+                streams along needs its time.
+            standing: of work that may be refused while everything else is done.
+
+        Raises:
+            ServiceUnavailable: as `DeadlinedConnection.in_time`.
+        """
+        connection = await self._connection.get()
+        extra = EXTRA_SECONDS * count
+        if extra < self._margin_seconds:
+            return await self._connection.in_time(
+                work(connection), extra_seconds=extra, standing=standing
+            )
+        allowed = {"milliseconds": str(round((self._deadline_seconds + extra) * 1000))}
+        await self._connection.in_time(connection.execute(ALLOW, allowed))
+        answer = await self._connection.in_time(
+            work(connection), extra_seconds=extra + self._margin_seconds, standing=standing
+        )
+        await self._connection.in_time(connection.execute(FORBID))
+        return answer
+
+    async def close(self) -> None:
+        """Close what is open."""
+        await self._connection.close()

@@ -1,0 +1,328 @@
+"""What append() locks, notes and shares out, call beside call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from codebase.engine.commands.bus import CommandBus
+from codebase.engine.log.appender import Appender
+from codebase.engine.log.appending import Appended, append
+from codebase.engine.log.budgets import move_budget
+from codebase.engine.log.creations import alike, append_creations
+from codebase.engine.log.events import NewEvent
+from codebase.engine.log.notes import Note
+from codebase.foundation.errors import ServiceUnavailable
+from codebase.foundation.postgres import connect_async
+from codebase.model.aggregate import Claim, Guard, Release, Require, Spend
+from tests.integration.flow import eventually, waits_for_a_lock
+from tests.integration.test_command_bus import order
+from tests.integration.test_event_log import BUDGET, event, refusals, value, write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from psycopg import Connection
+
+    from tests.databases import Databases
+
+ADD_PARTITIONS = """
+    INSERT INTO log_head (partition) SELECT generate_series(0, 3) ON CONFLICT DO NOTHING;
+    INSERT INTO budget_share (name, partition)
+    SELECT name, partition FROM budget, log_head ON CONFLICT DO NOTHING;
+    SELECT set_budget_limit(name, 1) FROM budget;
+"""
+READ_EVENTS = """
+    SELECT partition, stream_id, category, version, type, idempotence_key, data, meta
+    FROM event ORDER BY position
+"""
+
+
+@pytest.fixture
+def four(databases: Databases) -> Databases:
+    """A log of four partitions, whatever the tests run with, and a budget of 1."""
+    with databases.as_owner() as owner:
+        owner.execute(ADD_PARTITIONS)
+    return databases
+
+
+def spend(amount: str, partition: int = 0, unit: int = 0) -> NewEvent:
+    return event(unit, partition=partition, guards=[Spend(BUDGET, Decimal(amount))])
+
+
+def blocked(databases: Databases) -> None:
+    """Wait until the call waits for somebody else."""
+    eventually(lambda: waits_for_a_lock(databases.server, "test"))
+
+
+@contextmanager
+def locked(databases: Databases, kind: str, mode: str = "UPDATE") -> Iterator[Connection]:
+    """A transaction of somebody else that holds a claim."""
+    with databases.as_owner() as other, other.transaction():
+        other.execute(f"SELECT FROM claim WHERE kind = '{kind}' FOR {mode}".encode())
+        yield other
+
+
+def hold(databases: Databases, *kinds: str) -> UUID:
+    """A stream that claims a value of each kind."""
+    stream = uuid4()
+    write(databases, [event(0, stream, guards=[Claim(kind, "x") for kind in kinds])])
+    return stream
+
+
+@pytest.mark.parametrize("first", ["require", "release"])
+def test_claims_are_locked_in_one_order_however_strongly(databases: Databases, first: str) -> None:
+    """Else two calls that require what the other releases would wait for each other."""
+    stream = hold(databases, "a", "b")
+    guards: dict[str, list[Guard]] = {
+        "require": [Require("a", "x"), Release("b", "x")],
+        "release": [Release("a", "x"), Require("b", "x")],
+    }
+    units = [
+        event(unit, stream, version=2 + unit, guards=[guard])
+        for unit, guard in enumerate(guards[first])
+    ]
+    with ThreadPoolExecutor(1) as pool, locked(databases, "a") as other:
+        appending = pool.submit(write, databases, units)
+        blocked(databases)
+        # Whoever waits for the first has not got the second.
+        other.execute("SELECT FROM claim WHERE kind = 'b' FOR UPDATE NOWAIT")
+        other.execute("ROLLBACK")
+        assert appending.result()
+
+
+def test_a_claim_that_is_required_and_released_is_locked_once_as_strongly_as_it_must(
+    databases: Databases,
+) -> None:
+    """Two calls that share it, and then want it for themselves, would wait for each other."""
+    stream = hold(databases, "a")
+    units = [
+        event(0, guards=[Require("a", "x")]),
+        event(1, stream, version=2, guards=[Release("a", "x")]),
+    ]
+    with ThreadPoolExecutor(1) as pool, locked(databases, "a", "KEY SHARE") as other:
+        appending = pool.submit(write, databases, units)
+        blocked(databases)
+        # Nobody shares it with whoever was there before.
+        other.execute("SELECT FROM claim WHERE kind = 'a' FOR UPDATE NOWAIT")
+        other.execute("ROLLBACK")
+        [appended] = appending.result()
+    assert refusals(appended) == {0: "race"}
+
+
+def noting(stream: UUID, version: int, unit: int = 0) -> tuple[int, Note]:
+    note = Note(
+        partition=0,
+        stream_id=stream,
+        client="alice",
+        idempotence_key="key",
+        fingerprint="1:k:f",
+        version=version,
+    )
+    return unit, note
+
+
+def write_with_notes(
+    databases: Databases, events: Sequence[NewEvent], notes: Sequence[tuple[int, Note]]
+) -> Appended:
+    async def appending() -> Appended:
+        connection = await connect_async(databases.settings.required("write_model_url"), "test")
+        async with connection:
+            return await append(connection, events, notes)
+
+    return asyncio.run(appending())
+
+
+def test_a_command_that_had_nothing_to_do_is_noted_only_while_that_is_so(
+    databases: Databases,
+) -> None:
+    stream = uuid4()
+    write(databases, [event(0, stream), event(0, stream, version=2)])
+    late = write_with_notes(databases, [event(1)], [noting(stream, 1)])
+    assert refusals(late) == {0: "stale"}
+    assert value(databases, "SELECT count(*) FROM command_note") == 0
+    noted = write_with_notes(databases, [], [noting(stream, 2)])
+    assert not noted.refused
+    assert value(databases, "SELECT version FROM command_note") == 2
+
+
+def test_a_note_goes_with_its_unit(databases: Databases) -> None:
+    stream = uuid4()
+    write(databases, [event(0, stream)])
+    stale = event(0, stream, version=1)
+    assert refusals(write_with_notes(databases, [stale], [noting(stream, 1)])) == {0: "stale"}
+    assert value(databases, "SELECT count(*) FROM command_note") == 0
+    own = event(0, stream, version=2)
+    assert not write_with_notes(databases, [own], [noting(stream, 2)]).refused
+
+
+def test_notes_are_forgotten_when_they_are_old(databases: Databases) -> None:
+    """Not all at once: each call takes twice as many away as it brings."""
+    streams = [uuid4() for _ in range(5)]
+    for stream in streams:
+        write(databases, [event(0, stream)])
+    write_with_notes(
+        databases, [], [noting(stream, 1, unit) for unit, stream in enumerate(streams)]
+    )
+    with databases.as_owner() as owner:
+        owner.execute("UPDATE command_note SET noted_at = now() - interval '91 days'")
+    left = []
+    for _ in range(3):
+        stream = uuid4()
+        write(databases, [event(0, stream)])
+        write_with_notes(databases, [], [noting(stream, 1)])
+        left.append(value(databases, "SELECT count(*) FROM command_note"))
+    assert left == [4, 3, 3]
+
+
+def test_a_partition_whose_share_is_short_says_how_much_it_wants(four: Databases) -> None:
+    [appended] = write(four, [spend("0.5", 3, 0), spend("0.2", 3, 1), spend("1.1", 3, 2)])
+    assert refusals(appended) == {0: "short", 1: "short", 2: "budget"}
+    assert Decimal(appended.refused[2].detail or "") == 1
+    assert appended.wanted == [(BUDGET, 3, Decimal("0.7"))]
+
+
+def move(databases: Databases, partition: int, wanted: str) -> None:
+    async def moving() -> None:
+        connection = await connect_async(databases.settings.required("write_model_url"), "test")
+        async with connection:
+            await move_budget(connection, BUDGET, partition, Decimal(wanted))
+
+    asyncio.run(moving())
+
+
+def test_what_others_have_left_is_moved_to_whom_it_is_wanted_by(four: Databases) -> None:
+    write(four, [spend("0.1")])
+    move(four, 3, "0.7")
+    [appended] = write(four, [spend("0.7", 3)])
+    assert not appended.refused
+    assert value(four, "SELECT sum(granted) FROM budget_share") == 1
+    assert value(four, "SELECT sum(spent) FROM budget_share") == Decimal("0.8")
+
+
+def test_no_share_is_ever_granted_what_another_has_spent(four: Databases) -> None:
+    write(four, [spend("0.9")])
+    move(four, 3, "0.5")
+    [appended] = write(four, [spend("0.1", 3, 0), spend("0.00000001", 3, 1)])
+    assert refusals(appended) == {1: "budget"}
+    assert Decimal(appended.refused[1].detail or "") == 0
+    assert value(four, "SELECT sum(granted) FROM budget_share") == 1
+
+
+def test_the_limit_holds_to_the_last_digit_over_all_partitions(four: Databases) -> None:
+    """Every partition spends what it can get, until nobody gets anything."""
+    for turn in range(40):
+        partition = turn % 4
+        [appended] = write(four, [spend("0.03000001", partition)])
+        if refusals(appended) == {0: "short"}:
+            move(four, partition, "0.03000001")
+            [appended] = write(four, [spend("0.03000001", partition)])
+            assert not appended.refused
+    assert refusals(appended) == {0: "budget"}
+    assert value(four, "SELECT sum(spent) FROM budget_share") == 33 * Decimal("0.03000001")
+
+
+def as_owner(databases: Databases, statement: str) -> list[tuple[Any, ...]]:
+    with databases.as_owner() as owner:
+        return owner.execute(statement.encode()).fetchall()
+
+
+def creations(*amounts: str) -> list[NewEvent]:
+    return [spend(amount, unit=unit) for unit, amount in enumerate(amounts)]
+
+
+def write_creations(databases: Databases, events: Sequence[NewEvent]) -> Appended | None:
+    async def appending() -> Appended | None:
+        connection = await connect_async(databases.settings.required("write_model_url"), "test")
+        found = alike(events)
+        assert found
+        async with connection:
+            return await append_creations(connection, found)
+
+    return asyncio.run(appending())
+
+
+def test_creations_are_written_as_any_events_are(
+    databases: Databases, request: pytest.FixtureRequest
+) -> None:
+    other = request.getfixturevalue("new_databases")()
+    events = creations("0.25", "0.5", "0.125")
+    [appended] = write(databases, events)
+    quickly = write_creations(other, events)
+    assert quickly
+    assert [place[:2] for place in quickly.recorded] == [place[:2] for place in appended.recorded]
+    stored = as_owner(other, "SELECT position, recorded_at FROM event ORDER BY position")
+    assert stored == [place[1:] for place in quickly.recorded]
+    for query in (
+        READ_EVENTS,
+        "SELECT name, partition, spent, granted FROM budget_share ORDER BY 2",
+        "SELECT partition, position FROM log_head ORDER BY 1",
+    ):
+        assert as_owner(other, query) == as_owner(databases, query)
+    assert as_owner(other, "SELECT recorded_at FROM log_head WHERE partition = 0") == [
+        (quickly.recorded[-1][2],)
+    ]
+
+
+def test_of_creations_all_are_written_or_none(databases: Databases) -> None:
+    known = creations("0.25")
+    assert write_creations(databases, known)
+    assert write_creations(databases, [*creations("0.5"), spend("0.1", unit=1)])
+    assert write_creations(databases, [spend("0.1", unit=7), *known]) is None
+    assert write_creations(databases, creations("50", "99")) is None
+    assert value(databases, "SELECT count(*) FROM event") == 3
+    assert value(databases, "SELECT position FROM log_head WHERE partition = 0") == 3
+    assert value(databases, "SELECT sum(spent) FROM budget_share") == Decimal("0.85")
+
+
+def test_who_is_refused_among_creations_is_told_and_nobody_else(databases: Databases) -> None:
+    """Also by an appender that had no reason to expect it."""
+    known = creations("0.25")
+
+    async def appending() -> list[Appended]:
+        connection = await connect_async(databases.settings.required("write_model_url"), "test")
+        appender = Appender(notes_kept_days=90)
+        async with connection:
+            return [
+                await appender.append(connection, events)
+                for events in (known, [*creations("0.1"), _as_unit(known[0], 1)], creations("0.3"))
+            ]
+
+    first, second, third = asyncio.run(appending())
+    assert [refusals(each) for each in (first, second, third)] == [{}, {1: "stale"}, {}]
+    assert [place[1] for each in (first, second, third) for place in each.recorded] == [1, 2, 3]
+
+
+def _as_unit(one: NewEvent, unit: int) -> NewEvent:
+    one.unit = unit
+    return one
+
+
+def test_an_append_that_was_given_up_is_never_written(databases: Databases) -> None:
+    """While somebody holds the head, what is answered 503 has ended on the server as well."""
+    hurried = databases.settings.model_copy(update={"database_deadline_seconds": 1.0})
+
+    async def story(other: psycopg.Connection) -> None:
+        async with CommandBus.open(hurried) as bus:
+            for key in ("one", "two"):
+                with pytest.raises(ServiceUnavailable, match="LockNotAvailable 55P03"):
+                    await bus.execute(order(key))
+            assert await bus.ready() == "write_model: refuses (LockNotAvailable 55P03)"
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            assert other.execute(waiting).fetchone() == (0,)
+            other.execute("ROLLBACK")
+            assert await bus.ready() is None
+
+    with databases.as_owner() as other:
+        other.execute("BEGIN")
+        other.execute("SELECT FROM log_head FOR UPDATE")
+        asyncio.run(story(other))
+    assert value(databases, "SELECT count(*) FROM event") == 0
