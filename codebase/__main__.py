@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from importlib import import_module
+from itertools import islice
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -38,6 +39,7 @@ log_group = group("Show events of the log, or follow it.")
 orderly.add_typer(parked_group, name="parked")
 orderly.add_typer(log_group, name="log")
 
+FAILURES_SHOWN = 20
 LATE_IMPORTS = ("encodings.idna", "httpcore", "pydantic.v1")
 """What FastAPI, httpx and psycopg import when they are first used."""
 
@@ -242,15 +244,42 @@ def list_parked(*, json: Json = False) -> int:
     return DONE
 
 
-@command(parked_group, "retry", example="orderly parked retry STREAM")
-def retry_parked(stream: Stream, *, projector: ProjectorName = None) -> int:
+@command(parked_group, "retry", example="orderly parked retry --all")
+def retry_parked(
+    stream: OnlyStream = None,
+    *,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every stream that is parked, in the log's order.")
+    ] = False,
+    projector: ProjectorName = None,
+) -> int:
     """Apply what is parked of a stream, in order and all of it; then it flows again."""
     from codebase.operations import parked
 
+    if everything == (stream is not None):
+        raise typer.BadParameter("name one STREAM, or all of them with --all")
     settings = _settings()
+    if stream is None:
+        return _retry_all(settings, projector)
     applied = parked.retry(settings, _who_parked(settings, stream, projector), stream)
     print(f"{applied} events applied; the stream flows again")
     return DONE
+
+
+def _retry_all(settings: Settings, name: str | None) -> int:
+    from codebase.operations import parked
+
+    status = DONE
+    for projector in [_projector(name)] if name else _projectors(settings):
+        retried = parked.retry_all(settings, projector)
+        told = f"{retried.events} events applied; {retried.streams} streams flow again"
+        print(f"{projector.name}: {told}")
+        for stream_id, reason in islice(retried.failures.items(), FAILURES_SHOWN):
+            to_stderr(f"{projector.name}: stream {stream_id} stays parked: {reason}")
+        if retried.failures:
+            to_stderr(f"{projector.name}: {len(retried.failures)} streams stay parked")
+            status = FAILED
+    return status
 
 
 @command(parked_group, "discard", example="orderly parked discard STREAM --projector billing")
@@ -274,10 +303,14 @@ def _who_parked(settings: Settings, stream_id: UUID, name: str | None) -> Projec
     if len(names) > 1:
         several = " and ".join(names)
         raise ConfigurationError(f"it is parked by {several}: say which with --projector")
+    return _projector(names[0])
+
+
+def _projector(name: str) -> Projector:
     known = {projector.name: projector for projector in SYSTEM.projectors()}
-    if names[0] not in known:
-        raise ConfigurationError(f"no projector {names[0]}; there is: {', '.join(known)}")
-    return known[names[0]]
+    if name not in known:
+        raise ConfigurationError(f"no projector {name}; there is: {', '.join(known)}")
+    return known[name]
 
 
 @command(log_group, "show", example="orderly log show STREAM")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg import Connection, Cursor
 from psycopg.rows import class_row
 
-from codebase.engine.projections import set_aside
 from codebase.engine.projections.blame import describe
 from codebase.engine.projections.logged_events import LoggedEvent, read_at
 from codebase.engine.projections.projection import Projector
@@ -31,6 +30,16 @@ LIST_PARKED = """
 
 FIND_PROJECTORS = """
     SELECT projector FROM parked_stream WHERE stream_id = %(stream_id)s ORDER BY projector
+"""
+
+# In the order of the log, as far as streams of different partitions have one.
+FIND_STREAMS = """
+    SELECT stream.stream_id
+    FROM parked_stream AS stream
+    JOIN parked_event AS event USING (projector, stream_id)
+    WHERE stream.projector = %(projector)s
+    GROUP BY stream.stream_id, stream.partition
+    ORDER BY stream.partition, min(event.position)
 """
 
 FIND_STREAM = """
@@ -130,6 +139,28 @@ class ParkedStream:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Retried:
+    """What became of everything that was parked.
+
+    Args:
+        streams: how many flow again.
+        events: how many of them were applied.
+        failures: of the others, with what still fails.
+    """
+
+    streams: int
+    events: int
+    failures: Mapping[UUID, str]
+
+
+class Stores(NamedTuple):
+    """Connections that retrying takes: rows are written as their owner, the log is read."""
+
+    read_model: Connection[Any]
+    log: Connection[Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LeftOut:
     """Events that are in the log and not in the rows, as (partition, position)."""
 
@@ -175,13 +206,27 @@ def retry(settings: Settings, projector: Projector, stream_id: UUID) -> int:
         NotParkedError: the stream is not parked.
         RetryFailedError: an event still fails; the text says which and how. Nothing changed.
     """
-    with _parked_stream(settings, projector, stream_id) as (cursor, partition, positions):
-        with connect(settings.required("write_model_reader_url"), "parked") as log:
-            events = read_at(log, partition, positions)
-        for event in events:
-            _apply(projector, cursor, event)
-        _remove(cursor, projector, stream_id, partition, positions)
-        return len(events)
+    with _stores(settings) as stores:
+        return _retry(stores, projector, stream_id)
+
+
+def retry_all(settings: Settings, projector: Projector) -> Retried:
+    """Retry every stream that a projector has parked, in the order of their first parked events.
+
+    Each is a transaction of its own, so that the projector is held off for no longer than that, and
+    one that still fails keeps nobody else.
+    """
+    with _stores(settings) as stores:
+        found = stores.read_model.execute(FIND_STREAMS, {"projector": projector.name}).fetchall()
+        applied, failures = 0, dict[UUID, str]()
+        for (stream_id,) in found:
+            try:
+                applied += _retry(stores, projector, stream_id)
+            except NotParkedError:
+                continue  # somebody else was faster
+            except RetryFailedError as error:
+                failures[stream_id] = str(error)
+    return Retried(streams=len(found) - len(failures), events=applied, failures=failures)
 
 
 def discard(settings: Settings, projector: Projector, stream_id: UUID) -> int:
@@ -195,25 +240,44 @@ def discard(settings: Settings, projector: Projector, stream_id: UUID) -> int:
     Raises:
         NotParkedError: the stream is not parked.
     """
-    with _parked_stream(settings, projector, stream_id) as (cursor, partition, positions):
+    with (
+        _read_model(settings) as store,
+        _parked_stream(store, projector, stream_id) as (cursor, partition, positions),
+    ):
         key = {"projector": projector.name, "partition": partition, "position": positions[0]}
         cursor.execute(REMEMBER_DISCARDED, key)
         _remove(cursor, projector, stream_id, partition, positions[:1])
         return positions[0]
 
 
+def _read_model(settings: Settings) -> Connection[Any]:
+    return connect(settings.required("read_model_owner_url"), "parked")
+
+
+@contextmanager
+def _stores(settings: Settings) -> Iterator[Stores]:
+    log_url = settings.required("write_model_reader_url")
+    with _read_model(settings) as read_model, connect(log_url, "parked") as log:
+        yield Stores(read_model, log)
+
+
+def _retry(stores: Stores, projector: Projector, stream_id: UUID) -> int:
+    """What `retry` does, over connections that are there."""
+    with _parked_stream(stores.read_model, projector, stream_id) as (cursor, partition, positions):
+        events = read_at(stores.log, partition, positions)
+        for event in events:
+            _apply(projector, cursor, event)
+        _remove(cursor, projector, stream_id, partition, positions)
+        return len(events)
+
+
 @contextmanager
 def _parked_stream(
-    settings: Settings, projector: Projector, stream_id: UUID
+    store: Connection[Any], projector: Projector, stream_id: UUID
 ) -> Iterator[tuple[Cursor[Any], int, list[int]]]:
     """(cursor in a transaction that holds the projector off, partition, parked positions)."""
     key = {"projector": projector.name, "stream_id": stream_id}
-    url = settings.required("read_model_owner_url")
-    with (
-        connect(url, "parked") as store,
-        store.transaction(),
-        store.cursor(binary=True) as cursor,
-    ):
+    with store.transaction(), store.cursor(binary=True) as cursor:
         found = cursor.execute(FIND_STREAM, key).fetchone()
         if found is None:
             raise NotParkedError(f"stream {stream_id} is not parked")
@@ -244,7 +308,6 @@ def _remove(
     key = {"projector": projector.name, "stream_id": stream_id, "partition": partition}
     cursor.execute(REMOVE_EVENTS, {**key, "positions": positions})
     cursor.execute(REMOVE_STREAM, key)
-    set_aside.recount(cursor, projector.name, partition)
 
 
 def left_out(store: Connection[Any], projector: str) -> LeftOut:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from codebase.foundation.observability.metrics import RequestMetrics
 from codebase.foundation.settings import Settings
+from codebase.web.acceptor import descriptors
 from codebase.web.api_docs import add_api_docs
 from codebase.web.boundary import Boundary
 from codebase.web.command_routes import CountedRoute
@@ -80,7 +81,7 @@ def assemble(apps: Sequence[FastAPI], settings: Settings, title: str | None = No
     """
     services = [app for app in apps if isinstance(app, ServiceApp)]
     names = " + ".join(app.title for app in services)
-    outer = ServiceApp(title or names, _merged_checks(services))
+    outer = ServiceApp(title or names, {**_merged_checks(services), "descriptors": descriptors})
     metrics = RequestMetrics()
     owners: dict[int, str] = {}
     for app in services:

@@ -34,7 +34,13 @@ class Answers:
         self.is_closing = transport.is_closing
 
     def write(self, data: bytes) -> None:
-        """Keep the first piece of an answer until the second one comes."""
+        """Keep the first piece of an answer until the second one comes.
+
+        Nothing is sent to a client that was let go, because it did not read for example: its
+        requests go on for a moment, and the event loop takes a write for an error.
+        """
+        if self.is_closing():
+            return
         if self._head is None or data.startswith(CONTINUE):
             self._transport.write(data)
         elif not self._head:
@@ -45,7 +51,7 @@ class Answers:
 
     def end(self) -> None:
         """The answer is complete; that to HEAD has nothing after its head."""
-        if self._head:
+        if self._head and not self.is_closing():
             self._transport.write(self._head)
         self._head = b""
 

@@ -38,12 +38,15 @@ class Exchange:
         "caller",
         "ends_connection",
         "headers",
+        "parked_streams",
         "request_id",
         "status",
     )
 
     ends_connection: bool
     """Whether the answer is the last one on its connection."""
+    parked_streams: int
+    """How many are parked that the answer may lack; see web/parked.py."""
     caller: Caller
     """Set by the shell before anything else sees the exchange."""
 
@@ -52,6 +55,7 @@ class Exchange:
         self.request_id = os.urandom(16).hex()
         self.status = 0
         self.ends_connection = False
+        self.parked_streams = 0
         self._send = send
         self._second_factor = second_factor
         self.address = (scope.get("client") or ("unknown",))[0]
@@ -93,8 +97,11 @@ class Exchange:
         return [*sent, *(one for one in PRIVATE if one[0] not in names), *self._own_headers()]
 
     def _own_headers(self) -> HeaderList:
-        identity = (b"x-request-id", self.request_id.encode())
-        return (identity, CLOSE) if self.ends_connection else (identity,)
+        yield b"x-request-id", self.request_id.encode()
+        if self.parked_streams:
+            yield b"parked-streams", b"%d" % self.parked_streams
+        if self.ends_connection:
+            yield CLOSE
 
 
 def exchange_of(scope: Scope) -> Exchange:

@@ -7,8 +7,8 @@ no added latency when idle, and the number of connections does not grow with tha
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from json import loads
@@ -25,17 +25,24 @@ from codebase.foundation.postgres import DeadlinedConnection, trouble
 from codebase.foundation.settings import Settings
 from codebase.foundation.standing import Standing
 
-# What a query finds, and how far the projector was at that very moment: one statement sees one
-# snapshot. There is a row also when nothing is found.
+# What a query finds, how far the projector was at that very moment, and what it had parked: one
+# statement sees one snapshot. There is a row also when nothing is found. Which requests ask for
+# what is parked is looked up only while something is: Postgres runs a query inside CASE, that
+# needs nothing from outside, once and when it comes to it.
 WITH_CHECKPOINTS = """
-    SELECT reached.positions, found.*
+    SELECT reached.positions, reached.parked,
+           CASE WHEN reached.parked IS NOT NULL
+                THEN (SELECT jsonb_agg(ordinal)::text FROM ({asking_for_parked}) AS asking) END,
+           found.*
     FROM (
-        SELECT jsonb_object_agg(partition, position)::text AS positions
+        SELECT jsonb_object_agg(partition, position)::text AS positions,
+               jsonb_agg(parked_by_category) FILTER (WHERE parked_streams > 0)::text AS parked
         FROM projection_checkpoint
         WHERE projector = %(projector)s::text
     ) AS reached
     LEFT JOIN ({query}) AS found ON true
 """
+NOBODY = "SELECT NULL::bigint AS ordinal WHERE false"
 
 LOOK = "SELECT FROM projection_checkpoint LIMIT 1"
 
@@ -64,10 +71,19 @@ Row = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The rows for one request, and the positions that the read model had reached with them."""
+    """The rows for one request, and what the read model was like that they are of.
+
+    Args:
+        rows: found.
+        checkpoints: partition -> position that the projector had reached.
+        parked: category -> number of streams that the projector had parked.
+        asks_for_parked: whether what was asked for is one of them.
+    """
 
     rows: list[Row]
     checkpoints: Mapping[int, int]
+    parked: Mapping[str, int]
+    asks_for_parked: bool
 
 
 Waiting = tuple[Sequence[Any], asyncio.Future[Found]]
@@ -203,14 +219,21 @@ class GroupRead:
             first column of every row that it returns.
         arguments: the names of the query's parameters.
         projector: who fills the tables that the query reads.
+        asking_for_parked: a query for the ordinals of those requests that ask for a stream that the
+            projector has parked; see web/parked.py.
     """
 
     def __init__(
-        self, read_model: ReadModel, query: str, arguments: Sequence[str], projector: str
+        self,
+        read_model: ReadModel,
+        query: str,
+        arguments: Sequence[str],
+        projector: str,
+        asking_for_parked: str = NOBODY,
     ) -> None:
         self._read_model = read_model
         self._projector = projector
-        self._query = with_checkpoints(query)
+        self._query = with_checkpoints(query, asking_for_parked)
         self._arguments = arguments
         self._waiting: deque[Waiting] = deque()
 
@@ -257,18 +280,31 @@ class GroupRead:
         arguments = dict(zip(self._arguments, map(list, columns), strict=True))
         named = {**arguments, "projector": self._projector}
         fetched = await reader.rows(self._query, named)
-        positions = loads(fetched[0][0] or "{}")
-        checkpoints = {int(partition): position for partition, position in positions.items()}
+        positions, parked, asking = (loads(text) if text else () for text in fetched[0][:3])
+        checkpoints = {int(partition): position for partition, position in dict(positions).items()}
+        by_category = _added_up(parked)
         answers: list[list[Row]] = [[] for _ in batch]
-        for _, ordinal, *row in fetched:
+        for _, _, _, ordinal, *row in fetched:
             if ordinal is not None:
                 answers[ordinal - 1].append(tuple(row))
-        for (_, found), rows in zip(batch, answers, strict=True):
+        for ordinal, ((_, found), rows) in enumerate(zip(batch, answers, strict=True), start=1):
             if not found.done():
-                found.set_result(Found(rows, checkpoints))
+                found.set_result(Found(rows, checkpoints, by_category, ordinal in asking))
 
 
-def with_checkpoints(query: str) -> str:
-    """The query, with the positions that the projector has reached as its first column."""
-    inner = sql.SQL(query)
-    return sql.SQL(WITH_CHECKPOINTS).format(query=inner).as_string()
+def _added_up(of_partitions: Iterable[Mapping[str, int]]) -> Mapping[str, int]:
+    """Category -> number, over all partitions."""
+    counted: Counter[str] = Counter()
+    for by_category in of_partitions:
+        counted.update(by_category)
+    return counted
+
+
+def with_checkpoints(query: str, asking_for_parked: str = NOBODY) -> str:
+    """The query, and as its first columns what the projector has reached, and what it has parked.
+
+    These are JSON texts: partition -> position; for each partition, category -> number of streams;
+    the ordinals of requests that ask for one of them.
+    """
+    parts = {"query": sql.SQL(query), "asking_for_parked": sql.SQL(asking_for_parked)}
+    return sql.SQL(WITH_CHECKPOINTS).format(**parts).as_string()

@@ -83,6 +83,25 @@ class Behind(Exception):  # noqa: N818 - a state that passes
         self.retry_after_seconds = retry_after_seconds
 
 
+class StreamParked(Exception):  # noqa: N818 - a state that passes, once somebody has seen to it
+    """The stream that was asked for by its id has an event that could not be projected."""
+
+    retry_after_seconds = 60.0
+    """Somebody has to mend what keeps it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "an event of what was asked for could not be projected; until it is, nothing is shown"
+        )
+
+
+KINDS_OF_UNAVAILABLE: Mapping[type[Exception], str] = {
+    ServiceUnavailable: "service-unavailable",
+    Behind: "read-model-behind",
+    StreamParked: "stream-parked",
+}
+
+
 class ProblemDetails(BaseModel):
     """What a client is told when it does not get what it asked for (RFC 9457)."""
 
@@ -105,7 +124,7 @@ def problem_of(error: Exception) -> HttpProblem:
             return _refused(error)
         case InvalidInputError():
             return _invalid(error)
-        case ServiceUnavailable() | Behind():
+        case ServiceUnavailable() | Behind() | StreamParked():
             return _unavailable(error)
         case HTTPException():
             return _of_the_router(error)
@@ -142,8 +161,8 @@ def _refused(refusal: Rejected) -> HttpProblem:
     )
 
 
-def _unavailable(error: ServiceUnavailable | Behind) -> HttpProblem:
-    kind = "read-model-behind" if isinstance(error, Behind) else "service-unavailable"
+def _unavailable(error: ServiceUnavailable | Behind | StreamParked) -> HttpProblem:
+    kind = next(name for of, name in KINDS_OF_UNAVAILABLE.items() if isinstance(error, of))
     headers = _retry_after(error.retry_after_seconds)
     return HttpProblem(HTTPStatus.SERVICE_UNAVAILABLE, kind, str(error), headers=headers)
 

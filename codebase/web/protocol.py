@@ -204,6 +204,8 @@ class BoundedProtocol(HttpToolsProtocol):
         cycle.message_event.set()
 
     def _say(self, problem: HttpProblem) -> None:
+        if self.transport.is_closing():
+            return
         self.transport.write(whole_answer(problem))
         self._linger()
 

@@ -18,10 +18,10 @@ from starlette.types import ASGIApp
 from codebase.foundation.errors import ConfigurationError
 from codebase.foundation.observability import logs
 from codebase.foundation.settings import Settings
+from codebase.web.acceptor import Acceptor
 from codebase.web.protocol import BoundedProtocol
 
 KEEP_ALIVE_SECONDS = 30
-BACKLOG = 2048
 SWEEPS_PER_DEADLINE = 5
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -34,7 +34,15 @@ class BoundedServer(uvicorn.Server):
         self.config.load()
         self.lifespan = self.config.lifespan_class(self.config)
         await self.on_tick(0)
-        await self.startup(sockets=[listener])
+        self.servers = []
+        self._acceptor = Acceptor(listener, self._new_protocol)
+        self._acceptor.open()
+
+    def _new_protocol(self) -> BoundedProtocol:
+        """As uvicorn makes it, for one connection."""
+        return BoundedProtocol(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
     async def keep_time(self, deadline_seconds: float) -> None:
         """Until cancelled: the Date header, and deadlines of clients."""
@@ -49,6 +57,7 @@ class BoundedServer(uvicorn.Server):
     async def stop(self, listener: socket.socket) -> None:
         """Finish what is in flight, and cut off what does not finish in time."""
         self.should_exit = True
+        self._acceptor.close()
         await self.shutdown(sockets=[listener])
         for connection in list(self.server_state.connections):
             connection.transport.abort()
@@ -66,7 +75,6 @@ def config_of(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=settings.drain_seconds,  # type: ignore[arg-type] # a float will do
     )

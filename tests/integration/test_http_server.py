@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import io
+import json
+import resource
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,18 +17,23 @@ from pathlib import Path
 
 import pytest
 
+from codebase.foundation.observability import logs
+from codebase.foundation.settings import Settings
+from codebase.web import acceptor
+from codebase.web.acceptor import Acceptor
 from tests.clocks import StandingLoop, push_the_clock
 from tests.integration.shell import (
     ORDER,
     Client,
     Gate,
+    Reply,
     Server,
     in_time,
     request,
     running,
     small_service,
 )
-from tests.patience import PATIENCE_SECONDS
+from tests.patience import NEVER_SECONDS, PATIENCE_SECONDS
 
 Ports = Callable[[], int]
 DEADLINE = 0.3
@@ -207,9 +217,10 @@ def test_endless_trailers_are_cut_off(free_port: Ports, endless: bytes) -> None:
     in_time(scenario)
 
 
-@pytest.mark.parametrize(
-    "sent", [b"\x16\x03\x01\x02\x00", b"HELLO\r\n\r\n", b"GET / HTTP/9\r\n\r\n"]
-)
+NOT_HTTP = [b"\x16\x03\x01\x02\x00", b"HELLO\r\n\r\n", b"GET / HTTP/9\r\n\r\n"]
+
+
+@pytest.mark.parametrize("sent", NOT_HTTP)
 def test_what_is_not_http_gets_a_problem(free_port: Ports, sent: bytes) -> None:
     async def scenario() -> None:
         async with (
@@ -229,6 +240,29 @@ def test_what_is_not_http_gets_a_problem(free_port: Ports, sent: bytes) -> None:
     in_time(scenario)
 
 
+BAD_HTTP = [
+    b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 200_000,
+    b"PUT /order HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n",
+    b"PUT /order HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+]
+
+
+def test_what_is_not_http_leaves_nothing_in_the_log(free_port: Ports) -> None:
+    """Or whoever can connect could fill the disk."""
+
+    async def scenario() -> None:
+        async with running([small_service()], free_port()) as server:
+            for sent in (*NOT_HTTP, *BAD_HTTP):
+                async with server.client() as client:
+                    client.send(sent)
+                    assert b"/problems/" in await client.ends()
+
+    lines = io.StringIO()
+    with logs.configured(Settings(), service="test", stream=lines):
+        in_time(scenario)
+    assert events_in(lines) == ["listening", "stopped"]
+
+
 def test_a_client_that_does_not_read_its_answer_is_let_go(free_port: Ports) -> None:
     async def scenario() -> None:
         async with (
@@ -245,6 +279,44 @@ def test_a_client_that_does_not_read_its_answer_is_let_go(free_port: Ports) -> N
             assert len(await client.ends()) < 30_000_000
 
     in_time(scenario, StandingLoop)
+
+
+UNREAD = request("GET", "/large")
+LET_GO = {
+    "with an answer": UNREAD,
+    "with an answer after which others are made": 3 * UNREAD,
+    "before it could be told what was wrong": UNREAD + request("PUT", "/order", ORDER) + b"HELLO",
+}
+
+
+@pytest.mark.parametrize("sent", LET_GO.values(), ids=LET_GO.keys())
+def test_letting_a_client_go_that_does_not_read_is_no_error(free_port: Ports, sent: bytes) -> None:
+    """It is the client's doing, and anybody may do it as often as he likes."""
+    gate = Gate()
+
+    async def scenario() -> None:
+        async with (
+            running([small_service(gate)], free_port(), client_deadline_seconds=DEADLINE) as server,
+            server.client() as client,
+        ):
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            client.send(sent)
+            await is_answering(server.port)
+            if ORDER["key"].encode() in sent:
+                await gate.arrived.wait()
+            while is_connected(server.port):
+                push_the_clock(DEADLINE / 4)
+                await asyncio.sleep(0.01)
+            gate.opened.set()
+
+    lines = io.StringIO()
+    with logs.configured(Settings(access_log=False), service="test", stream=lines):
+        in_time(scenario, StandingLoop)
+    assert events_in(lines) == ["listening", "stopped"]
+
+
+def events_in(lines: io.StringIO) -> list[str]:
+    return [json.loads(line)["event"] for line in lines.getvalue().splitlines()]
 
 
 def is_connected(port: int) -> bool:
@@ -420,3 +492,80 @@ def test_a_signal_while_it_is_still_opening_closes_what_was_opened(
         status, said = service.ends()
     assert status == 0
     assert "closed" in said
+
+
+async def asked(client: Client, path: str) -> Reply:
+    client.send(request("GET", path))
+    return await client.reply()
+
+
+@contextmanager
+def no_descriptor_is_free(process: subprocess.Popen[str]) -> Iterator[None]:
+    before = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, before)
+
+
+def test_without_a_free_descriptor_it_says_so_and_goes_on_when_there_is_one(
+    free_port: Ports,
+) -> None:
+    async def scenario(service: Served) -> None:
+        server = Server(service.port)
+        async with server.client() as known:
+            assert (await asked(known, "/readyz")).status == 200
+            with no_descriptor_is_free(service.process):
+                reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+                failed = await asyncio.to_thread(service.says, "dependency_failed")
+                assert "Too many open files" in failed
+                answer = await asked(known, "/readyz")
+                assert answer.status == 503
+                assert answer.json["errors"] == {"descriptors": ["Too many open files"]}
+                assert (await asked(known, "/healthz")).status == 200
+            assert (await asked(Client(reader, writer), "/orders")).status == 200
+            recovered = await asyncio.to_thread(service.says, "dependency_recovered")
+            assert "dependency_failed" not in recovered, "said once"
+            assert (await asked(known, "/readyz")).status == 200
+            writer.transport.abort()
+
+    with served(free_port(), PATIENCE_SECONDS) as service:
+        service.says("listening")
+        in_time(lambda: scenario(service))
+
+
+class FullTable(socket.socket):
+    """A listening socket of a process whose table of descriptors is full."""
+
+    def __init__(self) -> None:
+        super().__init__(socket.AF_INET)
+        self.asked = 0
+        self.was_asked = asyncio.Event()
+
+    def accept(self) -> tuple[socket.socket, object]:
+        self.asked += 1
+        self.was_asked.set()
+        raise OSError(errno.EMFILE, "Too many open files")
+
+
+def test_it_rests_before_it_tries_again_to_take_whom_there_is_no_room_for(
+    free_port: Ports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptor, "PAUSE_SECONDS", NEVER_SECONDS)
+
+    async def scenario() -> None:
+        with FullTable() as listener:
+            listener.bind(("127.0.0.1", free_port()))
+            listener.setblocking(False)  # noqa: FBT003 - the standard library's own
+            accepting = Acceptor(listener, asyncio.Protocol)
+            accepting.open()
+            _, writer = await asyncio.open_connection(*listener.getsockname())
+            await listener.was_asked.wait()
+            for _ in range(100):
+                await asyncio.sleep(0.001)
+            assert listener.asked == 1
+            writer.transport.abort()
+            accepting.close()
+
+    in_time(scenario)

@@ -74,6 +74,31 @@ def test_the_read_model_goes_down_and_up_with_data(databases: Databases) -> None
     assert apply_all("read_model", url)
 
 
+def test_what_was_parked_before_parked_streams_were_counted_is_counted(
+    databases: Databases,
+) -> None:
+    url = databases.settings.required("read_model_owner_url")
+    names = [one.name for one in (MIGRATIONS / "read_model").glob("*.rollback.sql")]
+    roll_back("read_model", url, count=sum(name >= "0011" for name in names))
+    with databases.as_read_model_owner() as connection:
+        connection.execute(
+            "INSERT INTO projection_checkpoint (projector, partition)"
+            " VALUES ('a', 0), ('a', 1), ('b', 0)"
+        )
+        connection.execute(
+            "INSERT INTO parked_stream (projector, stream_id, partition, category, reason)"
+            " VALUES ('a', gen_random_uuid(), 1, 'agent', ''),"
+            " ('a', gen_random_uuid(), 1, 'agent', ''), ('a', gen_random_uuid(), 1, 'account', '')"
+        )
+    apply_all("read_model", url)
+    with databases.as_read_model_owner() as connection:
+        counted = connection.execute(
+            "SELECT projector, partition, parked_streams, parked_by_category"
+            " FROM projection_checkpoint ORDER BY 1, 2"
+        ).fetchall()
+    assert counted == [("a", 0, 0, {}), ("a", 1, 3, {"agent": 2, "account": 1}), ("b", 0, 0, {})]
+
+
 def test_a_log_with_events_in_it_is_not_taken_away(databases: Databases) -> None:
     url = databases.settings.required("write_model_owner_url")
     with databases.as_owner() as connection:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import pytest
+from psycopg import Connection
 
+from codebase.engine.log.identifiers import partition_of
+from codebase.engine.projections import set_aside
+from codebase.engine.projections.logged_events import LoggedEvent, read_events
 from codebase.engine.projections.projection import Projector
 from codebase.foundation.settings import Settings
 from codebase.operations import parked
@@ -32,6 +37,27 @@ if TYPE_CHECKING:
     from tests.databases import Databases
 
 DROP_CHECK = "ALTER TABLE tested DROP CONSTRAINT palatable"
+PARK = """
+    INSERT INTO parked_stream (projector, stream_id, partition, category, reason)
+    VALUES ('tester', %(stream_id)s, 0, %(category)s, 'a test')
+"""
+PARK_MANY = """
+    INSERT INTO parked_stream (projector, stream_id, partition, category, reason)
+    SELECT 'tester', gen_random_uuid(), 0, 'test', 'a test' FROM generate_series(1, 2000)
+"""
+COUNT_OF_BEFORE = """
+    UPDATE projection_checkpoint AS checkpoint
+    SET parked_streams = (
+        SELECT count(*) FROM parked_stream
+        WHERE projector = checkpoint.projector AND partition = checkpoint.partition
+    )
+"""
+NOTE_ARRIVALS = """
+    CREATE FUNCTION note_arrival() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
+        'BEGIN INSERT INTO arrived (stream_id) VALUES (NEW.stream_id); RETURN NULL; END';
+    CREATE TRIGGER note_arrival AFTER INSERT ON tested
+        FOR EACH ROW EXECUTE FUNCTION note_arrival()
+"""
 
 
 def write_values(databases: Databases, stream_id: UUID, first_version: int, *values: str) -> None:
@@ -69,8 +95,64 @@ def test_only_the_stream_of_the_poison_event_waits(databases: Databases) -> None
     (stream,) = parked.list_parked(databases.settings)
     assert (stream.stream_id, stream.events) == (bad, 3)
     assert stream.reason == "CheckViolation 23514 tested palatable"
-    counts = "SELECT coalesce(sum(parked_streams), 0) FROM projection_checkpoint"
-    assert query(databases.as_read_model_owner(), counts) == [(1,)]
+    assert counted(databases) == (1, {"test": 1})
+
+
+def counted(databases: Databases) -> tuple[int, dict[str, int]]:
+    """How many streams are parked, and how many of each category, as the checkpoints have it."""
+    rows = query(
+        databases.as_read_model_owner(),
+        "SELECT parked_streams, parked_by_category FROM projection_checkpoint",
+    )
+    total = sum((Counter(by_category) for _, by_category in rows), start=Counter[str]())
+    return sum(streams for streams, _ in rows), dict(total)
+
+
+def test_what_is_parked_is_counted_whoever_parks_it(databases: Databases) -> None:
+    """A release that counts by itself does so as well while it is being replaced."""
+    bad, _ = park_one(databases)
+    with databases.as_read_model_owner() as owner:
+        for category in ("test", "other", "other"):
+            owner.execute(PARK, {"stream_id": uuid4(), "category": category})
+        owner.execute(COUNT_OF_BEFORE)
+    assert counted(databases) == (4, {"test": 2, "other": 2})
+    with databases.as_read_model_owner() as owner:
+        owner.execute("DELETE FROM parked_stream WHERE stream_id <> %s", [bad])
+    assert counted(databases) == (1, {"test": 1})
+
+
+def test_a_commit_reads_of_the_parked_streams_those_of_its_events_only(
+    databases: Databases,
+) -> None:
+    bad, good = park_one(databases)
+    waiting = sample_events(databases, bad, good)
+    with databases.as_read_model_owner() as owner, owner.cursor() as cursor:
+        owner.execute("ALTER TABLE parked_stream SET (autovacuum_enabled = off)")
+        owner.execute(PARK_MANY)
+        owner.execute("SELECT pg_stat_force_next_flush()")
+        before = rows_read(owner)
+        assert set_aside.parked_streams(cursor, TESTER.name, waiting) == {bad}
+        owner.execute("SELECT pg_stat_force_next_flush()")
+        assert rows_read(owner) - before == 1
+
+
+def sample_events(databases: Databases, *streams: UUID) -> list[LoggedEvent]:
+    with databases.as_owner() as log:
+        events = [
+            event
+            for partition in range(databases.settings.partitions)
+            for event in read_events(log, partition, after=0, limit=1000)
+        ]
+    return [event for event in events if event.stream_id in streams]
+
+
+def rows_read(owner: Connection[Any]) -> int:
+    row = owner.execute(
+        "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables"
+        " WHERE relname = 'parked_stream'"
+    ).fetchone()
+    assert row
+    return int(row[0])
 
 
 def test_what_is_too_large_for_postgres_is_parked(databases: Databases) -> None:
@@ -131,6 +213,35 @@ def test_a_retry_that_fails_changes_nothing(databases: Databases) -> None:
         parked.retry(databases.settings, TESTER, bad)
     assert sample_rows(databases, bad) == [(1, "one")]
     assert [stream.events for stream in parked.list_parked(databases.settings)] == [3]
+
+
+def test_everything_that_is_parked_is_retried_in_the_order_of_the_log(
+    databases: Databases,
+) -> None:
+    create_tested(databases)
+    streams = [uuid4() for _ in range(5)]
+    for stream in streams:
+        write_values(databases, stream, 1, "poison" if stream != streams[2] else "bitter", "two")
+    with databases.as_read_model_owner() as owner:
+        owner.execute("ALTER TABLE tested ADD CONSTRAINT sweet CHECK (value <> 'bitter')")
+        owner.execute("CREATE TABLE arrived (number serial, stream_id uuid)")
+        owner.execute(NOTE_ARRIVALS)
+    with projecting(databases.settings, TESTER):
+        eventually(lambda: reached(databases))
+        with databases.as_read_model_owner() as owner:
+            owner.execute(DROP_CHECK)
+        retried = parked.retry_all(databases.settings, TESTER)
+    assert (retried.streams, retried.events) == (4, 8)
+    assert list(retried.failures) == [streams[2]]
+    assert "CheckViolation 23514 tested sweet" in retried.failures[streams[2]]
+    assert [stream.stream_id for stream in parked.list_parked(databases.settings)] == [streams[2]]
+    arrived = "SELECT stream_id FROM arrived ORDER BY number"
+    in_order = [one for one in streams if one != streams[2] for _ in range(2)]
+    of_partition = sorted(
+        in_order, key=lambda one: partition_of(one, databases.settings.partitions)
+    )
+    assert [one for (one,) in query(databases.as_read_model_owner(), arrived)] == of_partition
+    assert counted(databases) == (1, {"test": 1})
 
 
 def test_discard_drops_the_first_event_alone_and_remembers_it(databases: Databases) -> None:

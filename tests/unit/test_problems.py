@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.model.buy_orders.buy_order import order_book_limit
 from codebase.model.refusals import Conflict, KeyReused, NotFound, Rejected, Unavailable
-from codebase.web.problems import Behind, HttpProblem, problem_of
+from codebase.web.problems import Behind, HttpProblem, StreamParked, problem_of
 
 CASES = {
     "a refusal": (Rejected("no"), 409, "rejected"),
@@ -21,6 +21,7 @@ CASES = {
     "something that is missing now": (Unavailable("no"), 503, "unavailable"),
     "a database that is away": (ServiceUnavailable("db", "is away"), 503, "service-unavailable"),
     "a read model that is behind": (Behind(), 503, "read-model-behind"),
+    "a stream that is parked": (StreamParked(), 503, "stream-parked"),
     "an unknown path": (HTTPException(404), 404, "not-found"),
     "another method": (HTTPException(405), 405, "method-not-allowed"),
     "a bug": (ZeroDivisionError("secret"), 500, "internal-error"),

@@ -132,7 +132,7 @@ class Applier:
 
     def _commit(self, store: Connection[Any], events: Sequence[LoggedEvent]) -> None:
         with store.transaction(), store.cursor(binary=True) as cursor:
-            parked = self._move_checkpoint(cursor, events[-1])
+            parked = self._move_checkpoint(cursor, events)
             found = set_aside.sort(events, parked, self._projector.is_unknown)
             # Trying does not make them known; an upgrade and a retry will.
             for event in found.unknown:
@@ -150,7 +150,7 @@ class Applier:
 
     def _park(self, store: Connection[Any], event: LoggedEvent, reason: str) -> None:
         with store.transaction(), store.cursor(binary=True) as cursor:
-            parked = self._move_checkpoint(cursor, event)
+            parked = self._move_checkpoint(cursor, [event])
             if event.stream_id in parked:
                 set_aside.park_events(cursor, self._projector.name, self._partition, [event])
             else:
@@ -167,10 +167,11 @@ class Applier:
             extra=self._key,
         )
 
-    def _move_checkpoint(self, cursor: Cursor[Any], last: LoggedEvent) -> set[UUID]:
-        if not move_checkpoint(cursor, self._key, old=self.checkpoint, new=last):
+    def _move_checkpoint(self, cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> set[UUID]:
+        """Move it past the events; returns which of their streams are parked."""
+        if not move_checkpoint(cursor, self._key, old=self.checkpoint, new=events[-1]):
             return set()
-        return set_aside.parked_streams(cursor, self._projector.name, self._partition)
+        return set_aside.parked_streams(cursor, self._projector.name, events)
 
     def _write_rows(self, cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> None:
         try:

@@ -12,7 +12,7 @@ from codebase.engine.projections.logged_events import LoggedEvent
 
 READ_PARKED_STREAMS = """
     SELECT stream_id FROM parked_stream
-    WHERE projector = %(projector)s AND partition = %(partition)s
+    WHERE projector = %(projector)s AND stream_id = ANY (%(stream_ids)s::uuid[])
 """
 
 # Parked again while it is parked: the first reason is the one that matters.
@@ -29,24 +29,19 @@ PARK_EVENTS = """
                 %(type)b::text[]) AS event (position, stream_id, version, type)
 """
 
-COUNT_PARKED_STREAMS = """
-    UPDATE projection_checkpoint AS checkpoint
-    SET parked_streams = (
-        SELECT count(*) FROM parked_stream
-        WHERE projector = checkpoint.projector AND partition = checkpoint.partition
-    )
-    WHERE projector = %(projector)s AND partition = %(partition)s
-"""
-
 COUNT_EVENTS = """
     SELECT count(*) FROM parked_event
     WHERE projector = %(projector)s AND partition = %(partition)s
 """
 
 
-def parked_streams(cursor: Cursor[Any], projector: str, partition: int) -> set[UUID]:
-    """The streams of a partition that are parked; the caller holds the checkpoint's lock."""
-    cursor.execute(READ_PARKED_STREAMS, {"projector": projector, "partition": partition})
+def parked_streams(cursor: Cursor[Any], projector: str, events: Iterable[LoggedEvent]) -> set[UUID]:
+    """Which of the events' streams are parked; the caller holds the checkpoint's lock."""
+    stream_ids = list({event.stream_id for event in events})
+    # Planned anew: a plan from when few were parked would go through all of them.
+    cursor.execute(
+        READ_PARKED_STREAMS, {"projector": projector, "stream_ids": stream_ids}, prepare=False
+    )
     return {row[0] for row in cursor.fetchall()}
 
 
@@ -61,7 +56,6 @@ def park_stream(cursor: Cursor[Any], projector: str, event: LoggedEvent, reason:
     }
     cursor.execute(PARK_STREAM, parameters)
     park_events(cursor, projector, event.partition, [event])
-    recount(cursor, projector, event.partition)
 
 
 def park_events(
@@ -77,11 +71,6 @@ def park_events(
         "type": [event.type for event in events],
     }
     cursor.execute(PARK_EVENTS, parameters)
-
-
-def recount(cursor: Cursor[Any], projector: str, partition: int) -> None:
-    """Bring the checkpoint's count of parked streams up to date."""
-    cursor.execute(COUNT_PARKED_STREAMS, {"projector": projector, "partition": partition})
 
 
 def count_events(store: Connection[Any], projector: str, partition: int) -> int:

@@ -44,7 +44,11 @@ class Ledger:
         self._standings = reads.query(queries.REGIONS, queries.REGION_ARGUMENTS)
         self._by_region = reads.query(queries.USE_BY_REGION, MONTH_ARGUMENTS)
         self._by_account = reads.query(queries.USE_BY_ACCOUNT, MONTH_ARGUMENTS)
-        self._lines = reads.query(queries.INVOICES, queries.INVOICE_ARGUMENTS)
+        self._lines = reads.query(
+            queries.INVOICES,
+            queries.INVOICE_ARGUMENTS,
+            asking_for_parked=queries.ASKING_FOR_PARKED_INVOICE,
+        )
 
     def month(self, text: str | None) -> Month:
         """The month that `text` names, else the running one."""
@@ -66,6 +70,7 @@ class Ledger:
 
         Raises:
             NotFound: there is no such account, or it is another client's.
+            StreamParked: the account, or an agent of it, is parked: the sum might be wrong.
         """
         caller, period = caller_of(request), period_at(month, self.now())
         client = caller.only_client

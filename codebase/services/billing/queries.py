@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from psycopg import sql
 
+from codebase.views.accounts.parked import asking_for_whole_account
 from codebase.views.accounts.usage_intervals import use_by_region, use_of_month
 
 REGION_ARGUMENTS = ("asked",)
 INVOICE_ARGUMENTS = ("clients", "accounts", "since", "until")
+ASKING_FOR_PARKED_INVOICE = asking_for_whole_account("billing_account", "billing_agent", "accounts")
 
 # What there is at the moment. Use that goes on has no upper bound.
 REGIONS = """

@@ -25,6 +25,7 @@ from codebase.views.accounts.settings import AccountSettings
 from codebase.views.accounts.teams import TEAMS
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.html import Pages, links_to
+from codebase.web.parked import LISTS, NAMES_ONE, Responses, parked_streams
 from codebase.web.runtime import Runtime
 from codebase.web.shell import Check, caller_of, require_operator, service_app
 
@@ -33,9 +34,12 @@ PROJECTORS = tuple(billing(region) for region in (None, *Region))
 PAGES = Pages("codebase.services.billing")
 INVOICES_SHOWN = 50
 
-Responses = dict[int | str, dict[str, Any]]
 FORBIDDEN: Responses = {403: {"description": "For operators and administrators."}}
-NOT_FOUND: Responses = {404: {"description": "No such account, or it is another client's."}}
+ONE_ACCOUNT: Responses = {
+    404: {"description": "No such account, or it is another client's."},
+    **LISTS,
+    **NAMES_ONE,
+}
 
 
 class Regions(BaseModel):
@@ -52,21 +56,21 @@ def create_app(
 ) -> FastAPI:
     """The service, given a store that somebody keeps up to date."""
     app = service_app("billing", checks=checks)
-    operators_only: dict[str, Any] = {
+    listing: dict[str, Any] = {
         "dependencies": [Depends(require_operator)],
-        "responses": FORBIDDEN,
+        "responses": {**FORBIDDEN, **LISTS},
     }
     links = links_to(TEAMS, settings, "Billing")
     ledger = Ledger(
         reads, [settings.billing_region] if settings.billing_region else list(Region), now
     )
 
-    @app.get("/regions", **operators_only)
+    @app.get("/regions", **listing)
     async def get_regions(request: Request) -> Regions:
         """Accounts and agents of every region, at the moment."""
         return Regions(regions=await ledger.standings(request))
 
-    @app.get("/invoices", response_model=Invoices, **operators_only)
+    @app.get("/invoices", response_model=Invoices, **listing)
     async def get_invoices(
         request: Request,
         month: ChosenMonth = None,
@@ -75,24 +79,29 @@ def create_app(
         """The largest invoices of a month, without their lines."""
         return as_json(await ledger.invoices(request, ledger.month(month), size))
 
-    @app.get("/invoices/{account_id}", response_model=Invoice, responses=NOT_FOUND)
+    @app.get("/invoices/{account_id}", response_model=Invoice, responses=ONE_ACCOUNT)
     async def get_invoice(
         request: Request, account_id: UUID, month: ChosenMonth = None
     ) -> Response:
         """What an account's agents cost in a month, line by line; also of a closed account."""
         return as_json(await ledger.invoice(request, account_id, ledger.month(month)))
 
-    @app.get("/invoices/{account_id}/page", response_class=HTMLResponse, responses=NOT_FOUND)
+    @app.get("/invoices/{account_id}/page", response_class=HTMLResponse, responses=ONE_ACCOUNT)
     async def get_invoice_page(
         request: Request, account_id: UUID, month: ChosenMonth = None
     ) -> Response:
         """The same, to be read and printed."""
         invoice = await ledger.invoice(request, account_id, ledger.month(month))
         return PAGES.answer(
-            "invoice.html", caller_of(request), links=links, made_at=now(), invoice=invoice
+            "invoice.html",
+            caller_of(request),
+            links=links,
+            made_at=now(),
+            parked=parked_streams(request.scope),
+            invoice=invoice,
         )
 
-    @app.get("/", response_class=HTMLResponse, **operators_only)
+    @app.get("/", response_class=HTMLResponse, **listing)
     async def get_page(request: Request, month: ChosenMonth = None) -> Response:
         """Regions, the month's largest invoices, and what the months before came to."""
         shown = ledger.month(month)
@@ -107,6 +116,7 @@ def create_app(
             caller_of(request),
             links=links,
             made_at=now(),
+            parked=parked_streams(request.scope),
             region=settings.billing_region,
             month=shown,
             regions=regions,

@@ -14,9 +14,8 @@ from pydantic import BaseModel
 from codebase.model.accounts.account import Region
 from codebase.model.refusals import NotFound
 from codebase.services.compliance import queries
-from codebase.web.consistent_reads import ConsistentReads
+from codebase.web.consistent_reads import ConsistentReads, Query
 from codebase.web.exchange import caller_of
-from codebase.web.group_read import GroupRead
 from codebase.web.personal import Personal
 
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
@@ -53,7 +52,11 @@ class Agents:
         self._by_name = reads.query(queries.AGENTS_BY_NAME, queries.NAME_ARGUMENTS)
         self._blocked = reads.query(queries.BLOCKED_BY_NAME, queries.NAME_ARGUMENTS)
         self._by_email = reads.query(queries.AGENT_BY_EMAIL, queries.EMAIL_ARGUMENTS)
-        self._by_id = reads.query(queries.AGENTS_BY_ID, queries.ID_ARGUMENTS)
+        self._by_id = reads.query(
+            queries.AGENTS_BY_ID,
+            queries.ID_ARGUMENTS,
+            asking_for_parked=queries.ASKING_FOR_PARKED,
+        )
 
     async def page(
         self, request: Request, search: str, *, blocked: bool, reference: UUID | None, size: int
@@ -69,6 +72,7 @@ class Agents:
 
         Raises:
             NotFound: `reference` names no agent.
+            StreamParked: `search` is the id of an agent that is parked.
             HttpProblem: 403 for an operator who searches by name or e-mail address.
         """
         by_name = self._blocked if blocked else self._by_name
@@ -79,7 +83,7 @@ class Agents:
         return AgentPage(items=items, last_reference=items[-1].id if items else None, size=size)
 
     async def _rows(
-        self, request: Request, search: str, by_name: GroupRead, reference: UUID | None, size: int
+        self, request: Request, search: str, by_name: Query, reference: UUID | None, size: int
     ) -> Sequence[Sequence[Any]]:
         if UNSTORABLE.search(search):
             return []

@@ -16,6 +16,7 @@ from codebase.services.compliance.form import FORM_DOCUMENTATION, read_form
 from codebase.services.compliance.requests import may_soon_change
 from codebase.views.accounts.teams import TEAMS
 from codebase.web.html import Pages, links_to
+from codebase.web.parked import LISTS, NAMES_ONE, parked_streams
 from codebase.web.shell import caller_of, require_admin, require_operator
 
 PAGES = Pages("codebase.services.compliance")
@@ -30,7 +31,12 @@ def add_page(app: FastAPI, desk: Desk, settings: Settings, now: Clock) -> None:
     """Route `/`."""
     links = links_to(TEAMS, settings, "Compliance")
 
-    @app.get("/", response_class=HTMLResponse, dependencies=[Depends(require_operator)])
+    @app.get(
+        "/",
+        response_class=HTMLResponse,
+        dependencies=[Depends(require_operator)],
+        responses={**LISTS, **NAMES_ONE},
+    )
     async def get_page(
         request: Request,
         search: Search = "",
@@ -53,6 +59,7 @@ def add_page(app: FastAPI, desk: Desk, settings: Settings, now: Clock) -> None:
             may_ask=caller.is_admin,
             links=links,
             made_at=moment,
+            parked=parked_streams(request.scope),
             search=search,
             blocked=blocked,
             query=request.url.query,

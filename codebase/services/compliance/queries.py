@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from psycopg import sql
 
+from codebase.web.parked import is_parked
+
 NAME_ARGUMENTS = ("prefixes", "references", "sizes")
 EMAIL_ARGUMENTS = ("emails",)
 ID_ARGUMENTS = ("ids", "references", "sizes")
@@ -49,6 +51,16 @@ AGENT_BY_EMAIL = """
     LEFT JOIN compliance_agent AS found
         ON lower(found.email) = lower(asked.email) AND found.removed_at IS NULL
 """
+
+ASKING_FOR_PARKED = (
+    sql.SQL("""
+    SELECT asked.ordinal
+    FROM unnest(%(ids)b::uuid[]) WITH ORDINALITY AS asked (id, ordinal)
+    CROSS JOIN LATERAL ({is_parked}) AS parked
+""")
+    .format(is_parked=is_parked("asked", "id"))
+    .as_string()
+)
 
 # The one with an id, or else those of the account with that id.
 AGENTS_BY_ID = """

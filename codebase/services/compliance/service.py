@@ -32,6 +32,7 @@ from codebase.services.compliance.requests import (
 from codebase.views.accounts.settings import AccountSettings
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.pages import SIZE_DEFAULT, Size
+from codebase.web.parked import LISTS, NAMES_ONE
 from codebase.web.runtime import Runtime
 from codebase.web.shell import (
     Answer,
@@ -126,7 +127,7 @@ def create_app(
             raise NotFound(f"Request {request_id} not found")
         return found
 
-    @app.get("/agents", dependencies=operators_only)
+    @app.get("/agents", dependencies=operators_only, responses={**LISTS, **NAMES_ONE})
     async def get_agents(
         request: Request,
         search: Search = "",

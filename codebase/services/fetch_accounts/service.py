@@ -12,11 +12,13 @@ from codebase.engine.projections.read_model import READ_MODEL
 from codebase.model.accounts.account import account_not_found
 from codebase.model.refusals import NotFound
 from codebase.views.accounts import accounts as account_view
+from codebase.views.accounts import agents as agent_view
 from codebase.views.accounts.accounts import Account, AccountPage, CompanyReport
 from codebase.views.accounts.pages_by_name import PAGE_ARGUMENTS
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.openapi import ONLY_READS
 from codebase.web.pages import SIZE_DEFAULT, Size, as_json, page
+from codebase.web.parked import LISTS, NAMES_ONE
 from codebase.web.runtime import Runtime
 from codebase.web.shell import caller_of, service_app
 
@@ -26,11 +28,21 @@ PORT = 9094
 def create_app(reads: ConsistentReads) -> FastAPI:
     """The service, given a read model."""
     app = service_app("fetch_accounts", checks={"read_model": reads.ready})
-    pages = reads.query(account_view.PAGES, PAGE_ARGUMENTS)
-    accounts = reads.query(account_view.ACCOUNTS_BY_ID, account_view.ACCOUNT_ARGUMENTS)
-    reports = reads.query(account_view.REPORTS, account_view.ACCOUNT_ARGUMENTS)
+    pages = reads.query(account_view.PAGES, PAGE_ARGUMENTS, categories=account_view.CATEGORIES)
+    accounts = reads.query(
+        account_view.ACCOUNTS_BY_ID,
+        account_view.ACCOUNT_ARGUMENTS,
+        categories=(),
+        asking_for_parked=account_view.ASKING_FOR_PARKED,
+    )
+    reports = reads.query(
+        account_view.REPORTS,
+        account_view.ACCOUNT_ARGUMENTS,
+        categories=agent_view.CATEGORIES,
+        asking_for_parked=account_view.ASKING_FOR_PARKED_REPORT,
+    )
 
-    @app.get("/accounts", response_model=AccountPage)
+    @app.get("/accounts", response_model=AccountPage, responses=LISTS)
     async def get_accounts(
         request: Request, last_reference: UUID | None = None, size: Size = SIZE_DEFAULT
     ) -> Response:
@@ -41,7 +53,7 @@ def create_app(reads: ConsistentReads) -> FastAPI:
             raise NotFound("last_reference names no account")
         return page(items, last, size)
 
-    @app.get("/accounts/{account_id}", response_model=Account)
+    @app.get("/accounts/{account_id}", response_model=Account, responses=NAMES_ONE)
     async def get_account(request: Request, account_id: UUID) -> Response:
         """One account."""
         client = caller_of(request).only_client
@@ -53,6 +65,7 @@ def create_app(reads: ConsistentReads) -> FastAPI:
     @app.post(
         "/accounts/generate_company_report/{account_id}",
         response_model=CompanyReport,
+        responses={**LISTS, **NAMES_ONE},
         openapi_extra=ONLY_READS,
     )
     async def generate_company_report(request: Request, account_id: UUID) -> Response:

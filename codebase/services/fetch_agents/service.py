@@ -19,6 +19,7 @@ from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.fields import Email
 from codebase.web.openapi import ONLY_READS
 from codebase.web.pages import SIZE_DEFAULT, Size, as_json, page
+from codebase.web.parked import LISTS, NAMES_ONE
 from codebase.web.runtime import Runtime
 from codebase.web.shell import caller_of, service_app
 
@@ -29,12 +30,27 @@ UNKNOWN_REFERENCE = "last_reference names no agent"
 def create_app(reads: ConsistentReads) -> FastAPI:
     """The service, given a read model."""
     app = service_app("fetch_agents", checks={"read_model": reads.ready})
-    pages = reads.query(agent_view.PAGES, PAGE_ARGUMENTS)
-    of_account = reads.query(agent_view.PAGES_OF_ACCOUNT, agent_view.PAGE_OF_ACCOUNT_ARGUMENTS)
-    by_id = reads.query(agent_view.AGENTS_BY_ID, agent_view.AGENT_ARGUMENTS)
-    by_email = reads.query(agent_view.AGENTS_BY_EMAIL, agent_view.EMAIL_ARGUMENTS)
+    pages = reads.query(agent_view.PAGES, PAGE_ARGUMENTS, categories=agent_view.CATEGORIES)
+    of_account = reads.query(
+        agent_view.PAGES_OF_ACCOUNT,
+        agent_view.PAGE_OF_ACCOUNT_ARGUMENTS,
+        categories=agent_view.CATEGORIES,
+        asking_for_parked=agent_view.ASKING_FOR_PARKED_ACCOUNT,
+    )
+    by_id = reads.query(
+        agent_view.AGENTS_BY_ID,
+        agent_view.AGENT_ARGUMENTS,
+        categories=(),
+        asking_for_parked=agent_view.ASKING_FOR_PARKED,
+    )
+    by_email = reads.query(
+        agent_view.AGENTS_BY_EMAIL,
+        agent_view.EMAIL_ARGUMENTS,
+        categories=agent_view.CATEGORIES,
+        asking_for_parked=agent_view.ASKING_FOR_PARKED_BY_EMAIL,
+    )
 
-    @app.get("/agents", response_model=AgentPage)
+    @app.get("/agents", response_model=AgentPage, responses=LISTS)
     async def get_agents(
         request: Request, last_reference: UUID | None = None, size: Size = SIZE_DEFAULT
     ) -> Response:
@@ -45,7 +61,11 @@ def create_app(reads: ConsistentReads) -> FastAPI:
             raise NotFound(UNKNOWN_REFERENCE)
         return page(items, last, size)
 
-    @app.get("/accounts/{account_id}/agents", response_model=AgentPage)
+    @app.get(
+        "/accounts/{account_id}/agents",
+        response_model=AgentPage,
+        responses={**LISTS, **NAMES_ONE},
+    )
     async def get_agents_of_account(
         request: Request,
         account_id: UUID,
@@ -62,7 +82,7 @@ def create_app(reads: ConsistentReads) -> FastAPI:
             raise NotFound(UNKNOWN_REFERENCE)
         return page(items, last, size)
 
-    @app.get("/accounts/{account_id}/agents/{agent_id}", response_model=Agent)
+    @app.get("/accounts/{account_id}/agents/{agent_id}", response_model=Agent, responses=NAMES_ONE)
     async def get_agent(request: Request, account_id: UUID, agent_id: UUID) -> Response:
         """One agent of an account."""
         client = caller_of(request).only_client
@@ -72,7 +92,12 @@ def create_app(reads: ConsistentReads) -> FastAPI:
         return as_json(found[0][0])
 
     # `:path`, because an address may have a slash, which is decoded before a route is looked for.
-    @app.post("/agents/find_agent/{email:path}", response_model=Agent, openapi_extra=ONLY_READS)
+    @app.post(
+        "/agents/find_agent/{email:path}",
+        response_model=Agent,
+        responses={**LISTS, **NAMES_ONE},
+        openapi_extra=ONLY_READS,
+    )
     async def find_agent(request: Request, email: Email) -> Response:
         """The agent that has an e-mail address, whatever the letter case; not for operators."""
         caller = caller_of(request)

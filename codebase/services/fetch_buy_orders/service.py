@@ -15,6 +15,7 @@ from codebase.model.refusals import NotFound
 from codebase.views.buy_orders import buy_orders
 from codebase.views.buy_orders.buy_orders import BuyOrder, Page, ShownOrder
 from codebase.web.consistent_reads import ConsistentReads
+from codebase.web.parked import LISTS, NAMES_ONE
 from codebase.web.runtime import Runtime
 from codebase.web.shell import caller_of, service_app
 
@@ -29,10 +30,17 @@ ORDER = slice(1, None)
 def create_app(reads: ConsistentReads) -> FastAPI:
     """The service, given a read model."""
     app = service_app("fetch_buy_orders", checks={"read_model": reads.ready})
-    pages = reads.query(buy_orders.PAGES, buy_orders.PAGE_ARGUMENTS)
-    orders = reads.query(buy_orders.ORDERS_BY_ID, buy_orders.ORDER_ARGUMENTS)
+    pages = reads.query(
+        buy_orders.PAGES, buy_orders.PAGE_ARGUMENTS, categories=buy_orders.CATEGORIES
+    )
+    orders = reads.query(
+        buy_orders.ORDERS_BY_ID,
+        buy_orders.ORDER_ARGUMENTS,
+        categories=(),
+        asking_for_parked=buy_orders.ASKING_FOR_PARKED,
+    )
 
-    @app.get("/buy_orders", response_model=Page)
+    @app.get("/buy_orders", response_model=Page, responses=LISTS)
     async def get_buy_orders(
         request: Request,
         last_reference: UUID | None = None,
@@ -47,7 +55,7 @@ def create_app(reads: ConsistentReads) -> FastAPI:
         last = shown[-1]["id"] if shown else None
         return json_response({"rows": shown, "last_reference": last})
 
-    @app.get("/buy_orders/{order_id}", response_model=BuyOrder)
+    @app.get("/buy_orders/{order_id}", response_model=BuyOrder, responses=NAMES_ONE)
     async def get_buy_order(request: Request, order_id: UUID) -> Response:
         """One order."""
         client = caller_of(request).only_client

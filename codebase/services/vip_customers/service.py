@@ -28,6 +28,7 @@ from codebase.views.accounts.teams import TEAMS
 from codebase.views.accounts.usage_intervals import MONTH_ARGUMENTS
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.html import Pages, links_to
+from codebase.web.parked import LISTS, parked_streams
 from codebase.web.runtime import Runtime
 from codebase.web.shell import Check, caller_of, require_operator, service_app
 
@@ -43,9 +44,9 @@ def create_app(
 ) -> FastAPI:
     """The service, given a store that somebody keeps up to date."""
     app = service_app("vip_customers", checks=checks)
-    operators_only: dict[str, Any] = {
+    listing: dict[str, Any] = {
         "dependencies": [Depends(require_operator)],
-        "responses": {403: {"description": "For operators and administrators."}},
+        "responses": {403: {"description": "For operators and administrators."}, **LISTS},
     }
     links = links_to(TEAMS, settings, "VIP customers")
     accounts = reads.query(queries.ACCOUNTS, MONTH_ARGUMENTS)
@@ -64,12 +65,12 @@ def create_app(
         asked = (one_month(request, last.plus(back)) for back in range(1 - count, 1))
         return list(await asyncio.gather(*asked))
 
-    @app.get("/months", **operators_only)
+    @app.get("/months", **listing)
     async def get_months(request: Request, month: ChosenMonth = None, count: Count = 12) -> Months:
         """Openings, closings, standing and turnover by region, month by month."""
         return Months(months=await months_up_to(request, chosen_month(month, now()), count))
 
-    @app.get("/", response_class=HTMLResponse, **operators_only)
+    @app.get("/", response_class=HTMLResponse, **listing)
     async def get_page(request: Request, month: ChosenMonth = None, count: Count = 6) -> Response:
         """The same, to be looked at."""
         last = chosen_month(month, now())
@@ -79,6 +80,7 @@ def create_app(
             caller_of(request),
             links=links,
             made_at=now(),
+            parked=parked_streams(request.scope),
             month=last,
             months=months,
             turnover=turnover_by_currency(months[-1]),

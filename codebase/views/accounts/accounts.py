@@ -26,6 +26,8 @@ from codebase.model.accounts.account import (
 from codebase.views.accounts.agents import Agent
 from codebase.views.accounts.histories import account_history
 from codebase.views.accounts.pages_by_name import pages_by_name
+from codebase.views.accounts.parked import asking_for_whole_account
+from codebase.web.parked import asking_by_id
 from codebase.web.personal import Personal
 
 
@@ -138,6 +140,9 @@ class CompanyReport(Account):
 # For everybody's rows the client is NULL, see Caller.only_client.
 ACCOUNT_ARGUMENTS = ("clients", "ids")
 PAGES = pages_by_name("account", Account.model_fields, "closed_at")
+CATEGORIES = frozenset({ACCOUNT.category})
+ASKING_FOR_PARKED = asking_by_id("account")
+ASKING_FOR_PARKED_REPORT = asking_for_whole_account("account", "agent")
 
 ACCOUNTS_BY_ID = """
     SELECT asked.ordinal, row_to_json(shown)::text

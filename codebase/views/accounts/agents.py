@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from psycopg import Cursor
+from psycopg import Cursor, sql
 from pydantic import BaseModel
 
 from codebase.engine.log.events import RecordedEvent
@@ -26,6 +26,7 @@ from codebase.model.accounts.agent import (
 )
 from codebase.views.accounts.histories import agent_history
 from codebase.views.accounts.pages_by_name import pages_by_name
+from codebase.web.parked import asking_by_id, is_parked
 from codebase.web.personal import Personal
 
 
@@ -137,6 +138,28 @@ AGENT_ARGUMENTS = ("clients", "accounts", "ids")
 EMAIL_ARGUMENTS = ("clients", "emails")
 
 PAGES = pages_by_name("agent", Agent.model_fields, "removed_at")
+CATEGORIES = frozenset({AGENT.category})
+ASKING_FOR_PARKED = asking_by_id("agent")
+ASKING_FOR_PARKED_ACCOUNT = asking_by_id("account", "accounts")
+ASKING_FOR_PARKED_BY_EMAIL = (
+    sql.SQL("""
+    SELECT asked.ordinal
+    FROM unnest(%(clients)b::text[], %(emails)b::text[])
+        WITH ORDINALITY AS asked (client, email, ordinal)
+    CROSS JOIN LATERAL (
+        SELECT FROM agent AS found
+        CROSS JOIN LATERAL ({is_parked}) AS parked
+        WHERE lower(found.email) >= lower(asked.email)
+          AND lower(found.email) <= lower(asked.email)
+          AND found.removed_at IS NULL
+          AND (asked.client IS NULL OR found.client = asked.client)
+        ORDER BY lower(found.email)
+        LIMIT 1
+    ) AS its_agent
+""")
+    .format(is_parked=is_parked("found", "id"))
+    .as_string()
+)
 
 # A request for an account that is not there, or not the client's, gets no row. The
 # account is compared as the first part of the order: see pages_by_name.py.

@@ -18,6 +18,7 @@ from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.engine.projections.projection import Projection, columns
 from codebase.model.buy_orders.buy_order import BUY_ORDER, BuyOrderPlaced
 from codebase.model.money import Currency
+from codebase.web.parked import asking_by_id
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,6 +147,9 @@ ORDERS_BY_ID = """
     JOIN buy_order AS found ON found.id = asked.id
     WHERE asked.client IS NULL OR found.client = asked.client
 """
+
+CATEGORIES = frozenset({BUY_ORDER.category})
+ASKING_FOR_PARKED = asking_by_id("buy_order")
 
 
 class BuyOrder(BaseModel):

@@ -1,0 +1,98 @@
+"""What clients are told of streams that are parked: their rows are old, or not there at all.
+
+A read that names one is refused. A list answers, and says in a header how many there are that may
+belong to it; so does whatever else may lack one of them. While none is parked there is no header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from psycopg import sql
+from starlette.types import Scope
+
+from codebase.web.exchange import exchange_of
+
+PARKED_STREAMS = "Parked-Streams"
+
+Responses = dict[int | str, dict[str, Any]]
+
+# What OpenAPI says of them.
+LISTS: Responses = {
+    200: {
+        "headers": {
+            PARKED_STREAMS: {
+                "description": "How many streams are parked that this answer may lack, or show as"
+                " they were; absent when there are none.",
+                "schema": {"type": "integer", "minimum": 1},
+            }
+        }
+    }
+}
+NAMES_ONE: Responses = {
+    503: {
+        "description": "Something that the answer needs is away, or what was asked for is parked"
+        " (`/problems/stream-parked`); try again after `Retry-After` seconds."
+    }
+}
+
+# To be looked for stream by stream, by its key: joined as tables are, Postgres might go through all
+# that is parked. So it might in search of a first row, unless that is the first in an order.
+IS_PARKED = """
+    SELECT FROM parked_stream
+    WHERE projector = %(projector)s::text AND stream_id >= {stream} AND stream_id <= {stream}
+    ORDER BY stream_id
+    LIMIT 1
+"""
+
+# Whose a stream is of which there is no row is not known here, and whoever names it is told.
+ASKING_BY_ID = """
+    SELECT asked.ordinal
+    FROM unnest(%(clients)b::text[], {ids}::uuid[]) WITH ORDINALITY AS asked (client, id, ordinal)
+    CROSS JOIN LATERAL ({is_parked}) AS parked
+    LEFT JOIN LATERAL (SELECT client FROM {table} WHERE id = asked.id LIMIT 1) AS known ON true
+    WHERE asked.client IS NULL OR known.client IS NULL OR known.client = asked.client
+"""
+
+
+def asking_by_id(table: str, ids: str = "ids") -> str:
+    """The query for requests that name a parked stream, for `GroupRead`.
+
+    Args:
+        table: the view of these streams, with the columns `id` and `client`. Whoever cannot see a
+            row is told nothing of its stream either.
+        ids: the argument that holds the stream's id; `clients` holds whose it must be.
+    """
+    return (
+        sql.SQL(ASKING_BY_ID)
+        .format(
+            ids=sql.Placeholder(ids, "b"),
+            is_parked=is_parked("asked", "id"),
+            table=sql.Identifier(table),
+        )
+        .as_string()
+    )
+
+
+def is_parked(table: str, column: str) -> sql.Composed:
+    """A lateral query that has a row if the stream in a column is parked."""
+    return sql.SQL(IS_PARKED).format(stream=sql.Identifier(table, column))
+
+
+def note(scope: Scope, parked: Mapping[str, int], categories: Collection[str] | None) -> None:
+    """Have the answer say how many streams are parked that it may lack.
+
+    Args:
+        scope: of the request.
+        parked: category -> number of streams, at the moment of the read.
+        categories: that the answer is made from; None means all that the projector follows.
+    """
+    counts = (n for category, n in parked.items() if categories is None or category in categories)
+    exchange = exchange_of(scope)
+    exchange.parked_streams = max(exchange.parked_streams, sum(counts))
+
+
+def parked_streams(scope: Scope) -> int:
+    """How many streams are parked that the answer to a request may lack, for pages to say."""
+    return exchange_of(scope).parked_streams
