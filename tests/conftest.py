@@ -74,6 +74,10 @@ class PostgresUnderTest:
     def superuser_url(self, database: str = "postgres") -> str:
         return self._server.superuser_url(database)
 
+    def program(self, name: str) -> Path:
+        """One of the programs that belong to the server, such as pg_dump."""
+        return self._server.binaries.folder / name
+
     @property
     def process_id(self) -> int:
         """Of the server's main process; stopped by a signal it answers no new connection."""

@@ -109,7 +109,7 @@ def set_up(superuser_url: str, owner: Login, roles: Sequence[Login] = ()) -> lis
         lost = [sentence for login in (owner, *roles) for sentence in _settle(cluster, login)]
         names = {"database": sql.Identifier(owner.database), "role": sql.Identifier(owner.role)}
         there = cluster.execute(DATABASE_EXISTS, {"database": owner.database}).fetchone()
-        cluster.execute((GIVE_DATABASE if there else CREATE_DATABASE).format(**names))
+        cluster.execute((GIVE_DATABASE if there is not None else CREATE_DATABASE).format(**names))
     with as_superuser(superuser_url, owner.database) as store:
         store.execute(FORBID_LARGE_OBJECTS)
     return lost
