@@ -20,6 +20,7 @@ from uuid import UUID
 import typer
 
 from codebase.foundation.errors import ConfigurationError
+from codebase.foundation.needs import narrowed
 from codebase.foundation.postgres import forget_libpq_environment
 from codebase.foundation.settings import Settings, load_settings
 from codebase.operations.command_line import DONE, FAILED, command, errors_logged, group, run
@@ -79,8 +80,14 @@ def start_everything(
         to_stderr(f"from .env: {', '.join(taken)}")
     # What an earlier run wrote down for others is not for the run itself.
     settings = load_settings(*SYSTEM.settings, embedded_home=False)
+    services = SYSTEM.on_one_machine()
     return local_stack.up(
-        settings, SYSTEM.on_one_machine(), SYSTEM.contexts, _to_fork(), stores_only=stores
+        settings,
+        services,
+        {name: SYSTEM.needs_of([name]) for name in services},
+        SYSTEM.contexts,
+        _to_fork(),
+        stores_only=stores,
     )
 
 
@@ -124,7 +131,7 @@ def _start_services(names: Sequence[str], service: str, port: int | None) -> Non
     from codebase.foundation.observability import logs, telemetry
     from codebase.web import shell
 
-    settings = _settings()
+    settings = narrowed(_settings(), SYSTEM.needs_of(names))
     port = port or SYSTEM.port_of(names[0]) + settings.port_offset
     with (
         logs.configured(settings, service=service),
