@@ -179,6 +179,16 @@ def migrate_stores(*, json: Json = False) -> int:
     return DONE
 
 
+@command(orderly, "roles", example="orderly roles")
+def make_roles(*, json: Json = False) -> int:
+    """Make owner and roles of both stores, as superusers, and take back what is too much."""
+    from codebase.operations.roles import set_up_roles
+
+    lost = set_up_roles(_settings())
+    print(as_json({"lost": lost}) if json else "\n".join(lost) or "everybody has what is needed")
+    return DONE
+
+
 @command(orderly, "verify", example="orderly verify")
 def verify_everything(*, json: Json = False) -> int:
     """Recompute everything from the log; print what differs."""

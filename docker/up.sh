@@ -7,10 +7,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 PATIENCE_SECONDS=120
 
-# The cluster's containers that are not healthy, or not running where they have no health check.
+# The cluster's containers that are not healthy, or not running where they have no health check. That
+# of the roles is to end.
 not_healthy() {
   docker ps --all --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" \
-    --format '{{.Names}}: {{.Status}}' | grep -vE ': Up [^(]*(\(healthy\))?$' || true
+    --format '{{.Names}}: {{.Status}}' | grep -vE ': Up [^(]*(\(healthy\))?$|[-_]roles[-_][0-9]+: Exited \(0\)' || true
 }
 
 wait_until_healthy() {

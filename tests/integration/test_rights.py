@@ -14,8 +14,16 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from codebase.embedded.databases import ROLES
+from codebase.foundation.rights import Login, set_up
 from codebase.foundation.settings import STORES
-from codebase.operations.migrate import FOR_ORDINARY_OWNERS, MIGRATIONS, apply_all, migrate
+from codebase.operations.migrate import (
+    FOR_ORDINARY_OWNERS,
+    MIGRATIONS,
+    apply_all,
+    migrate,
+    roll_back,
+)
+from codebase.operations.roles import set_up_roles, take_over
 from codebase.registry import SYSTEM
 
 if TYPE_CHECKING:
@@ -59,6 +67,22 @@ def test_no_role_reaches_the_machine_or_another_role(
         for statement in (*REFUSED, *become, *let_in):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(statement.encode())
+
+
+def test_the_command_for_containers_sets_up_both_stores(
+    databases: Databases, postgres_server: PostgresUnderTest
+) -> None:
+    stores = ("write_model", "read_model")
+    owners = {store: databases.settings.required(f"{store}_owner_url") for store in stores}
+    superusers = {
+        f"{store}_superuser_url": postgres_server.superuser_url(Login.of(url).database)
+        for store, url in owners.items()
+    }
+    with as_before(postgres_server) as superuser:
+        superuser.execute("ALTER ROLE orderly CREATEROLE")
+        (told,) = set_up_roles(databases.settings.model_copy(update=superusers))
+    assert told.startswith("orderly of ")
+    migrate(databases.settings, SYSTEM.contexts)
 
 
 @contextmanager
@@ -137,3 +161,81 @@ def test_an_owner_restores_its_own_dump(
     subprocess.run([dump, "--format=custom", f"--file={file}", url], check=True)
     options = ["--clean", "--if-exists", "--single-transaction", "--dbname", url]
     subprocess.run([restore, *options, file], check=True)
+
+
+RIGHTS_ON_TABLES = """
+    SELECT relname, pg_get_userbyid(grantee) AS role, privilege_type
+    FROM pg_class, aclexplode(relacl)
+    WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+    UNION ALL
+    SELECT proname, CASE grantee WHEN 0 THEN '' ELSE pg_get_userbyid(grantee) END, privilege_type
+    FROM pg_proc, aclexplode(proacl) WHERE pronamespace = 'public'::regnamespace
+    UNION ALL
+    SELECT defaclobjtype::text, pg_get_userbyid(grantee), privilege_type
+    FROM pg_default_acl, aclexplode(defaclacl)
+    WHERE defaclrole = (SELECT datdba FROM pg_database WHERE datname = current_database())
+"""
+
+
+def rights_on_tables(url: str, owner: str) -> list[tuple[str, ...]]:
+    with psycopg.connect(url) as connection:
+        rows = connection.execute(RIGHTS_ON_TABLES).fetchall()
+    return sorted(tuple("owner" if part == owner else part for part in row) for row in rows)
+
+
+@contextmanager
+def first_superuser_named(server: PostgresUnderTest, name: str) -> Iterator[str]:
+    """The test cluster's first superuser has another name, and that is his password; the URL."""
+
+    def rename(before: str, after: str) -> None:
+        with psycopg.connect(helper, autocommit=True) as connection:
+            row = connection.execute("SELECT rolname FROM pg_roles WHERE oid = 10").fetchone()
+            if row == (before,):
+                connection.execute(f"ALTER ROLE {before} RENAME TO {after}".encode())
+
+    helper = server.url("helper", "helper", "postgres")
+    with psycopg.connect(server.superuser_url(), autocommit=True) as superuser:
+        superuser.execute("CREATE ROLE helper LOGIN SUPERUSER PASSWORD 'helper'")
+    rename("postgres", name)
+    with psycopg.connect(helper, autocommit=True) as connection:
+        connection.execute(f"ALTER ROLE {name} PASSWORD '{name}'".encode())
+    try:
+        yield server.url(name, name, "postgres")
+    finally:
+        rename(name, "postgres")
+    with psycopg.connect(server.superuser_url(), autocommit=True) as superuser:
+        superuser.execute("DROP ROLE helper")
+
+
+@pytest.mark.parametrize("store", ROLES)
+def test_an_owner_that_was_the_first_superuser_becomes_an_ordinary_role(
+    store: str, postgres_server: PostgresUnderTest, databases: Databases
+) -> None:
+    name = f"first_{store}"
+    superuser_url = postgres_server.superuser_url(name)
+    owner_url = postgres_server.url(name, name, name)
+    with first_superuser_named(postgres_server, name) as first:
+        with psycopg.connect(first, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        apply_all(store, owner_url)
+        assert take_over(superuser_url, owner_url) == [f"{name} of {name} is no longer SUPERUSER"]
+        assert take_over(superuser_url, owner_url) == []
+    set_up(superuser_url, Login.of(owner_url))
+    expected = databases.settings.required(f"{store}_owner_url")
+    assert rights_on_tables(owner_url, name) == rights_on_tables(expected, "orderly")
+    with psycopg.connect(owner_url, autocommit=True) as owner:
+        owner.execute("CREATE TABLE more ()")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            owner.execute("COPY (SELECT 1) TO PROGRAM 'true'")
+        owner.execute("DROP TABLE more")
+    assert roll_back(store, owner_url)
+    assert apply_all(store, owner_url)
+    postgres_server.drop_database(name)
+
+
+def test_a_superuser_that_cannot_connect_is_no_reason_to_take_over(
+    postgres_server: PostgresUnderTest,
+) -> None:
+    wrong = postgres_server.url("postgres", "wrong", "postgres")
+    with pytest.raises(psycopg.OperationalError, match="password"):
+        take_over(wrong, postgres_server.owner_url("postgres"))
