@@ -152,15 +152,21 @@ def test_a_superuser_calls_no_function_of_an_owner(postgres_server: PostgresUnde
     postgres_server.drop_database("rights")
 
 
-def test_an_owner_restores_its_own_dump(
-    postgres_server: PostgresUnderTest, databases: Databases, tmp_path: Path
+@pytest.mark.parametrize("store", ROLES)
+def test_an_owner_restores_its_own_dump_and_empties_a_store(
+    store: str, postgres_server: PostgresUnderTest, databases: Databases, tmp_path: Path
 ) -> None:
-    url = databases.settings.required("write_model_owner_url")
+    migrate(databases.settings, SYSTEM.contexts)
+    url = databases.settings.required(f"{store}_owner_url")
     file = tmp_path / "dump"
     dump, restore = (postgres_server.program(name) for name in ("pg_dump", "pg_restore"))
     subprocess.run([dump, "--format=custom", f"--file={file}", url], check=True)
     options = ["--clean", "--if-exists", "--single-transaction", "--dbname", url]
+    with psycopg.connect(url, autocommit=True) as owner:
+        owner.execute("DROP OWNED BY CURRENT_USER")
+    assert f"{store}/0003_create_roles" in apply_all(store, url)
     subprocess.run([restore, *options, file], check=True)
+    assert apply_all(store, url) == []
 
 
 RIGHTS_ON_TABLES = """

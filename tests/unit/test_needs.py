@@ -8,7 +8,7 @@ import pytest
 
 from codebase.embedded.environment import environment
 from codebase.foundation.needs import SECRETS, narrowed
-from codebase.foundation.settings import MAY_BE_SECRET, STORES, SUPERUSERS, Settings
+from codebase.foundation.settings import MAY_BE_SECRET, STORES, SUPERUSERS, Settings, extended
 from codebase.foundation.tokens import new_token
 from codebase.registry import SYSTEM
 
@@ -43,6 +43,12 @@ def test_a_process_knows_what_its_services_say_that_they_need(name: str) -> None
     assert needed <= SECRETS
     assert known(everything()) == SECRETS
     assert known(narrowed(everything(), needed)) == needed
+
+
+def test_a_context_reads_no_secret_that_was_narrowed_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WRITE_MODEL_OWNER_URL", URL)
+    for kind in SYSTEM.settings:
+        assert known(extended(narrowed(everything(), ()), kind)) == set()
 
 
 def test_owners_are_known_to_the_migration_alone_and_superusers_to_no_service() -> None:
