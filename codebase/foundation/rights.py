@@ -116,10 +116,10 @@ def set_up(superuser_url: str, owner: Login, roles: Sequence[Login] = ()) -> lis
 
 
 def as_superuser(url: str, database: str) -> Connection:
-    """A connection to one of the cluster's databases, which takes nothing for Postgres' own."""
+    """A connection to one of the cluster's databases that finds only what is Postgres' own."""
     # Of two functions the one that fits better is called, and an owner may put any into `public`.
-    trusting = "-c search_path=pg_catalog"
-    return connect(make_conninfo(url, dbname=database), "rights", options=trusting)
+    there = make_conninfo(url, dbname=database)
+    return connect(there, "rights", options="-c search_path=pg_catalog")
 
 
 def set_password(cluster: Connection, role: str, password: str) -> None:

@@ -94,7 +94,7 @@ def apply_all(store: str, url: str, contexts: Sequence[Context] = ()) -> list[st
         with backend.lock():
             migrations = _migrations(store, contexts)
             if not _may_make_roles(backend.connection):
-                _for_an_ordinary_owner(store, migrations)
+                _for_an_ordinary_owner(migrations)
             missing = backend.to_apply(migrations)
             backend.apply_migrations(missing)
             return [f"{store}/{migration.id}" for migration in missing]
@@ -149,12 +149,13 @@ def _may_make_roles(connection: Connection) -> bool:
     return row == (True,)
 
 
-def _for_an_ordinary_owner(store: str, migrations: Iterable[yoyo.migrations.Migration]) -> None:
-    """Have read what is there for owners that may make no roles, instead of what is not."""
+def _for_an_ordinary_owner(migrations: Iterable[yoyo.migrations.Migration]) -> None:
+    """Have read what is there for owners that may make no roles, instead of what was released."""
     for migration in migrations:
-        instead = FOR_ORDINARY_OWNERS / store / Path(migration.path).name
-        if instead.exists():
-            migration.path = str(instead)
+        path = Path(migration.path)
+        if path.is_relative_to(MIGRATIONS):
+            instead = FOR_ORDINARY_OWNERS / path.relative_to(MIGRATIONS)
+            migration.path = str(instead if instead.exists() else path)
 
 
 def _settle_rights(connection: Connection, settings: Settings, fields: tuple[str, ...]) -> None:
