@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from http import HTTPStatus
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ import psycopg
 from psycopg import Connection, sql
 
 from bench.measure import BenchError
+from codebase.embedded.databases import OWNER, ROLES
 from codebase.embedded.keeper import Keeper, Program
 from codebase.embedded.postgres_programs import (
     can_use,
@@ -36,12 +38,12 @@ from codebase.embedded.private_postgres import (
     PostgresServer,
 )
 from codebase.foundation.postgres import connect
+from codebase.foundation.rights import Login
 from codebase.foundation.settings import Settings
 from codebase.operations.migrate import migrate
 from codebase.registry import SYSTEM
 
 PROJECT = Path(__file__).resolve().parents[1]
-OWNER = "orderly"
 PASSWORD = "of a role that lives as long as the run"  # noqa: S105
 TEMPLATES = ("template_write_model", "template_read_model")
 ORDER_BOOK_LIMIT_BTC = 10**15
@@ -78,7 +80,9 @@ class Cluster:
     def create(self, database: str, template: str | None = None) -> None:
         """A database of the owner's, empty or a copy of `template`."""
         if template is None:
-            self._server.ensure_database(database, OWNER, PASSWORD)
+            roles = chain.from_iterable(ROLES.values())
+            owner, *others = (Login(role, PASSWORD, database) for role in (OWNER, *roles))
+            self._server.set_up(owner, others)
             return
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(
             sql.Identifier(database), sql.Identifier(template), sql.Identifier(OWNER)

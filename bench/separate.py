@@ -12,7 +12,9 @@ from codebase.registry import SYSTEM
 def main() -> int:
     """Run until it is told to stop; the exit status of `orderly up`."""
     settings = load_settings(*SYSTEM.settings, embedded_home=False)
-    return local_stack.up(settings, SYSTEM.on_one_machine(), SYSTEM.contexts, orderly=None)
+    services = SYSTEM.on_one_machine()
+    needs = {name: SYSTEM.needs_of([name]) for name in services}
+    return local_stack.up(settings, services, needs, SYSTEM.contexts, orderly=None)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from uuid import UUID
 import typer
 
 from codebase.foundation.errors import ConfigurationError
+from codebase.foundation.needs import narrowed
 from codebase.foundation.postgres import forget_libpq_environment
 from codebase.foundation.settings import Settings, load_settings
 from codebase.operations.command_line import DONE, FAILED, command, errors_logged, group, run
@@ -81,8 +82,14 @@ def start_everything(
         to_stderr(f"from .env: {', '.join(taken)}")
     # What an earlier run wrote down for others is not for the run itself.
     settings = load_settings(*SYSTEM.settings, embedded_home=False)
+    services = SYSTEM.on_one_machine()
     return local_stack.up(
-        settings, SYSTEM.on_one_machine(), SYSTEM.contexts, _to_fork(), stores_only=stores
+        settings,
+        services,
+        {name: SYSTEM.needs_of([name]) for name in services},
+        SYSTEM.contexts,
+        _to_fork(),
+        stores_only=stores,
     )
 
 
@@ -126,7 +133,7 @@ def _start_services(names: Sequence[str], service: str, port: int | None) -> Non
     from codebase.foundation.observability import logs, telemetry
     from codebase.web import shell
 
-    settings = _settings()
+    settings = narrowed(_settings(), SYSTEM.needs_of(names))
     port = port or SYSTEM.port_of(names[0]) + settings.port_offset
     with (
         logs.configured(settings, service=service),
@@ -171,6 +178,16 @@ def migrate_stores(*, json: Json = False) -> int:
 
     applied = migrate(_settings(), SYSTEM.contexts)
     print(as_json({"applied": applied}) if json else "\n".join(applied) or "nothing to migrate")
+    return DONE
+
+
+@command(orderly, "roles", example="orderly roles")
+def make_roles(*, json: Json = False) -> int:
+    """Make owner and roles of both stores, as superusers, and take back what is too much."""
+    from codebase.operations.roles import set_up_roles
+
+    lost = set_up_roles(_settings())
+    print(as_json({"lost": lost}) if json else "\n".join(lost) or "everybody has what is needed")
     return DONE
 
 

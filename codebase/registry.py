@@ -28,9 +28,10 @@ from codebase.views.buy_orders.context import BUY_ORDER_CONTEXT
 class System:
     """Contexts and the services that are deployed for them.
 
-    A service is a folder with a `service.py`, which has `PORT` and `open_service(runtime)`, and may
-    have `PROJECTOR` (or `PROJECTORS`, if they are alternatives) for tables of its own, and
-    `MESSAGES`, routing key -> body, for the commands that it takes by message.
+    A service is a folder with a `service.py`, which has `PORT`, `NEEDS` (the secrets that it is
+    told) and `open_service(runtime)`, and may have `PROJECTOR` (or `PROJECTORS`, if they are
+    alternatives) for tables of its own, and `MESSAGES`, routing key -> body, for the commands that
+    it takes by message.
     """
 
     contexts: tuple[Context, ...]
@@ -87,6 +88,10 @@ class System:
     def port_of(self, name: str) -> int:
         """The port of a service, or of a group of services."""
         return self.groups[name].port if name in self.groups else int(self.load(name).PORT)
+
+    def needs_of(self, chosen: Iterable[str]) -> frozenset[str]:
+        """The secrets that a process of these services, or groups of services, is told."""
+        return frozenset(need for name in self.in_groups(chosen) for need in self.load(name).NEEDS)
 
     def on_one_machine(self) -> dict[str, int]:
         """What the whole system consists of, with its ports: groups, and the services in none."""

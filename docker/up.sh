@@ -7,10 +7,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 PATIENCE_SECONDS=120
 
-# The cluster's containers that are not healthy, or not running where they have no health check.
+# The cluster's containers that are not healthy, or not running where they have no health check. That
+# of the roles is to end.
 not_healthy() {
   docker ps --all --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" \
-    --format '{{.Names}}: {{.Status}}' | grep -vE ': Up [^(]*(\(healthy\))?$' || true
+    --format '{{.Names}}: {{.Status}}' | grep -vE ': Up [^(]*(\(healthy\))?$|[-_]roles[-_][0-9]+: Exited \(0\)' || true
 }
 
 wait_until_healthy() {
@@ -35,6 +36,11 @@ docker image inspect orderly-base:local >/dev/null 2>&1 || ./build_base_images.s
 docker image inspect orderly:local >/dev/null 2>&1 || ./build_run_images.sh
 compose up --detach --no-build --remove-orphans "$@"
 wait_until_healthy
+# What somebody could do in the stores, and can no more.
+docker ps --all --quiet --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" \
+  --filter label=com.docker.compose.service=roles \
+  | while read -r name; do docker logs --since "$((SECONDS - began + 1))s" "$name" 2>&1; done \
+  | grep 'no longer' >&2 || true
 
 # address VARIABLE: of the environment, else of the file, else this machine only.
 address() {

@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
@@ -25,6 +26,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from codebase.embedded.databases import ROLES
 from codebase.embedded.keeper import Keeper, Program
 from codebase.embedded.postgres_programs import (
     can_use,
@@ -37,6 +39,7 @@ from codebase.embedded.private_postgres import (
     PostgresServer,
 )
 from codebase.embedded.private_rabbitmq import USER, RabbitServer, find_rabbitmq
+from codebase.foundation.rights import Login
 from tests.patience import PATIENCE_SECONDS
 
 pytest_plugins = ["tests.databases"]
@@ -57,7 +60,9 @@ class PostgresUnderTest:
     """A private cluster without durability; `stop`, `start` and `kill` for tests of trouble."""
 
     owner = "orderly"
-    owner_password = "owner of the test databases"  # noqa: S105 - lives as long as the tests
+    # They live as long as the tests.
+    owner_password = "owner of the test databases"  # noqa: S105
+    role_password = "of a role in the test cluster"  # noqa: S105
 
     def __init__(self, keeper: Keeper, server: PostgresServer) -> None:
         self._keeper = keeper
@@ -68,6 +73,10 @@ class PostgresUnderTest:
 
     def superuser_url(self, database: str = "postgres") -> str:
         return self._server.superuser_url(database)
+
+    def program(self, name: str) -> Path:
+        """One of the programs that belong to the server, such as pg_dump."""
+        return self._server.binaries.folder / name
 
     @property
     def process_id(self) -> int:
@@ -84,7 +93,7 @@ class PostgresUnderTest:
     def create_database(self, name: str, template: str | None = None) -> None:
         """A database owned by `orderly`, empty or a clone of `template`."""
         if template is None:
-            self._server.ensure_database(name, self.owner, self.owner_password)
+            self.set_up(name)
             return
         with psycopg.connect(self.superuser_url(), autocommit=True) as connection:
             connection.execute(
@@ -92,6 +101,13 @@ class PostgresUnderTest:
                     sql.Identifier(name), sql.Identifier(template), sql.Identifier(self.owner)
                 )
             )
+
+    def set_up(self, name: str) -> list[str]:
+        """Make a database and every role, as an embedded run does; what they had too much."""
+        roles = [
+            Login(role, self.role_password, name) for role in chain.from_iterable(ROLES.values())
+        ]
+        return self._server.set_up(Login(self.owner, self.owner_password, name), roles)
 
     def drop_database(self, name: str) -> None:
         """Drop a database, cutting off whoever still uses it."""

@@ -20,7 +20,6 @@ from tests.patience import UNHURRIED
 if TYPE_CHECKING:
     from tests.conftest import PostgresUnderTest
 
-PASSWORD = "of a role in the test cluster"  # noqa: S105 - lives as long as the tests
 PARTITIONS = int(os.environ.get("PARTITIONS", "1"))
 
 
@@ -28,7 +27,7 @@ def settings_for(server: PostgresUnderTest, write_model: str, read_model: str) -
     """Settings whose every address points at two databases of the test server; in no hurry."""
 
     def url(role: str, database: str) -> str:
-        return server.url(role, PASSWORD, database)
+        return server.url(role, server.role_password, database)
 
     return Settings(
         write_model_owner_url=server.owner_url(write_model),

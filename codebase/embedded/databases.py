@@ -6,7 +6,7 @@ import hashlib
 import os
 import secrets
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from codebase.embedded.private_postgres import (
     PostgresServer,
 )
 from codebase.embedded.run import Run
+from codebase.foundation.rights import Login
 
 OWNER = "orderly"
 WRITE_MODEL, READ_MODEL = "write_model", "read_model"
@@ -33,7 +34,12 @@ PORTS: Mapping[str, int] = {WRITE_MODEL: 5433, READ_MODEL: 5434}
 FALLBACK_FOLDER = Path("/var/lib/orderly")
 
 _SETTINGS = {WRITE_MODEL: WRITE_MODEL_SETTINGS, READ_MODEL: READ_MODEL_SETTINGS}
-_ROLES: Mapping[str, tuple[str, str]] = {
+ROLES: Mapping[str, Sequence[str]] = {
+    WRITE_MODEL: ("command_service", "event_relay", "log_reader"),
+    READ_MODEL: ("query_service", "projector"),
+}
+"""What migrations give rights to, beside the owner."""
+_ADDRESSES: Mapping[str, tuple[str, str]] = {
     "WRITE_MODEL_OWNER_URL": (WRITE_MODEL, OWNER),
     "WRITE_MODEL_URL": (WRITE_MODEL, "command_service"),
     "WRITE_MODEL_RELAY_URL": (WRITE_MODEL, "event_relay"),
@@ -68,18 +74,23 @@ class Databases:
         """Variable -> the libpq URL that it holds, one for each role."""
         return {
             variable: self._servers[name].url(role, self._password(name, role), name)
-            for variable, (name, role) in _ROLES.items()
+            for variable, (name, role) in _ADDRESSES.items()
         }
 
     def _password(self, database: str, role: str) -> str:
         """The role's password: the one in the environment file, or a new one, from now on."""
         return self._passwords.setdefault((database, role), secrets.token_hex(24))
 
+    def _login(self, database: str, role: str) -> Login:
+        return Login(role, self._password(database, role), database)
+
     def _start(self, server: PostgresServer) -> None:
         server.prepare()
         program = self._run.supervisor.start(server.program())
         server.wait_until_ready(lambda: self._run.waits_for(program))
-        server.ensure_database(server.name, OWNER, self._password(server.name, OWNER))
+        owner, *roles = (self._login(server.name, role) for role in (OWNER, *ROLES[server.name]))
+        for sentence in server.set_up(owner, roles):
+            self._run.terminal.say(sentence)
 
     def _server(self, name: str, folder: Path) -> PostgresServer:
         needed = data_version(folder / name)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,20 +15,42 @@ from codebase.embedded.run import Run
 from codebase.engine.context import Context
 from codebase.foundation.errors import ConfigurationError
 from codebase.foundation.keys import new_key
+from codebase.foundation.needs import SECRETS
 from codebase.foundation.settings import LOOPBACK_HOSTS, Settings, extended
 from codebase.foundation.tokens import new_token
 
+# What a program expects of its surroundings; the rest of the shell is no business of a service.
+SURROUNDINGS = re.compile(
+    r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|TMPDIR|PYTHON\w*|LD_LIBRARY_PATH|DYLD_\w+|MALLOC_\w+"
+    r"|SSL_CERT_FILE|SSL_CERT_DIR|RES_OPTIONS|OTEL_\w+|ORDERLY_FAILPOINT"
+    r"|(?:https?|all|no)_proxy|(?:HTTPS?|ALL|NO)_PROXY"
+)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Environment:
-    """Variables of every service, and those that only one of them has."""
+    """What the services of a run find in theirs.
 
-    common: Mapping[str, str]
+    Args:
+        public: variables of every service.
+        secrets: variables that only some of them need.
+        needs: service -> the secrets that it needs, as fields of the settings.
+        own: variables that only this one has, by service.
+    """
+
+    public: Mapping[str, str]
+    secrets: Mapping[str, str]
+    needs: Mapping[str, Collection[str]]
     own: Mapping[str, Mapping[str, str]]
 
     def of(self, service: str) -> dict[str, str]:
         """All variables of one service."""
-        return {**self.common, **self.own.get(service, {})}
+        needed = {
+            name: value
+            for name, value in self.secrets.items()
+            if name.lower() in self.needs[service]
+        }
+        return {**self.public, **needed, **self.own.get(service, {})}
 
 
 def written_values(
@@ -68,13 +91,36 @@ def _fingerprint_keys(run: Run) -> Iterable[str]:
 
 
 def environment(
-    settings: Settings, contexts: Iterable[Context], written: Mapping[str, str]
+    settings: Settings,
+    contexts: Sequence[Context],
+    written: Mapping[str, str],
+    needs: Mapping[str, Collection[str]],
 ) -> Environment:
-    """Ours, what was written, and tokens for what services ask each other."""
-    inherited = {name: value for name, value in os.environ.items() if name != "BROKER_URL"}
+    """What services find in theirs: of ours what is meant for them, and what this run has made.
+
+    Args:
+        settings: of the run.
+        contexts: whose services they are.
+        written: addresses and other values of this run.
+        needs: service -> the secrets that it is told, as fields of the settings.
+    """
+    known = set(Settings.model_fields).union(*(one.settings.model_fields for one in contexts))
+    ours = {name: value for name, value in os.environ.items() if _is_for_services(name, known)}
     administrators = [name for context in contexts for name in context.administrators]
     tokens, own = _service_tokens(settings, administrators)
-    return Environment({**inherited, **written, **tokens, "PYTHONUNBUFFERED": "1"}, own)
+    everything = {**ours, **written, **tokens, "PYTHONUNBUFFERED": "1"}
+    return Environment(
+        public={name: value for name, value in everything.items() if name.lower() not in SECRETS},
+        secrets={name: value for name, value in everything.items() if name.lower() in SECRETS},
+        needs=needs,
+        own=own,
+    )
+
+
+def _is_for_services(variable: str, settings: Container[str]) -> bool:
+    """Whether a variable of ours is passed on; the broker is this run's, or there is none."""
+    is_setting = variable.lower() in settings and variable.upper() != "BROKER_URL"
+    return is_setting or SURROUNDINGS.fullmatch(variable) is not None
 
 
 def _service_tokens(

@@ -80,7 +80,10 @@ def follow_orders(orders: Connection, main: Main) -> int:
     """
     # Ctrl-C in a terminal is for the supervisor, which then ends everything in order.
     os.setsid()
+    # What the shell said is for the supervisor; each fork gets an environment of its own. The title
+    # is written over the one that we were started with, which /proc would show of us and of forks.
     setproctitle(TEMPLATE_TITLE)
+    os.environ.clear()
     children: dict[Connection, _Child] = {}
     while (received := _next_order(orders, children)) is not None:
         # It closes when the fork ends, for whatever reason: the kernel sees to that.

@@ -186,6 +186,8 @@ class Keeper:
                 # Isolated and without site packages: it starts in 20 ms and depends on nothing.
                 [sys.executable, "-I", "-S", guardian.__file__],
                 stdin=read_end,
+                # What the interpreter itself may need to be loaded, and none of our secrets.
+                env={k: v for k, v in os.environ.items() if k.startswith(("LD_", "DYLD_"))},
                 cwd="/",
                 pass_fds=self._inherited,
                 start_new_session=True,

@@ -10,7 +10,7 @@ import functools
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +38,7 @@ SERVER_PORTS: Mapping[str, int] = {**databases.PORTS, **broker.PORTS}
 def up(
     settings: Settings,
     services: Mapping[str, int],
+    needs: Mapping[str, Collection[str]],
     contexts: Sequence[Context],
     orderly: Main | None,
     *,
@@ -49,6 +50,7 @@ def up(
         settings: `orderly_home` and `port_offset` say where, `host` where the services listen.
         services: name and port, before the offset, of every service and group of services;
             `migration` goes first.
+        needs: the secrets that each of them is told, as fields of the settings.
         contexts: whose services they are.
         orderly: the `orderly` command, told `serve NAME` in forks of this process, which has
             imported what they need; None: each service gets an interpreter of its own.
@@ -75,7 +77,11 @@ def up(
                     stopping=stopping,
                 )
                 stack = _Stack(
-                    run=run, services=services, contexts=contexts, stores_only=stores_only
+                    run=run,
+                    services=services,
+                    needs=needs,
+                    contexts=contexts,
+                    stores_only=stores_only,
                 )
                 stack.run_until_stopped()
         except Stopped:
@@ -107,6 +113,7 @@ class _Stack:
 
     run: Run
     services: Mapping[str, int]
+    needs: Mapping[str, Collection[str]]
     contexts: Sequence[Context]
     stores_only: bool
     started: float = field(default_factory=time.monotonic)
@@ -158,7 +165,7 @@ class _Stack:
             broker.start_broker(self.run, rabbitmq)
 
     def _start_services(self, written: Mapping[str, str]) -> None:
-        variables = environment(self.run.settings, self.contexts, written)
+        variables = environment(self.run.settings, self.contexts, written, self.needs)
         ServicePrograms(run=self.run, ports=self.services, environment=variables).start()
         seconds = time.monotonic() - self.started
         self.run.terminal.say(f"ready in {seconds:.1f} s. {self._welcome()}")

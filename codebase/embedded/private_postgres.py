@@ -8,19 +8,20 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGINT
 from urllib.parse import quote
 
 import psycopg
-from psycopg import sql
 
 from codebase.embedded.errors import ServerError
 from codebase.embedded.home import write_private
 from codebase.embedded.keeper import SERVER_STAGE, Account, Program
 from codebase.embedded.postgres_programs import PostgresBinaries, data_version, run_as
+from codebase.foundation import rights
+from codebase.foundation.rights import Login
 
 SUPERUSER = "postgres"
 START_DEADLINE_SECONDS = 60.0
@@ -200,28 +201,9 @@ class PostgresServer:
             f"postgresql://{quote(user)}:{quote(password)}@127.0.0.1:{self.port}/{quote(database)}"
         )
 
-    def ensure_database(self, database: str, owner: str, password: str) -> None:
-        """Make the owner's role (LOGIN, CREATEROLE) and its database, or set its password again."""
-        identifiers = {"owner": sql.Identifier(owner), "database": sql.Identifier(database)}
-        with psycopg.connect(self.superuser_url(), autocommit=True) as connection:
-            verb = "ALTER" if _exists(connection, _ROLE_EXISTS, owner) else "CREATE"
-            connection.execute(
-                sql.SQL(verb + " ROLE {owner} LOGIN CREATEROLE PASSWORD {password}").format(
-                    password=sql.Literal(password), **identifiers
-                )
-            )
-            if not _exists(connection, _DATABASE_EXISTS, database):
-                connection.execute(
-                    sql.SQL("CREATE DATABASE {database} OWNER {owner}").format(**identifiers)
-                )
-
-
-_ROLE_EXISTS = "SELECT 1 FROM pg_roles WHERE rolname = %(name)s"
-_DATABASE_EXISTS = "SELECT 1 FROM pg_database WHERE datname = %(name)s"
-
-
-def _exists(connection: psycopg.Connection, query: str, name: str) -> bool:
-    return connection.execute(query.encode(), {"name": name}).fetchone() is not None
+    def set_up(self, owner: Login, roles: Sequence[Login] = ()) -> list[str]:
+        """Make a database, its owner and the roles that use it, as `rights.set_up` does."""
+        return rights.set_up(self.superuser_url(), owner, roles)
 
 
 def _character_type() -> str:

@@ -24,6 +24,7 @@ STORES = (
     "read_model_owner_url",
     "read_model_projector_url",
 )
+SUPERUSERS = ("write_model_superuser_url", "read_model_superuser_url")
 MAY_BE_SECRET = re.compile(r"URL|TOKEN|TWO_FA|PASSWORD|KEY|HEADERS")
 """Names of variables whose values are not repeated."""
 TOLD_MAX = 60
@@ -57,6 +58,8 @@ class Settings(BaseSettings):
     """libpq URL or key=value string for the command services' role."""
     write_model_owner_url: str | None = None
     """The role that owns the schema: migrations and nothing else."""
+    write_model_superuser_url: str | None = None
+    """Whoever makes the owner and the roles: `orderly roles` and nothing else."""
     write_model_relay_url: str | None = None
     """The role of event_relay: reads the log, moves the relay's checkpoint."""
     write_model_reader_url: str | None = None
@@ -64,6 +67,7 @@ class Settings(BaseSettings):
     read_model_url: str | None = None
     """The role of the query services: SELECT and nothing else."""
     read_model_owner_url: str | None = None
+    read_model_superuser_url: str | None = None
     read_model_projector_url: str | None = None
     """The role of read_model_sync: reads and writes rows, never changes tables."""
     broker_url: str | None = None
@@ -131,7 +135,7 @@ class Settings(BaseSettings):
     def _split_commas(cls, value: object) -> object:
         return split_commas(value)
 
-    @field_validator(*STORES)
+    @field_validator(*STORES, *SUPERUSERS)
     @classmethod
     def _names_a_database(cls, value: str | None) -> str | None:
         try:

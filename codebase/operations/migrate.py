@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import yoyo
 from psycopg import Connection, sql
 from psycopg.conninfo import conninfo_to_dict
+from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
+from yoyo.connections import DatabaseURI
+from yoyo.migrations import default_migration_table
 
 from codebase.engine.context import Context
 from codebase.foundation.errors import ConfigurationError
 from codebase.foundation.postgres import connect
+from codebase.foundation.rights import set_password
 from codebase.foundation.settings import Settings
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
+FOR_ORDINARY_OWNERS = MIGRATIONS / "for_ordinary_owners"
+"""What was released for owners that make roles, as it is for those that may not."""
+PATIENT = "-c statement_timeout=0"
 
 # "orde" in ASCII: two `migration` services at once take turns.
 MIGRATION_LOCK = 0x6F726465
@@ -35,6 +41,9 @@ CREATE_PARTITIONS = """
 
 # A limit below what is already spent means that nothing more may be spent.
 SET_BUDGET_LIMIT = "SELECT set_budget_limit(%(name)s, %(limit)s)"
+
+MAY_MAKE_ROLES = "SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user"
+FORBID_TEMPORARY_TABLES = "REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC, CURRENT_USER"
 
 WRITE_MODEL_ROLES = ("write_model_url", "write_model_relay_url", "write_model_reader_url")
 READ_MODEL_ROLES = ("read_model_url", "read_model_projector_url")
@@ -62,11 +71,11 @@ def migrate(settings: Settings, contexts: Sequence[Context]) -> list[str]:
         for context in contexts:
             for name, limit in context.budgets(settings).items():
                 connection.execute(SET_BUDGET_LIMIT, {"name": name, "limit": limit})
-        _set_passwords(connection, settings, WRITE_MODEL_ROLES)
+        _settle_rights(connection, settings, WRITE_MODEL_ROLES)
     with _locked(settings.required("read_model_owner_url")) as connection:
         url = settings.required("read_model_owner_url")
         applied += apply_all("read_model", url, contexts)
-        _set_passwords(connection, settings, READ_MODEL_ROLES)
+        _settle_rights(connection, settings, READ_MODEL_ROLES)
     return applied
 
 
@@ -78,12 +87,15 @@ def apply_all(store: str, url: str, contexts: Sequence[Context] = ()) -> list[st
         url: of the role that owns the schema.
         contexts: those with migrations of their own, which come after everybody's.
     """
-    backend = yoyo.get_backend(_yoyo_url(url))
+    backend = _backend(url)
     try:
         # The caller's advisory lock proves that a lock row, if there is one, is a dead run's.
         backend.break_lock()
         with backend.lock():
-            missing = backend.to_apply(_migrations(store, contexts))
+            migrations = _migrations(store, contexts)
+            if not _may_make_roles(backend.connection):
+                _for_an_ordinary_owner(migrations)
+            missing = backend.to_apply(migrations)
             backend.apply_migrations(missing)
             return [f"{store}/{migration.id}" for migration in missing]
     finally:
@@ -95,7 +107,7 @@ def roll_back(
 ) -> list[str]:
     """Take back the newest `count` migrations of one store, or all of them."""
     with _locked(url):
-        backend = yoyo.get_backend(_yoyo_url(url))
+        backend = _backend(url)
         try:
             backend.break_lock()
             with backend.lock():
@@ -115,7 +127,7 @@ def _migrations(store: str, contexts: Sequence[Context]) -> yoyo.migrations.Migr
 
 @contextmanager
 def _locked(url: str) -> Iterator[Connection]:
-    with connect(url, "migration", options="-c statement_timeout=0") as connection:
+    with connect(url, "migration", options=PATIENT) as connection:
         connection.execute(LOCK, {"lock": MIGRATION_LOCK})
         yield connection
         connection.execute(UNLOCK, {"lock": MIGRATION_LOCK})
@@ -132,22 +144,47 @@ def _settle_partitions(connection: Connection, wanted: int) -> None:
         )
 
 
-def _set_passwords(connection: Connection, settings: Settings, fields: tuple[str, ...]) -> None:
-    for field in fields:
-        url = getattr(settings, field)
-        target = conninfo_to_dict(url) if url else {}
-        if target.get("user") and target.get("password"):
-            role, password = str(target["user"]), str(target["password"])
-            # Hashed here, so that no log of statements ever holds it.
-            hashed = connection.pgconn.encrypt_password(
-                password.encode(), role.encode(), b"scram-sha-256"
-            )
-            connection.execute(
-                sql.SQL("ALTER ROLE {role} PASSWORD {password}").format(
-                    role=sql.Identifier(role), password=sql.Literal(hashed.decode())
-                )
-            )
+def _may_make_roles(connection: Connection) -> bool:
+    row = connection.execute(MAY_MAKE_ROLES).fetchone()
+    return row == (True,)
 
 
-def _yoyo_url(url: str) -> str:
-    return urlunsplit(urlsplit(url)._replace(scheme="postgresql+psycopg"))
+def _for_an_ordinary_owner(migrations: Iterable[yoyo.migrations.Migration]) -> None:
+    """Have read what is there for owners that may make no roles, instead of what was released."""
+    for migration in migrations:
+        path = Path(migration.path)
+        if path.is_relative_to(MIGRATIONS):
+            instead = FOR_ORDINARY_OWNERS / path.relative_to(MIGRATIONS)
+            migration.path = str(instead if instead.exists() else path)
+
+
+def _settle_rights(connection: Connection, settings: Settings, fields: tuple[str, ...]) -> None:
+    """Set the roles' passwords, where the owner may: else a superuser has; no temporary tables.
+
+    A dump says nothing of the rights of a database, and neither does a copy of one.
+    """
+    forbid = sql.SQL(FORBID_TEMPORARY_TABLES)
+    connection.execute(forbid.format(database=sql.Identifier(connection.info.dbname)))
+    if _may_make_roles(connection):
+        for field in fields:
+            url = getattr(settings, field)
+            said = conninfo_to_dict(url) if url else {}
+            if said.get("user") and said.get("password"):
+                set_password(connection, str(said["user"]), str(said["password"]))
+
+
+class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc] # yoyo has no types
+    """Yoyo, connected as everybody else: by what libpq makes of the address, with all pinned."""
+
+    def connect(self, dburi: DatabaseURI) -> Connection:
+        """A connection by the address that `_backend` hides in a DatabaseURI."""
+        return connect(dburi.args["url"], "migration", options=PATIENT)
+
+
+def _backend(url: str) -> _Backend:
+    # Yoyo reads URLs only, and not all that libpq does: what it does not know it takes for absent,
+    # and then libpq's defaults connect to some other place.
+    everything = DatabaseURI("postgresql", None, None, None, None, None, {"url": url})
+    backend = _Backend(everything, default_migration_table)
+    backend.init_database()
+    return backend

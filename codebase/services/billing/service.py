@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 
 from codebase.engine.projections.projector import projector_team
+from codebase.foundation import needs
 from codebase.foundation.clock import Clock, utc_now
 from codebase.model.accounts.account import Region
 from codebase.services.billing.charts import charts_of, months_up_to
@@ -30,6 +31,7 @@ from codebase.web.runtime import Runtime
 from codebase.web.shell import Check, caller_of, require_operator, service_app
 
 PORT = 8070
+NEEDS = (*needs.PROJECTOR, *needs.QUERIES, *needs.BROKER)
 PROJECTORS = tuple(billing(region) for region in (None, *Region))
 PAGES = Pages("codebase.services.billing")
 INVOICES_SHOWN = 50

@@ -11,12 +11,14 @@ from fastapi import FastAPI
 from codebase.engine.commands.bus import CommandBus
 from codebase.engine.messages.command_message import Became
 from codebase.engine.messages.command_taker import CommandTaker
+from codebase.foundation import needs
 from codebase.model.accounts.agent import AGENT, BlockAgent, UnblockAgent
 from codebase.services.block_agent.messages import BODIES, QUEUE, READERS, TOPICS, Reason
 from codebase.web.runtime import Runtime
 from codebase.web.shell import Answer, Command, command, service_app
 
 PORT = 9093
+NEEDS = (*needs.COMMANDS, *needs.BROKER)
 MESSAGES = BODIES
 
 

@@ -18,6 +18,7 @@ from codebase.web.runtime import Runtime
 from codebase.web.shell import service_app
 
 PORT = 8779
+NEEDS: tuple[str, ...] = ()
 
 
 class PriceAnswer(BaseModel):

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from codebase.engine.commands.fingerprint import Fingerprints
 from codebase.engine.projections.projector import projector_team
+from codebase.foundation import needs
 from codebase.foundation.clock import Clock, utc_now
 from codebase.model.refusals import NotFound
 from codebase.services.compliance.agents import AgentPage, Agents
@@ -44,6 +45,13 @@ from codebase.web.shell import (
 )
 
 PORT = 8060
+NEEDS = (
+    *needs.PROJECTOR,
+    *needs.QUERIES,
+    *needs.FINGERPRINTS,
+    *needs.BROKER,
+    *needs.OTHER_SERVICES,
+)
 PROJECTOR = COMPLIANCE
 
 

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from fastapi import FastAPI
 
 from codebase.engine.commands.bus import CommandBus
+from codebase.foundation import needs
 from codebase.model.accounts.account import ACCOUNT, OpenAccount, Region
 from codebase.services.create_account.closing import close_all, closing
 from codebase.views.accounts.accounts import Account
@@ -18,6 +19,7 @@ from codebase.web.runtime import Runtime
 from codebase.web.shell import Answer, Command, command, service_app
 
 PORT = 9091
+NEEDS = (*needs.COMMANDS, *needs.SECOND_FACTOR)
 
 
 class PostAccount(RequestBody):

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from codebase.engine.commands.bus import CommandBus
 from codebase.engine.commands.submission import Given
+from codebase.foundation import needs
 from codebase.model.accounts.account import ACCOUNT, Account
 from codebase.model.accounts.agent import AGENT, CreateAgent, RemoveAgent
 from codebase.views.accounts.agents import Agent
@@ -19,6 +20,7 @@ from codebase.web.runtime import Runtime
 from codebase.web.shell import Answer, Command, command, service_app
 
 PORT = 9092
+NEEDS = needs.COMMANDS
 
 
 class PostAgent(RequestBody):

@@ -14,6 +14,7 @@ from codebase.engine.commands.bus import CommandBus
 from codebase.engine.commands.fingerprint import Content
 from codebase.engine.commands.submission import Outcome, Submission
 from codebase.engine.log.identifiers import creation_stream_id
+from codebase.foundation import needs
 from codebase.foundation.errors import invalid
 from codebase.model.buy_orders.bitcoin import in_btc
 from codebase.model.buy_orders.buy_order import BUY_ORDER, PlaceBuyOrder
@@ -27,6 +28,7 @@ from codebase.web.runtime import Runtime
 from codebase.web.shell import Answer, Command, command, service_app
 
 PORT = 8777
+NEEDS = (*needs.COMMANDS, *needs.OTHER_SERVICES)
 
 
 class PutBuyOrder(RequestBody):

@@ -9,10 +9,12 @@ from fastapi import FastAPI
 
 from codebase.engine.messages.relay import relay_team
 from codebase.engine.projections.read_model import SUBSCRIPTION
+from codebase.foundation import needs
 from codebase.web.runtime import Runtime
 from codebase.web.shell import service_app
 
 PORT = 8780
+NEEDS = (*needs.RELAY, *needs.BROKER)
 
 
 @asynccontextmanager

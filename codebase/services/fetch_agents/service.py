@@ -9,6 +9,7 @@ from uuid import UUID
 from fastapi import FastAPI, Request, Response
 
 from codebase.engine.projections.read_model import READ_MODEL
+from codebase.foundation import needs
 from codebase.model.accounts.account import account_not_found
 from codebase.model.accounts.agent import agent_not_found
 from codebase.model.refusals import NotFound
@@ -24,6 +25,7 @@ from codebase.web.runtime import Runtime
 from codebase.web.shell import caller_of, service_app
 
 PORT = 9095
+NEEDS = needs.QUERIES
 UNKNOWN_REFERENCE = "last_reference names no agent"
 
 

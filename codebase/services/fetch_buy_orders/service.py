@@ -11,6 +11,7 @@ from fastapi import FastAPI, Query, Request, Response
 from pydantic_core import to_json
 
 from codebase.engine.projections.read_model import READ_MODEL
+from codebase.foundation import needs
 from codebase.model.refusals import NotFound
 from codebase.views.buy_orders import buy_orders
 from codebase.views.buy_orders.buy_orders import BuyOrder, Page, ShownOrder
@@ -20,6 +21,7 @@ from codebase.web.runtime import Runtime
 from codebase.web.shell import caller_of, service_app
 
 PORT = 8778
+NEEDS = needs.QUERIES
 PAGE_SIZE_MAX = 1000
 
 # Where the parts of a page's row are.

@@ -11,12 +11,13 @@ from fastapi import FastAPI
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from codebase.engine.context import Context
-from codebase.foundation.settings import Settings
+from codebase.foundation.settings import STORES, Settings
 from codebase.operations.migrate import migrate
 from codebase.web.runtime import Runtime
 from codebase.web.shell import service_app
 
 PORT = 8782
+NEEDS = STORES
 PATIENCE_SECONDS = 60
 
 

@@ -9,10 +9,12 @@ from fastapi import FastAPI
 
 from codebase.engine.projections.projector import projector_team
 from codebase.engine.projections.read_model import SUBSCRIPTION, read_model
+from codebase.foundation import needs
 from codebase.web.runtime import Runtime
 from codebase.web.shell import service_app
 
 PORT = 8781
+NEEDS = (*needs.PROJECTOR, *needs.BROKER)
 
 
 @asynccontextmanager

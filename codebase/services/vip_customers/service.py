@@ -11,6 +11,7 @@ from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
 from codebase.engine.projections.projector import projector_team
+from codebase.foundation import needs
 from codebase.foundation.clock import Clock, utc_now
 from codebase.foundation.settings import Settings
 from codebase.model.accounts.usage import Month
@@ -33,6 +34,7 @@ from codebase.web.runtime import Runtime
 from codebase.web.shell import Check, caller_of, require_operator, service_app
 
 PORT = 8073
+NEEDS = (*needs.PROJECTOR, *needs.QUERIES, *needs.BROKER)
 PROJECTOR = VIP_CUSTOMERS
 PAGES = Pages("codebase.services.vip_customers")
 

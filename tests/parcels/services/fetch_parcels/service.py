@@ -10,6 +10,7 @@ from uuid import UUID
 from fastapi import FastAPI, Request
 
 from codebase.engine.projections.read_model import READ_MODEL
+from codebase.foundation import needs
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.pages import SIZE_DEFAULT, Size
 from codebase.web.runtime import Runtime
@@ -17,6 +18,7 @@ from codebase.web.shell import service_app
 from tests.parcels.view import PAGE_ARGUMENTS, PAGES
 
 PORT = 8902
+NEEDS = needs.QUERIES
 
 
 def create_app(reads: ConsistentReads) -> FastAPI:

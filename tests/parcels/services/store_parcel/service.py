@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from codebase.engine.commands.bus import CommandBus
+from codebase.foundation import needs
 from codebase.web.fields import Amount, Text
 from codebase.web.request_body import RequestBody
 from codebase.web.runtime import Runtime
@@ -18,6 +19,7 @@ from codebase.web.shell import Answer, Command, command, service_app
 from tests.parcels.parcel import PARCEL, StoreParcel, TakeParcel
 
 PORT = 8901
+NEEDS = needs.COMMANDS
 
 
 class Wanted(RequestBody):

@@ -1,0 +1,35 @@
+"""What a process may be told in confidence, by what it does: names of fields of the settings.
+
+A service says in `NEEDS` which of these it needs. It gets no other, wherever it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from codebase.foundation.settings import STORES, SUPERUSERS, Settings
+
+COMMANDS = ("write_model_url", "fingerprint_keys")
+"""To take commands."""
+QUERIES = ("read_model_url",)
+"""To answer pages."""
+PROJECTOR = ("write_model_reader_url", "read_model_projector_url")
+"""To fill tables with what the log says."""
+RELAY = ("write_model_relay_url",)
+BROKER = ("broker_url",)
+FINGERPRINTS = ("fingerprint_keys",)
+SECOND_FACTOR = ("two_fa",)
+OTHER_SERVICES = ("service_token",)
+"""To ask other services."""
+
+SECRETS = frozenset({*STORES, *SUPERUSERS, *FINGERPRINTS, *BROKER, *SECOND_FACTOR, *OTHER_SERVICES})
+"""What is told only to those who need it.
+
+API_TOKENS is not among them: it holds digests, which everybody compares with.
+"""
+
+
+def narrowed(settings: Settings, needed: Collection[str]) -> Settings:
+    """The settings without the secrets that are not needed."""
+    forgotten = {name: Settings.model_fields[name].default for name in SECRETS.difference(needed)}
+    return settings.model_copy(update=forgotten)
