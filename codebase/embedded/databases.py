@@ -38,6 +38,7 @@ _ROLES: Mapping[str, tuple[str, str]] = {
     "WRITE_MODEL_URL": (WRITE_MODEL, "command_service"),
     "WRITE_MODEL_RELAY_URL": (WRITE_MODEL, "event_relay"),
     "WRITE_MODEL_READER_URL": (WRITE_MODEL, "log_reader"),
+    "WRITE_MODEL_HEAD_URL": (WRITE_MODEL, "log_head_reader"),
     "READ_MODEL_OWNER_URL": (READ_MODEL, OWNER),
     "READ_MODEL_URL": (READ_MODEL, "query_service"),
     "READ_MODEL_PROJECTOR_URL": (READ_MODEL, "projector"),

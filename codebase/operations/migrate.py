@@ -36,7 +36,12 @@ CREATE_PARTITIONS = """
 # A limit below what is already spent means that nothing more may be spent.
 SET_BUDGET_LIMIT = "SELECT set_budget_limit(%(name)s, %(limit)s)"
 
-WRITE_MODEL_ROLES = ("write_model_url", "write_model_relay_url", "write_model_reader_url")
+WRITE_MODEL_ROLES = (
+    "write_model_url",
+    "write_model_relay_url",
+    "write_model_reader_url",
+    "write_model_head_url",
+)
 READ_MODEL_ROLES = ("read_model_url", "read_model_projector_url")
 
 

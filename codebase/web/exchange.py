@@ -36,6 +36,7 @@ class Exchange:
         "_send",
         "address",
         "caller",
+        "cookie",
         "ends_connection",
         "headers",
         "request_id",
@@ -44,6 +45,8 @@ class Exchange:
 
     ends_connection: bool
     """Whether the answer is the last one on its connection."""
+    cookie: bytes | None
+    """What the answer sets as a cookie, whatever it is."""
     caller: Caller
     """Set by the shell before anything else sees the exchange."""
 
@@ -52,6 +55,7 @@ class Exchange:
         self.request_id = os.urandom(16).hex()
         self.status = 0
         self.ends_connection = False
+        self.cookie = None
         self._send = send
         self._second_factor = second_factor
         self.address = (scope.get("client") or ("unknown",))[0]
@@ -93,8 +97,12 @@ class Exchange:
         return [*sent, *(one for one in PRIVATE if one[0] not in names), *self._own_headers()]
 
     def _own_headers(self) -> HeaderList:
-        identity = (b"x-request-id", self.request_id.encode())
-        return (identity, CLOSE) if self.ends_connection else (identity,)
+        headers = [(b"x-request-id", self.request_id.encode())]
+        if self.cookie is not None:
+            headers.append((b"set-cookie", self.cookie))
+        if self.ends_connection:
+            headers.append(CLOSE)
+        return headers
 
 
 def exchange_of(scope: Scope) -> Exchange:

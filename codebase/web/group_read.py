@@ -20,6 +20,7 @@ import psycopg
 from prometheus_client import Gauge, Histogram
 from psycopg import sql
 
+from codebase.engine.log.extent import Extent
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.postgres import DeadlinedConnection, trouble
 from codebase.foundation.settings import Settings
@@ -28,9 +29,9 @@ from codebase.foundation.standing import Standing
 # What a query finds, and how far the projector was at that very moment: one statement sees one
 # snapshot. There is a row also when nothing is found.
 WITH_CHECKPOINTS = """
-    SELECT reached.positions, found.*
+    SELECT reached.log_id, reached.positions, found.*
     FROM (
-        SELECT jsonb_object_agg(partition, position)::text AS positions
+        SELECT max(log_id) AS log_id, jsonb_object_agg(partition, position)::text AS positions
         FROM projection_checkpoint
         WHERE projector = %(projector)s::text
     ) AS reached
@@ -64,10 +65,10 @@ Row = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The rows for one request, and the positions that the read model had reached with them."""
+    """The rows for one request, and how far the read model was with them."""
 
     rows: list[Row]
-    checkpoints: Mapping[int, int]
+    reached: Extent
 
 
 Waiting = tuple[Sequence[Any], asyncio.Future[Found]]
@@ -257,18 +258,19 @@ class GroupRead:
         arguments = dict(zip(self._arguments, map(list, columns), strict=True))
         named = {**arguments, "projector": self._projector}
         fetched = await reader.rows(self._query, named)
-        positions = loads(fetched[0][0] or "{}")
-        checkpoints = {int(partition): position for partition, position in positions.items()}
+        log_id, positions, *_ = fetched[0]
+        numbered = loads(positions or "{}").items()
+        reached = Extent(log_id, {int(partition): position for partition, position in numbered})
         answers: list[list[Row]] = [[] for _ in batch]
-        for _, ordinal, *row in fetched:
+        for _, _, ordinal, *row in fetched:
             if ordinal is not None:
                 answers[ordinal - 1].append(tuple(row))
         for (_, found), rows in zip(batch, answers, strict=True):
             if not found.done():
-                found.set_result(Found(rows, checkpoints))
+                found.set_result(Found(rows, reached))
 
 
 def with_checkpoints(query: str) -> str:
-    """The query, with the positions that the projector has reached as its first column."""
+    """The query, with how far the projector is, and in which log, as its first columns."""
     inner = sql.SQL(query)
     return sql.SQL(WITH_CHECKPOINTS).format(query=inner).as_string()

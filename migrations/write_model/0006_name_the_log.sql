@@ -1,0 +1,21 @@
+-- Which log this is. A position says nothing without it: a consistency token of another system on the
+-- same host, or of the log that was here before, must not be taken for one of this log.
+-- Short, because every token carries it. A dump takes it along: a log that was restored is the same log.
+
+CREATE TABLE log_identity (
+    id text NOT NULL CHECK (id ~ '^[0-9a-f]{12}$'),
+    -- There is one row.
+    single boolean PRIMARY KEY DEFAULT true CHECK (single)
+);
+INSERT INTO log_identity (id) SELECT left(replace(gen_random_uuid()::text, '-', ''), 12);
+
+-- Query services see how far the log goes, and nothing of what it holds.
+DO $$
+BEGIN
+    CREATE ROLE log_head_reader LOGIN;
+EXCEPTION WHEN duplicate_object OR unique_violation THEN
+    NULL;
+END
+$$;
+GRANT SELECT ON log_head, log_identity TO log_head_reader;
+GRANT SELECT ON log_identity TO command_service, log_reader;
