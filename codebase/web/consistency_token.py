@@ -39,8 +39,8 @@ class Log(Protocol):
     """The log that a service's tokens are of."""
 
     @property
-    def log_id(self) -> str | None:
-        """Its name; None until the log, or what was made of it, has been looked at."""
+    def extent(self) -> Extent:
+        """What is known of it, without a name before anybody has looked."""
 
     async def extent_for(self, seen: Extent) -> Extent:
         """The log, as far as it has to be known to tell what of `seen` is in it.
@@ -142,14 +142,13 @@ def render(log_id: str | None, positions: Positions) -> str:
 
 def token_after(log: Log | None, seen: Extent, written: Positions) -> str:
     """The token of a client that had seen `seen`, and has now had `written` written to `log`."""
-    log_id = log.log_id if log is not None else None
+    extent = log.extent if log is not None else NOTHING_SEEN
     if seen.log_id is None:
-        return render(log_id, written or BEGINNING)
+        return render(extent.log_id, written or BEGINNING)
     if not written:
         return render(seen.log_id, seen.positions)
-    # Another log may have been found where the one was that `seen` is of.
-    known = seen.positions if seen.log_id == log_id else {}
-    return render(log_id, merge(known, written.items()) if known else written)
+    # Whoever wrote may have found another log, or a shorter one, where the one was that was seen.
+    return render(extent.log_id, merge(extent.own(seen), written.items()))
 
 
 async def own(log: Log, sent: Sent) -> Extent:

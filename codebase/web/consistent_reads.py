@@ -107,9 +107,9 @@ class ConsistentReads:
         return held
 
     @property
-    def log_id(self) -> str | None:
-        """Which log the tables are of, and the tokens of a service that has no other log."""
-        return self._freshness.reached.log_id
+    def extent(self) -> Extent:
+        """How far the tables are, and in which log: for a service that writes to no log itself."""
+        return self._freshness.reached
 
     async def extent_for(self, seen: Extent) -> Extent:
         """The log, as far as it has to be known to tell what of `seen` is in it.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given, settings
@@ -13,31 +12,15 @@ from codebase.engine.log.extent import Extent
 from codebase.foundation.errors import InvalidInputError
 from codebase.web import consistency_token
 from codebase.web.consistency_token import NOTHING_SEEN, Sent, own, parse, render, token_after
+from tests.logs import ANOTHER, OURS, of_ours
 
-OURS, ANOTHER = "0123456789ab", "ba9876543210"
 POSITIONS = st.dictionaries(
     st.integers(0, 1023), st.integers(0, 10**18 - 1), min_size=1, max_size=8
 )
 NAMES = st.from_regex(r"[0-9a-f]{12}", fullmatch=True) | st.none()
 
 
-@dataclass
-class KnownLog:
-    """A log of which everything is known."""
-
-    extent: Extent
-    asked: list[Extent] = field(default_factory=list)
-
-    @property
-    def log_id(self) -> str | None:
-        return self.extent.log_id
-
-    async def extent_for(self, seen: Extent) -> Extent:
-        self.asked.append(seen)
-        return self.extent
-
-
-LOG = KnownLog(Extent(OURS, {0: 10, 1: 20}))
+LOG = of_ours({0: 10, 1: 20})
 
 
 def owned(sent: Sent) -> Extent:
@@ -81,9 +64,10 @@ def test_a_command_that_wrote_nothing_gives_back_what_was_seen() -> None:
     assert token_after(None, NOTHING_SEEN, {}) == "0.0"
 
 
-def test_what_was_seen_of_another_log_is_not_added() -> None:
+def test_what_whoever_wrote_has_not_found_is_not_added() -> None:
     """The log may have been exchanged between the question what is its own and the command."""
     assert token_after(LOG, Extent(ANOTHER, {0: 99, 1: 2}), {0: 7}) == f"{OURS}_0.7"
+    assert token_after(LOG, Extent(OURS, {0: 99, 1: 2}), {0: 7}) == f"{OURS}_0.7-1.2"
 
 
 MALFORMED = (
@@ -162,6 +146,6 @@ def test_a_partition_that_the_log_does_not_have_is_refused_in_a_header_only() ->
 
 
 def test_of_a_token_without_a_name_nobody_is_asked() -> None:
-    log = KnownLog(LOG.extent)
+    log = of_ours({0: 10})
     asyncio.run(own(log, Sent(Extent(None, {0: 1}), [Extent(OURS, {0: 1})])))
     assert log.asked == [Extent(OURS, {0: 1})]

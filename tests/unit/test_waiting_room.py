@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from codebase.engine.log.extent import Extent
 from codebase.engine.projections.waiting_room import TooManyWaitingError, Waiter, WaitingRoom
+from tests.logs import ANOTHER, OURS
 
-OURS, ANOTHER = "0123456789ab", "ba9876543210"
 ME = "me"
 
 

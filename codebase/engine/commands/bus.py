@@ -87,9 +87,9 @@ class CommandBus:
         return outcome
 
     @property
-    def log_id(self) -> str | None:
-        """Which log it is; None until there has been a connection to it."""
-        return self._standing.extent.log_id
+    def extent(self) -> Extent:
+        """The log, at least; without a name until there has been a connection to it."""
+        return self._standing.extent
 
     async def extent_for(self, seen: Extent) -> Extent:
         """The log, as far as it has to be known to tell what of `seen` is in it.
