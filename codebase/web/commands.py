@@ -185,7 +185,8 @@ class CommandEndpoint:
         Raises:
             Exception: whatever keeps it from being answered; the shell turns it into a problem.
         """
-        sent = consistency_token.taken_from(exchange, scope["headers"])
+        partitions = len(self._log.extent.positions) if self._log is not None else 0
+        sent = consistency_token.taken_from(exchange, scope["headers"], partitions)
         body = None
         if self._body is not None:
             body = await self._read(self._body, exchange.headers, receive)

@@ -74,27 +74,33 @@ class Sent:
 NOTHING_SENT = Sent()
 
 
-def taken_from(exchange: Exchange, headers: Headers) -> Sent:
+def taken_from(exchange: Exchange, headers: Headers, partitions: int) -> Sent:
     """What came with a request; a malformed cookie is taken back with the answer, whatever it is.
+
+    Args:
+        exchange: the request.
+        headers: as `sent` takes them.
+        partitions: how many the log has, as far as is known.
 
     Raises:
         InvalidInputError: the header is malformed.
     """
     if HEADER not in exchange.headers and b"cookie" not in exchange.headers:
         return NOTHING_SENT
-    found = sent(headers)
+    found = sent(headers, partitions + 1 if partitions else PARTS_MAX)
     if found.has_malformed_cookie:
         exchange.cookie = TAKEN_BACK
     return found
 
 
-def sent(headers: Headers) -> Sent:
+def sent(headers: Headers, parts: int = PARTS_MAX) -> Sent:
     """What the client sent, in the header, in the cookie, or in both.
 
     A browser's user cannot mend a cookie, so that a malformed one is no error.
 
     Args:
         headers: lower-case names and values, as ASGI has them.
+        parts: see `parse`.
 
     Raises:
         InvalidInputError: the header is malformed.
@@ -102,18 +108,23 @@ def sent(headers: Headers) -> Sent:
     header, cookies, malformed = None, list[Extent](), False
     for name, value in headers:
         if name == HEADER:
-            header = parse(value.decode("latin-1"))
+            header = parse(value.decode("latin-1"), parts)
         elif name == b"cookie":
             for token in _tokens_of_cookie(value.decode("latin-1")):
                 try:
-                    cookies.append(parse(token))
+                    cookies.append(parse(token, parts))
                 except InvalidInputError:
                     malformed = True
     return Sent(header, tuple(cookies), malformed)
 
 
-def parse(text: str) -> Extent:
+def parse(text: str, parts: int = PARTS_MAX) -> Extent:
     """What a token stands for.
+
+    Args:
+        text: the token.
+        parts: how many of its parts are worth reading. Among one more than a log has partitions
+            is one that the log does not have, which is all that has to be known.
 
     Raises:
         InvalidInputError: it is malformed.
@@ -121,8 +132,11 @@ def parse(text: str) -> Extent:
     if not FORM.fullmatch(text) or text.count("-") >= PARTS_MAX:
         raise invalid(NAME, "must look like 4f9c2a1b07de_0.123 or 4f9c2a1b07de_0.123-3.45")
     log_id, _, positions = text.rpartition("_")
-    parts = (part.split(".") for part in positions.split("-"))
-    seen = merge({}, ((int(partition), int(position)) for partition, position in parts))
+    seen: dict[int, int] = {}
+    for part in positions.split("-", parts)[:parts]:
+        partition, position = map(int, part.split("."))
+        if position >= seen.get(partition, 0):
+            seen[partition] = position
     return Extent(log_id or None, seen)
 
 

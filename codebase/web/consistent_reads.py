@@ -73,7 +73,8 @@ class ConsistentReads:
             ServiceUnavailable: the store does not answer.
         """
         exchange = exchange_of(request.scope)
-        sent = consistency_token.taken_from(exchange, request.scope["headers"])
+        partitions = max(self._partitions, len(self._freshness.reached.positions))
+        sent = consistency_token.taken_from(exchange, request.scope["headers"], partitions)
         deadline = monotonic() + self._wait_seconds
         while True:
             held = [

@@ -2,12 +2,15 @@
 -- same host, or of the log that was here before, must not be taken for one of this log.
 -- Short, because every token carries it. A dump takes it along: a log that was restored is the same log.
 
-CREATE TABLE log_identity (
+-- It may be there already: a dump of before, restored over the schema of today, brings back the list of
+-- migrations without this one, and leaves alone what it does not know.
+CREATE TABLE IF NOT EXISTS log_identity (
     id text NOT NULL CHECK (id ~ '^[0-9a-f]{12}$'),
     -- There is one row.
     single boolean PRIMARY KEY DEFAULT true CHECK (single)
 );
-INSERT INTO log_identity (id) SELECT left(replace(gen_random_uuid()::text, '-', ''), 12);
+INSERT INTO log_identity (id) SELECT left(replace(gen_random_uuid()::text, '-', ''), 12)
+    ON CONFLICT DO NOTHING;
 
 -- Query services see how far the log goes, and nothing of what it holds.
 DO $$

@@ -70,6 +70,13 @@ def test_what_whoever_wrote_has_not_found_is_not_added() -> None:
     assert token_after(LOG, Extent(OURS, {0: 99, 1: 2}), {0: 7}) == f"{OURS}_0.7-1.2"
 
 
+def test_of_a_token_for_more_partitions_than_there_are_only_so_much_is_read_as_tells() -> None:
+    endless = render(OURS, dict.fromkeys(range(1000), 1))
+    assert parse(endless, 3) == Extent(OURS, {0: 1, 1: 1, 2: 1})
+    with pytest.raises(InvalidInputError):
+        owned(consistency_token.sent([(b"consistency-token", endless.encode())], 3))
+
+
 MALFORMED = (
     "",
     "0",
