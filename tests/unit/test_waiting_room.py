@@ -125,6 +125,22 @@ def test_those_who_leave_leave_nothing_behind() -> None:
     in_a_loop(test)
 
 
+def test_of_those_who_have_left_nobody_hears() -> None:
+    async def test() -> None:
+        room = roomy()
+        staying, leaving = (
+            [room.enter(ME, seen(p0=at)) for at in (1, 2, 3)],
+            room.enter(ME, seen(p0=2)),
+        )
+        room.leave(leaving)
+        assert room.places == 4, "its place is still there"
+        room.arrive(seen(p0=3))
+        assert woken(staying) == [0, 1, 2]
+        assert leaving.arrived.cancelled()
+
+    in_a_loop(test)
+
+
 def test_before_anybody_has_looked_everybody_waits() -> None:
     async def test() -> None:
         room = WaitingRoom(10, 10)
