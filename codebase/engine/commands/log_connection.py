@@ -48,9 +48,14 @@ class LogStanding:
 
     async def learn(self, connection: AsyncConnection[Any]) -> None:
         """Look at the log."""
+        known = Extent(self.extent.log_id, dict(self._ends))
         found = await read_extent(connection)
-        self._ends = dict(found.positions)
-        self.extent = Extent(found.log_id, self._ends)
+        if found.log_id == known.log_id and found.holds(known):
+            # Others may have noted more meanwhile.
+            self.note(found.positions)
+        else:
+            self._ends = dict(found.positions)
+            self.extent = Extent(found.log_id, self._ends)
 
     def note(self, positions: Mapping[int, int]) -> None:
         """The log goes that far: somebody has just written, or read, what is there."""
