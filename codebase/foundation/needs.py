@@ -11,8 +11,8 @@ from codebase.foundation.settings import STORES, SUPERUSERS, Settings
 
 COMMANDS = ("write_model_url", "fingerprint_keys")
 """To take commands."""
-QUERIES = ("read_model_url",)
-"""To answer pages."""
+QUERIES = ("read_model_url", "write_model_head_url")
+"""To answer pages, and to tell whether the log is what a client's token is about."""
 PROJECTOR = ("write_model_reader_url", "read_model_projector_url")
 """To fill tables with what the log says."""
 RELAY = ("write_model_relay_url",)

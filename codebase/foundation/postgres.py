@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import psycopg
@@ -145,6 +145,7 @@ class DeadlinedConnection:
         deadline_seconds: for each piece of work, connecting included.
         options: further server settings, as `connect` takes them.
         standing: what is known of the server, shared with other connections to it.
+        prepare: what is done with every new connection before anybody gets it.
     """
 
     def __init__(
@@ -156,7 +157,9 @@ class DeadlinedConnection:
         deadline_seconds: float,
         options: str = "",
         standing: Standing | None = None,
+        prepare: Callable[[AsyncConnection[Any]], Awaitable[None]] | None = None,
     ) -> None:
+        self._prepare = prepare
         self._standing = standing or Standing(dependency, "answer")
         self._options = options
         self._url = url
@@ -182,9 +185,19 @@ class DeadlinedConnection:
 
     async def _open(self) -> AsyncConnection[Any]:
         await self.close()
-        opening = connect_async(self._url, self._application, options=self._options)
+        opening = self._opened()
         self._connection = await self._result(opening, self._deadline_seconds, self._standing)
         return self._connection
+
+    async def _opened(self) -> AsyncConnection[Any]:
+        connection = await connect_async(self._url, self._application, options=self._options)
+        if self._prepare is not None:
+            try:
+                await self._prepare(connection)
+            except BaseException:
+                connection.pgconn.finish()
+                raise
+        return connection
 
     async def in_time(
         self,

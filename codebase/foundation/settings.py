@@ -20,6 +20,7 @@ STORES = (
     "write_model_owner_url",
     "write_model_relay_url",
     "write_model_reader_url",
+    "write_model_head_url",
     "read_model_url",
     "read_model_owner_url",
     "read_model_projector_url",
@@ -64,6 +65,9 @@ class Settings(BaseSettings):
     """The role of event_relay: reads the log, moves the relay's checkpoint."""
     write_model_reader_url: str | None = None
     """The role of everything that only reads the log: gap repair, verify, rebuild."""
+    write_model_head_url: str | None = None
+    """The role that sees how far the log goes: query services ask before they wait for a position.
+    Without it they wait for whatever a token of their log names."""
     read_model_url: str | None = None
     """The role of the query services: SELECT and nothing else."""
     read_model_owner_url: str | None = None
@@ -109,6 +113,10 @@ class Settings(BaseSettings):
 
     # The read side and HTTP.
     consistency_wait_ms: int = Field(2000, ge=0, le=60_000)
+    consistency_waiting_max: int = Field(1000, ge=1)
+    """How many requests of a query service may wait for what their token names."""
+    consistency_waiting_max_per_caller: int = Field(250, ge=1)
+    """How many of them may be of one caller."""
     read_connections: int = Field(4, ge=1, le=100)
     database_deadline_seconds: float = Field(3.0, gt=0)
     body_limit_bytes: int = Field(65_536, ge=1024)

@@ -45,7 +45,12 @@ SET_BUDGET_LIMIT = "SELECT set_budget_limit(%(name)s, %(limit)s)"
 MAY_MAKE_ROLES = "SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user"
 FORBID_TEMPORARY_TABLES = "REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC, CURRENT_USER"
 
-WRITE_MODEL_ROLES = ("write_model_url", "write_model_relay_url", "write_model_reader_url")
+WRITE_MODEL_ROLES = (
+    "write_model_url",
+    "write_model_relay_url",
+    "write_model_reader_url",
+    "write_model_head_url",
+)
 READ_MODEL_ROLES = ("read_model_url", "read_model_projector_url")
 
 

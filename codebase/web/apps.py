@@ -18,6 +18,7 @@ from codebase.web.acceptor import descriptors
 from codebase.web.api_docs import add_api_docs
 from codebase.web.boundary import Boundary
 from codebase.web.command_routes import CountedRoute
+from codebase.web.consistency_token import Log
 from codebase.web.exchange import require_operator
 from codebase.web.openapi import VERSION, document
 from codebase.web.personal import ShownRoute
@@ -33,7 +34,7 @@ CHECK_DEADLINE_SECONDS = 2.0
 class ServiceApp(FastAPI):
     """A FastAPI app without layers of its own: all errors reach the shell."""
 
-    def __init__(self, title: str, checks: Mapping[str, Check]) -> None:
+    def __init__(self, title: str, checks: Mapping[str, Check], log: Log | None = None) -> None:
         super().__init__(
             title=title,
             version=VERSION,
@@ -44,6 +45,7 @@ class ServiceApp(FastAPI):
         )
         self.checks = dict(checks)
         self.router.route_class = ShownRoute
+        self.log = log
         # Where several services share one documentation, each has its part of it.
         self.router.tags = [title]
 
@@ -58,14 +60,16 @@ class ServiceApp(FastAPI):
         return self.openapi_schema
 
 
-def service_app(title: str, *, checks: Mapping[str, Check]) -> ServiceApp:
+def service_app(title: str, *, checks: Mapping[str, Check], log: Log | None = None) -> ServiceApp:
     """An app for one service's routes.
 
     Args:
         title: the service's name.
         checks: what must be usable for the service to be ready, by name.
+        log: which one the service's commands are written to; None: it takes none, or their tokens
+            say nothing.
     """
-    return ServiceApp(title, checks)
+    return ServiceApp(title, checks, log)
 
 
 def assemble(apps: Sequence[FastAPI], settings: Settings, title: str | None = None) -> ASGIApp:

@@ -9,13 +9,13 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 from uuid import UUID
 
 from fastapi import Body as JsonBody
-from fastapi import FastAPI, Header, Path, Response
+from fastapi import Header, Path, Response
 from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, APIRouter
 from pydantic import BaseModel
 from starlette.routing import Match, Route
 from starlette.types import Scope
@@ -45,8 +45,17 @@ class CommandRoute(CountedRoute):
         self.documentation = documentation
 
 
+class TakesCommands(Protocol):
+    """The app of a service, as far as commands are concerned."""
+
+    title: str
+    router: APIRouter
+    log: consistency_token.Log | None
+    """Which one they are written to."""
+
+
 def command(
-    app: FastAPI,
+    app: TakesCommands,
     method: str,
     path: str,
     *,
@@ -92,7 +101,13 @@ def command(
             tags=[app.title],
         )
         endpoint = CommandEndpoint(
-            name, handler, body, types, int(status), body_is_optional=body_is_optional
+            name,
+            handler,
+            body,
+            types,
+            int(status),
+            log=app.log,
+            body_is_optional=body_is_optional,
         )
         app.router.routes.append(CommandRoute(path, endpoint, method, documentation))
         return handler
@@ -103,7 +118,7 @@ def command(
 ANSWER_HEADERS: Mapping[str, Any] = {
     "Consistency-Token": {
         "description": "Send it back, and a query will show what this command did.",
-        "schema": {"type": "string", "examples": ["0.123"]},
+        "schema": {"type": "string", "examples": ["4f9c2a1b07de_0.123"]},
     },
     "Idempotent-Replayed": {
         "description": "`true` when the command had been carried out before.",

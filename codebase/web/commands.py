@@ -26,8 +26,6 @@ from codebase.web.request_body import read_body, require_json
 
 Body = TypeVar("Body")
 
-NOTHING_SEEN: consistency_token.Positions = {0: 0}
-"""Of a command on something that never was; every command answers a token."""
 JSON_HEADER = (b"content-type", b"application/json")
 
 
@@ -37,7 +35,8 @@ class Command(Generic[Body]):
     """A command as it came in: validated, and with everything the shell knows about it.
 
     `name` is what the command is known by; `body` is None when the route takes none; `path` holds
-    the validated parts of the path; `seen` is what the client's consistency token stands for.
+    the validated parts of the path; `seen` is what the client has seen of this log, as its
+    consistency token says.
     """
 
     name: str
@@ -165,9 +164,11 @@ class CommandEndpoint:
         path_types: Mapping[str, type],
         status: int,
         *,
+        log: consistency_token.Log | None,
         body_is_optional: bool = False,
     ) -> None:
         self.name = name
+        self._log = log
         self._handler = handler
         self._body = body
         self._body_is_optional = body_is_optional
@@ -184,18 +185,21 @@ class CommandEndpoint:
         Raises:
             Exception: whatever keeps it from being answered; the shell turns it into a problem.
         """
-        headers = exchange.headers
-        seen: consistency_token.Positions = {}
-        if b"consistency-token" in headers or b"cookie" in headers:
-            seen = consistency_token.sent(scope["headers"])
+        partitions = len(self._log.extent.positions) if self._log is not None else 0
+        sent = consistency_token.taken_from(exchange, scope["headers"], partitions)
         body = None
         if self._body is not None:
-            body = await self._read(self._body, headers, receive)
+            body = await self._read(self._body, exchange.headers, receive)
         path = self._path(scope) if self._path_types else {}
-        answer = await self._handler(Command(self.name, body, path, exchange, seen))
+        seen = consistency_token.NOTHING_SEEN
+        if self._log is not None and sent is not consistency_token.NOTHING_SENT:
+            seen = await consistency_token.own(self._log, sent)
+        answer = await self._handler(Command(self.name, body, path, exchange, seen.positions))
         content = _rendered(answer.content)
         status = self._status if answer.status is None else answer.status
-        await exchange.reply(status, _headers(answer, seen, content), content)
+        token = consistency_token.token_after(self._log, seen, answer.positions).encode()
+        exchange.cookie = b"Consistency-Token=" + token + consistency_token.COOKIE_ATTRIBUTES
+        await exchange.reply(status, _headers(answer, token, content), content)
 
     async def _read(
         self, kind: type[BaseModel], headers: Mapping[bytes, bytes], receive: Receive
@@ -222,11 +226,9 @@ def _rendered(content: bytes | BaseModel | None) -> bytes:
     return content or b""
 
 
-def _headers(answer: Answer, seen: consistency_token.Positions, content: bytes) -> HeaderList:
+def _headers(answer: Answer, token: bytes, content: bytes) -> HeaderList:
     headers = [JSON_HEADER] if content else []
-    token = consistency_token.token_after(seen, answer.positions or NOTHING_SEEN).encode()
-    cookie = b"Consistency-Token=" + token + consistency_token.COOKIE_ATTRIBUTES
-    headers += (consistency_token.HEADER, token), (b"set-cookie", cookie)
+    headers.append((consistency_token.HEADER, token))
     if answer.replayed:
         headers.append((b"idempotent-replayed", b"true"))
     for name, value in answer.headers.items():

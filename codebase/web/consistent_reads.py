@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from http import HTTPStatus
 from time import monotonic
 from typing import Any, NamedTuple
 
 from fastapi import Request
 
+from codebase.engine.log.end_watch import EndWatch
+from codebase.engine.log.extent import Extent
 from codebase.engine.projections.freshness import Freshness
+from codebase.engine.projections.waiting_room import TooManyWaitingError, WaitingRoom
 from codebase.foundation.settings import Settings
 from codebase.web import consistency_token, parked
+from codebase.web.exchange import exchange_of
 from codebase.web.group_read import NOBODY, GroupRead, ReadModel, Row
-from codebase.web.problems import Behind, StreamParked
+from codebase.web.problems import Behind, HttpProblem, StreamParked
+
+WATCH_SHARE = 0.25
+"""Of the time that a request waits, how much a look at the log may take."""
 
 
 class Query(NamedTuple):
@@ -30,16 +39,17 @@ class ConsistentReads:
         read_model: connections to the store.
         projector: whose tables they are.
         freshness: how far it is.
-        wait_seconds: how long a request waits for what its token names.
+        settings: how long a request waits for what its token names; how many partitions there are.
     """
 
     def __init__(
-        self, read_model: ReadModel, projector: str, freshness: Freshness, wait_seconds: float
+        self, read_model: ReadModel, projector: str, freshness: Freshness, settings: Settings
     ) -> None:
         self._read_model = read_model
         self._projector = projector
         self._freshness = freshness
-        self._wait_seconds = wait_seconds
+        self._wait_seconds = settings.consistency_wait_ms / 1000
+        self._partitions = settings.partitions
         self.ready = read_model.ready
 
     @classmethod
@@ -47,9 +57,9 @@ class ConsistentReads:
     async def open(cls, settings: Settings, projector: str) -> AsyncIterator[ConsistentReads]:
         """Reads of what the projector of that name fills; connections are closed on leaving."""
         async with ReadModel.open(settings) as read_model:
-            freshness = Freshness(settings.required("read_model_url"), projector)
+            freshness = freshness_of(settings, projector)
             try:
-                yield cls(read_model, projector, freshness, settings.consistency_wait_ms / 1000)
+                yield cls(read_model, projector, freshness, settings)
             finally:
                 await freshness.close()
 
@@ -81,17 +91,85 @@ class ConsistentReads:
 
         Raises:
             Behind: not in time.
+            InvalidInputError: the client's header is malformed, or names an unknown partition.
+            HttpProblem: too many are waiting.
             StreamParked: `values` name a stream that is parked.
             ServiceUnavailable: the store does not answer.
         """
-        wanted = consistency_token.sent(request.scope["headers"])
+        exchange = exchange_of(request.scope)
+        partitions = max(self._partitions, len(self._freshness.reached.positions))
+        sent = consistency_token.taken_from(exchange, request.scope["headers"], partitions)
         deadline = monotonic() + self._wait_seconds
-        while await self._freshness.covers(wanted, max(0.0, deadline - monotonic())):
+        while True:
+            held = [
+                await self._reach(token, sent, deadline, exchange.caller.name)
+                for token in sent.named
+            ]
             found = await query.read.fetch(*values)
-            if all(found.checkpoints.get(one, 0) >= at for one, at in wanted.items()):
+            if all(map(found.reached.holds, held)):
                 if found.asks_for_parked:
                     raise StreamParked
                 parked.note(request.scope, found.parked, query.categories)
                 return found.rows
-            self._freshness.observe(found.checkpoints)
-        raise Behind
+            self._freshness.observe(found.reached)
+
+    async def _reach(
+        self, token: Extent, sent: consistency_token.Sent, deadline: float, caller: str
+    ) -> Extent:
+        """What the read model holds by now of what a token stands for, which is all that counts."""
+        known = {
+            partition: position
+            for partition, position in token.positions.items()
+            if partition < self._partitions or partition in self._freshness.reached.positions
+        }
+        seen = replace(token, positions=known or consistency_token.BEGINNING)
+        seconds = max(0.0, deadline - monotonic())
+        try:
+            held = await self._freshness.reach(seen, seconds, caller)
+        except TooManyWaitingError as error:
+            raise too_many_waiting(error) from None
+        if held is None:
+            raise Behind
+        if token is sent.header and self._freshness.reached.log_id in {None, token.log_id}:
+            consistency_token.refuse_unknown(token.positions.keys() - known.keys())
+        return held
+
+    @property
+    def extent(self) -> Extent:
+        """How far the tables are, and in which log: for a service that writes to no log itself."""
+        return self._freshness.reached
+
+    async def extent_for(self, seen: Extent) -> Extent:
+        """The log, as far as it has to be known to tell what of `seen` is in it.
+
+        Where nobody can look, what is of the log of these tables is taken to be in it.
+        """
+        reached = self._freshness.reached
+        if reached.log_id == seen.log_id and reached.holds(seen):
+            return reached
+        log = await self._freshness.log_end()
+        if log is not None:
+            return log
+        known = {p: at for p, at in seen.positions.items() if p < self._partitions}
+        return Extent(reached.log_id or seen.log_id, known)
+
+
+def freshness_of(settings: Settings, projector: str) -> Freshness:
+    """How far the projector of that name is; whoever opens it closes it."""
+    look_seconds = settings.consistency_wait_ms / 1000 * WATCH_SHARE
+    return Freshness(
+        settings.required("read_model_url"),
+        projector,
+        WaitingRoom(settings.consistency_waiting_max, settings.consistency_waiting_max_per_caller),
+        EndWatch(settings.write_model_head_url, look_seconds),
+    )
+
+
+def too_many_waiting(error: TooManyWaitingError) -> HttpProblem:
+    """The answer to one who might wait, but for all the others who do."""
+    return HttpProblem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "too-many-waiting",
+        str(error),
+        headers={"Retry-After": "1"},
+    )

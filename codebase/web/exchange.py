@@ -36,6 +36,7 @@ class Exchange:
         "_send",
         "address",
         "caller",
+        "cookie",
         "ends_connection",
         "headers",
         "parked_streams",
@@ -47,6 +48,8 @@ class Exchange:
     """Whether the answer is the last one on its connection."""
     parked_streams: int
     """How many are parked that the answer may lack; see web/parked.py."""
+    cookie: bytes | None
+    """What the answer sets as a cookie, whatever it is."""
     caller: Caller
     """Set by the shell before anything else sees the exchange."""
 
@@ -56,6 +59,7 @@ class Exchange:
         self.status = 0
         self.ends_connection = False
         self.parked_streams = 0
+        self.cookie = None
         self._send = send
         self._second_factor = second_factor
         self.address = (scope.get("client") or ("unknown",))[0]
@@ -98,6 +102,8 @@ class Exchange:
 
     def _own_headers(self) -> HeaderList:
         yield b"x-request-id", self.request_id.encode()
+        if self.cookie is not None:
+            yield b"set-cookie", self.cookie
         if self.parked_streams:
             yield b"parked-streams", b"%d" % self.parked_streams
         if self.ends_connection:

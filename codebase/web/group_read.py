@@ -20,6 +20,7 @@ import psycopg
 from prometheus_client import Gauge, Histogram
 from psycopg import sql
 
+from codebase.engine.log.extent import Extent
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.postgres import DeadlinedConnection, trouble
 from codebase.foundation.settings import Settings
@@ -30,12 +31,12 @@ from codebase.foundation.standing import Standing
 # what is parked is looked up only while something is: Postgres runs a query inside CASE, that
 # needs nothing from outside, once and when it comes to it.
 WITH_CHECKPOINTS = """
-    SELECT reached.positions, reached.parked,
+    SELECT reached.log_id, reached.positions, reached.parked,
            CASE WHEN reached.parked IS NOT NULL
                 THEN (SELECT jsonb_agg(ordinal)::text FROM ({asking_for_parked}) AS asking) END,
            found.*
     FROM (
-        SELECT jsonb_object_agg(partition, position)::text AS positions,
+        SELECT max(log_id) AS log_id, jsonb_object_agg(partition, position)::text AS positions,
                jsonb_agg(parked_by_category) FILTER (WHERE parked_streams > 0)::text AS parked
         FROM projection_checkpoint
         WHERE projector = %(projector)s::text
@@ -75,13 +76,13 @@ class Found:
 
     Args:
         rows: found.
-        checkpoints: partition -> position that the projector had reached.
+        reached: how far the projector was.
         parked: category -> number of streams that the projector had parked.
         asks_for_parked: whether what was asked for is one of them.
     """
 
     rows: list[Row]
-    checkpoints: Mapping[int, int]
+    reached: Extent
     parked: Mapping[str, int]
     asks_for_parked: bool
 
@@ -280,16 +281,17 @@ class GroupRead:
         arguments = dict(zip(self._arguments, map(list, columns), strict=True))
         named = {**arguments, "projector": self._projector}
         fetched = await reader.rows(self._query, named)
-        positions, parked, asking = (loads(text) if text else () for text in fetched[0][:3])
-        checkpoints = {int(partition): position for partition, position in dict(positions).items()}
-        by_category = _added_up(parked)
+        log_id, *texts = fetched[0][:4]
+        positions, parked, asking = (loads(text) if text else () for text in texts)
+        numbered = {int(partition): position for partition, position in dict(positions).items()}
+        reached, by_category = Extent(log_id, numbered), _added_up(parked)
         answers: list[list[Row]] = [[] for _ in batch]
-        for _, _, _, ordinal, *row in fetched:
+        for _, _, _, _, ordinal, *row in fetched:
             if ordinal is not None:
                 answers[ordinal - 1].append(tuple(row))
         for ordinal, ((_, found), rows) in enumerate(zip(batch, answers, strict=True), start=1):
             if not found.done():
-                found.set_result(Found(rows, checkpoints, by_category, ordinal in asking))
+                found.set_result(Found(rows, reached, by_category, ordinal in asking))
 
 
 def _added_up(of_partitions: Iterable[Mapping[str, int]]) -> Mapping[str, int]:
@@ -301,10 +303,10 @@ def _added_up(of_partitions: Iterable[Mapping[str, int]]) -> Mapping[str, int]:
 
 
 def with_checkpoints(query: str, asking_for_parked: str = NOBODY) -> str:
-    """The query, and as its first columns what the projector has reached, and what it has parked.
+    """The query, and as its first columns the projector's log, how far it is, what it has parked.
 
-    These are JSON texts: partition -> position; for each partition, category -> number of streams;
-    the ordinals of requests that ask for one of them.
+    All but the first are JSON texts: partition -> position; for each partition, category -> number
+    of streams; the ordinals of requests that ask for one of them.
     """
     parts = {"query": sql.SQL(query), "asking_for_parked": sql.SQL(asking_for_parked)}
     return sql.SQL(WITH_CHECKPOINTS).format(**parts).as_string()

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from codebase.foundation.settings import Settings
 from codebase.model.money import Currency
+from codebase.web.consistency_token import Log
 from codebase.web.fields import Amount, FromText
 from codebase.web.request_body import RequestBody
 from codebase.web.shell import (
@@ -73,9 +74,10 @@ def small_service(
     title: str = "small",
     failure: Exception | None = None,
     checks: Mapping[str, Check] | None = None,
+    log: Log | None = None,
 ) -> FastAPI:
     """A service with a route of every kind."""
-    app = service_app(title, checks=checks or {})
+    app = service_app(title, checks=checks or {}, log=log)
 
     @command(
         app,

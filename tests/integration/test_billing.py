@@ -70,6 +70,7 @@ from tests.integration.histories import (
     worlds,
     write_history,
 )
+from tests.logs import OURS, name_log
 from tests.patience import NEVER_SECONDS, PATIENCE_SECONDS
 
 if TYPE_CHECKING:
@@ -535,7 +536,9 @@ def test_a_token_is_waited_for(databases: Databases) -> None:
     world = World()
     account = world.open(EDGES[0], Region.EMEA, vip=False)
     write_history(databases, world.happened)
-    token = {"Consistency-Token": f"{partition_of(account, databases.settings.partitions)}.1"}
+    name_log(databases, OURS)
+    partition = partition_of(account, databases.settings.partitions)
+    token = {"Consistency-Token": f"{OURS}_{partition}.1"}
     impatient = databases.settings.model_copy(update={"consistency_wait_ms": 50})
     (behind,) = get(impatient, f"/invoices/{account}?month=2023-12", headers=token)
     assert behind.status_code == 503

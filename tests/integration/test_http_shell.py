@@ -30,6 +30,7 @@ from tests.integration.shell import (
     running,
     small_service,
 )
+from tests.logs import ANOTHER, OURS, of_ours
 
 Ports = Callable[[], int]
 SECRET = "4111111111111111"  # noqa: S105 - a card number that must not come back
@@ -40,18 +41,19 @@ def test_a_command_gets_everything_the_shell_knows_and_answers_with_every_header
     free_port: Ports,
 ) -> None:
     async def scenario() -> None:
-        async with running([small_service()], free_port()) as server:
+        log = of_ours({0: 5, 1: 9, 2: 4})
+        async with running([small_service(log=log)], free_port()) as server:
             headers = {
                 "Idempotency-Key": '"abc"',
-                "Consistency-Token": "0.3-1.9",
-                "Cookie": "Consistency-Token=2.4",
+                "Consistency-Token": f"{OURS}_0.3-1.9",
+                "Cookie": f"Consistency-Token={OURS}_2.4",
                 "traceparent": TRACE,
             }
             reply = await server.ask("PUT", "/order", ORDER, headers)
         assert reply.status == 200
         assert reply.headers["content-type"] == "application/json"
-        assert reply.headers["consistency-token"] == "0.7-1.9-2.4"
-        cookie = "Consistency-Token=0.7-1.9-2.4; HttpOnly; SameSite=Lax; Path=/"
+        assert reply.headers["consistency-token"] == f"{OURS}_0.7-1.9-2.4"
+        cookie = f"Consistency-Token={OURS}_0.7-1.9-2.4; HttpOnly; SameSite=Lax; Path=/"
         assert reply.headers["set-cookie"] == cookie
         assert reply.headers["idempotent-replayed"] == "true"
         assert reply.headers["location"] == "/orders/1"
@@ -61,6 +63,63 @@ def test_a_command_gets_everything_the_shell_knows_and_answers_with_every_header
         assert (told["caller"], told["amount"]) == ("local", "1.50")
         assert (told["idempotence_key"], told["traceparent"]) == ("abc", TRACE)
         assert told["seen"] == {"0": 3, "1": 9, "2": 4}
+
+    in_time(scenario)
+
+
+FOREIGN = {
+    "of another log": f"{ANOTHER}_0.5-1.9",
+    "without a name": "0.5-1.9",
+    "beyond the end": f"{OURS}_0.6-1.10",
+}
+
+
+@pytest.mark.parametrize("token", FOREIGN.values(), ids=FOREIGN.keys())
+@pytest.mark.parametrize("form", ["{}", "Consistency-Token={}"], ids=["header", "cookie"])
+def test_a_token_that_is_not_of_this_log_is_not_given_back(
+    free_port: Ports, token: str, form: str
+) -> None:
+    async def scenario() -> None:
+        log = of_ours({0: 5, 1: 9})
+        async with running([small_service(log=log)], free_port()) as server:
+            name = "Consistency-Token" if form == "{}" else "Cookie"
+            reply = await server.ask("PUT", "/order", ORDER, {name: form.format(token)})
+        assert reply.status == 200
+        assert reply.headers["consistency-token"] == f"{OURS}_0.7"
+        assert reply.json["seen"] == {}
+
+    in_time(scenario)
+
+
+def test_a_partition_that_this_log_does_not_have_is_refused_in_a_header_only(
+    free_port: Ports,
+) -> None:
+    async def scenario() -> None:
+        token = f"{OURS}_0.3-7.1"
+        async with running([small_service(log=of_ours({0: 5}))], free_port()) as server:
+            refused = await server.ask("PUT", "/order", ORDER, {"Consistency-Token": token})
+            taken = await server.ask(
+                "PUT", "/order", ORDER, {"Cookie": f"Consistency-Token={token}"}
+            )
+        assert_problem(refused, 422, "invalid-input")
+        assert list(refused.json["errors"]) == ["Consistency-Token"]
+        assert taken.headers["consistency-token"] == f"{OURS}_0.7"
+
+    in_time(scenario)
+
+
+def test_a_malformed_cookie_is_taken_back_with_whatever_is_answered(free_port: Ports) -> None:
+    async def scenario() -> None:
+        malformed = {"Cookie": f"Consistency-Token={SECRET}"}
+        async with running([small_service(log=of_ours({0: 5}))], free_port()) as server:
+            done = await server.ask("PUT", "/order", ORDER, malformed)
+            refused = await server.ask("PUT", "/order", {}, malformed)
+        assert done.status == 200
+        assert done.headers["set-cookie"].startswith(f"Consistency-Token={OURS}_0.7;")
+        assert_problem(refused, 422, "invalid-input")
+        assert SECRET not in refused.body.decode()
+        assert refused.headers["set-cookie"].startswith("Consistency-Token=;")
+        assert refused.headers["set-cookie"].endswith("; Max-Age=0")
 
     in_time(scenario)
 

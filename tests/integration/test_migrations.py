@@ -193,6 +193,14 @@ def test_only_the_owner_changes_the_schema_and_nobody_changes_history(
             "SELECT * FROM claim",
         ],
         "write_model_reader_url": ["DELETE FROM event", "UPDATE relay_checkpoint SET position = 0"],
+        "write_model_head_url": [
+            "SELECT FROM event",
+            "SELECT FROM claim",
+            "SELECT FROM budget",
+            "SELECT FROM relay_checkpoint",
+            "UPDATE log_identity SET id = '0123456789ab'",
+            "UPDATE log_head SET position = 0",
+        ],
         "read_model_url": [
             "DELETE FROM buy_order",
             "UPDATE projection_checkpoint SET position = 0",

@@ -152,7 +152,7 @@ def test_a_new_service_is_known_wherever_it_has_to_be(checkout: Path) -> None:
         port = ports[name]
         stores = {
             Kind.COMMAND: {"WRITE_MODEL_URL"},
-            Kind.QUERY: {"READ_MODEL_URL"},
+            Kind.QUERY: {"READ_MODEL_URL", "WRITE_MODEL_HEAD_URL"},
             Kind.WORKER: {"WRITE_MODEL_READER_URL", "READ_MODEL_PROJECTOR_URL"},
         }
         environment = compose["services"][name]["environment"]

@@ -42,6 +42,7 @@ from tests.integration.flow import (
     truncate_log,
     waits_for_a_lock,
 )
+from tests.logs import ANOTHER, OURS, name_log
 from tests.patience import NEVER_SECONDS, PATIENCE_SECONDS
 
 if TYPE_CHECKING:
@@ -450,6 +451,36 @@ def test_an_idle_projector_sees_that_the_log_has_become_another(databases: Datab
         owner.execute("ALTER TABLE event DISABLE TRIGGER event_is_append_only")
         owner.execute("UPDATE event SET meta = jsonb_set(meta, '{event_id}', '\"other\"')")
         eventually(lambda: "of the log holds another event at" in (problem_of(team) or ""))
+
+
+def test_a_projector_notes_of_which_log_its_rows_are(databases: Databases) -> None:
+    name_log(databases, OURS)
+    place_orders(databases, 10)
+    with projecting(databases.settings):
+        eventually(lambda: is_projected(databases))
+    assert logs_of_rows(databases) == {OURS}
+    with databases.as_read_model_owner() as owner:
+        owner.execute("UPDATE projection_checkpoint SET log_id = NULL")
+    with projecting(databases.settings):
+        eventually(lambda: logs_of_rows(databases) == {OURS}, "noted though there is nothing new")
+
+
+def test_another_log_is_not_projected_whatever_is_in_it(databases: Databases) -> None:
+    name_log(databases, OURS)
+    place_orders(databases, 10)
+    with projecting(databases.settings):
+        eventually(lambda: is_projected(databases))
+    name_log(databases, ANOTHER)
+    with projecting(databases.settings) as team:
+        told = f"this is the log {ANOTHER}, and the checkpoint is of {OURS}"
+        eventually(lambda: told in (problem_of(team) or ""))
+    assert logs_of_rows(databases) == {OURS}
+
+
+def logs_of_rows(databases: Databases) -> set[str | None]:
+    with databases.as_read_model_owner() as store:
+        found = store.execute("SELECT log_id FROM projection_checkpoint WHERE position > 0")
+        return {row[0] for row in found.fetchall()}
 
 
 def test_what_an_earlier_release_has_moved_is_taken_for_what_it_is(databases: Databases) -> None:

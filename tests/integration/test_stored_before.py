@@ -45,7 +45,8 @@ SERVICES = {
     "vip_customers": ("vip_customers",),
 }
 PROJECTORS = {"read_model_sync", "billing", "compliance", "vip_customers"}
-TOLD = ("location", "outcome", "idempotent-replayed", "consistency-token")
+NAME = "consistency-token"
+TOLD = ("location", "outcome", "idempotent-replayed", NAME)
 """The headers that belong to an answer."""
 
 TABLES = """
@@ -137,6 +138,9 @@ class Office:
         if answer.is_error:
             body.pop("instance")  # it names the request
         told = {name: answer.headers[name] for name in TOLD if name in answer.headers}
+        if NAME in told:
+            # Tokens did not say then of which log they are.
+            told[NAME] = told[NAME].removeprefix(f"{self.log_id()}_")
         return Told(answer.status_code, told, body)
 
     def orderly(self, *arguments: str) -> str:
@@ -153,7 +157,11 @@ class Office:
 
     def token(self) -> str:
         """The end of the log."""
-        return f"0.{self.head()}"
+        return f"{self.log_id()}_0.{self.head()}"
+
+    def log_id(self) -> str:
+        [(log_id,)] = rows(self.databases.as_owner(), "SELECT id FROM log_identity")
+        return str(log_id)
 
     def head(self) -> int:
         [(position,)] = rows(self.databases.as_owner(), "SELECT position FROM log_head")
@@ -169,11 +177,13 @@ class Office:
         until(lambda: self.checkpoints() == expected, lambda: f"{self.checkpoints()}")
 
     def contents(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Every row of both stores."""
+        """Every row of both stores, but for what a projector finds out when it begins."""
         found = {}
         for connect in (self.databases.as_owner, self.databases.as_read_model_owner):
             for (table,) in rows(connect(), TABLES):
-                select = sql.SQL("SELECT row::text FROM {} AS row ORDER BY 1")
+                select = sql.SQL(
+                    "SELECT (to_jsonb(row) - 'log_id')::text FROM {} AS row ORDER BY 1"
+                )
                 with connect() as connection:
                     found[table] = connection.execute(
                         select.format(sql.Identifier(table))

@@ -18,6 +18,7 @@ from codebase.engine.commands.log_connection import LogConnection, LogStanding
 from codebase.engine.commands.submission import Outcome, Pending, Submission
 from codebase.engine.log.appending import try_to_append
 from codebase.engine.log.claims import read_holders
+from codebase.engine.log.extent import Extent
 from codebase.engine.log.identifiers import partition_of
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.postgres import trouble
@@ -79,9 +80,30 @@ class CommandBus:
         # A timer of the loop: asyncio.timeout costs as much as all the rest of this function.
         deadline = loop.call_later(self._settings.command_deadline_seconds, pending.expire)
         try:
-            return await pending.outcome
+            outcome = await pending.outcome
         finally:
             deadline.cancel()
+        self._standing.note(outcome.positions)
+        return outcome
+
+    @property
+    def extent(self) -> Extent:
+        """The log, at least; without a name until there has been a connection to it."""
+        return self._standing.extent
+
+    async def extent_for(self, seen: Extent) -> Extent:
+        """The log, as far as it has to be known to tell what of `seen` is in it.
+
+        What goes no further than what this process has written itself costs nothing to tell.
+
+        Raises:
+            ServiceUnavailable: the log did not answer in time.
+        """
+        known = self._standing.extent
+        is_of_another = known.log_id not in {None, seen.log_id}
+        if not is_of_another and known.own(seen) != seen.positions:
+            await self._log.do(self._standing.learn)
+        return self._standing.extent
 
     async def holders(self, kind: str) -> list[str]:
         """Every value of `kind` that is claimed at the moment.

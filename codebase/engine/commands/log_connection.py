@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from psycopg import AsyncConnection
 
+from codebase.engine.log.extent import Extent, read_extent
 from codebase.foundation.postgres import DeadlinedConnection
 from codebase.foundation.settings import Settings
 from codebase.foundation.standing import Standing
@@ -34,12 +35,33 @@ Answer = TypeVar("Answer")
 class LogStanding:
     """What all who append know of the log: whether it answers, and whether it is written to.
 
-    A log may answer whatever it is asked, and yet not take a single event.
+    A log may answer whatever it is asked, and yet not take a single event. And which log it is, and
+    how far it goes at least: another may be found where it was, or a shorter one, but not without a
+    new connection.
     """
 
     def __init__(self) -> None:
         self.answering = Standing("write_model", "answer")
         self.writing = Standing("write_model", "append")
+        self.extent = Extent()
+        self._ends: dict[int, int] = {}
+
+    async def learn(self, connection: AsyncConnection[Any]) -> None:
+        """Look at the log."""
+        known = Extent(self.extent.log_id, dict(self._ends))
+        found = await read_extent(connection)
+        if found.log_id == known.log_id and found.holds(known):
+            # Others may have noted more meanwhile.
+            self.note(found.positions)
+        else:
+            self._ends = dict(found.positions)
+            self.extent = Extent(found.log_id, self._ends)
+
+    def note(self, positions: Mapping[int, int]) -> None:
+        """The log goes that far: somebody has just written, or read, what is there."""
+        for partition, position in positions.items():
+            if position > self._ends.get(partition, 0):
+                self._ends[partition] = position
 
 
 class LogConnection:
@@ -64,6 +86,7 @@ class LogConnection:
                 statement_ms=round(milliseconds * STATEMENT_SHARE),
             ),
             standing=standing.answering,
+            prepare=standing.learn,
         )
 
     async def do(

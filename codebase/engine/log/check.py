@@ -6,6 +6,7 @@ from typing import Any
 
 from psycopg import Connection
 
+from codebase.engine.log.extent import read_log_id
 from codebase.engine.log.reading import read_heads
 
 READ_EVENT_ID = """
@@ -48,6 +49,26 @@ def read_head(log: Connection[Any], partition: int, reached: int) -> int:
             f"partition {partition} of the log ends at {head}, and the checkpoint is {reached}"
         )
     return head
+
+
+def check_log(log: Connection[Any], reached: int, expected: str | None) -> str:
+    """Refuse to go on in another log than the one that was read so far.
+
+    Args:
+        log: a connection to the write model.
+        reached: how far it was read; whoever has read nothing may read any.
+        expected: which log that was, if it is known.
+
+    Returns:
+        Which log it is.
+
+    Raises:
+        LogMismatchError: it is another.
+    """
+    found = read_log_id(log)
+    if reached and expected not in {None, found}:
+        raise LogMismatchError(f"this is the log {found}, and the checkpoint is of {expected}")
+    return found
 
 
 def check_event(log: Connection[Any], partition: int, position: int, event_id: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +19,12 @@ from psycopg import Connection, Cursor
 from codebase.engine.projections import set_aside
 from codebase.engine.projections.attempts import forgive_attempt, last_attempted, note_attempt
 from codebase.engine.projections.blame import ApplyFailedError, describe, is_circumstance
-from codebase.engine.projections.checkpoint import Place, load_checkpoint, move_checkpoint
+from codebase.engine.projections.checkpoint import (
+    Place,
+    load_checkpoint,
+    move_checkpoint,
+    name_log,
+)
 from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.engine.projections.parked_figures import LABELS
 from codebase.engine.projections.projection import Projector, unknown
@@ -58,7 +64,7 @@ class Applier:
         self._stop = stop
         self._progress = progress
         self._key = {"projector": projector.name, "partition": partition}
-        self.place = Place(0, None)
+        self.place = Place(0, None, None)
         # Up to this position events are applied one by one: among them is one that failed.
         self._singly_until = 0
         self._know_attempt = False
@@ -84,6 +90,11 @@ class Applier:
         if self._to_forgive:
             forgive_attempt(store, self._key)
             self._to_forgive = False
+
+    def name_log(self, store: Connection[Any], log_id: str) -> None:
+        """The events come from this log, as those before did; the store is to know it as well."""
+        name_log(store, self._key, log_id)
+        self.place = replace(self.place, log_id=log_id)
 
     def apply(self, store: Connection[Any], events: Sequence[LoggedEvent]) -> None:
         """Commit `events`, which follow on the checkpoint; as many as the stop leaves time for.
@@ -169,7 +180,8 @@ class Applier:
 
     def _move_checkpoint(self, cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> set[UUID]:
         """Move it past the events; returns which of their streams are parked."""
-        if not move_checkpoint(cursor, self._key, old=self.checkpoint, new=events[-1]):
+        log_id, last = self.place.log_id, events[-1]
+        if not move_checkpoint(cursor, self._key, old=self.checkpoint, new=last, log_id=log_id):
             return set()
         return set_aside.parked_streams(cursor, self._projector.name, events)
 
@@ -184,6 +196,6 @@ class Applier:
             raise ApplyFailedError from error
 
     def _arrived(self, events: Sequence[LoggedEvent]) -> None:
-        self.place = Place(events[-1].position, events[-1].event_id)
+        self.place = Place(events[-1].position, events[-1].event_id, self.place.log_id)
         self._progress.arrive(self.checkpoint)
         PROJECTED.labels(self._projector.name, self._partition).inc(len(events))

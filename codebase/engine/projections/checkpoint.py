@@ -24,7 +24,7 @@ READ_CHECKPOINT = """
 
 # The event that was noted is that of the position only if nobody has moved the position alone.
 READ_PLACE = """
-    SELECT position, CASE WHEN event_position = position THEN event_id END
+    SELECT position, CASE WHEN event_position = position THEN event_id END, log_id
     FROM projection_checkpoint
     WHERE projector = %(projector)s AND partition = %(partition)s
 """
@@ -33,9 +33,15 @@ READ_PLACE = """
 # rows are always locked after the checkpoint, so that a rebuild's swap cannot deadlock with this.
 MOVE_CHECKPOINT = """
     UPDATE projection_checkpoint
-    SET position = %(new)s, event_position = %(new)s, event_id = %(event_id)s
+    SET position = %(new)s, event_position = %(new)s, event_id = %(event_id)s, log_id = %(log_id)s
     WHERE projector = %(projector)s AND partition = %(partition)s AND position = %(old)s
     RETURNING parked_streams
+"""
+
+NAME_LOG = """
+    UPDATE projection_checkpoint SET log_id = %(log_id)s
+    WHERE projector = %(projector)s AND partition = %(partition)s
+      AND log_id IS DISTINCT FROM %(log_id)s
 """
 
 # The log can always compute the read model again, and a server that crashes loses rows and
@@ -50,10 +56,14 @@ class FencedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a projector is in a partition: a position, and the event there, as far as is known."""
+    """Where a projector is in a partition: a position, the event there, and which log it is of.
+
+    The event and the log as far as they are known.
+    """
 
     position: int
     event_id: str | None
+    log_id: str | None
 
 
 def load_checkpoint(store: Connection[Any], key: Mapping[str, Any]) -> Place:
@@ -81,8 +91,13 @@ def check_checkpoint(store: Connection[Any], key: Mapping[str, Any], expected: i
     return int(row[1])
 
 
+def name_log(store: Connection[Any], key: Mapping[str, Any], log_id: str) -> None:
+    """Note of which log the rows are: the projector has made sure of it."""
+    store.execute(NAME_LOG, {**key, "log_id": log_id})
+
+
 def move_checkpoint(
-    cursor: Cursor[Any], key: Mapping[str, Any], *, old: int, new: LoggedEvent
+    cursor: Cursor[Any], key: Mapping[str, Any], *, old: int, new: LoggedEvent, log_id: str | None
 ) -> int:
     """Move the checkpoint in the transaction that writes the rows, and lock it until its end.
 
@@ -92,7 +107,13 @@ def move_checkpoint(
     Raises:
         FencedError: the checkpoint is not at `old`.
     """
-    step = {**key, "old": old, "new": new.position, "event_id": new.event_id}
+    step = {
+        **key,
+        "old": old,
+        "new": new.position,
+        "event_id": new.event_id,
+        "log_id": log_id,
+    }
     row = cursor.execute(MOVE_CHECKPOINT, step, prepare=True).fetchone()
     if row is None:
         raise FencedError(f"the checkpoint is no longer at {old}")

@@ -21,6 +21,7 @@ from psycopg import Connection
 from codebase.engine.log.check import (
     LogMismatchError,
     check_event,
+    check_log,
     check_partitions,
     read_head,
 )
@@ -127,6 +128,8 @@ class PartitionProjector:
             return
         self._applier.load(store)
         self._check_at = 0.0
+        self._check(log, store)
+        self._applier.name_log(store, self._log_id(log))
         self._progress.lead()
         look_again = True
         while not self._stop.is_set():
@@ -135,6 +138,10 @@ class PartitionProjector:
             look_again = self._look(log, store)
             self._waiting_for = None
             self._pauses.succeeded()
+
+    def _log_id(self, log: Connection[Any]) -> str:
+        place = self._applier.place
+        return check_log(log, place.position, place.log_id)
 
     def _stand_by(self) -> None:
         self._progress.stand_by()

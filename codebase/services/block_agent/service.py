@@ -24,7 +24,7 @@ MESSAGES = BODIES
 
 def create_app(bus: CommandBus) -> FastAPI:
     """The service, given a running command bus."""
-    app = service_app("block_agent", checks={"write_model": bus.ready})
+    app = service_app("block_agent", checks={"write_model": bus.ready}, log=bus)
 
     @command(
         app,

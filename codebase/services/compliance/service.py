@@ -67,7 +67,7 @@ def create_app(
     desk: Desk, settings: AccountSettings, checks: Mapping[str, Check], now: Clock = utc_now
 ) -> FastAPI:
     """The service, given what it shows and where it takes requests to."""
-    app = service_app("compliance", checks=checks)
+    app = service_app("compliance", checks=checks, log=desk.agents.log)
     operators_only = [Depends(require_operator)]
 
     @command(

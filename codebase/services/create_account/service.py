@@ -33,7 +33,7 @@ class PostAccount(RequestBody):
 
 def create_app(bus: CommandBus) -> FastAPI:
     """The service, given a running command bus."""
-    app = service_app("create_account", checks={"write_model": bus.ready})
+    app = service_app("create_account", checks={"write_model": bus.ready}, log=bus)
 
     @command(
         app,

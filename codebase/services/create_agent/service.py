@@ -32,7 +32,7 @@ class PostAgent(RequestBody):
 
 def create_app(bus: CommandBus) -> FastAPI:
     """The service, given a running command bus."""
-    app = service_app("create_agent", checks={"write_model": bus.ready})
+    app = service_app("create_agent", checks={"write_model": bus.ready}, log=bus)
 
     @command(
         app,

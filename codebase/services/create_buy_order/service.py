@@ -49,7 +49,8 @@ class BuyOrderAnswer(BaseModel):
 
 def create_app(bus: CommandBus, prices: Prices) -> FastAPI:
     """The service, given a running command bus and the prices of the moment."""
-    app = service_app("create_buy_order", checks={"write_model": bus.ready, "price": prices.ready})
+    checks = {"write_model": bus.ready, "price": prices.ready}
+    app = service_app("create_buy_order", checks=checks, log=bus)
 
     @command(
         app,

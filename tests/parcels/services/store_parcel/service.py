@@ -32,7 +32,7 @@ class Stored(BaseModel):
 
 
 def create_app(bus: CommandBus) -> FastAPI:
-    app = service_app("store_parcel", checks={"write_model": bus.ready})
+    app = service_app("store_parcel", checks={"write_model": bus.ready}, log=bus)
 
     @command(
         app,
