@@ -217,7 +217,8 @@ def told(stored: Mapping[str, Any]) -> Told:
     return Told(**stored["answer"])
 
 
-@pytest.fixture(scope="module")
+# For the session: a worker that takes over others' tests may come back to this module.
+@pytest.fixture(scope="session")
 def stored(postgres_server: PostgresUnderTest, templates: tuple[str, str]) -> tuple[str, str]:
     """Both stores as they were, to clone; the roles that they name were made with `templates`."""
     assert templates
