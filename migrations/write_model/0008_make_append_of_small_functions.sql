@@ -109,6 +109,9 @@ REVOKE ALL ON FUNCTION append_of_0004(
     integer[], text[], text[], text[], uuid[]
 ) FROM command_service;
 
+-- What is looked for in a table is looked for one by one, by LATERAL with a LIMIT: of a plain join made
+-- while the table was empty Postgres may go through all of it, and a connection keeps its plans.
+
 -- Why a unit is not written: stale (what it was decided on has changed), claim, race (with another
 -- unit of this call), held (the kind is being vacated), budget, or short.
 CREATE TYPE append_refusal AS (unit integer, why text, guard text, detail text);
@@ -151,7 +154,9 @@ DECLARE
     run record;
 BEGIN
     FOR run IN
-        SELECT claims.alone, array_agg(claims.kind) AS kinds, array_agg(claims.value) AS values
+        SELECT claims.alone,
+               array_agg(claims.kind ORDER BY claims.nth) AS kinds,
+               array_agg(claims.value ORDER BY claims.nth) AS values
         FROM (
             SELECT wanted.*,
                    row_number() OVER (ORDER BY kind, value)
@@ -169,14 +174,18 @@ BEGIN
     LOOP
         IF run.alone THEN
             PERFORM FROM unnest(run.kinds, run.values) AS wanted (kind, value)
-            JOIN claim AS c ON c.kind = wanted.kind AND c.value = wanted.value
-            ORDER BY c.kind, c.value
-            FOR UPDATE OF c;
+            CROSS JOIN LATERAL (
+                SELECT FROM claim AS c
+                WHERE c.kind = wanted.kind AND c.value = wanted.value
+                FOR UPDATE
+            ) AS held;
         ELSE
             PERFORM FROM unnest(run.kinds, run.values) AS wanted (kind, value)
-            JOIN claim AS c ON c.kind = wanted.kind AND c.value = wanted.value
-            ORDER BY c.kind, c.value
-            FOR KEY SHARE OF c;
+            CROSS JOIN LATERAL (
+                SELECT FROM claim AS c
+                WHERE c.kind = wanted.kind AND c.value = wanted.value
+                FOR KEY SHARE
+            ) AS held;
         END IF;
     END LOOP;
 END
@@ -230,10 +239,12 @@ BEGIN
         SELECT (n.unit, 'stale', NULL, NULL)::append_refusal
         FROM unnest(note_unit, note_partition, note_stream, note_version)
             AS n (unit, partition, stream_id, version)
-        JOIN event AS later
-            ON later.stream_id = n.stream_id
-           AND later.version = n.version + 1
-           AND later.partition = n.partition
+        CROSS JOIN LATERAL (
+            SELECT FROM event AS other
+            WHERE other.stream_id = n.stream_id AND other.version = n.version + 1
+              AND other.partition = n.partition
+            LIMIT 1
+        ) AS later
         WHERE n.unit <> ALL (refused)
         GROUP BY n.unit
     );
@@ -289,7 +300,11 @@ BEGIN
               SELECT count(*)
               FROM unnest(guard_unit, guard_action, guard_name, guard_value)
                   AS freed (unit, action, name, value)
-              JOIN claim AS c ON c.kind = freed.name AND c.value = freed.value
+              CROSS JOIN LATERAL (
+                  SELECT FROM claim AS c
+                  WHERE c.kind = freed.name AND c.value = freed.value
+                  LIMIT 1
+              ) AS held
               WHERE freed.action = 'release' AND freed.unit = g.unit AND freed.name = g.name
           )
         GROUP BY g.unit
@@ -459,10 +474,17 @@ BEGIN
     WHERE g.action = 'vacate' AND g.unit <> ALL (refused) AND hold.kind = g.name;
 
     DELETE FROM claim AS c
-    USING unnest(guard_unit, guard_action, guard_name, guard_value, guard_stream)
-        AS g (unit, action, name, value, stream_id)
-    WHERE g.action = 'release' AND g.unit <> ALL (refused)
-      AND c.kind = g.name AND c.value = g.value AND c.stream_id = g.stream_id;
+    WHERE c.ctid = ANY (ARRAY(
+        SELECT own.ctid
+        FROM unnest(guard_unit, guard_action, guard_name, guard_value, guard_stream)
+            AS g (unit, action, name, value, stream_id)
+        CROSS JOIN LATERAL (
+            SELECT held.ctid FROM claim AS held
+            WHERE held.kind = g.name AND held.value = g.value AND held.stream_id = g.stream_id
+            LIMIT 1
+        ) AS own
+        WHERE g.action = 'release' AND g.unit <> ALL (refused)
+    ));
 
     INSERT INTO claim (kind, value, stream_id)
     SELECT g.name, g.value, g.stream_id
@@ -703,8 +725,12 @@ BEGIN
     FOR UPDATE;
 
     PERFORM FROM unnest(event_stream) AS e (stream_id)
-    JOIN event AS taken
-        ON taken.stream_id = e.stream_id AND taken.version = 1 AND taken.partition = to_partition;
+    CROSS JOIN LATERAL (
+        SELECT FROM event AS other
+        WHERE other.stream_id = e.stream_id AND other.version = 1
+          AND other.partition = to_partition
+        LIMIT 1
+    ) AS taken;
     IF FOUND THEN
         head_position := NULL;
         RETURN;

@@ -25,7 +25,7 @@ from codebase.foundation.postgres import connect_async
 from codebase.model.aggregate import Claim, Guard, Release, Require, Spend
 from tests.integration.flow import eventually, waits_for_a_lock
 from tests.integration.test_command_bus import order
-from tests.integration.test_event_log import BUDGET, event, refusals, value, write
+from tests.integration.test_event_log import BUDGET, event, note, refusals, value, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,15 +119,7 @@ def test_a_claim_that_is_required_and_released_is_locked_once_as_strongly_as_it_
 
 
 def noting(stream: UUID, version: int, unit: int = 0) -> tuple[int, Note]:
-    note = Note(
-        partition=0,
-        stream_id=stream,
-        client="alice",
-        idempotence_key="key",
-        fingerprint="1:k:f",
-        version=version,
-    )
-    return unit, note
+    return unit, note(stream, version)
 
 
 def write_with_notes(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -13,12 +13,14 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection
 
+from codebase.engine.log.appender import Appender
 from codebase.engine.log.appending import Appended, append
 from codebase.engine.log.events import NewEvent
 from codebase.engine.log.identifiers import partition_of
+from codebase.engine.log.notes import Note
 from codebase.engine.log.reading import read_heads, read_log
 from codebase.foundation.postgres import connect, connect_async
-from codebase.model.aggregate import Claim, Guard, Release, Spend
+from codebase.model.aggregate import Claim, Guard, Release, Require, Spend, Vacate
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -275,23 +277,71 @@ def test_a_reader_that_has_seen_a_position_never_meets_a_later_arrival_below_it(
     assert not errors
 
 
-def test_an_append_touches_what_it_writes_and_not_the_whole_log(databases: Databases) -> None:
+Batch = tuple[Sequence[NewEvent], Sequence[tuple[int, Note]]]
+
+
+def creations(streams: Sequence[UUID]) -> Batch:
+    return [event(unit, stream) for unit, stream in enumerate(streams)], []
+
+
+def claimers(streams: Sequence[UUID]) -> Batch:
+    return [
+        event(unit, stream, guards=[Claim("email", str(stream))])
+        for unit, stream in enumerate(streams)
+    ], []
+
+
+def mixed(streams: Sequence[UUID]) -> Batch:
+    """Known streams that go on, one with a note; new ones; what is required, released, claimed."""
+    first, second, third, *_ = streams
+    return [
+        event(0, first, version=2, guards=[Release("email", str(first)), Vacate("nothing")]),
+        event(1, second, version=2, guards=[Require("email", str(third))]),
+        event(2, third, version=2, guards=[Claim("email", "another")]),
+        *(event(unit, uuid4()) for unit in range(3, 8)),
+    ], [(8, note(streams[3], 1)), (9, note(streams[4], 1))]
+
+
+def note(stream: UUID, version: int) -> Note:
+    return Note(
+        partition=0,
+        stream_id=stream,
+        client="alice",
+        idempotence_key="key",
+        fingerprint="1:k:f",
+        version=version,
+    )
+
+
+@pytest.mark.parametrize(
+    ("filling", "probing"),
+    [
+        pytest.param(claimers, mixed, id="anything"),
+        pytest.param(creations, lambda _: creations([uuid4() for _ in range(10)]), id="creations"),
+        pytest.param(creations, lambda known: creations(known[:10]), id="known creations"),
+    ],
+)
+def test_an_append_touches_what_it_writes_and_not_the_whole_log(
+    databases: Databases,
+    filling: Callable[[Sequence[UUID]], Batch],
+    probing: Callable[[Sequence[UUID]], Batch],
+) -> None:
     """The plans of a connection are made while the log is empty, and must hold when it is not."""
     streams = [uuid4() for _ in range(5000)]
-    filling = [
-        [event(unit, stream) for unit, stream in enumerate(streams[start : start + 500])]
-        for start in range(0, 5000, 500)
-    ]
-    probing = [event(unit, stream, version=2) for unit, stream in enumerate(streams[:5])]
-    probing += [event(unit, uuid4()) for unit in range(5, 10)]
 
     async def rows_read_by_the_probe() -> int:
         connection = await connect_async(databases.settings.required("write_model_url"), "test")
+        appender = Appender(notes_kept_days=90)
         async with connection:
-            for events in ([event()], *filling):
-                await append(connection, events)
+            first, second = uuid4(), uuid4()
+            for batch in (claimers([first, *(uuid4() for _ in range(4))]), creations([second])):
+                await appender.append(connection, *batch)
+            await appender.append(connection, *mixed([first, *(uuid4() for _ in range(4))]))
+            await appender.append(connection, *creations([uuid4()]))
+            for start in range(0, 5000, 500):
+                await appender.append(connection, *filling(streams[start : start + 500]))
             before = await rows_read(connection)
-            await append(connection, probing)
+            await appender.append(connection, *probing(streams))
             return await rows_read(connection) - before
 
     assert asyncio.run(rows_read_by_the_probe()) < 100
@@ -303,9 +353,9 @@ async def rows_read(connection: AsyncConnection) -> int:
     cursor = await connection.execute(
         """
         SELECT sum(idx_tup_read) + (
-            SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'event'
+            SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE relname IN ('event', 'claim')
         )
-        FROM pg_stat_user_indexes WHERE relname = 'event'
+        FROM pg_stat_user_indexes WHERE relname IN ('event', 'claim')
         """
     )
     row = await cursor.fetchone()
