@@ -63,7 +63,7 @@ ASKED: dict[str, tuple[str, tuple[str, ...], list[Any]]] = {
     "an order": (of_orders.ORDERS_BY_ID, of_orders.ORDER_ARGUMENTS, [None, ONE]),
     "accounts": (of_accounts.PAGES, PAGE_ARGUMENTS, ["local", None, 10]),
     "an account": (of_accounts.ACCOUNTS_BY_ID, of_accounts.ACCOUNT_ARGUMENTS, [None, ONE]),
-    "a report": (of_accounts.REPORTS, of_accounts.ACCOUNT_ARGUMENTS, [None, ONE]),
+    "a report": (of_accounts.REPORT_PAGES, of_accounts.REPORT_ARGUMENTS, [None, ONE, None, 10]),
     "agents": (of_agents.PAGES, PAGE_ARGUMENTS, [None, None, 10]),
     "an agent": (of_agents.AGENTS_BY_ID, of_agents.AGENT_ARGUMENTS, [None, ONE, ONE]),
     "an account's agents": (
