@@ -39,7 +39,7 @@ MEMBERSHIPS = """
       AND joined.rolname <> %(may_join)s
 """
 SEES_SESSIONS = "pg_read_all_stats"
-"""What the owner's function oldest_snapshot_seconds() needs, which tells others one number of it."""
+"""For the owner: what oldest_snapshot_seconds() needs, which tells others one number of it."""
 
 # What goes into a large object is seen by no constraint and counted by nobody. That this is how the
 # functions are from the beginning is noted as well: or else pg_dump would write it into every dump,
