@@ -21,6 +21,7 @@ CREATE_ROLE = sql.SQL("CREATE ROLE {role} " + NO_RIGHTS)
 TAKE_RIGHTS = sql.SQL("ALTER ROLE {role} " + NO_RIGHTS)
 SET_PASSWORD = sql.SQL("ALTER ROLE {role} PASSWORD {password}")
 LEAVE = sql.SQL("REVOKE {joined} FROM {role} GRANTED BY {grantor} CASCADE")
+JOIN = sql.SQL("GRANT {joined} TO {role}")
 CREATE_DATABASE = sql.SQL("CREATE DATABASE {database} OWNER {role}")
 GIVE_DATABASE = sql.SQL("ALTER DATABASE {database} OWNER TO {role}")
 RIGHTS = """
@@ -35,7 +36,10 @@ MEMBERSHIPS = """
     JOIN pg_roles AS joined ON joined.oid = roleid
     LEFT JOIN pg_roles AS grantor ON grantor.oid = pg_auth_members.grantor
     WHERE member = (SELECT oid FROM pg_roles WHERE rolname = %(role)s)
+      AND joined.rolname <> %(may_join)s
 """
+SEES_SESSIONS = "pg_read_all_stats"
+"""For the owner: what oldest_snapshot_seconds() needs, which tells others one number of it."""
 
 # What goes into a large object is seen by no constraint and counted by nobody. That this is how the
 # functions are from the beginning is noted as well: or else pg_dump would write it into every dump,
@@ -106,8 +110,10 @@ def set_up(superuser_url: str, owner: Login, roles: Sequence[Login] = ()) -> lis
         psycopg.Error: the cluster cannot be reached, or this is no superuser.
     """
     with as_superuser(superuser_url, "postgres") as cluster:
-        lost = [sentence for login in (owner, *roles) for sentence in _settle(cluster, login)]
+        lost = _settle(cluster, owner, may_join=SEES_SESSIONS)
+        lost += [sentence for login in roles for sentence in _settle(cluster, login)]
         names = {"database": sql.Identifier(owner.database), "role": sql.Identifier(owner.role)}
+        cluster.execute(JOIN.format(joined=sql.Identifier(SEES_SESSIONS), role=names["role"]))
         there = cluster.execute(DATABASE_EXISTS, {"database": owner.database}).fetchone()
         cluster.execute((GIVE_DATABASE if there is not None else CREATE_DATABASE).format(**names))
     with as_superuser(superuser_url, owner.database) as store:
@@ -131,14 +137,15 @@ def set_password(cluster: Connection, role: str, password: str) -> None:
     )
 
 
-def _settle(cluster: Connection, login: Login) -> list[str]:
+def _settle(cluster: Connection, login: Login, may_join: str = "") -> list[str]:
     """Make a role, or take from it what it has too much; says what that was."""
     role = sql.Identifier(login.role)
     rights = cluster.execute(RIGHTS, {"role": login.role}).fetchone()
     cluster.execute((TAKE_RIGHTS if rights else CREATE_ROLE).format(role=role))
     set_password(cluster, login.role, login.password)
     lost = [name for name, given in zip(NAMES_OF_RIGHTS, rights or (), strict=False) if given]
-    for joined, grantor in cluster.execute(MEMBERSHIPS, {"role": login.role}).fetchall():
+    asked = {"role": login.role, "may_join": may_join}
+    for joined, grantor in cluster.execute(MEMBERSHIPS, asked).fetchall():
         names = {"joined": sql.Identifier(joined), "grantor": sql.Identifier(grantor)}
         cluster.execute(LEAVE.format(role=role, **names))
         lost.append(f"a member of {joined}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from yoyo.migrations import default_migration_table
 
 from codebase.engine.context import Context
 from codebase.foundation.errors import ConfigurationError
+from codebase.foundation.leadership import wait_to_lead
 from codebase.foundation.postgres import connect
 from codebase.foundation.rights import set_password
 from codebase.foundation.settings import Settings
@@ -27,7 +29,8 @@ PATIENT = "-c statement_timeout=0"
 # "orde" in ASCII: two `migration` services at once take turns.
 MIGRATION_LOCK = 0x6F726465
 
-LOCK = "SELECT pg_advisory_lock(%(lock)s)"
+# Asked again and again: a statement that waits for the lock would hold a snapshot all the while.
+LOCK = "SELECT pg_try_advisory_lock(%(lock)s)"
 UNLOCK = "SELECT pg_advisory_unlock(%(lock)s)"
 COUNT_PARTITIONS = "SELECT count(*) FROM log_head"
 CREATE_PARTITIONS = """
@@ -133,7 +136,7 @@ def _migrations(store: str, contexts: Sequence[Context]) -> yoyo.migrations.Migr
 @contextmanager
 def _locked(url: str) -> Iterator[Connection]:
     with connect(url, "migration", options=PATIENT) as connection:
-        connection.execute(LOCK, {"lock": MIGRATION_LOCK})
+        wait_to_lead(connection, LOCK, {"lock": MIGRATION_LOCK}, threading.Event())
         yield connection
         connection.execute(UNLOCK, {"lock": MIGRATION_LOCK})
 

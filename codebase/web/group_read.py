@@ -132,20 +132,10 @@ class ReadModel:
 
     def __init__(self, settings: Settings) -> None:
         standing = Standing("read_model", "answer")
-        self._readers = [
-            Reader(
-                DeadlinedConnection(
-                    settings.required("read_model_url"),
-                    "read_model",
-                    application="query_service",
-                    deadline_seconds=settings.database_deadline_seconds,
-                    options=KEEP_PLANS,
-                    standing=standing,
-                )
-            )
-            for _ in range(settings.read_connections)
-        ]
+        self._readers = [_reader(settings, standing) for _ in range(settings.read_connections)]
         self._idle = list(self._readers)
+        # Of its own: whoever is busy is not therefore unready.
+        self._looker = _reader(settings, standing)
         self.deadline_seconds = settings.command_deadline_seconds
         self._queries: deque[GroupRead] = deque()
         self._workers: set[asyncio.Task[None]] = set()
@@ -161,7 +151,7 @@ class ReadModel:
         finally:
             OPEN.discard(read_model)
             await asyncio.gather(*read_model._workers, return_exceptions=True)
-            for reader in read_model._readers:
+            for reader in (*read_model._readers, read_model._looker):
                 await reader.close()
 
     @property
@@ -182,7 +172,7 @@ class ReadModel:
     async def ready(self) -> str | None:
         """None when the read model answers, otherwise what is wrong."""
         try:
-            await self._readers[-1].rows(LOOK, {})
+            await self._looker.rows(LOOK, {})
         except (ServiceUnavailable, psycopg.Error) as error:
             return trouble(error)
         return None
@@ -202,6 +192,18 @@ class ReadModel:
                 await self._queries.popleft().run(reader)
         finally:
             self._idle.append(reader)
+
+
+def _reader(settings: Settings, standing: Standing) -> Reader:
+    connection = DeadlinedConnection(
+        settings.required("read_model_url"),
+        "read_model",
+        application="query_service",
+        deadline_seconds=settings.database_deadline_seconds,
+        options=KEEP_PLANS,
+        standing=standing,
+    )
+    return Reader(connection)
 
 
 # Each service has its own, and several services may share a process.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Query, Response
+from fastapi.responses import StreamingResponse
 
 JSON = "application/json"
 
@@ -27,3 +29,40 @@ def page(items: str | None, last_reference: str | None, size: int) -> Response:
     """
     last = f'"{last_reference}"' if last_reference else "null"
     return as_json(f'{{"items":{items or "[]"},"last_reference":{last},"size":{size}}}')
+
+
+Piece = tuple[str, str]
+"""JSON: an object but for one list in it, and some of the list's items."""
+
+
+def whole(member: str, piece: Piece) -> str:
+    """The object with its list, which is all of it if there is no further piece."""
+    body, items = piece
+    return f'{body[:-1]},"{member}":{items}}}'
+
+
+class ListInPieces(StreamingResponse):
+    """An object whose last member is a list, however long: no more than a piece is in memory.
+
+    The next piece is asked for when its client has taken the one before, so that who reads slowly
+    holds nothing but that. What goes wrong later than the first piece breaks the connection.
+
+    Args:
+        member: the name of the list in the object.
+        first: the object, and the first items.
+        rest: the object again, and the further items.
+    """
+
+    def __init__(self, member: str, first: Piece, rest: AsyncIterator[Piece]) -> None:
+        self.member = member
+        self.first = first
+        self.rest = rest
+        super().__init__(self._texts(), media_type=JSON)
+
+    async def _texts(self) -> AsyncIterator[str]:
+        body, items = self.first
+        yield f'{body[:-1]},"{self.member}":{items[:-1]}'
+        async for _, items in self.rest:
+            if items != "[]":
+                yield f",{items[1:-1]}"
+        yield "]}"

@@ -15,9 +15,11 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field, TypeAdapter
 from pydantic.fields import FieldInfo
+from pydantic_core import to_json
 
 from codebase.web.auth import Caller
 from codebase.web.exchange import caller_of
+from codebase.web.pages import ListInPieces, Piece, whole
 
 HIDDEN = "…"
 """Not null, so that an answer has one form for everybody; no e-mail address looks like this."""
@@ -47,7 +49,11 @@ class ShownRoute(APIRoute):
         async def shown(request: Request) -> Response:
             response = await answer(request)
             if not caller_of(request).sees_personal_values and _has_personal(self.response_model):
-                _hide(response, TypeAdapter(self.response_model))
+                kind = TypeAdapter(self.response_model)
+                if isinstance(response, ListInPieces):
+                    _hide_in_pieces(response, kind)
+                else:
+                    _hide(response, kind)
             return response
 
         return shown
@@ -62,6 +68,19 @@ def _hide(response: Response, kind: TypeAdapter[Any]) -> None:
     """Write a JSON answer again; what its model does not know is left out."""
     response.body = kind.dump_json(_without_personal(kind.validate_json(bytes(response.body))))
     response.headers["content-length"] = str(len(response.body))
+
+
+def _hide_in_pieces(response: ListInPieces, kind: TypeAdapter[Any]) -> None:
+    """Each piece as a whole object would be shown."""
+    member, rest = response.member, response.rest
+
+    def hidden(piece: Piece) -> Piece:
+        shown = _without_personal(kind.validate_json(whole(member, piece)))
+        items = to_json(getattr(shown, member)).decode()
+        return shown.model_dump_json(exclude={member}), items
+
+    response.first = hidden(response.first)
+    response.rest = (hidden(piece) async for piece in rest)
 
 
 def _without_personal(value: Any) -> Any:  # noqa: ANN401 - of the same type

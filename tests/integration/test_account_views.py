@@ -290,7 +290,8 @@ def test_every_page_is_found_by_an_index_and_needs_no_sort(
         (of_agents.PAGES_OF_ACCOUNT, {"accounts": [account_id], **of_account}),
         # The one account with agents says nothing about those without.
         (of_agents.PAGES_OF_ACCOUNT, {"accounts": [another], **of_account}),
-        (of_accounts.REPORTS, {"ids": [another]}),
+        (of_accounts.REPORT_PAGES, {"ids": [account_id], **of_account}),
+        (of_accounts.REPORT_PAGES, {"ids": [another], **of_account}),
         (of_agents.AGENTS_BY_EMAIL, {"emails": ["17@agents.example"]}),
     ]
     url = databases.settings.required("read_model_url")

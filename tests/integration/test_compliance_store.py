@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from psycopg import Connection
 
+from codebase.engine.commands.fingerprint import Content, Fingerprints
 from codebase.engine.projections.projector import projector_team
 from codebase.foundation.worker import Team, Worker
 from codebase.operations.rebuild import rebuild
@@ -32,8 +34,8 @@ from codebase.services.compliance.carriers import (
     pause_after,
 )
 from codebase.services.compliance.projections import COMPLIANCE, SUBSCRIPTION
-from codebase.services.compliance.requests import State
-from tests.integration.flow import at_work, eventually, is_projected
+from codebase.services.compliance.requests import NewRequest, Requests, State
+from tests.integration.flow import at_work, eventually, is_projected, waits_for_a_lock
 from tests.integration.histories import World, busy, logged, worlds, write_history
 from tests.integration.test_pages import blocks, nodes
 from tests.patience import NEVER_SECONDS, PATIENCE_SECONDS
@@ -94,6 +96,31 @@ def test_the_view_is_what_became_of_every_agent_however_often_an_event_comes(
             assert cursor.execute(READ_AGENTS).fetchall() == shown_by(world)
     finally:
         store.rollback()
+
+
+def test_compliance_is_ready_while_a_request_waits_to_be_stored(databases: Databases) -> None:
+    fingerprints = Fingerprints.configured(databases.settings)
+
+    async def scenario() -> None:
+        async with Requests.open(databases.settings, fingerprints) as stored:
+            with databases.as_read_model_owner() as owner, owner.transaction():
+                owner.execute("LOCK TABLE compliance_request IN EXCLUSIVE MODE")
+                request = NewRequest(
+                    id=uuid4(),
+                    agent_id=uuid4(),
+                    action="block",
+                    reason=None,
+                    requested_by="local",
+                    content=Content(b"block"),
+                )
+                adding = asyncio.create_task(stored.add(request))
+                while not waits_for_a_lock(databases.server, "compliance"):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                assert await stored.ready() is None
+                assert not adding.done()
+            await adding
+
+    asyncio.run(scenario())
 
 
 @contextmanager

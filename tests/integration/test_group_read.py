@@ -14,6 +14,7 @@ from codebase.views.accounts.pages_by_name import PAGE_ARGUMENTS
 from codebase.views.buy_orders import buy_orders as of_orders
 from codebase.web import group_read
 from codebase.web.group_read import GroupRead, ReadModel
+from tests.integration.flow import waits_for_a_lock
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -62,7 +63,7 @@ ASKED: dict[str, tuple[str, tuple[str, ...], list[Any]]] = {
     "an order": (of_orders.ORDERS_BY_ID, of_orders.ORDER_ARGUMENTS, [None, ONE]),
     "accounts": (of_accounts.PAGES, PAGE_ARGUMENTS, ["local", None, 10]),
     "an account": (of_accounts.ACCOUNTS_BY_ID, of_accounts.ACCOUNT_ARGUMENTS, [None, ONE]),
-    "a report": (of_accounts.REPORTS, of_accounts.ACCOUNT_ARGUMENTS, [None, ONE]),
+    "a report": (of_accounts.REPORT_PAGES, of_accounts.REPORT_ARGUMENTS, [None, ONE, None, 10]),
     "agents": (of_agents.PAGES, PAGE_ARGUMENTS, [None, None, 10]),
     "an agent": (of_agents.AGENTS_BY_ID, of_agents.AGENT_ARGUMENTS, [None, ONE, ONE]),
     "an account's agents": (
@@ -111,6 +112,25 @@ def test_a_plan_from_when_the_store_was_empty_is_not_used_for_long(
 
     asyncio.run(scenario())
     assert {what: tuples for what, tuples in read.items() if tuples > 20} == {}
+
+
+def test_whoever_has_all_connections_busy_is_ready_all_the_same(databases: Databases) -> None:
+    settings = databases.settings.model_copy(update={"read_connections": 2})
+
+    async def scenario() -> None:
+        async with ReadModel.open(settings) as read_model:
+            queries = [GroupRead(read_model, *ASKED["orders"][:2], "nobody") for _ in range(2)]
+            with databases.as_read_model_owner() as owner, owner.transaction():
+                owner.execute("LOCK TABLE buy_order")
+                asked = [asyncio.create_task(query.fetch(None, None, 1)) for query in queries]
+                while not waits_for_a_lock(databases.server, "query_service"):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                assert read_model.busy_connections == 2
+                assert await read_model.ready() is None
+                assert not any(each.done() for each in asked)
+            await asyncio.gather(*asked)
+
+    asyncio.run(scenario())
 
 
 def test_requests_do_not_wait_for_a_plan_each(

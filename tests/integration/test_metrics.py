@@ -9,7 +9,10 @@ from time import monotonic
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import psycopg
+import pytest
 from prometheus_client import REGISTRY
+from psycopg import IsolationLevel
 
 from codebase.engine.commands.bus import CommandBus
 from codebase.foundation.settings import Settings
@@ -156,6 +159,38 @@ async def soon(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():  # noqa: ASYNC110 - what is waited for is a figure, not an event
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("store", ["write_model", "read_model"])
+def test_a_snapshot_that_somebody_holds_is_told_by_its_age(
+    databases: Databases, store: str
+) -> None:
+    settings = databases.settings.model_copy(update={"read_model_check_seconds": 0.01})
+
+    def told() -> float | None:
+        labels = {"store": store, "projector": "read_model_sync", "partition": 0}
+        return value("orderly_oldest_snapshot_seconds", **labels)
+
+    with projecting(settings):
+        with psycopg.connect(settings.required(f"{store}_owner_url")) as holder:
+            holder.isolation_level = IsolationLevel.REPEATABLE_READ
+            holder.execute("SELECT count(*) FROM pg_class")
+            row = holder.execute("SELECT extract(epoch FROM clock_timestamp() - now())").fetchone()
+            assert row is not None
+            held_seconds = float(row[0])
+            eventually(lambda: (told() or 0) > held_seconds)
+            last = told()
+            assert last is not None
+        eventually(lambda: (told() or 0) < last)
+    assert told() is None, "who has stopped tells nothing"
+
+
+def test_a_store_whose_owner_sees_no_snapshots_tells_none(databases: Databases) -> None:
+    database = databases.settings.required("write_model_url").rsplit("/", 1)[1]
+    with psycopg.connect(databases.server.superuser_url(database)) as superuser:
+        superuser.execute("ALTER FUNCTION oldest_snapshot_seconds() OWNER TO log_reader")
+    with psycopg.connect(databases.settings.required("write_model_reader_url")) as reader:
+        assert reader.execute("SELECT oldest_snapshot_seconds()").fetchone() == (None,)
 
 
 def test_commands_that_wait_are_counted(databases: Databases) -> None:

@@ -14,9 +14,16 @@ import psycopg
 import pytest
 
 from codebase.foundation.errors import ConfigurationError
-from codebase.operations.migrate import MIGRATIONS, apply_all, migrate, roll_back
+from codebase.operations.migrate import (
+    MIGRATION_LOCK,
+    MIGRATIONS,
+    apply_all,
+    migrate,
+    roll_back,
+)
 from codebase.registry import SYSTEM
 from codebase.views.buy_orders.settings import BuyOrderSettings
+from tests.integration.flow import eventually
 
 if TYPE_CHECKING:
     from tests.conftest import PostgresUnderTest
@@ -212,3 +219,17 @@ def test_only_the_owner_changes_the_schema_and_nobody_changes_history(
             for statement in statements:
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     connection.execute(statement)
+
+
+def test_a_migration_that_waits_for_another_holds_no_snapshot(databases: Databases) -> None:
+    waiting = """
+        SELECT backend_xmin IS NULL FROM pg_stat_activity
+        WHERE application_name = 'migration' AND state = 'idle' AND query LIKE '%advisory_lock%'
+    """
+    with databases.as_owner() as first, ThreadPoolExecutor(1) as at_work:
+        first.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
+        second = at_work.submit(migrate, databases.settings, SYSTEM.contexts)
+        eventually(lambda: first.execute(waiting).fetchone() == (True,))
+        assert not second.done()
+        first.execute("SELECT pg_advisory_unlock(%s)", [MIGRATION_LOCK])
+        assert second.result() == []

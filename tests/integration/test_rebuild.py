@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -16,6 +18,7 @@ import pytest
 from codebase.foundation.settings import Settings
 from codebase.operations import parked
 from codebase.operations.rebuild import RebuildError, Report, rebuild
+from codebase.operations.terminal import Advance
 from codebase.registry import SYSTEM
 from tests.integration.flow import (
     ROOT,
@@ -43,6 +46,9 @@ SHAPE = """
 CHECKS = """
     SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint
     WHERE conrelid = 'public.buy_order'::regclass ORDER BY conname
+"""
+STATES_IN_THE_LOG = """
+    SELECT state FROM pg_stat_activity WHERE application_name = 'rebuild' AND datname = %s
 """
 SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'rebuild%'"
 
@@ -134,6 +140,28 @@ def test_orders_and_queries_go_on_during_a_rebuild(databases: Databases) -> None
     assert failures == []
     assert [report.differing_rows for report in reports] == [0, 0, 0]
     assert order_ids(databases) == set(orders)
+
+
+def test_a_rebuild_reads_the_log_in_no_transaction_that_outlives_a_chunk(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codebase.operations.rebuild.CHUNK", 10)
+    project(databases, 100)
+    seen: set[str] = set()
+
+    @contextmanager
+    def progress(_total: int) -> Iterator[Advance]:
+        with psycopg.connect(databases.server.superuser_url(), autocommit=True) as superuser:
+
+            def advance(_count: int) -> None:
+                seen.update(row[0] for row in superuser.execute(STATES_IN_THE_LOG, [log]))
+
+            yield advance
+
+    log = databases.settings.required("write_model_url").rsplit("/", 1)[1]
+    rebuild(databases.settings, SYSTEM.read_model, "buy_orders", say=print, progress=progress)
+    assert seen
+    assert seen <= {"idle", "active"}
 
 
 def test_a_rebuild_killed_half_way_leaves_the_old_tables_and_the_next_one_starts_clean(

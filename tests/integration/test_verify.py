@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from psycopg.pq import TransactionStatus
 
 from codebase.engine.log.codec import encode
 from codebase.engine.log.events import NewEvent
@@ -21,7 +22,7 @@ from codebase.model.accounts.agent import AGENT, AgentCreated, AgentRemoved, Bec
 from codebase.model.aggregate import Aggregate, Require
 from codebase.operations import parked
 from codebase.operations.terminal import Advance
-from codebase.operations.verify import positions, ranges, verify
+from codebase.operations.verify import claims, positions, ranges, verify
 from codebase.registry import SYSTEM
 from tests.databases import Databases, settings_for
 from tests.integration.flow import (
@@ -33,6 +34,7 @@ from tests.integration.flow import (
     place_orders,
     projecting,
     query,
+    waits_for_a_lock,
     write,
 )
 from tests.integration.good_log import write_good_log
@@ -374,6 +376,13 @@ CLOSE_BY_HAND = """
     WHERE partition = {partition};
     DELETE FROM claim WHERE stream_id = '{stream}';
 """
+FIND_AN_ACCOUNT_WITHOUT_AGENTS = """
+    SELECT partition, position, stream_id FROM event
+    WHERE type = 'AccountOpened'
+      AND EXISTS (SELECT FROM claim WHERE claim.stream_id = event.stream_id)
+      AND NOT EXISTS (SELECT FROM claim WHERE kind = 'agents_of/' || event.stream_id)
+    LIMIT 1
+"""
 WITH_AGENTS = """
     type = 'AccountOpened'
     AND EXISTS (SELECT FROM claim WHERE kind = 'agents_of/' || event.stream_id)
@@ -565,6 +574,36 @@ def test_no_snapshot_outlives_a_range(log: Databases, monkeypatch: pytest.Monkey
     verify(log.settings, SYSTEM.aggregates, [SYSTEM.read_model], say=print, progress=progress)
     assert len(opened) > 10
     assert set(opened) == {0}
+
+
+def test_claims_are_read_in_pieces_and_in_no_transaction(
+    log: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "CLAIMS_PER_STATEMENT", 7)
+    with ranges.open_store(log.settings.required("write_model_reader_url")) as connection:
+        read = []
+        for claim in claims.read_claims(connection):
+            read.append(tuple(claim))
+            assert connection.info.transaction_status == TransactionStatus.IDLE
+    there = query(log.as_owner(), "SELECT kind, value, stream_id::text FROM claim")
+    assert sorted(read) == sorted(there)
+    assert len(read) > 3 * claims.CLAIMS_PER_STATEMENT
+
+
+def test_what_is_claimed_after_the_bounds_were_read_is_no_difference(log: Databases) -> None:
+    """Claims are read later than the log's end, and not all of them stand there any more."""
+    with ThreadPoolExecutor(1) as at_work:
+        with log.as_owner() as holder, holder.transaction():
+            holder.execute("LOCK TABLE claim")
+            found = at_work.submit(check, log)
+            eventually(lambda: waits_for_a_lock(log.server, "verify"))
+            row = holder.execute(FIND_AN_ACCOUNT_WITHOUT_AGENTS).fetchone()
+            assert row is not None
+            holder.execute(
+                CLOSE_BY_HAND.format(partition=row[0], position=row[1], stream=row[2]).encode()
+            )
+        assert found.result() == []
+    assert check(log) == []
 
 
 def test_rows_without_any_log_are_found(databases: Databases) -> None:

@@ -15,6 +15,7 @@ import psycopg
 from codebase.engine.commands.fingerprint import Fingerprints
 from codebase.engine.commands.lane import Lane
 from codebase.engine.commands.log_connection import LogConnection, LogStanding
+from codebase.engine.commands.standstill import Standstill
 from codebase.engine.commands.submission import Outcome, Pending, Submission
 from codebase.engine.log.appending import try_to_append
 from codebase.engine.log.claims import read_holders
@@ -44,6 +45,7 @@ class CommandBus:
         self._log = LogConnection(settings, self._standing)
         self._trial: asyncio.Task[None] | None = None
         self._fingerprints = Fingerprints.configured(settings)
+        self._standstill = Standstill(settings.command_deadline_seconds)
         self._lanes: list[Lane] = []
         self._closing = False
 
@@ -78,7 +80,9 @@ class CommandBus:
         pending = Pending(submission, loop.create_future())
         lane.enqueue(pending)
         # A timer of the loop: asyncio.timeout costs as much as all the rest of this function.
-        deadline = loop.call_later(self._settings.command_deadline_seconds, pending.expire)
+        deadline = loop.call_later(
+            self._settings.command_deadline_seconds, self._standstill.expire, pending
+        )
         try:
             outcome = await pending.outcome
         finally:
@@ -153,7 +157,14 @@ class CommandBus:
             raise ServiceUnavailable("write_model", "the write model is not migrated yet")
         if not self._lanes:
             self._lanes += [
-                Lane(each, self._settings, partitions, self._fingerprints, self._standing)
+                Lane(
+                    each,
+                    self._settings,
+                    partitions,
+                    self._fingerprints,
+                    self._standing,
+                    standstill=self._standstill,
+                )
                 for each in range(partitions)
             ]
         return self._lanes

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import partial
 
 from prometheus_client import Gauge
 
+from codebase.engine.commands.apart import LARGE, write_apart
 from codebase.engine.commands.fingerprint import Fingerprints
 from codebase.engine.commands.log_connection import LogStanding
+from codebase.engine.commands.standstill import Standstill
 from codebase.engine.commands.submission import Pending
 from codebase.engine.commands.writer import Writer
 from codebase.foundation.settings import Settings
@@ -42,6 +45,7 @@ class Lane:
         partitions: how many the log has.
         fingerprints: tell repeats from other commands.
         standing: is told what becomes of the writing.
+        standstill: between this lane and the others, while a large batch is written.
     """
 
     def __init__(
@@ -51,7 +55,11 @@ class Lane:
         partitions: int,
         fingerprints: Fingerprints,
         standing: LogStanding,
+        *,
+        standstill: Standstill,
     ) -> None:
+        self._standstill = standstill
+        self._make_writer = partial(Writer, settings, partitions, fingerprints, standing)
         self._batch_max = settings.command_batch_max
         self._waiting: deque[Pending] = deque()
         self._arrived = asyncio.Event()
@@ -61,9 +69,7 @@ class Lane:
         WAITING.labels(partition).set_function(lambda: len(self._waiting) + self._resting)
         WRITING.labels(partition).set_function(lambda: self._writing)
         self._writers = [
-            asyncio.create_task(
-                self._write_for_ever(Writer(settings, partitions, fingerprints, standing))
-            )
+            asyncio.create_task(self._write_for_ever(self._make_writer()))
             for _ in range(WRITERS_PER_LANE)
         ]
 
@@ -84,6 +90,7 @@ class Lane:
 
     async def _write_for_ever(self, writer: Writer) -> None:
         while self._waiting or self._resting or not self._closing:
+            await self._standstill.over()
             if not self._waiting:
                 self._arrived.clear()
                 await self._arrived.wait()
@@ -92,13 +99,20 @@ class Lane:
             # Whoever has stopped waiting has been told that nothing is certain.
             wanted = [pending for pending in batch if not pending.outcome.done()]
             self._writing += 1
-            overtaken = await writer.write(wanted) if wanted else []
+            overtaken = await self._write(writer, wanted) if wanted else []
             self._writing -= 1
             if overtaken:
                 self._resting += 1
                 asyncio.get_running_loop().call_later(REST_SECONDS, self._return, overtaken)
         self._arrived.set()
         await writer.close()
+
+    async def _write(self, writer: Writer, batch: list[Pending]) -> list[Pending]:
+        with self._standstill.ordinary():
+            if not await writer.takes_along(batch, LARGE):
+                return await writer.write(batch)
+        async with self._standstill.large():
+            return await write_apart(self._make_writer, batch)
 
     def _fair_share(self) -> int:
         """How many one writer takes: the others get some, so that one decides while one writes."""

@@ -19,9 +19,10 @@ from codebase.engine.commands.submission import Pending
 from codebase.engine.log.appender import Appender
 from codebase.engine.log.appending import Appended
 from codebase.engine.log.budgets import move_budget
-from codebase.engine.log.claims import hold_claims, read_holders
+from codebase.engine.log.claims import are_held, hold_claims, read_holders
 from codebase.engine.log.notes import read_notes
 from codebase.engine.log.reading import read_streams
+from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.failpoints import failpoint
 from codebase.foundation.observability import telemetry
 from codebase.foundation.postgres import is_about_values, what_it_does
@@ -87,6 +88,17 @@ class Writer:
             for pending in batch:
                 pending.refuse(error)
             return []
+
+    async def takes_along(self, batch: list[Pending], count: int) -> bool:
+        """Whether the commands of a batch take at least so many streams along."""
+        kinds = {p.submission.along.kind for p in batch if p.submission.along}
+        if not kinds:
+            return False
+        try:
+            return await self._log.do(lambda log: are_held(log, sorted(kinds), count))
+        except (ServiceUnavailable, psycopg.Error):
+            # Whoever goes on to write finds out, and tells those concerned.
+            return False
 
     async def _rounds(self, work: list[Pending]) -> list[Pending]:
         one_each: set[UUID] = set()

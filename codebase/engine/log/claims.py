@@ -14,6 +14,11 @@ READ_HOLDERS = """
     ORDER BY kind, value
 """
 
+ARE_HELD = """
+    SELECT count(*) >= %(count)s
+    FROM (SELECT FROM claim WHERE kind = ANY (%(kinds)b::text[]) LIMIT %(count)s) AS held
+"""
+
 HOLD_CLAIMS = "SELECT hold_claims(%(kinds)b::text[], %(seconds)b)"
 
 
@@ -27,6 +32,14 @@ async def read_holders(
         async for kind, value, stream_id in cursor:
             found[kind].append((value, stream_id))
     return found
+
+
+async def are_held(connection: AsyncConnection[Any], kinds: Sequence[str], count: int) -> bool:
+    """Whether at least `count` values of `kinds` are claimed at the moment."""
+    async with connection.cursor(binary=True) as cursor:
+        await cursor.execute(ARE_HELD, {"kinds": list(kinds), "count": count}, prepare=True)
+        row = await cursor.fetchone()
+    return row is not None and bool(row[0])
 
 
 async def hold_claims(

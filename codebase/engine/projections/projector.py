@@ -43,6 +43,7 @@ from codebase.engine.projections.queue_feed import QueueFeed
 from codebase.foundation.backoff import Pauses
 from codebase.foundation.leadership import wait_to_lead
 from codebase.foundation.observability import telemetry
+from codebase.foundation.oldest_snapshot import OldestSnapshot
 from codebase.foundation.postgres import connect
 from codebase.foundation.progress import Progress, ProgressGauges
 from codebase.foundation.settings import Settings
@@ -87,6 +88,10 @@ class PartitionProjector:
         self._watch = SqlWatch(settings.database_deadline_seconds, stop)
         self._check_at = 0.0
         self._parked = ParkedFigures(projector.name, partition)
+        self._oldest = [
+            OldestSnapshot(each, (projector.name, partition))
+            for each in ("write_model", "read_model")
+        ]
         self._traces = telemetry.current()
         self._progress = Progress(GAUGES, projector.name, partition)
         self._applier = Applier(projector, partition, settings, stop, self._progress)
@@ -107,9 +112,11 @@ class PartitionProjector:
                 self._applier.forgive()
                 self._waiting_for = describe(error)
                 self._progress.pause()
+                self._forget_snapshots()
                 logger.warning("%s pauses: %s", self._projector.name, self._waiting_for)
                 self._pauses.pause()
         self._progress.stand_by()
+        self._forget_snapshots()
 
     @contextmanager
     def _connections(self) -> Iterator[tuple[Connection[Any], Connection[Any]]]:
@@ -145,7 +152,12 @@ class PartitionProjector:
 
     def _stand_by(self) -> None:
         self._progress.stand_by()
+        self._forget_snapshots()
         self._waiting_for = None  # a standby is healthy
+
+    def _forget_snapshots(self) -> None:
+        for each in self._oldest:
+            each.forget()
 
     def _look(self, log: Connection[Any], store: Connection[Any]) -> bool:
         """Project what the log has after the checkpoint, as far as the messages taken go.
@@ -180,6 +192,8 @@ class PartitionProjector:
             return
         self._check_at = now + self._settings.read_model_check_seconds
         self._measure(log)
+        for each, connection in zip(self._oldest, (log, store), strict=True):
+            each.measure(connection)
         place = self._applier.place
         if place.event_id is not None:
             check_event(log, self._partition, place.position, place.event_id)

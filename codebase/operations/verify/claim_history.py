@@ -12,33 +12,33 @@ append began, and that may have waited for another one.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol
 
-from psycopg import Connection
-
-from codebase.operations import OperationError
 from codebase.operations.verify.findings import Findings
-from codebase.operations.verify.ranges import FETCH
 
-READ_CLAIMS = "SELECT kind, value, stream_id::text FROM claim"
-
-CREATE_TABLES = """
-    PRAGMA journal_mode = OFF;
-    CREATE TABLE claim (kind TEXT, value TEXT, stream TEXT);
+CREATE_TABLES = (
+    "CREATE TABLE claim (kind TEXT, value TEXT, stream TEXT)",
+    """
     CREATE TABLE holding (
         kind TEXT, value TEXT, stream TEXT, partition INTEGER,
         since INTEGER, until INTEGER, until_command TEXT, within_a_unit INTEGER
-    );
+    )
+    """,
+    """
     CREATE TABLE required (
         kind TEXT, value TEXT, stream TEXT, partition INTEGER, position INTEGER
-    );
+    )
+    """,
+    """
     CREATE TABLE vacated (
         kind TEXT, stream TEXT, partition INTEGER, position INTEGER, command TEXT, for_good INTEGER
-    );
-    BEGIN;
-"""
+    )
+    """,
+)
+SUSPECTS = 500
+"""Looked at again together."""
+
 CREATE_INDEX = "CREATE INDEX holding_of ON holding (kind, value)"
 
 INSERT_CLAIM = "INSERT INTO claim VALUES (?, ?, ?)"
@@ -47,19 +47,15 @@ INSERT_REQUIRED = "INSERT INTO required VALUES (?, ?, ?, ?, ?)"
 INSERT_VACATED = "INSERT INTO vacated VALUES (?, ?, ?, ?, ?, ?)"
 
 FIND_LACKING = """
-    SELECT stream, kind FROM (
-        SELECT stream, kind, value FROM holding WHERE until IS NULL
-        EXCEPT
-        SELECT stream, kind, value FROM claim
-    )
+    SELECT kind, value, stream FROM holding WHERE until IS NULL
+    EXCEPT
+    SELECT kind, value, stream FROM claim
 """
 
 FIND_UNCLAIMED = """
-    SELECT stream, kind FROM (
-        SELECT stream, kind, value FROM claim
-        EXCEPT
-        SELECT stream, kind, value FROM holding WHERE until IS NULL
-    )
+    SELECT kind, value, stream FROM claim
+    EXCEPT
+    SELECT kind, value, stream FROM holding WHERE until IS NULL
 """
 
 # What one append claims and releases again never stood in the way of anybody.
@@ -100,6 +96,22 @@ FIND_NOT_VACATED = """
                     AND holding.until_command IS NOT vacated.command)))
     ORDER BY vacated.partition, vacated.position, holding.stream
 """
+
+
+class Held(NamedTuple):
+    """A stream holds a value, at some moment."""
+
+    kind: str
+    value: str
+    stream: str
+
+
+class ClaimsNow(Protocol):
+    """Tells what is so at one later moment, see claims.py."""
+
+    def of(self, suspects: Sequence[Held]) -> tuple[set[Held], set[Held]]:
+        """What is held by the log, and by the table of claims."""
+        ...
 
 
 class Holding(NamedTuple):
@@ -145,30 +157,12 @@ class ClaimHistory:
 
     def __init__(self, file: sqlite3.Connection) -> None:
         self._file = file
-        file.executescript(CREATE_TABLES)
+        for statement in CREATE_TABLES:
+            file.execute(statement)
 
-    @classmethod
-    @contextmanager
-    def open(cls) -> Iterator[ClaimHistory]:
-        """An empty one, in a file without a name that is gone on leaving.
-
-        Raises:
-            OperationError: the file does not fit where temporary files go.
-        """
-        try:
-            with closing(sqlite3.connect("", isolation_level=None)) as file:
-                yield cls(file)
-        except sqlite3.OperationalError as error:
-            raise OperationError(
-                f"the temporary file of what streams claim: {error}; SQLITE_TMPDIR says where it is"
-            ) from error
-
-    def copy_claims(self, log: Connection[Any]) -> None:
-        """Take over the claims that stand, as the connection's transaction sees them."""
-        with log.cursor("claims") as cursor:
-            cursor.itersize = FETCH
-            cursor.execute(READ_CLAIMS)
-            self._file.executemany(INSERT_CLAIM, cursor)
+    def copy_claims(self, claims: Iterable[Held]) -> None:
+        """Take over the claims that stand, as of the log's bounds or a little later."""
+        self._file.executemany(INSERT_CLAIM, claims)
 
     def add(
         self, holdings: Sequence[Holding], required: Sequence[Required], vacated: Sequence[Vacated]
@@ -182,16 +176,34 @@ class ClaimHistory:
             if rows:
                 self._file.executemany(statement, rows)
 
-    def end(self, findings: Findings) -> None:
-        """Compare, now that every stream has been gone through."""
+    def end(self, now: ClaimsNow, findings: Findings) -> None:
+        """Compare, now that every stream has been gone through.
+
+        Args:
+            now: looks again at what seems to differ.
+            findings: told what differs.
+        """
         self._file.execute(CREATE_INDEX)
-        for stream, kind in self._file.execute(FIND_LACKING):
-            findings.add(f"claim: stream {stream} lacks its {kind}")
-        for stream, kind in self._file.execute(FIND_UNCLAIMED):
-            findings.add(f"claim: stream {stream} holds a {kind} that it never claimed")
+        for suspects in self._suspects(FIND_LACKING):
+            claimed, standing = now.of(suspects)
+            for one in suspects:
+                if one in claimed - standing:
+                    findings.add(f"claim: stream {one.stream} lacks its {one.kind}")
+        for suspects in self._suspects(FIND_UNCLAIMED):
+            claimed, standing = now.of(suspects)
+            for one in suspects:
+                if one in standing - claimed:
+                    findings.add(
+                        f"claim: stream {one.stream} holds a {one.kind} that it never claimed"
+                    )
         self._find_held_twice(findings)
         self._find_not_held(findings)
         self._find_not_vacated(findings)
+
+    def _suspects(self, query: str) -> Iterator[list[Held]]:
+        found = self._file.execute(query)
+        while suspects := [Held(*row) for row in found.fetchmany(SUSPECTS)]:
+            yield suspects
 
     def _find_held_twice(self, findings: Findings) -> None:
         for partition, position, stream, kind, other in self._file.execute(FIND_HELD_TWICE):

@@ -1,4 +1,4 @@
-"""Positions run from 1 to the head without a gap, time runs with them, and no id comes twice."""
+"""Positions run from 1 to the head without a gap, and time runs with them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ READ_BOUNDS = """
 """
 
 COUNT_POSITIONS = """
-    SELECT count(*) FROM event
+    SELECT count(*), max(position) FROM event
     WHERE partition = %(partition)s AND position > %(after)s AND position <= %(until)s
 """
 
 FIND_GAPS = """
     SELECT previous, position
     FROM (
-        SELECT position, lag(position, 1, 0::bigint) OVER (ORDER BY position) AS previous
-        FROM event WHERE partition = %(partition)s AND position <= %(until)s
+        SELECT position, lag(position, 1, %(previous)s::bigint) OVER (ORDER BY position) AS previous
+        FROM event
+        WHERE partition = %(partition)s AND position > %(after)s AND position <= %(until)s
     ) AS neighbours
     WHERE position <> previous + 1
     ORDER BY position
@@ -45,25 +46,6 @@ FIND_TIME_STEPS_BACK = """
     WHERE recorded_at <= previous
     ORDER BY position
     LIMIT 20
-"""
-
-# Ids are found in no index, so that this is one statement about the whole log. It holds a snapshot
-# as long as it takes to sort them, which Postgres does on disk when there are many.
-FIND_REPEATED_IDS = """
-    SELECT meta ->> 'event_id'
-    FROM event
-    WHERE meta ->> 'event_id' IS NOT NULL
-    GROUP BY meta ->> 'event_id'
-    HAVING count(*) > 1
-    LIMIT 20
-"""
-
-FIND_EVENTS = """
-    SELECT meta ->> 'event_id', array_agg(partition || ':' || position ORDER BY partition, position)
-    FROM event
-    WHERE meta ->> 'event_id' = ANY (%(event_ids)s)
-    GROUP BY meta ->> 'event_id'
-    ORDER BY 2
 """
 
 READ_RELAY_CHECKPOINTS = "SELECT partition, position FROM relay_checkpoint ORDER BY partition"
@@ -87,37 +69,34 @@ def read_relayed(log: Connection[Any]) -> dict[int, int]:
 def check_positions(log: Connection[Any], bounds: Mapping[int, int], findings: Findings) -> None:
     """Look at every position up to the bounds, some at a time."""
     for partition, bound in bounds.items():
-        events = 0
+        previous = 0
         for after, until in _slices(bound):
             key = {"partition": partition, "after": after, "until": until}
-            row = log.execute(COUNT_POSITIONS, key).fetchone()
-            events += row[0] if row else 0
             for position, same in log.execute(FIND_TIME_STEPS_BACK, key).fetchall():
                 stands = "no younger" if same else "older"
                 findings.add(
                     f"log: the event at {partition}:{position} is {stands} than the one before it"
                 )
-        if events != bound:
-            _report_gaps(log, partition, bound, findings)
+            previous = _check_slice(log, {**key, "previous": previous}, findings)
+
+
+def _check_slice(log: Connection[Any], key: Mapping[str, int], findings: Findings) -> int:
+    """Look for positions that are missing, and return the last one that is not."""
+    count, last = log.execute(COUNT_POSITIONS, key).fetchone() or (0, None)
+    if last is None:
+        return key["previous"]
+    if count != last - key["previous"]:
+        for position_before, position in log.execute(FIND_GAPS, key).fetchall():
+            findings.add(
+                f"log: partition {key['partition']} has nothing between"
+                f" {position_before} and {position}"
+            )
+    return int(last)
 
 
 def _slices(bound: int) -> Iterator[tuple[int, int]]:
     for after in range(0, bound, POSITIONS_PER_STATEMENT):
         yield after, min(after + POSITIONS_PER_STATEMENT, bound)
-
-
-def _report_gaps(log: Connection[Any], partition: int, bound: int, findings: Findings) -> None:
-    key = {"partition": partition, "until": bound}
-    for previous, position in log.execute(FIND_GAPS, key).fetchall():
-        findings.add(f"log: partition {partition} has nothing between {previous} and {position}")
-
-
-def check_event_ids(log: Connection[Any], findings: Findings) -> None:
-    """No two events have one id: whoever follows the log would take the second for the first."""
-    repeated = [event_id for (event_id,) in log.execute(FIND_REPEATED_IDS).fetchall()]
-    if repeated:
-        for event_id, places in log.execute(FIND_EVENTS, {"event_ids": repeated}).fetchall():
-            findings.add(f"log: the events at {', '.join(places[:10])} have one id, {event_id}")
 
 
 def check_checkpoints(

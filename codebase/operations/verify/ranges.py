@@ -6,7 +6,7 @@ updated all the time, above all the log's heads: appends become several times as
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -88,5 +88,12 @@ def read_streams(
     with log.cursor("streams", row_factory=class_row(RecordedEvent)) as cursor:
         cursor.itersize = FETCH
         cursor.execute(READ_STREAMS_IN_ORDER, within.parameters)
-        for stream_id, events in groupby(cursor, key=attrgetter("stream_id")):
-            yield stream_id, list(events)
+        yield from group_by_stream(cursor)
+
+
+def group_by_stream(
+    events: Iterable[RecordedEvent],
+) -> Iterator[tuple[UUID, Sequence[RecordedEvent]]]:
+    """The streams of events that are in their order."""
+    for stream_id, of_stream in groupby(events, key=attrgetter("stream_id")):
+        yield stream_id, list(of_stream)

@@ -2,9 +2,9 @@
 
 Nothing is kept in memory but the stream at hand: the log comes stream by stream, and rows and notes
 come in the same order. The log is looked at up to the positions that it had at the beginning, and
-beside it the claims and budgets of that moment. No snapshot is held for longer than a range of
-streams takes: for each, the read model is looked at first, whose checkpoints say up to where it has
-to agree with the log, and then the log, which is at least as far.
+beside it the budgets of that moment. No snapshot is held for longer than a range of streams takes:
+for each, the read model is looked at first, whose checkpoints say up to where it has to agree with
+the log, and then the log, which is at least as far.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ from codebase.foundation.settings import Settings
 from codebase.model.aggregate import Aggregate
 from codebase.operations.terminal import Progress, no_progress
 from codebase.operations.verify.claim_history import ClaimHistory
+from codebase.operations.verify.claims import ClaimsNow, read_claims
+from codebase.operations.verify.event_ids import EventIds
 from codebase.operations.verify.findings import Findings
 from codebase.operations.verify.guards import Budgets, GuardCheck, read_budgets
 from codebase.operations.verify.notes import NoteCheck
 from codebase.operations.verify.positions import (
     check_checkpoints,
-    check_event_ids,
     check_positions,
     read_bounds,
     read_relayed,
 )
 from codebase.operations.verify.ranges import Range, open_store, read_ranges, read_streams
 from codebase.operations.verify.streams import check_rows, check_topics, decode_stream
+from codebase.operations.verify.temporary import temporary_file
 from codebase.operations.verify.views import ViewCheck, read_reached
 
 
@@ -65,25 +67,27 @@ def verify(
     with (
         open_store(settings.required("read_model_url")) as read_model,
         open_store(settings.required("write_model_reader_url")) as log,
-        ClaimHistory.open() as history,
+        temporary_file() as file,
     ):
+        by_category = {aggregate.category: aggregate for aggregate in aggregates}
+        history, event_ids = ClaimHistory(file), EventIds(file)
         reached = _read_checkpoints(read_model, projectors, say)
         with log.transaction():
             bounds = read_bounds(log, findings)
             reached["the relay"] = read_relayed(log)
             budgets = Budgets(read_budgets(log), findings)
-            history.copy_claims(log)
+        history.copy_claims(read_claims(log))
         for whose, checkpoints in reached.items():
             check_checkpoints(whose, bounds, checkpoints, findings)
         check_positions(log, bounds, findings)
-        check_event_ids(log, findings)
         guards = GuardCheck(budgets, history, findings)
-        streams = _Streams(bounds, aggregates, guards, findings)
+        streams = _Streams(bounds, by_category, guards, event_ids, findings)
         with progress(sum(bounds.values())) as advance:
             for within in read_ranges(log):
                 advance(_check_range((read_model, log), within, projectors, streams, findings))
         budgets.end()
-        history.end(findings)
+        history.end(ClaimsNow(log, by_category), findings)
+        event_ids.end(findings)
     if findings.suppressed:
         say(f"and {findings.suppressed} more differences")
     return findings.sentences
@@ -146,14 +150,16 @@ class _Streams:
     def __init__(
         self,
         bounds: Mapping[int, int],
-        aggregates: Sequence[Aggregate[Any, Any, Any]],
+        aggregates: Mapping[str, Aggregate[Any, Any, Any]],
         guards: GuardCheck,
+        event_ids: EventIds,
         findings: Findings,
     ) -> None:
         self.partitions = len(bounds)
         self._bounds = bounds
-        self._aggregates = {aggregate.category: aggregate for aggregate in aggregates}
+        self._aggregates = aggregates
         self._guards = guards
+        self._event_ids = event_ids
         self._findings = findings
 
     def check(self, stream_id: UUID, recorded: Sequence[RecordedEvent]) -> int:
@@ -162,6 +168,7 @@ class _Streams:
         if not known:
             return 0
         check_rows(stream_id, known, self.partitions, self._findings)
+        self._event_ids.add(known)
         try:
             stream = decode_stream(stream_id, known, self._aggregates)
         except UnknownEventError as error:

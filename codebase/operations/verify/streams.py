@@ -30,7 +30,8 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and value != ""
 
 
-def _is_event_id(value: object) -> bool:
+def is_event_id(value: object) -> bool:
+    """Whether this has the form of an event's id."""
     return isinstance(value, str) and EVENT_ID.fullmatch(value) is not None
 
 
@@ -39,7 +40,7 @@ def _is_version(value: object) -> bool:
 
 
 NOTED: Mapping[str, Callable[[object], bool]] = {
-    "event_id": _is_event_id,
+    "event_id": is_event_id,
     "correlation_id": _is_text,
     "causation_id": _is_text,
     "actor": _is_text,

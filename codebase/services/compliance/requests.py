@@ -63,6 +63,8 @@ READ_PAGE = """
     LIMIT %(size)s
 """
 
+LOOK = "SELECT FROM compliance_request LIMIT 1"
+
 COUNT_OPEN = """
     SELECT count(*) FILTER (WHERE state = 'waiting') AS waiting,
            count(*) FILTER (WHERE state = 'sent') AS sent
@@ -150,11 +152,18 @@ class Requests:
 
     Args:
         connection: for the role that writes to the store, with `DURABLE`.
+        looker: another one, for `ready`: whoever is busy is not therefore unready.
         fingerprints: tell repeats from other requests.
     """
 
-    def __init__(self, connection: DeadlinedConnection, fingerprints: Fingerprints) -> None:
+    def __init__(
+        self,
+        connection: DeadlinedConnection,
+        looker: DeadlinedConnection,
+        fingerprints: Fingerprints,
+    ) -> None:
         self._connection = connection
+        self._looker = looker
         self._fingerprints = fingerprints
         # A connection does one thing at a time, and whoever waits for it is not late yet.
         self._turn = asyncio.Lock()
@@ -162,23 +171,28 @@ class Requests:
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: Settings, fingerprints: Fingerprints) -> AsyncIterator[Requests]:
-        """Connected when needed; the connection is closed on leaving."""
-        connection = DeadlinedConnection(
-            settings.required("read_model_projector_url"),
-            "read_model",
-            application="compliance",
-            deadline_seconds=settings.database_deadline_seconds,
-            options=DURABLE,
+        """Connected when needed; the connections are closed on leaving."""
+        connection, looker = (
+            DeadlinedConnection(
+                settings.required("read_model_projector_url"),
+                "read_model",
+                application="compliance",
+                deadline_seconds=settings.database_deadline_seconds,
+                options=DURABLE,
+            )
+            for _ in range(2)
         )
         try:
-            yield cls(connection, fingerprints)
+            yield cls(connection, looker, fingerprints)
         finally:
             await connection.close()
+            await looker.close()
 
     async def ready(self) -> str | None:
         """None when requests can be stored, otherwise what is wrong."""
         try:
-            await self.open_requests()
+            connection = await self._looker.get()
+            await self._looker.in_time(connection.execute(LOOK))
         except (ServiceUnavailable, psycopg.Error) as error:
             return trouble(error)
         return None

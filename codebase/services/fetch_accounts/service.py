@@ -12,8 +12,8 @@ from codebase.engine.projections.read_model import READ_MODEL
 from codebase.foundation import needs
 from codebase.model.accounts.account import account_not_found
 from codebase.model.refusals import NotFound
+from codebase.services.fetch_accounts.report import Reports
 from codebase.views.accounts import accounts as account_view
-from codebase.views.accounts import agents as agent_view
 from codebase.views.accounts.accounts import Account, AccountPage, CompanyReport
 from codebase.views.accounts.pages_by_name import PAGE_ARGUMENTS
 from codebase.web.consistent_reads import ConsistentReads
@@ -37,12 +37,7 @@ def create_app(reads: ConsistentReads) -> FastAPI:
         categories=(),
         asking_for_parked=account_view.ASKING_FOR_PARKED,
     )
-    reports = reads.query(
-        account_view.REPORTS,
-        account_view.ACCOUNT_ARGUMENTS,
-        categories=agent_view.CATEGORIES,
-        asking_for_parked=account_view.ASKING_FOR_PARKED_REPORT,
-    )
+    reports = Reports(reads)
 
     @app.get("/accounts", response_model=AccountPage, responses=LISTS)
     async def get_accounts(
@@ -71,12 +66,8 @@ def create_app(reads: ConsistentReads) -> FastAPI:
         openapi_extra=ONLY_READS,
     )
     async def generate_company_report(request: Request, account_id: UUID) -> Response:
-        """One account with all its agents."""
-        client = caller_of(request).only_client
-        found = await reads.fetch(request, reports, client, account_id)
-        if not found:
-            raise account_not_found(account_id)
-        return as_json(found[0][0])
+        """One account with all its agents, read and sent page by page."""
+        return await reports.of(request, account_id)
 
     return app
 

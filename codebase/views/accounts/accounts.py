@@ -155,23 +155,36 @@ ACCOUNTS_BY_ID = """
     WHERE found.closed_at IS NULL AND (asked.client IS NULL OR found.client = asked.client)
 """
 
+# One page of a report; without a reference the first one. The last id leads to the next page, and
+# is NULL on the last one. An account that was closed has no page any more, nor any agents.
 # The account is compared as the first part of the order: see pages_by_name.py.
-REPORTS = """
-    SELECT asked.ordinal, row_to_json(shown)::text
-    FROM unnest(%(clients)b::text[], %(ids)b::uuid[])
-        WITH ORDINALITY AS asked (client, id, ordinal)
+REPORT_ARGUMENTS = ("clients", "ids", "references", "sizes")
+REPORT_PAGES = """
+    SELECT asked.ordinal, row_to_json(shown)::text, coalesce(page.items::text, '[]'),
+           CASE WHEN page.size = asked.size THEN page.items -> -1 ->> 'id' END
+    FROM unnest(%(clients)b::text[], %(ids)b::uuid[], %(references)b::uuid[],
+                %(sizes)b::integer[])
+        WITH ORDINALITY AS asked (client, id, reference, size, ordinal)
     JOIN account AS found ON found.id = asked.id
+    LEFT JOIN agent AS boundary
+        ON boundary.id = asked.reference AND boundary.account_id = found.id
     CROSS JOIN LATERAL (
-        SELECT coalesce(json_agg(one), '[]') AS agents
+        SELECT json_agg(one) AS items, count(*) AS size
         FROM (
             SELECT id, account_id, name, email, blocked
             FROM agent
-            WHERE account_id >= found.id AND account_id <= found.id AND removed_at IS NULL
+            WHERE account_id <= found.id AND removed_at IS NULL
+              AND (account_id, name, id) > (
+                  found.id,
+                  CASE WHEN asked.reference IS NULL THEN '' ELSE boundary.name END,
+                  coalesce(asked.reference, '00000000-0000-0000-0000-000000000000')
+              )
             ORDER BY account_id, name, id
+            LIMIT asked.size
         ) AS one
-    ) AS its
+    ) AS page
     CROSS JOIN LATERAL (
-        SELECT found.id, found.name, found.email, found.region, found.vip, its.agents
+        SELECT found.id, found.name, found.email, found.region, found.vip
     ) AS shown
     WHERE found.closed_at IS NULL AND (asked.client IS NULL OR found.client = asked.client)
 """
