@@ -15,6 +15,7 @@ import psycopg
 from codebase.engine.commands.fingerprint import Fingerprints
 from codebase.engine.commands.lane import Lane
 from codebase.engine.commands.log_connection import LogConnection, LogStanding
+from codebase.engine.commands.stream_reader import StreamReader
 from codebase.engine.commands.submission import Outcome, Pending, Submission
 from codebase.engine.log.appending import try_to_append
 from codebase.engine.log.claims import read_holders
@@ -44,6 +45,7 @@ class CommandBus:
         self._log = LogConnection(settings, self._standing)
         self._trial: asyncio.Task[None] | None = None
         self._fingerprints = Fingerprints.configured(settings)
+        self._reader = StreamReader()
         self._lanes: list[Lane] = []
         self._closing = False
 
@@ -153,7 +155,14 @@ class CommandBus:
             raise ServiceUnavailable("write_model", "the write model is not migrated yet")
         if not self._lanes:
             self._lanes += [
-                Lane(each, self._settings, partitions, self._fingerprints, self._standing)
+                Lane(
+                    each,
+                    self._settings,
+                    partitions,
+                    self._fingerprints,
+                    self._standing,
+                    reader=self._reader,
+                )
                 for each in range(partitions)
             ]
         return self._lanes

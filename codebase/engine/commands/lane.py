@@ -9,6 +9,7 @@ from prometheus_client import Gauge
 
 from codebase.engine.commands.fingerprint import Fingerprints
 from codebase.engine.commands.log_connection import LogStanding
+from codebase.engine.commands.stream_reader import StreamReader
 from codebase.engine.commands.submission import Pending
 from codebase.engine.commands.writer import Writer
 from codebase.foundation.settings import Settings
@@ -42,6 +43,7 @@ class Lane:
         partitions: how many the log has.
         fingerprints: tell repeats from other commands.
         standing: is told what becomes of the writing.
+        reader: reads streams, for all writers of the bus.
     """
 
     def __init__(
@@ -51,6 +53,8 @@ class Lane:
         partitions: int,
         fingerprints: Fingerprints,
         standing: LogStanding,
+        *,
+        reader: StreamReader,
     ) -> None:
         self._batch_max = settings.command_batch_max
         self._waiting: deque[Pending] = deque()
@@ -62,7 +66,7 @@ class Lane:
         WRITING.labels(partition).set_function(lambda: self._writing)
         self._writers = [
             asyncio.create_task(
-                self._write_for_ever(Writer(settings, partitions, fingerprints, standing))
+                self._write_for_ever(Writer(settings, partitions, fingerprints, standing, reader))
             )
             for _ in range(WRITERS_PER_LANE)
         ]
