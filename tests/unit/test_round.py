@@ -404,3 +404,22 @@ def test_a_command_that_had_nothing_to_do_goes_again_when_that_has_changed() -> 
         assert not idle.outcome.done()
 
     run(story())
+
+
+def test_nobody_decides_on_a_stream_that_has_been_heard_of_later_versions() -> None:
+    """A key is looked for after its stream was read: its command may have been written meanwhile."""
+
+    async def story() -> None:
+        stream, other = uuid4(), uuid4()
+        work = pending(submission(stream, 3, "key"), submission(other, 4))
+        history = recorded(3)
+        history.hear_of(1)
+        assert not history.behind
+        history.hear_of(2)
+        this_round = Round(work, {stream: history}, 1, FINGERPRINTS)
+        assert [event.stream_id for event in this_round.new_events] == [other]
+        assert write(this_round) == Again(work=[work[0]])
+        assert not work[0].outcome.done()
+        assert work[1].outcome.result().state == 4
+
+    run(story())

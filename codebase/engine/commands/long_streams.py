@@ -41,13 +41,17 @@ class LongStream:
 
 
 class LongStreams:
-    """The long streams that were used last, at most `STREAMS_MAX`.
+    """The long streams that were used last.
 
     They may be out of date and never do harm: whoever reads on makes sure that the last event still
     stands in the log, and `append()` refuses what was decided on an older version.
+
+    Args:
+        at_most: how many.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, at_most: int = STREAMS_MAX) -> None:
+        self._at_most = at_most
         self._streams: OrderedDict[UUID, LongStream] = OrderedDict()
 
     def __len__(self) -> int:
@@ -84,7 +88,7 @@ class LongStreams:
     def _put(self, stream_id: UUID, stream: LongStream) -> None:
         self._streams[stream_id] = stream
         self._streams.move_to_end(stream_id)
-        if len(self._streams) > STREAMS_MAX:
+        if len(self._streams) > self._at_most:
             self._streams.popitem(last=False)
 
     def forget(self, stream_id: UUID) -> None:
