@@ -397,7 +397,7 @@ def test_an_event_that_cannot_be_read_stops_its_own_stream_however_long_it_is(
     with_buses(databases, 1, story)
 
 
-@pytest.mark.parametrize("length", [SHORT, 500], ids=["short", "long"])
+@pytest.mark.parametrize("length", [SHORT, 300], ids=["short", "long"])
 @pytest.mark.parametrize("by", [0, 1], ids=["noted", "written"])
 def test_a_command_that_is_carried_out_while_its_stream_is_read_is_found(
     databases: Databases, length: int, by: int

@@ -407,7 +407,7 @@ def test_a_command_that_had_nothing_to_do_goes_again_when_that_has_changed() -> 
 
 
 def test_nobody_decides_on_a_stream_that_has_been_heard_of_later_versions() -> None:
-    """A key is looked for after its stream was read: its command may have been written meanwhile."""
+    """A key is looked for once its stream was read: its command may have been written meanwhile."""
 
     async def story() -> None:
         stream, other = uuid4(), uuid4()
