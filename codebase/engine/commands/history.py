@@ -122,13 +122,14 @@ class History:
 
     def state(self, aggregate: Aggregate[Any, Any, Any], version: int) -> Any:  # noqa: ANN401
         """The state as of `version`; no event is folded twice."""
-        known = version
-        while known not in self.states:
+        states, known = self.states, version
+        while known not in states:
             known -= 1
-        for each in range(known + 1, version + 1):
-            event = self.entries[each].event
-            self.states[each] = aggregate.evolve(self.states[each - 1], event)
-        return self.states[version]
+        state = states[known]
+        while known < version:
+            known += 1
+            state = states[known] = aggregate.evolve(state, self.entries[known].event)
+        return state
 
     def asked_of(self, submission: Submission) -> int | None:
         """The version that answers the submission if it is a repeat: a command begins there."""
