@@ -23,6 +23,7 @@ from codebase.model.aggregate import Aggregate
 ROWS_PER_PAGE = 500
 """Events that are read and folded at a time; others have their turn in between."""
 STREAMS_PER_PAGE = 50
+"""Of so many streams at a time, which share the rows; most end within their part."""
 COMMAND_EVENTS = 16
 """More than this many events are seldom one command's in one stream."""
 
