@@ -18,12 +18,13 @@ from bench import report
 from bench.lab import Lab
 from bench.measure import BenchError
 from bench.report import Result
-from bench.sections import accounts, bus, live, log, pages, put, start, teams
+from bench.sections import accounts, bus, live, log, pages, put, start, streams, teams
 from codebase.embedded.errors import ServerError
 
 SECTIONS: Mapping[str, Callable[[Lab], Iterator[Result]]] = {
     "put": put.measure,
     "bus": bus.measure,
+    "streams": streams.measure,
     "bulk": log.measure_bulk,
     "growth": log.measure_growth,
     "rebuild": log.measure_rebuild,

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from codebase.engine.commands.fingerprint import Content, Fingerprints
-from codebase.engine.commands.history import Entry, History, history_of
+from codebase.engine.commands.history import Entry, History, read_on
 from codebase.engine.commands.round import Again, Round
 from codebase.engine.commands.submission import Given, Pending, Submission
 from codebase.engine.log.appending import Appended, Refusal
@@ -98,20 +98,21 @@ def write(this_round: Round, *, after: int = 0, refused: dict[int, Refusal] | No
 
 
 def recorded(*steps: int, key: str | None = None) -> History:
-    entries = [
-        Entry(
-            event=Added(by=step),
-            client=ALICE.name,
-            idempotence_key=key,
-            creates=True,
-            fingerprint=str(step),
-            command_id=f"command {nth}",
-            position=nth,
-            recorded_at=NOW,
+    history = History()
+    for nth, step in enumerate(steps, start=1):
+        history.add(
+            Entry(
+                event=Added(by=step),
+                client=ALICE.name,
+                idempotence_key=key if nth == 1 else None,
+                creates=True,
+                fingerprint=str(step),
+                command_id=f"command {nth}",
+                position=nth,
+                recorded_at=NOW,
+            )
         )
-        for nth, step in enumerate(steps, start=1)
-    ]
-    return History(entries, read=True)
+    return history
 
 
 def run(story: Coroutine[Any, Any, None]) -> None:
@@ -155,7 +156,7 @@ def test_one_bad_command_fails_alone(bad: int, error: type[Exception]) -> None:
     async def story() -> None:
         good, evil, other = uuid4(), uuid4(), uuid4()
         work = pending(submission(good, 3), submission(evil, bad), submission(other, 4))
-        this_round = Round(work, {evil: History([], read=True)}, 1, FINGERPRINTS)
+        this_round = Round(work, {evil: History()}, 1, FINGERPRINTS)
         assert write(this_round) == Again()
         assert work[0].outcome.result().state == 3
         assert work[2].outcome.result().state == 4
@@ -181,7 +182,7 @@ def test_a_stream_that_cannot_be_read_fails_alone() -> None:
     async def story() -> None:
         good, evil = uuid4(), uuid4()
         work = pending(submission(good, 3), submission(evil, 3))
-        histories = {evil: History([], read=True, unreadable=UnknownEventError("what is this?"))}
+        histories = {evil: History(unreadable=UnknownEventError("what is this?"))}
         assert write(Round(work, histories, 1, FINGERPRINTS)) == Again()
         assert work[0].outcome.result().state == 3
         with pytest.raises(UnknownEventError):
@@ -204,7 +205,9 @@ def something_else(stream_id: UUID) -> History:
         meta={},
         recorded_at=NOW,
     )
-    return history_of([opened], {COUNTER.category: COUNTER})
+    history = History()
+    read_on(history, [opened], {COUNTER.category: COUNTER})
+    return history
 
 
 def test_to_the_rules_there_is_nothing_in_a_stream_of_another_kind() -> None:
@@ -284,8 +287,7 @@ def test_a_key_that_stands_for_something_else_is_refused() -> None:
 def test_a_repeat_is_answered_with_the_state_of_its_own_version() -> None:
     async def story() -> None:
         stream = uuid4()
-        history = recorded(3, 5, 8)
-        history.entries[0].idempotence_key = "first"
+        history = recorded(3, 5, 8, key="first")
         work = pending(submission(stream, 3, "first"))
         assert write(Round(work, {stream: history}, 1, FINGERPRINTS)) == Again()
         outcome = work[0].outcome.result()
@@ -344,7 +346,7 @@ def test_when_several_writers_share_a_refused_stream_they_go_one_by_one() -> Non
         taken = {0: Refusal(why="claim", guard="step", detail="4")}
         again = write(Round(work, {}, 1, FINGERPRINTS), refused=taken)
         assert again == Again(work=work, one_each={stream})
-        histories = {stream: History([], read=True)}
+        histories = {stream: History()}
         again = write(Round(again.work, histories, 1, FINGERPRINTS, one_each=again.one_each))
         assert again == Again(work=[work[1]])
         assert work[0].outcome.result().state == 3
@@ -400,5 +402,24 @@ def test_a_command_that_had_nothing_to_do_goes_again_when_that_has_changed() -> 
         stale = Refusal(why="stale", guard=None, detail=None)
         assert write(this_round, refused={unit: stale}) == Again(work=[idle])
         assert not idle.outcome.done()
+
+    run(story())
+
+
+def test_nobody_decides_on_a_stream_that_has_been_heard_of_later_versions() -> None:
+    """A key is looked for once its stream was read: its command may have been written meanwhile."""
+
+    async def story() -> None:
+        stream, other = uuid4(), uuid4()
+        work = pending(submission(stream, 3, "key"), submission(other, 4))
+        history = recorded(3)
+        history.hear_of(1)
+        assert not history.behind
+        history.hear_of(2)
+        this_round = Round(work, {stream: history}, 1, FINGERPRINTS)
+        assert [event.stream_id for event in this_round.new_events] == [other]
+        assert write(this_round) == Again(work=[work[0]])
+        assert not work[0].outcome.done()
+        assert work[1].outcome.result().state == 4
 
     run(story())

@@ -16,6 +16,7 @@ from codebase.engine.commands.fingerprint import Fingerprints
 from codebase.engine.commands.lane import Lane
 from codebase.engine.commands.log_connection import LogConnection, LogStanding
 from codebase.engine.commands.standstill import Standstill
+from codebase.engine.commands.stream_reader import StreamReader
 from codebase.engine.commands.submission import Outcome, Pending, Submission
 from codebase.engine.log.appending import try_to_append
 from codebase.engine.log.claims import read_holders
@@ -46,6 +47,7 @@ class CommandBus:
         self._trial: asyncio.Task[None] | None = None
         self._fingerprints = Fingerprints.configured(settings)
         self._standstill = Standstill(settings.command_deadline_seconds)
+        self._reader = StreamReader()
         self._lanes: list[Lane] = []
         self._closing = False
 
@@ -164,6 +166,7 @@ class CommandBus:
                     self._fingerprints,
                     self._standing,
                     standstill=self._standstill,
+                    reader=self._reader,
                 )
                 for each in range(partitions)
             ]

@@ -12,6 +12,7 @@ from codebase.engine.commands.apart import LARGE, write_apart
 from codebase.engine.commands.fingerprint import Fingerprints
 from codebase.engine.commands.log_connection import LogStanding
 from codebase.engine.commands.standstill import Standstill
+from codebase.engine.commands.stream_reader import StreamReader
 from codebase.engine.commands.submission import Pending
 from codebase.engine.commands.writer import Writer
 from codebase.foundation.settings import Settings
@@ -46,6 +47,7 @@ class Lane:
         fingerprints: tell repeats from other commands.
         standing: is told what becomes of the writing.
         standstill: between this lane and the others, while a large batch is written.
+        reader: reads streams, for all writers of the bus.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Lane:
         standing: LogStanding,
         *,
         standstill: Standstill,
+        reader: StreamReader,
     ) -> None:
         self._standstill = standstill
         self._make_writer = partial(Writer, settings, partitions, fingerprints, standing)
@@ -69,7 +72,7 @@ class Lane:
         WAITING.labels(partition).set_function(lambda: len(self._waiting) + self._resting)
         WRITING.labels(partition).set_function(lambda: self._writing)
         self._writers = [
-            asyncio.create_task(self._write_for_ever(self._make_writer()))
+            asyncio.create_task(self._write_for_ever(self._make_writer(reader)))
             for _ in range(WRITERS_PER_LANE)
         ]
 
@@ -112,7 +115,7 @@ class Lane:
             if not await writer.takes_along(batch, LARGE):
                 return await writer.write(batch)
         async with self._standstill.large():
-            return await write_apart(self._make_writer, batch)
+            return await write_apart(lambda: self._make_writer(StreamReader()), batch)
 
     def _fair_share(self) -> int:
         """How many one writer takes: the others get some, so that one decides while one writes."""

@@ -109,10 +109,11 @@ class Round:
     def _stream(self, stream_id: UUID) -> Stream:
         stream = self._streams.get(stream_id)
         if stream is None:
-            history = self._histories.get(stream_id) or History([], read=False)
+            history = self._histories.get(stream_id) or History(read=False)
             partition = partition_of(stream_id, self._partitions)
-            stored = len(history.entries)
-            stream = self._streams[stream_id] = Stream(stream_id, partition, history, stored)
+            stream = self._streams[stream_id] = Stream(
+                stream_id, partition, history, stored=history.version
+            )
         return stream
 
     @property

@@ -36,10 +36,10 @@ class Verdict:
         """What the sender is told."""
         stream, last = self.stream, None
         if self.version:
-            last = stream.history.entries[self.version - 1]
+            last = stream.history.entries[self.version]
         positions = {stream.partition: last.position} if last else {}
         for other in self.along:
-            position = other.history.entries[-1].position
+            position = other.history.entries[other.history.version].position
             positions[other.partition] = max(position, positions.get(other.partition, 0))
         return Outcome(
             state=stream.state(self.pending.submission.aggregate, self.version),
@@ -75,6 +75,9 @@ class Unit:
         One command's refusal, conflict or bug must never fail a neighbour's, so that whatever a
         rule raises is the answer to this one command, and to no other.
         """
+        if stream.history.behind:
+            self.deferred.append(pending)
+            return
         self.assumes = self.assumes or not stream.history.read
         try:
             self.verdicts.append(self._decide(pending, stream, given, along))
@@ -97,7 +100,7 @@ class Unit:
             return Verdict(pending, stream, version, replayed=True, changed=changed)
         events = aggregate.decide(_command(submission, given), state)
         if not events:
-            version = len(history.entries)
+            version = history.version
             self._note(submission, stream, version)
             return Verdict(pending, stream, version, replayed=False, changed=False)
         others = _decided_along(submission.along, along)
@@ -108,7 +111,7 @@ class Unit:
         return Verdict(
             pending,
             stream,
-            len(history.entries),
+            history.version,
             replayed=False,
             changed=True,
             along=[other for _, other, _ in others],
@@ -171,7 +174,7 @@ class Unit:
             new = _new_event(
                 entry, submission, unit=self.number, aggregate=aggregate, stream=stream
             )
-            stream.history.entries.append(entry)
+            stream.history.add(entry)
             self.planned.append((new, entry))
             key = fingerprint = None
 
@@ -269,7 +272,7 @@ def _new_event(
         partition=stream.partition,
         stream_id=stream.stream_id,
         category=aggregate.category,
-        version=len(stream.history.entries) + 1,
+        version=stream.history.version + 1,
         type=type(event).__name__,
         idempotence_key=entry.idempotence_key,
         data=encode(event),

@@ -12,16 +12,15 @@ from prometheus_client import Counter, Histogram
 from psycopg import errors
 
 from codebase.engine.commands.fingerprint import Fingerprints
-from codebase.engine.commands.history import History, history_of
+from codebase.engine.commands.history import History
 from codebase.engine.commands.log_connection import LogConnection, LogStanding
 from codebase.engine.commands.round import Again, Round
+from codebase.engine.commands.stream_reader import StreamReader
 from codebase.engine.commands.submission import Pending
 from codebase.engine.log.appender import Appender
 from codebase.engine.log.appending import Appended
 from codebase.engine.log.budgets import move_budget
 from codebase.engine.log.claims import are_held, hold_claims, read_holders
-from codebase.engine.log.notes import read_notes
-from codebase.engine.log.reading import read_streams
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.failpoints import failpoint
 from codebase.foundation.observability import telemetry
@@ -58,6 +57,7 @@ class Writer:
         partitions: how many the log has.
         fingerprints: tell repeats from other commands.
         standing: is told what becomes of the writing.
+        reader: reads streams, for all writers of the bus.
     """
 
     def __init__(
@@ -66,12 +66,14 @@ class Writer:
         partitions: int,
         fingerprints: Fingerprints,
         standing: LogStanding,
+        reader: StreamReader,
     ) -> None:
         self._partitions = partitions
         self._fingerprints = fingerprints
         self._hold_seconds = settings.command_deadline_seconds
         self._log = LogConnection(settings, standing)
         self._standing = standing.writing
+        self._reader = reader
         self._appender = Appender(settings.command_notes_days)
         self._traces = telemetry.current()
 
@@ -136,21 +138,8 @@ class Writer:
         return {kind: [stream_id for _, stream_id in claims] for kind, claims in held.items()}
 
     async def _read(self, work: list[Pending], wanted: set[UUID]) -> dict[UUID, History]:
-        streams = await self._log.do(lambda log: read_streams(log, list(wanted)), count=len(wanted))
-        aggregates = _aggregates(work)
-        histories = {
-            stream_id: history_of(recorded, aggregates) for stream_id, recorded in streams.items()
-        }
-        keys = [
-            (submission.stream_id, submission.actor.name, submission.idempotence_key)
-            for submission in (pending.submission for pending in work)
-            if submission.idempotence_key is not None and not submission.creates
-        ]
-        if keys:
-            notes = await self._log.do(lambda log: read_notes(log, keys))
-            for stream_id, known in notes.items():
-                histories[stream_id].notes = known
-        return histories
+        submissions = [pending.submission for pending in work]
+        return await self._reader.read(self._log, wanted, submissions, _aggregates(work))
 
     async def _append(self, this_round: Round) -> Again:
         events, notes = this_round.new_events, this_round.new_notes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -20,12 +20,19 @@ READ_LOG = """
     LIMIT %(limit)s
 """
 
+# A subquery for each stream: it is always planned as a walk along the index from its version on.
 READ_STREAMS = """
-    SELECT partition, position, stream_id, category, version, type, idempotence_key, data, meta,
-           recorded_at
-    FROM event
-    WHERE stream_id = ANY (%(streams)b::uuid[])
-    ORDER BY stream_id, version
+    SELECT page.*
+    FROM unnest(%(streams)b::uuid[], %(since)b::integer[]) AS wanted (stream_id, since)
+    CROSS JOIN LATERAL (
+        SELECT partition, position, stream_id, category, version, type, idempotence_key, data, meta,
+               recorded_at
+        FROM event
+        WHERE event.stream_id = wanted.stream_id AND event.version >= wanted.since
+        ORDER BY event.version
+        LIMIT %(limit)b
+    ) AS page
+    ORDER BY page.stream_id, page.version
 """
 
 READ_HEADS = "SELECT partition, position FROM log_head ORDER BY partition"
@@ -34,12 +41,19 @@ END_OF_LOG = 2**63 - 1
 
 
 async def read_streams(
-    connection: AsyncConnection[Any], streams: Sequence[UUID]
+    connection: AsyncConnection[Any], since: Mapping[UUID, int], limit: int
 ) -> dict[UUID, list[RecordedEvent]]:
-    """Every event of the given streams, in version order."""
-    found: dict[UUID, list[RecordedEvent]] = {stream: [] for stream in streams}
+    """A page of each of some streams, in version order.
+
+    Args:
+        connection: to the write model.
+        since: stream -> the version to begin with.
+        limit: how many events of each stream at most.
+    """
+    found: dict[UUID, list[RecordedEvent]] = {stream: [] for stream in since}
+    wanted = {"streams": list(since), "since": list(since.values()), "limit": limit}
     async with connection.cursor(row_factory=class_row(RecordedEvent), binary=True) as cursor:
-        await cursor.execute(READ_STREAMS, {"streams": list(found)}, prepare=True)
+        await cursor.execute(READ_STREAMS, wanted, prepare=True)
         async for row in cursor:
             found[row.stream_id].append(row)
     return found
