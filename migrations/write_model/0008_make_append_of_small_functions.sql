@@ -226,7 +226,8 @@ BEGIN
 END
 $$;
 
--- Units with a command that had nothing to do in a stream which has grown since.
+-- Units with a command that had nothing to do in a stream which has grown since. What found nothing
+-- there (version 0) came before whatever is there, or is out of its sender's reach for good.
 CREATE FUNCTION append_stale_notes(
     refused integer[],
     note_unit integer[], note_partition smallint[], note_stream uuid[], note_version integer[]
@@ -245,7 +246,7 @@ BEGIN
               AND other.partition = n.partition
             LIMIT 1
         ) AS later
-        WHERE n.unit <> ALL (refused)
+        WHERE n.version > 0 AND n.unit <> ALL (refused)
         GROUP BY n.unit
     );
 END

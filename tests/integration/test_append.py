@@ -146,6 +146,15 @@ def test_a_command_that_had_nothing_to_do_is_noted_only_while_that_is_so(
     assert value(databases, "SELECT version FROM command_note") == 2
 
 
+def test_what_found_nothing_is_noted_beside_what_somebody_else_has_there(
+    databases: Databases,
+) -> None:
+    stream = uuid4()
+    write(databases, [event(0, stream)])
+    assert not write_with_notes(databases, [], [noting(stream, 0)]).refused
+    assert value(databases, "SELECT version FROM command_note") == 0
+
+
 def test_a_note_goes_with_its_unit(databases: Databases) -> None:
     stream = uuid4()
     write(databases, [event(0, stream)])

@@ -222,7 +222,8 @@ def test_to_the_rules_there_is_nothing_in_a_stream_of_another_kind() -> None:
         outcome = work[1].outcome.result()
         assert (outcome.state, outcome.version, outcome.positions) == (None, 0, {})
         assert not outcome.changed
-        assert this_round.new_notes == []
+        [(_, note)] = this_round.new_notes
+        assert (note.client, note.idempotence_key, note.version) == ("alice", "key", 0)
 
     run(story())
 

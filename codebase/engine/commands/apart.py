@@ -20,7 +20,7 @@ async def write_apart(make_writer: Callable[[], Writer], batch: Sequence[Pending
     """Answer the commands of a batch, as `Writer.write` does, by a writer in a thread.
 
     Args:
-        make_writer: called there, so that it shares with nobody its connection, or what it knows of streams.
+        make_writer: called there: it shares neither its connection nor what it knows of streams.
         batch: whose outcomes belong to the running loop, and are set by it.
     """
     there = await asyncio.to_thread(lambda: asyncio.run(_write(make_writer, batch)))

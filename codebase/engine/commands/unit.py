@@ -128,17 +128,16 @@ class Unit:
                 raise KeyReused("this idempotence key already stands for another command")
             raise AssertionError("a stream holds the events of one aggregate, by who reaches it")
         noted = stream.history.noted(submission, self.fingerprints)
+        if noted is None:
+            self._note(submission, stream, 0)
         return Verdict(pending, stream, version=0, replayed=noted is not None, changed=False)
 
     def _note(self, submission: Submission, stream: Stream, version: int) -> None:
-        """Remember a command that has nothing to do, so that a late repeat does nothing either.
-
-        On a stream that does not exist a command leaves nothing behind.
-        """
+        """Remember a command that has nothing to do, so that a late repeat does nothing either."""
         if not stream.history.read:
             raise AssertionError("a command on an empty stream neither wrote nor was refused")
         key = submission.idempotence_key
-        if key is not None and version:
+        if key is not None:
             client, fingerprint = submission.actor.name, self.fingerprints.of(submission.content)
             stream.history.notes[client, key] = fingerprint, version
             self.notes.append(
