@@ -353,7 +353,7 @@ def follow_log(stream: OnlyStream = None, *, json: Json = False) -> int:
 @command(
     log_group,
     "copy",
-    example="orderly log copy --to postgresql://orderly@new.example:5432/write_model",
+    example="orderly log copy --to postgresql://orderly@new/write_model",
 )
 def copy_the_log(
     *,
