@@ -1,4 +1,4 @@
--- A log can no longer be closed; one that is closed stays so until somebody opens it.
+-- A log can no longer be closed. One that is closed is opened first: this is refused by its trigger.
 
 DROP FUNCTION open_log();
 DROP FUNCTION close_log();
