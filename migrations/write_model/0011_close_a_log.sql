@@ -47,3 +47,4 @@ AS $$
 $$;
 
 REVOKE ALL ON FUNCTION refuse_growth(), is_log_closed(), close_log(), open_log() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION is_log_closed() TO log_reader;

@@ -26,11 +26,7 @@ LOCK_TARGET = "SELECT pg_try_advisory_lock(%(lock)s)"
 HAS_SCHEMA = "SELECT to_regproc('is_log_closed') IS NOT NULL"
 HAS_EVENTS = "SELECT EXISTS (SELECT FROM event)"
 TAKE_NAME = "UPDATE log_identity SET id = %(id)s"
-IS_CLOSED = """
-    SELECT EXISTS (
-        SELECT FROM pg_trigger WHERE tgrelid = 'log_head'::regclass AND tgname = 'log_is_closed'
-    )
-"""
+IS_CLOSED = "SELECT is_log_closed()"
 CLOSE = "SELECT close_log()"
 
 
