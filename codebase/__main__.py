@@ -350,6 +350,51 @@ def follow_log(stream: OnlyStream = None, *, json: Json = False) -> int:
     return DONE
 
 
+@command(
+    log_group,
+    "copy",
+    example="orderly log copy --to postgresql://orderly@new/write_model",
+)
+def copy_the_log(
+    *,
+    to: Annotated[str, typer.Option("--to", metavar="URL", help="Address of the target's owner.")],
+    through: Annotated[
+        str | None,
+        typer.Option(
+            "--through",
+            metavar="MODULE:FUNCTION",
+            help="What every event goes through: a RecordedEvent in, a RecordedEvent out.",
+        ),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on with what is appended, until Ctrl-C.")
+    ] = False,
+    finish: Annotated[
+        bool,
+        typer.Option("--finish", help="With services stopped: close this log, open the target."),
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Copy what another database lacks of the log; --finish, and it is the log."""
+    from threading import Event
+
+    from codebase.operations.log_copy import copy_log, load_rewrite
+
+    if follow and finish:
+        raise typer.BadParameter("--finish ends what --follow goes on with: one of them")
+    copied = copy_log(
+        _settings(),
+        to,
+        SYSTEM.aggregates,
+        rewrite=load_rewrite(through) if through else None,
+        finish=finish,
+        follow=Event() if follow else None,
+        progress=progress_bar,
+    )
+    print(as_json(asdict(copied)) if json else copied.sentence())
+    return DONE
+
+
 # Documents, tokens, code
 
 

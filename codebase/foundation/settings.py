@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     write_model_url: str | None = None
     """libpq URL or key=value string for the command services' role."""
     write_model_owner_url: str | None = None
-    """The role that owns the schema: migrations and nothing else."""
+    """The role that owns the schema: migrations, and closing a log that was copied."""
     write_model_superuser_url: str | None = None
     """Whoever makes the owner and the roles: `orderly roles` and nothing else."""
     write_model_relay_url: str | None = None

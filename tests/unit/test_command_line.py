@@ -88,6 +88,12 @@ MISUSES = {
     "parked retry 7": "'STREAM': Input should be a valid UUID",
     "token shop boss": "'boss' is not one of 'client', 'operator', 'personal', 'admin'",
     "token a:b client": "API_TOKENS",
+    "log copy": "Missing option '--to'",
+    "log copy --to x --follow --finish": "one of them",
+    "log copy --to x --through nonsense": "--through is package.module:function, and not nonsense",
+    "log copy --to x --through no.such:one": "--through no.such:one: No module named 'no'",
+    "log copy --to x --through json:no": "module 'json' has no attribute 'no'",
+    "log copy --to x --through codebase.registry:SYSTEM": "is no function",
     "verify everything": "Got unexpected extra argument",
     "new-service do_it --query --worker": "one of --command, --query and --worker",
 }

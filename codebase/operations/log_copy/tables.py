@@ -1,0 +1,40 @@
+"""What stands beside the log, table by table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg import Connection, sql
+
+BESIDE_THE_LOG = {
+    "claim": ("kind", "value", "stream_id"),
+    "budget": ("name", "limit_value"),
+    "budget_share": ("name", "partition", "spent", "granted"),
+    "command_note": (
+        "partition",
+        "stream_id",
+        "client",
+        "idempotence_key",
+        "fingerprint",
+        "version",
+        "noted_at",
+    ),
+    "relay_checkpoint": ("partition", "position"),
+}
+"""Table -> its columns; one that refers to another comes later. Who holds back a kind of claim for
+a moment (`claim_hold`) is nobody's memory, and the log's name is taken before anything else."""
+
+EMPTY = sql.SQL("DELETE FROM {table}")
+READ = sql.SQL("COPY {table} ({columns}) TO STDOUT")
+WRITE = sql.SQL("COPY {table} ({columns}) FROM STDIN")
+
+
+def replace_table(source: Connection[Any], target: Connection[Any], table: str) -> None:
+    """Have in the target's table what the source's holds, and nothing else."""
+    columns = sql.SQL(", ").join(map(sql.Identifier, BESIDE_THE_LOG[table]))
+    names = {"table": sql.Identifier(table), "columns": columns}
+    with source.cursor() as reading, target.cursor() as writing:
+        writing.execute(EMPTY.format(**names))
+        with reading.copy(READ.format(**names)) as read, writing.copy(WRITE.format(**names)) as out:
+            for part in read:
+                out.write(part)
