@@ -24,7 +24,16 @@ from codebase.foundation.errors import ConfigurationError
 from codebase.foundation.needs import narrowed
 from codebase.foundation.postgres import forget_libpq_environment
 from codebase.foundation.settings import Settings, load_settings
-from codebase.operations.command_line import DONE, FAILED, FOR_OPERATORS, command, complain, errors_logged, group, run
+from codebase.operations.command_line import (
+    DONE,
+    FAILED,
+    FOR_OPERATORS,
+    command,
+    complain,
+    errors_logged,
+    group,
+    run,
+)
 from codebase.operations.terminal import as_json, progress_bar, show_list, to_stderr
 from codebase.registry import SYSTEM
 

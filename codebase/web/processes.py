@@ -94,7 +94,7 @@ class Processes:
         if threading.active_count() > 1:
             raise AssertionError("processes are forked before there are threads")
         signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
-        with tempfile.TemporaryDirectory(prefix="orderly-") as folder:
+        with tempfile.TemporaryDirectory(prefix="orderly-figures-") as folder:
             self._folder = Path(folder)
             with _reserved(self._settings.listen_address, self._port):
                 # A collector that went through what is there now would have it copied in each.
@@ -114,8 +114,9 @@ class Processes:
                 return DONE
 
     def _seconds_to_next_start(self) -> float:
-        waiting = [place.since for place in self._places if place.process is None]
-        return max(0.0, min(waiting, default=float("inf")) - time.monotonic())
+        now = time.monotonic()
+        waits = [place.since - now for place in self._places if place.process is None]
+        return max(0.0, min(waits, default=STEADY_SECONDS))
 
     def _look_after(self, place: _Place) -> int | None:
         """Start a process where there is none; the exit code of one that has ended."""
@@ -139,7 +140,8 @@ class Processes:
         )
 
     def _start(self, place: _Place) -> None:
-        place.process = self._context.Process(target=self._be, args=(place.number,))
+        # Daemons, so that none is waited for should this process end by a mistake of ours.
+        place.process = self._context.Process(target=self._be, args=(place.number,), daemon=True)
         place.process.start()
         place.since = time.monotonic()
         logs.info("process_started", number=place.number, process_id=place.process.pid)
