@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from contextlib import suppress
 from base64 import b64encode
+from contextlib import suppress
 
 import pytest
 from pydantic import ValidationError
