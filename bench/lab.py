@@ -187,9 +187,14 @@ class Lab:
         )
 
     def serve(self, settings: Settings, *names: str) -> str:
-        """Start services in one process, as they are deployed; their address, once ready."""
+        """Start services as they are deployed; their address, once ready.
+
+        In one process, unless the settings say that there are several.
+        """
         port = self.free_port()
-        return self.start(settings, ["codebase", "serve", *names, "--port", str(port)], port)
+        count = str(settings.service_processes)
+        arguments = ["serve", *names, "--port", str(port), "--processes", count]
+        return self.start(settings, ["codebase", *arguments], port)
 
     def start(self, settings: Settings, module: Sequence[str], port: int) -> str:
         """Run `python -m MODULE…`, which serves HTTP on `port`; its address, once ready."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, ExitStack, nullcontext
 from dataclasses import asdict
 from importlib import import_module
 from itertools import islice
@@ -24,7 +24,16 @@ from codebase.foundation.errors import ConfigurationError
 from codebase.foundation.needs import narrowed
 from codebase.foundation.postgres import forget_libpq_environment
 from codebase.foundation.settings import Settings, load_settings
-from codebase.operations.command_line import DONE, FAILED, command, errors_logged, group, run
+from codebase.operations.command_line import (
+    DONE,
+    FAILED,
+    FOR_OPERATORS,
+    command,
+    complain,
+    errors_logged,
+    group,
+    run,
+)
 from codebase.operations.terminal import as_json, progress_bar, show_list, to_stderr
 from codebase.registry import SYSTEM
 
@@ -32,6 +41,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from codebase.engine.projections.projection import Projector
+    from codebase.web import shell
     from codebase.web.runtime import Runtime
 
 orderly = group("One way to start, look at and repair everything.")
@@ -98,11 +108,16 @@ def _to_fork() -> Callable[[Sequence[str]], int] | None:
     if sys.platform == "darwin":
         # Its system libraries have threads, and no thread survives a fork.
         return None
-    for name in SYSTEM.names():
+    _import_services(SYSTEM.names())
+    return main
+
+
+def _import_services(names: Iterable[str]) -> None:
+    """Import whatever these services need, so that forks of this process have it."""
+    for name in names:
         SYSTEM.load(name)
     for name in LATE_IMPORTS:
         import_module(name)
-    return main
 
 
 def _known(names: list[str]) -> list[str]:
@@ -121,28 +136,86 @@ def start_services(
     ],
     *,
     port: Annotated[int | None, typer.Option(help="By default the first service's own.")] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="How many share the port. By default SERVICE_PROCESSES."),
+    ] = None,
 ) -> int:
-    """Start services in one process, on one port."""
+    """Start services together, on one port: in one process, or each of several does all of it."""
     service = "+".join(names)
     with errors_logged(service):
-        _start_services(names, service, port)
+        settings = narrowed(_settings(), SYSTEM.needs_of(names))
+        settings = _with_processes(settings, names, processes)
+        port = port or SYSTEM.port_of(names[0]) + settings.port_offset
+        if settings.service_processes > 1:
+            return _start_several(names, service, settings, port)
+        _start_services(names, service, settings, port)
     return DONE
 
 
-def _start_services(names: Sequence[str], service: str, port: int | None) -> None:
+def _with_processes(settings: Settings, names: Sequence[str], asked: int | None) -> Settings:
+    """The settings with as many processes as these services will have.
+
+    Raises:
+        ConfigurationError: more were asked for than is right.
+    """
+    alone = SYSTEM.one_process_each(names)
+    if alone and (asked or 1) > 1:
+        raise ConfigurationError(
+            f"--processes: {', '.join(alone)} may have one only, because of what it keeps in memory"
+            " or does all the time; another one on a port of its own stands by for it"
+        )
+    count = asked or (1 if alone else settings.service_processes)
+    return settings.model_copy(update={"service_processes": count})
+
+
+def _start_several(names: Sequence[str], service: str, settings: Settings, port: int) -> int:
+    """Start processes that share the port, each with all that a single one would be."""
+    from codebase.foundation.observability import logs
+    from codebase.web import shell
+
+    _import_services(SYSTEM.in_groups(names))
+
+    # FluentD is told by threads, and whoever forks has none.
+    on_stdout_only = settings.model_copy(update={"logging_host": None})
+    with ExitStack() as stack:
+        stack.enter_context(logs.configured(on_stdout_only, service=service))
+
+        def become(figures: shell.SharedFigures) -> int:
+            # Each has a log of its own; what libraries say would stand in both.
+            stack.close()
+            try:
+                with errors_logged(service):
+                    _start_services(names, service, settings, port, figures)
+            except typer.Exit as failure:
+                return failure.exit_code
+            except FOR_OPERATORS as error:
+                return complain(error)
+            return DONE
+
+        return shell.Processes(settings, port, become).run()
+
+
+def _start_services(
+    names: Sequence[str],
+    service: str,
+    settings: Settings,
+    port: int,
+    figures: shell.SharedFigures | None = None,
+) -> None:
     from codebase.foundation.observability import logs, telemetry
     from codebase.web import shell
 
-    settings = narrowed(_settings(), SYSTEM.needs_of(names))
-    port = port or SYSTEM.port_of(names[0]) + settings.port_offset
     with (
         logs.configured(settings, service=service),
         telemetry.configured(settings, service=service),
     ):
-        shell.run(_serve(names, settings, port))
+        shell.run(_serve(names, settings, port, figures))
 
 
-async def _serve(names: Sequence[str], settings: Settings, port: int) -> None:
+async def _serve(
+    names: Sequence[str], settings: Settings, port: int, figures: shell.SharedFigures | None
+) -> None:
     from codebase.web import shell
     from codebase.web.runtime import Runtime
 
@@ -150,12 +223,13 @@ async def _serve(names: Sequence[str], settings: Settings, port: int) -> None:
         runtime = await stack.enter_async_context(Runtime.open(settings, SYSTEM.contexts))
         members = SYSTEM.in_groups(names)
         apps = [await _open(name, runtime, stack) for name in members]
-        app = shell.assemble(apps, settings, title=" + ".join(names))
+        app = shell.assemble(apps, settings, title=" + ".join(names), figures=figures)
         # What is there now stays for good; the collector need not go through it again and again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 50, 100)
-        await shell.serve(app, settings, port)
+        async with figures.published() if figures else nullcontext():
+            await shell.serve(app, settings, port)
 
 
 async def _open(name: str, runtime: Runtime, stack: AsyncExitStack) -> FastAPI:

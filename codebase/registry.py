@@ -30,8 +30,9 @@ class System:
 
     A service is a folder with a `service.py`, which has `PORT`, `NEEDS` (the secrets that it is
     told) and `open_service(runtime)`, and may have `PROJECTOR` (or `PROJECTORS`, if they are
-    alternatives) for tables of its own, and `MESSAGES`, routing key -> body, for the commands that
-    it takes by message.
+    alternatives) for tables of its own, `MESSAGES`, routing key -> body, for the commands that
+    it takes by message, and `SEVERAL_PROCESSES`: true, if it is right that several share its port,
+    because whatever one of them keeps in memory the others can do without.
     """
 
     contexts: tuple[Context, ...]
@@ -92,6 +93,11 @@ class System:
     def needs_of(self, chosen: Iterable[str]) -> frozenset[str]:
         """The secrets that a process of these services, or groups of services, is told."""
         return frozenset(need for name in self.in_groups(chosen) for need in self.load(name).NEEDS)
+
+    def one_process_each(self, chosen: Iterable[str]) -> list[str]:
+        """Those of the services that may not have several processes."""
+        names = self.in_groups(chosen)
+        return [name for name in names if not getattr(self.load(name), "SEVERAL_PROCESSES", False)]
 
     def on_one_machine(self) -> dict[str, int]:
         """What the whole system consists of, with its ports: groups, and the services in none."""

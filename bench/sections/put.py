@@ -48,9 +48,12 @@ def measure(lab: Lab) -> Iterator[Result]:
     prices = lab.serve(settings, "btc_price")
     settings = BuyOrderSettings(**settings.model_dump(), btc_price_url=prices)
     service = lab.serve(settings, "create_buy_order")
+    two_processes = lab.serve(
+        settings.model_copy(update={"service_processes": 2}), "create_buy_order"
+    )
     port = lab.free_port()
     stand_in = lab.start(settings, ["bench.stand_ins", "put", str(port)], port)
-    for address in (service, stand_in):
+    for address in (service, two_processes, stand_in):
         put_orders(address, connections=CONNECTIONS, seconds=WARM_UP_SECONDS).all_good()
 
     with as_owner(settings, "write_model") as owner:
@@ -58,6 +61,7 @@ def measure(lab: Lab) -> Iterator[Result]:
             ROUNDS,
             {
                 "fresh": lambda: _puts(service),
+                "two processes": lambda: _puts(two_processes),
                 "without storage": lambda: _puts(stand_in),
                 "pgbench": _pgbench(lab, owner),
                 "half repeats": lambda: _puts(service, repeated=0.5),
@@ -66,6 +70,7 @@ def measure(lab: Lab) -> Iterator[Result]:
         )
     yield Result(name="durable PUT /buy_order", value=numbers.median("fresh"), unit="/s")
     for side, unit in (
+        ("two processes", "/s"),
         ("without storage", "/s"),
         ("pgbench", "rows/s"),
         ("half repeats", "/s"),
@@ -79,6 +84,12 @@ def measure(lab: Lab) -> Iterator[Result]:
             unit="ratio",
             target=at_least(bound),
         )
+    yield Result(
+        name=f"PUT, two processes ÷ {NAMES['pgbench']}",
+        value=numbers.ratio("two processes", "pgbench"),
+        unit="ratio",
+        target=at_least(0.5),
+    )
     for side in ("half repeats", "order book full"):
         yield Result(
             name=f"PUT, {NAMES[side]} ÷ all fresh",
@@ -89,6 +100,7 @@ def measure(lab: Lab) -> Iterator[Result]:
 
 
 NAMES = {
+    "two processes": "two processes on one port",
     "without storage": "the same route without storage",
     "pgbench": f"single-row inserts by pgbench, {PGBENCH_CLIENTS} clients",
     "half repeats": "half of them repeats",

@@ -77,6 +77,10 @@ class Settings(BaseSettings):
     broker_url: str | None = None
     """amqp:// URL; without it the log itself feeds the projectors."""
 
+    service_processes: int = Field(1, ge=1, le=64)
+    """How many processes share the port of a service that may have several. In each of them: how
+    many there are."""
+
     # Who may call.
     api_tokens: Annotated[tuple[str, ...], NoDecode] = ()
     """`name:role:sha256hex` entries, comma-separated; see `orderly token`."""
@@ -176,6 +180,10 @@ class Settings(BaseSettings):
     def worked_partitions(self) -> Sequence[int]:
         """The partitions that this process' relay or projectors work on."""
         return sorted(set(self.own_partitions)) or range(self.partitions)
+
+    def share_of(self, bound: int) -> int:
+        """What each process takes of a bound that all processes of its service keep together."""
+        return max(1, bound // self.service_processes)
 
     def required(self, field: str) -> str:
         """The value of an address that this process cannot do without.

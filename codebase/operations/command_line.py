@@ -59,14 +59,19 @@ def command(
             try:
                 return function(*arguments, **options)
             except FOR_OPERATORS as error:
-                to_stderr(f"orderly: {_sentence(error)}")
-                return _status(error)
+                return complain(error)
             except KeyboardInterrupt:
                 return FAILED
 
         return of.command(name, epilog=f"Example: {example}")(told)
 
     return add
+
+
+def complain(error: Exception) -> int:
+    """Tell a person one of `FOR_OPERATORS` in a sentence; the exit status."""
+    to_stderr(f"orderly: {_sentence(error)}")
+    return _status(error)
 
 
 @contextmanager

@@ -10,9 +10,10 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import Metric
 from starlette.types import ASGIApp
 
-from codebase.foundation.observability.metrics import RequestMetrics
+from codebase.foundation.observability.metrics import RequestMetrics, rendered
 from codebase.foundation.settings import Settings
 from codebase.web.acceptor import descriptors
 from codebase.web.api_docs import add_api_docs
@@ -23,6 +24,7 @@ from codebase.web.exchange import require_operator
 from codebase.web.openapi import VERSION, document
 from codebase.web.personal import ShownRoute
 from codebase.web.problems import HttpProblem
+from codebase.web.shared_figures import SharedFigures
 from codebase.web.traced import traced
 
 Check = Callable[[], Awaitable[str | None]]
@@ -72,13 +74,20 @@ def service_app(title: str, *, checks: Mapping[str, Check], log: Log | None = No
     return ServiceApp(title, checks, log)
 
 
-def assemble(apps: Sequence[FastAPI], settings: Settings, title: str | None = None) -> ASGIApp:
+def assemble(
+    apps: Sequence[FastAPI],
+    settings: Settings,
+    title: str | None = None,
+    figures: SharedFigures | None = None,
+) -> ASGIApp:
     """One app for all services of a process: their routes, their checks, one documentation.
 
     Args:
         apps: what services yield, made with `service_app`.
         settings: tokens, limits, whether requests are logged.
         title: of the documentation; by default the names of the services.
+        figures: where processes that share the port tell each other what they have counted; None:
+            there are no others.
 
     Raises:
         ConfigurationError: API_TOKENS is malformed.
@@ -91,7 +100,7 @@ def assemble(apps: Sequence[FastAPI], settings: Settings, title: str | None = No
     for app in services:
         owners |= {id(route): app.title for route in app.routes}
         outer.router.routes.extend(app.routes)
-    _add_operations(outer, metrics)
+    _add_operations(outer, metrics, figures)
     return traced(Boundary(outer, owners, settings, metrics))
 
 
@@ -105,7 +114,13 @@ def _merged_checks(services: Sequence[ServiceApp]) -> dict[str, Check]:
     return merged
 
 
-def _add_operations(app: ServiceApp, metrics: RequestMetrics) -> None:
+def _add_operations(
+    app: ServiceApp, metrics: RequestMetrics, figures: SharedFigures | None
+) -> None:
+    async def told() -> list[Metric]:
+        metrics.note_checks(app.checks, await _not_ready(app.checks))
+        return metrics.families()
+
     async def alive(_request: Request) -> Response:
         return Response(b'{"status":"alive"}', media_type="application/json")
 
@@ -123,8 +138,12 @@ def _add_operations(app: ServiceApp, metrics: RequestMetrics) -> None:
 
     async def measured(request: Request) -> Response:
         require_operator(request)
-        metrics.note_checks(app.checks, await _not_ready(app.checks))
-        return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+        own = await told()
+        families = own if figures is None else figures.taken_with(own)
+        return Response(rendered(families), media_type=CONTENT_TYPE_LATEST)
+
+    if figures is not None:
+        figures.source = told
 
     for path, endpoint in {
         "/healthz": alive,

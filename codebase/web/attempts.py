@@ -20,6 +20,7 @@ class Attempts:
         secret: what is guessed, for the warning, of which there is one a minute at most.
         burst: how many wrong ones a sender may send at once.
         seconds_each: after how long it may send one more.
+        processes: how many count, each by itself: all together they allow no more.
         now: a clock that only goes on.
     """
 
@@ -29,11 +30,12 @@ class Attempts:
         *,
         burst: int,
         seconds_each: float,
+        processes: int = 1,
         now: Callable[[], float] = monotonic,
     ) -> None:
         self._secret = secret
-        self._seconds_each = seconds_each
-        self._seconds_free = (burst - 1) * seconds_each
+        self._seconds_each = seconds_each * processes
+        self._seconds_free = (max(1, burst // processes) - 1) * self._seconds_each
         self._now = now
         self._paid_until: dict[str, float] = {}
         self._warning = SeldomWarning("wrong_secret", now=now)

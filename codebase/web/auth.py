@@ -95,15 +95,18 @@ class Authenticator:
 
     Args:
         entries: as API_TOKENS lists them; none means protected mode.
+        processes: how many of the service there are, which share what a guesser may try.
 
     Raises:
         ConfigurationError: an entry is malformed.
     """
 
-    def __init__(self, entries: Sequence[str]) -> None:
+    def __init__(self, entries: Sequence[str], processes: int = 1) -> None:
         parsed = parse_entries(entries)
         self._entries = [(entry.digest, Caller(entry.name, entry.role)) for entry in parsed]
-        self._attempts = Attempts("a token", burst=WRONG_TOKENS, seconds_each=1)
+        self._attempts = Attempts(
+            "a token", burst=WRONG_TOKENS, seconds_each=1, processes=processes
+        )
 
     @property
     def protected_mode(self) -> bool:
@@ -148,11 +151,14 @@ class SecondFactor:
 
     Args:
         expected: as configured; None: nothing of the kind is allowed.
+        processes: how many of the service there are, which share what a guesser may try.
     """
 
-    def __init__(self, expected: str | None) -> None:
+    def __init__(self, expected: str | None, processes: int = 1) -> None:
         self._expected = expected
-        self._attempts = Attempts("the second factor", burst=WRONG_FACTORS, seconds_each=6)
+        self._attempts = Attempts(
+            "the second factor", burst=WRONG_FACTORS, seconds_each=6, processes=processes
+        )
 
     def require(self, headers: Headers, sender: str) -> None:
         """Go on only when the header holds it.

@@ -63,8 +63,8 @@ class Boundary:
     ) -> None:
         self._app = app
         self._services = services
-        self._authenticator = Authenticator(settings.api_tokens)
-        self._second_factor = SecondFactor(settings.two_fa)
+        self._authenticator = Authenticator(settings.api_tokens, settings.service_processes)
+        self._second_factor = SecondFactor(settings.two_fa, settings.service_processes)
         self._body_limit = settings.body_limit_bytes
         self._access_log = settings.access_log
         self._metrics = metrics

@@ -160,7 +160,10 @@ def freshness_of(settings: Settings, projector: str) -> Freshness:
     return Freshness(
         settings.required("read_model_url"),
         projector,
-        WaitingRoom(settings.consistency_waiting_max, settings.consistency_waiting_max_per_caller),
+        WaitingRoom(
+            settings.share_of(settings.consistency_waiting_max),
+            settings.share_of(settings.consistency_waiting_max_per_caller),
+        ),
         EndWatch(settings.write_model_head_url, look_seconds),
     )
 

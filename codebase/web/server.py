@@ -80,8 +80,14 @@ def config_of(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     )
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """A bound socket; port 0 takes any free one.
+def bound(host: str, port: int, *, shared: bool) -> socket.socket:
+    """A bound socket that does not listen yet; port 0 takes any free one.
+
+    Args:
+        host: an IP address, or localhost.
+        port: TCP port.
+        shared: whether others of this user may have it too, who share it as well: the kernel gives
+            each of those who listen its part of the connections.
 
     Raises:
         ConfigurationError: somebody else has the port, or there is no such address.
@@ -90,6 +96,8 @@ def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ip_address(address).version == 6 else socket.AF_INET  # noqa: PLR2004
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((address, port))
     except OSError as error:
@@ -114,21 +122,22 @@ async def serving(app: ASGIApp, settings: Settings, port: int) -> AsyncIterator[
     Raises:
         ConfigurationError: the port cannot be had.
     """
-    listener = _listen(settings.listen_address, port)
+    shared = settings.service_processes > 1
+    listener = bound(settings.listen_address, port, shared=shared)
     server = BoundedServer(config_of(app, settings))
     await server.start(listener)
     keeping_time = asyncio.create_task(
         server.keep_time(settings.client_deadline_seconds), name="server time"
     )
-    bound: int = listener.getsockname()[1]
+    taken: int = listener.getsockname()[1]
     mode = "tokens" if settings.api_tokens else "protected: no tokens, so loopback only"
-    logs.info("listening", host=settings.listen_address, port=bound, mode=mode)
+    logs.info("listening", host=settings.listen_address, port=taken, mode=mode)
     try:
-        yield bound
+        yield taken
     finally:
         keeping_time.cancel()
         await server.stop(listener)
-        logs.info("stopped", port=bound)
+        logs.info("stopped", port=taken)
 
 
 async def serve(app: ASGIApp, settings: Settings, port: int) -> None:
@@ -163,6 +172,8 @@ def run(main: Coroutine[Any, Any, None]) -> None:
         loop = runner.get_loop()
         task = loop.create_task(main)
         with _on_signals(lambda: loop.call_soon_threadsafe(task.cancel)):
+            # Whoever forked us holds them back until there is somebody to hear them.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
             try:
                 loop.run_until_complete(task)
             except asyncio.CancelledError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from base64 import b64encode
+from contextlib import suppress
 
 import pytest
 from pydantic import ValidationError
@@ -173,6 +174,32 @@ def test_guesses_are_told_of_once_a_minute_and_forgiven_with_time() -> None:
         attempts.require_one("thief")
         attempts.note_wrong("thief")
         assert lines.getvalue().count("wrong_secret") == 2
+
+
+@pytest.mark.parametrize(("processes", "at_once"), [(1, 10), (3, 9), (20, 20)])
+def test_of_several_processes_a_guesser_has_no_more_than_of_one(
+    processes: int, at_once: int
+) -> None:
+    """Where there are more of them than guesses, each still takes one."""
+    time = [1000.0]
+    all_of_them = [
+        Attempts("a token", burst=10, seconds_each=6, processes=processes, now=lambda: time[0])
+        for _ in range(processes)
+    ]
+
+    def tried() -> int:
+        count = 0
+        for attempts in all_of_them:
+            with suppress(HttpProblem):
+                while True:
+                    attempts.require_one("thief")
+                    attempts.note_wrong("thief")
+                    count += 1
+        return count
+
+    assert tried() == at_once
+    time[0] += 60
+    assert tried() <= 10
 
 
 REPEATED = {

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+import pytest
+
+from codebase.__main__ import main
 from codebase.registry import SYSTEM
 
 MEMBERS = SYSTEM.groups["account_management"].services
@@ -21,3 +26,17 @@ def test_every_service_and_group_has_a_port_of_its_own() -> None:
 
 def test_a_group_stands_for_its_services_beside_others() -> None:
     assert SYSTEM.in_groups(["btc_price", "account_management"]) == ["btc_price", *MEMBERS]
+
+
+def test_services_have_several_processes_when_they_only_take_commands_or_answer_queries() -> None:
+    """Others keep tables, lead, or know something that the next process does not."""
+    several = set(SYSTEM.names()) - set(SYSTEM.one_process_each(SYSTEM.names()))
+    assert several == {"create_buy_order", "fetch_buy_orders", *MEMBERS}
+
+
+def test_who_may_have_one_process_only_refuses_more_by_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["serve", "create_agent", "billing", "event_relay", "--processes", "2"]) == 2
+    said = capsys.readouterr()
+    assert re.search(r"--processes: billing, event_relay may have one only", said.out + said.err)

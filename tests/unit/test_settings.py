@@ -88,3 +88,8 @@ def test_an_env_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:
     file.write_bytes(b"LOG_LEVEL=\xff")
     with pytest.raises(ConfigurationError, match="cannot be read"):
         take_in(file)
+
+
+@pytest.mark.parametrize(("processes", "bound", "share"), [(1, 9, 9), (2, 9, 4), (8, 3, 1)])
+def test_processes_of_one_service_share_its_bounds(processes: int, bound: int, share: int) -> None:
+    assert Settings(service_processes=processes).share_of(bound) == share

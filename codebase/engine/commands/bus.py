@@ -48,6 +48,7 @@ class CommandBus:
         self._fingerprints = Fingerprints.configured(settings)
         self._standstill = Standstill(settings.command_deadline_seconds)
         self._reader = StreamReader()
+        self._queue_max = settings.share_of(settings.command_queue_max)
         self._lanes: list[Lane] = []
         self._closing = False
 
@@ -76,7 +77,7 @@ class CommandBus:
         """
         lanes = self._lanes or await self._open_lanes()
         lane = lanes[partition_of(submission.stream_id, len(lanes))]
-        if self._closing or len(lane) >= self._settings.command_queue_max:
+        if self._closing or len(lane) >= self._queue_max:
             raise ServiceUnavailable("write_model", "too many commands are waiting")
         loop = asyncio.get_running_loop()
         pending = Pending(submission, loop.create_future())

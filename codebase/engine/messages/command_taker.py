@@ -38,6 +38,7 @@ from codebase.engine.messages.reply_queues import takes_replies
 from codebase.engine.messages.topology import declare_command_queue
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.observability import logs, telemetry
+from codebase.foundation.observability.figures import not_summed
 from codebase.foundation.observability.seldom import SeldomWarning
 from codebase.foundation.postgres import is_about_values
 from codebase.foundation.settings import Settings
@@ -73,6 +74,7 @@ LISTENING = Gauge(
     "1 while there is a connection to the broker.",
     ["queue"],
 )
+not_summed("orderly_message_commands_listening", max)
 
 
 @dataclass(frozen=True, slots=True)

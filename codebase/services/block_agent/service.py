@@ -19,6 +19,8 @@ from codebase.web.shell import Answer, Command, command, service_app
 
 PORT = 9093
 NEEDS = (*needs.COMMANDS, *needs.BROKER)
+SEVERAL_PROCESSES = True
+"""Of those that take commands by message one is at it, and another when that has gone."""
 MESSAGES = BODIES
 
 

@@ -20,6 +20,7 @@ from codebase.web.shell import Answer, Command, command, service_app
 
 PORT = 9091
 NEEDS = (*needs.COMMANDS, *needs.SECOND_FACTOR)
+SEVERAL_PROCESSES = True
 
 
 class PostAccount(RequestBody):

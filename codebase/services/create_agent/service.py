@@ -21,6 +21,7 @@ from codebase.web.shell import Answer, Command, command, service_app
 
 PORT = 9092
 NEEDS = needs.COMMANDS
+SEVERAL_PROCESSES = True
 
 
 class PostAgent(RequestBody):

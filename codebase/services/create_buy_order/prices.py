@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from codebase.foundation.backoff import doubled, with_jitter
 from codebase.foundation.observability import logs
+from codebase.foundation.observability.figures import not_summed
 from codebase.model.buy_orders.buy_order import Price
 from codebase.model.money import Currency
 from codebase.views.buy_orders.settings import BuyOrderSettings
@@ -28,6 +29,7 @@ LONGEST_PAUSE_AFTER_FAILURE_SECONDS = 2.0
 AGE = Gauge(
     "orderly_price_age_seconds", "Age of the price that orders are placed at.", ["currency"]
 )
+not_summed("orderly_price_age_seconds", max)
 
 # Whatever else a price service might say, this is all that an order can be placed at.
 Rate = Annotated[Decimal, Field(gt=0, max_digits=20, decimal_places=8)]

@@ -29,6 +29,7 @@ from codebase.web.shell import Answer, Command, command, service_app
 
 PORT = 8777
 NEEDS = (*needs.COMMANDS, *needs.OTHER_SERVICES)
+SEVERAL_PROCESSES = True
 
 
 class PutBuyOrder(RequestBody):

@@ -25,6 +25,7 @@ from codebase.web.shell import caller_of, service_app
 
 PORT = 9094
 NEEDS = needs.QUERIES
+SEVERAL_PROCESSES = True
 
 
 def create_app(reads: ConsistentReads) -> FastAPI:

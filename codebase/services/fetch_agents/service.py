@@ -26,6 +26,7 @@ from codebase.web.shell import caller_of, service_app
 
 PORT = 9095
 NEEDS = needs.QUERIES
+SEVERAL_PROCESSES = True
 UNKNOWN_REFERENCE = "last_reference names no agent"
 
 

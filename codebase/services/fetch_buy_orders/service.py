@@ -22,6 +22,7 @@ from codebase.web.shell import caller_of, service_app
 
 PORT = 8778
 NEEDS = needs.QUERIES
+SEVERAL_PROCESSES = True
 PAGE_SIZE_MAX = 1000
 
 # Where the parts of a page's row are.
