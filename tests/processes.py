@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -19,8 +20,6 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import IO
-
-import psutil
 
 from codebase.registry import SYSTEM
 from tests.patience import PATIENCE_SECONDS
@@ -68,11 +67,13 @@ def run(
 def gone(process_id: int) -> bool:
     """Whether a process ends; one that only waits to be reaped has ended."""
     try:
-        process = psutil.Process(process_id)
-        psutil.wait_procs([process], PATIENCE_SECONDS)
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+        ended = os.pidfd_open(process_id)
+    except ProcessLookupError:
         return True
+    try:
+        return bool(select.select([ended], [], [], PATIENCE_SECONDS)[0])
+    finally:
+        os.close(ended)
 
 
 def _become(arguments: list[str], environment: dict[str, str], files: tuple[str, str]) -> None:
