@@ -87,8 +87,11 @@ BEGIN
     SET limit_value = greatest(new_limit, b.limit_value - remaining)
     WHERE b.name = budget_name;
     remaining := lock_budget(budget_name);
-    -- All of it to one: with a single partition nothing may be left over by rounding.
-    PERFORM share_budget(budget_name, remaining, 0::smallint, remaining);
+    -- What rounding leaves over goes to the first: a single partition may spend to the last digit.
+    PERFORM share_budget(
+        budget_name, remaining, 0::smallint,
+        (SELECT remaining - count(*) * trunc(remaining / count(*), 8) FROM log_head)
+    );
 END
 $$;
 

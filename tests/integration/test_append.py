@@ -39,6 +39,7 @@ ADD_PARTITIONS = """
     INSERT INTO budget_share (name, partition)
     SELECT name, partition FROM budget, log_head ON CONFLICT DO NOTHING;
     SELECT set_budget_limit(name, 1) FROM budget;
+    SELECT move_budget(name, 0::smallint, 1) FROM budget;
 """
 READ_EVENTS = """
     SELECT partition, stream_id, category, version, type, idempotence_key, data, meta
@@ -182,6 +183,13 @@ def test_notes_are_forgotten_when_they_are_old(databases: Databases) -> None:
         write_with_notes(databases, [], [noting(stream, 1)])
         left.append(value(databases, "SELECT count(*) FROM command_note"))
     assert left == [4, 3, 3]
+
+
+def test_everybody_has_a_share_from_the_beginning(four: Databases) -> None:
+    with four.as_owner() as owner:
+        owner.execute("SELECT set_budget_limit(name, 0.10000002) FROM budget")
+    shares = as_owner(four, "SELECT granted FROM budget_share ORDER BY partition")
+    assert shares == [(Decimal(share),) for share in ("0.02500002", "0.025", "0.025", "0.025")]
 
 
 def test_a_partition_whose_share_is_short_says_how_much_it_wants(four: Databases) -> None:

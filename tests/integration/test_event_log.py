@@ -188,6 +188,7 @@ def test_nobody_releases_what_belongs_to_another(databases: Databases) -> None:
 def test_the_budget_holds_to_the_last_digit_and_what_fits_gets_in(databases: Databases) -> None:
     with databases.as_owner() as connection:
         connection.execute("SELECT set_budget_limit(name, 1) FROM budget")
+        connection.execute("SELECT move_budget(name, 0::smallint, 1) FROM budget")
 
     def spend(unit: int, amount: str) -> NewEvent:
         return event(unit, guards=[Spend(BUDGET, Decimal(amount))])

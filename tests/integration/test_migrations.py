@@ -164,6 +164,7 @@ def test_another_number_of_partitions_is_refused_by_name(databases: Databases) -
 
 def test_a_limit_below_what_is_spent_leaves_nothing_to_spend(databases: Databases) -> None:
     with databases.as_owner() as connection:
+        connection.execute("SELECT move_budget(name, 0::smallint, 100) FROM budget")
         connection.execute("UPDATE budget_share SET spent = 60 WHERE partition = 0")
     smaller = BuyOrderSettings(**databases.settings.model_dump(), order_book_limit_btc=Decimal(50))
     migrate(smaller, SYSTEM.contexts)
