@@ -42,6 +42,7 @@ from codebase.foundation.rights import Login
 from codebase.foundation.settings import Settings
 from codebase.operations.migrate import migrate
 from codebase.registry import SYSTEM
+from codebase.views.buy_orders.settings import BuyOrderSettings
 
 PROJECT = Path(__file__).resolve().parents[1]
 PASSWORD = "of a role that lives as long as the run"  # noqa: S105
@@ -162,15 +163,15 @@ class Lab:
         migrate(self._settings(*TEMPLATES), SYSTEM.contexts)
         return TEMPLATES
 
-    def stores(self, name: str) -> Settings:
+    def stores(self, name: str) -> BuyOrderSettings:
         """A new empty write model and read model, as the settings of whoever uses them."""
         write_template, read_template = self._templates
         self.write.create(name, write_template)
         self.read.create(name, read_template)
         return self._settings(name, name)
 
-    def _settings(self, write_model: str, read_model: str) -> Settings:
-        return Settings.model_validate(
+    def _settings(self, write_model: str, read_model: str) -> BuyOrderSettings:
+        return BuyOrderSettings.model_validate(
             {
                 "orderly_home": self.folder / "no home",
                 "write_model_owner_url": self.write.url(OWNER, write_model),
@@ -247,8 +248,11 @@ def as_owner(settings: Settings, store: str) -> Connection[Any]:
 
 def _environment(settings: Settings) -> dict[str, str]:
     """The environment that `settings` would be read from."""
-    values = settings.model_dump(include=settings.model_fields_set, mode="json")
-    named = {name.upper(): str(value) for name, value in values.items()}
+    values = settings.model_dump(exclude_defaults=True, mode="json")
+    named = {
+        name.upper(): ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        for name, value in values.items()
+    }
     return {**os.environ, **named, "PYTHONUNBUFFERED": "1"}
 
 

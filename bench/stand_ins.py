@@ -17,6 +17,7 @@ from fastapi import FastAPI, Query, Response
 from bench.orders import PRICE
 from codebase.engine.commands.bus import CommandBus
 from codebase.engine.commands.submission import Outcome, Submission
+from codebase.engine.log.extent import Extent
 from codebase.foundation.observability import logs
 from codebase.foundation.settings import Settings, load_settings
 from codebase.model.buy_orders.buy_order import Price
@@ -27,6 +28,8 @@ from codebase.services.fetch_accounts.service import Account
 from codebase.services.fetch_agents.service import Agent
 from codebase.services.fetch_buy_orders.service import PAGE_SIZE_MAX, Page
 from codebase.web import shell
+
+LOG_ID = "000000000000"
 
 
 class ForgetfulBus:
@@ -48,6 +51,15 @@ class ForgetfulBus:
             replayed=False,
             changed=True,
         )
+
+    @property
+    def extent(self) -> Extent:
+        """As of a log that keeps everything."""
+        return Extent(LOG_ID, {0: self._position})
+
+    async def extent_for(self, _seen: Extent) -> Extent:
+        """The same, whatever a client has seen."""
+        return self.extent
 
     async def ready(self) -> str | None:
         """It always is."""

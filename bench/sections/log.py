@@ -16,6 +16,7 @@ from bench.lab import Lab, as_owner
 from bench.measure import alternate, seconds
 from bench.orders import fill_log, new_events
 from bench.report import Result, at_least
+from codebase.engine.log.appender import Appender
 from codebase.engine.log.appending import append
 from codebase.engine.log.events import NewEvent
 from codebase.engine.projections.read_model import READ_MODEL
@@ -68,10 +69,11 @@ def measure_bulk(lab: Lab) -> Iterator[Result]:
         owner.execute(CREATE_COPIED)
         positions = itertools.count(1)
         connection = runner.run(connect_async(settings.required("write_model_url"), "bench"))
+        appender = Appender(settings.command_notes_days)
 
         def append_bulk() -> float:
             events = new_events(BULK)
-            return BULK / seconds(lambda: runner.run(append(connection, events)))
+            return BULK / seconds(lambda: runner.run(appender.append(connection, events)))
 
         def copy_bulk() -> float:
             rows = [_row(event, next(positions)) for event in new_events(BULK)]
