@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from codebase.engine.log.codec import adapter
 from codebase.engine.log.events import SCHEMA_VERSION
 from codebase.engine.messages.command_message import Reply
 from codebase.engine.messages.reply_queues import RESERVED
 from codebase.engine.messages.topology import COMMANDS, EVENTS
+from codebase.foundation.validation import adapter
 from codebase.model.aggregate import Aggregate
 
 META = {

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid4
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.types import Receive, Scope, Send
 
 from codebase.engine.commands.fingerprint import IDEMPOTENCE_KEY, Content
@@ -16,7 +15,7 @@ from codebase.engine.commands.submission import Along, Given, Outcome, Submissio
 from codebase.engine.log.identifiers import creation_stream_id
 from codebase.foundation.errors import invalid
 from codebase.foundation.observability.telemetry import known_traceparent
-from codebase.foundation.validation import explain, validate
+from codebase.foundation.validation import adapter, explain, validate
 from codebase.model.actor import Actor
 from codebase.model.aggregate import Aggregate
 from codebase.web import consistency_token
@@ -236,16 +235,11 @@ def _headers(answer: Answer, token: bytes, content: bytes) -> HeaderList:
     return headers
 
 
-@cache
-def _adapter(kind: type) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
 def _path_value(name: str, kind: type, text: str) -> Any:  # noqa: ANN401 - whatever `kind` is
     if "\0" in text:
         raise invalid(name, "must be text without NUL")
     try:
-        return _adapter(kind).validate_python(text)
+        return adapter(kind).validate_python(text)
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
         raise explain([{**detail, "loc": (name,)} for detail in details]) from None

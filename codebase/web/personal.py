@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import to_json
 
+from codebase.foundation.validation import adapter
 from codebase.web.auth import Caller
 from codebase.web.exchange import caller_of
 from codebase.web.pages import ListInPieces, Piece, whole
@@ -49,7 +50,7 @@ class ShownRoute(APIRoute):
         async def shown(request: Request) -> Response:
             response = await answer(request)
             if not caller_of(request).sees_personal_values and _has_personal(self.response_model):
-                kind = TypeAdapter(self.response_model)
+                kind = adapter(self.response_model)
                 if isinstance(response, ListInPieces):
                     _hide_in_pieces(response, kind)
                 else:
@@ -61,7 +62,7 @@ class ShownRoute(APIRoute):
 
 @cache
 def _has_personal(kind: Any) -> bool:  # noqa: ANN401 - as FastAPI takes it
-    return kind is not None and MARK in json.dumps(TypeAdapter(kind).json_schema())
+    return kind is not None and MARK in json.dumps(adapter(kind).json_schema())
 
 
 def _hide(response: Response, kind: TypeAdapter[Any]) -> None:

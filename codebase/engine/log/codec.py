@@ -6,25 +6,13 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from codebase.engine.log.events import RecordedEvent
+from codebase.foundation.validation import adapter
 from codebase.model.aggregate import Aggregate
-
-# Making an adapter costs milliseconds, using it microseconds.
-ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
 
 
 class UnknownEventError(Exception):
     """The log holds an event that this version of the code does not know, or cannot read."""
-
-
-def adapter(event_class: type[Any]) -> TypeAdapter[Any]:
-    """How an event class is written as JSON and read from it."""
-    known = ADAPTERS.get(event_class)
-    if known is None:
-        known = ADAPTERS[event_class] = TypeAdapter(event_class)
-    return known
 
 
 def encode(event: object) -> str:
