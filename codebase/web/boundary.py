@@ -83,6 +83,7 @@ class Boundary:
         except Exception as error:  # noqa: BLE001 - the outermost boundary: everything is answered
             await self._refuse(exchange, error, scope)
         self._note(exchange, scope, perf_counter() - started)
+        exchange.end()
 
     async def _answer(self, exchange: Exchange, scope: Scope, receive: Receive) -> None:
         bounded = self._bounded(exchange, receive)

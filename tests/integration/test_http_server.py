@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import io
 import json
 import resource
@@ -164,6 +165,30 @@ def test_an_answer_to_head_is_sent_though_nothing_follows_it(free_port: Ports) -
             answer = await client.ends()
             assert answer.startswith(b"HTTP/1.1 200 ")
             assert answer.endswith(b"\r\n\r\n")
+
+    in_time(scenario)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [request("PUT", "/order", ORDER), request("PUT", "/order", {}), request("GET", "/nothing")],
+    ids=["answered", "refused", "of the router"],
+)
+def test_a_request_leaves_nothing_behind_for_the_collector(free_port: Ports, sent: bytes) -> None:
+    async def scenario() -> None:
+        async with (
+            running([small_service()], free_port()) as server,
+            server.client() as client,
+        ):
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(50):
+                    client.send(sent)
+                    await client.reply()
+                assert gc.collect() < 50
+            finally:
+                gc.enable()
 
     in_time(scenario)
 
