@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
+from urllib.parse import unquote
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from codebase.web.connection_answers import Answers, OneAtATime, whole_answer
+from codebase.web.connection_answers import Answers, Cycle, OneAtATime, whole_answer
 from codebase.web.header_rules import bad_header
 from codebase.web.passed_over_offer import Resumption
 from codebase.web.problems import HttpProblem
@@ -71,7 +72,6 @@ class BoundedProtocol(HttpToolsProtocol):
         """Bytes of a request; what is no HTTP, and endless headers, end here."""
         if self._given_up:
             return
-        self._unset_keepalive_if_required()
         self._begun_in_segment = False
         self._segment_bytes = len(data)
         try:
@@ -119,10 +119,41 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._bytes_without_content = 0
         self.waiting_since = self.loop.time()
-        super().on_headers_complete()
-        self.cycle.transport = self._answers  # type: ignore[assignment]  # all that it uses
+        self._begin()
         # Trailers are no headers; nobody looks at them.
         self.headers = []
+
+    def _begin(self) -> None:
+        """Have the request answered, after those before it; as uvicorn does, with our own cycle."""
+        version = self.parser.get_http_version()
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        self.scope |= {
+            "http_version": version,
+            "method": self.parser.get_method().decode("ascii"),
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": url.path,
+            "query_string": url.query or b"",
+        }
+        earlier = self.cycle
+        self.cycle = Cycle(
+            scope=self.scope,
+            transport=self._answers,  # type: ignore[arg-type]  # all that it uses
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if earlier is None or earlier.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
         """A part of a body; the shell counts it."""
@@ -145,12 +176,19 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """From here on it is up to the client again."""
+        """From here on it is up to the client again; the sweep says when it has been long enough.
+
+        uvicorn would have a timer for each answer.
+        """
+        self.server_state.total_requests += 1
         self.waiting_since = self.loop.time()
         self._answers.end()
-        all_answered = not self.pipeline
-        super().on_response_complete()
-        if all_answered and self._last_words is not None:
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._last_words is not None:
             self._say(self._last_words)
 
     def sweep(self, now: float, deadline_seconds: float) -> None:
@@ -159,6 +197,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if unread_bytes < self._unread_bytes:
             self.waiting_since = now
         self._unread_bytes = unread_bytes
+        if self._is_idle() and unread_bytes == 0:
+            deadline_seconds = min(deadline_seconds, self.timeout_keep_alive)
         if now - self.waiting_since <= deadline_seconds:
             return
         if unread_bytes > 0 or (self._given_up and self._is_answered()):
@@ -170,6 +210,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def _is_answered(self) -> bool:
         """Whether every request, as far as there were any, has its answer."""
         return self.cycle is None or self.cycle.response_complete or self.cycle.disconnected
+
+    def _is_idle(self) -> bool:
+        """Whether there have been requests, all of them answered, and no other has begun."""
+        return self.cycle is not None and self._is_answered() and not self._in_message
 
     def _waits_for_client(self) -> bool:
         # What waits for its turn is not read on, see OneAtATime.
@@ -185,7 +229,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._give_up_body(problem)
         elif not self._is_answered():
             self._last_words = problem
-        elif problem is TOO_SLOW and self.cycle is not None and not self._in_message:
+        elif problem is TOO_SLOW and self._is_idle():
             self.transport.close()
         else:
             self._say(problem)

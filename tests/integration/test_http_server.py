@@ -22,6 +22,7 @@ from codebase.foundation.observability import logs
 from codebase.foundation.settings import Settings
 from codebase.web import acceptor
 from codebase.web.acceptor import Acceptor
+from codebase.web.server import KEEP_ALIVE_SECONDS
 from tests.clocks import StandingLoop, push_the_clock
 from tests.integration.shell import (
     ORDER,
@@ -203,6 +204,24 @@ def test_an_idle_connection_is_closed_without_a_word(free_port: Ports) -> None:
             await client.reply()
             client.send(b"\r\n")
             assert await ends_as_time_passes(client) == b""
+
+    in_time(scenario, StandingLoop)
+
+
+def test_an_idle_connection_is_closed_sooner_than_a_slow_one(free_port: Ports) -> None:
+    async def scenario() -> None:
+        async with (
+            running([small_service()], free_port()) as server,
+            server.client() as idle,
+            server.client() as slow,
+        ):
+            idle.send(request("GET", "/orders"))
+            await idle.reply()
+            slow.send(request("PUT", "/order", ORDER)[:-1])
+            push_the_clock(KEEP_ALIVE_SECONDS + 1)
+            assert await idle.ends() == b""
+            slow.send(request("PUT", "/order", ORDER)[-1:])
+            assert (await slow.reply()).status == 200
 
     in_time(scenario, StandingLoop)
 
