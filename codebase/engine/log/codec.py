@@ -17,7 +17,7 @@ class UnknownEventError(Exception):
 
 def encode(event: object) -> str:
     """The stored JSON text of an event."""
-    return adapter(type(event)).dump_json(event).decode()
+    return adapter(type(event)).serializer.to_json(event).decode()
 
 
 def decode(recorded: RecordedEvent, aggregate: Aggregate[Any, Any, Any]) -> Any:  # noqa: ANN401 - any event class of the model
