@@ -198,6 +198,9 @@ class CommandEndpoint:
         content = _rendered(answer.content)
         status = self._status if answer.status is None else answer.status
         token = consistency_token.token_after(self._log, seen, answer.positions).encode()
+        if self._log is not None:
+            written_to = self._log.extent.log_id
+            exchange.last_written.note(exchange.caller.name, written_to, answer.positions)
         exchange.cookie = b"Consistency-Token=" + token + consistency_token.COOKIE_ATTRIBUTES
         await exchange.reply(status, _headers(answer, token, content), content)
 
