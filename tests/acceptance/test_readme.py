@@ -28,7 +28,7 @@ TRIED_ELSEWHERE = {
     f"{ORDERLY} roles",
     "./loadtest.sh",
 }
-"""By tests of their own: they start everything, or need an engine, a checkout or a parked stream."""
+"""They start everything, or need an engine, a checkout or a parked stream: tests of their own."""
 NO_END = re.compile(rf"{ORDERLY} (serve|log tail)")
 
 
