@@ -22,7 +22,7 @@ from codebase.foundation.observability import logs
 from codebase.foundation.settings import Settings, load_settings
 from codebase.model.buy_orders.buy_order import Price
 from codebase.model.money import Currency
-from codebase.services.create_buy_order.prices import Prices
+from codebase.views.buy_orders.prices import Prices
 from codebase.services.create_buy_order.service import create_app
 from codebase.services.fetch_accounts.service import Account
 from codebase.services.fetch_agents.service import Agent

@@ -19,7 +19,7 @@ from codebase.foundation.errors import invalid
 from codebase.model.buy_orders.bitcoin import in_btc
 from codebase.model.buy_orders.buy_order import BUY_ORDER, PlaceBuyOrder
 from codebase.model.money import Currency
-from codebase.services.create_buy_order.prices import Prices
+from codebase.views.buy_orders.prices import Prices
 from codebase.views.buy_orders.buy_orders import BuyOrder, ShownOrder
 from codebase.views.buy_orders.settings import BuyOrderSettings
 from codebase.web.fields import Amount, FromText
