@@ -8,8 +8,13 @@ currency=${1:-EUR} amount=${2:-123.45}
 # Without a key the order is a new one: a random UUID from whatever this machine has.
 key=${3:-$(cat /proc/sys/kernel/random/uuid 2>/dev/null || uuidgen | tr '[:upper:]' '[:lower:]')}
 url=${ORDERLY_URL:-http://127.0.0.1:$((8777 + ${PORT_OFFSET:-0}))}
+# What the answer says of the order's place in the log is kept for get_buy_orders.sh; where it cannot
+# be, the order is placed all the same.
+jar=${ORDERLY_HOME:-$(dirname "${BASH_SOURCE[0]}")/.local}/cookies
+mkdir -p "$(dirname "$jar")" || true
 # A proxy is for the way to the internet.
 answer=$(curl --silent --show-error --noproxy '*' --max-time 15 --write-out '\n%{http_code}' --request PUT \
+  --cookie "$jar" --cookie-jar "$jar" \
   ${API_TOKEN:+--header "Authorization: Bearer $API_TOKEN"} \
   --header 'Content-Type: application/json' \
   --data "{\"currency\":\"$currency\",\"amount\":\"$amount\",\"idempotence_key\":\"$key\"}" \

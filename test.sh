@@ -12,11 +12,27 @@ if [ "${1:-}" = docker ]; then
   exec docker/test.sh "$@"
 fi
 
+# Each stage is a process group of its own: whoever ends this script ends all that a stage has started,
+# so that they stop their servers.
+set -m
+running=
+end_stage() {
+  trap '' INT TERM
+  say "ended by $1; ending what runs"
+  [ -z "$running" ] || { kill -TERM -- "-$running" && wait "$running"; } || true
+  exit 130
+}
+trap 'end_stage SIGINT' INT
+trap 'end_stage SIGTERM' TERM
+
 stage() {
   local name=$1 began=$SECONDS
   shift
   printf '\n== %s\n' "$name"
-  "$@" || fail "failed: $name, after $((SECONDS - began)) s"
+  "$@" &
+  running=$!
+  wait "$running" || fail "failed: $name, after $((SECONDS - began)) s"
+  running=
   printf '== %s: %s s\n' "$name" "$((SECONDS - began))"
 }
 

@@ -22,11 +22,11 @@ from codebase.foundation.observability import logs
 from codebase.foundation.settings import Settings, load_settings
 from codebase.model.buy_orders.buy_order import Price
 from codebase.model.money import Currency
-from codebase.services.create_buy_order.prices import Prices
 from codebase.services.create_buy_order.service import create_app
 from codebase.services.fetch_accounts.service import Account
 from codebase.services.fetch_agents.service import Agent
 from codebase.services.fetch_buy_orders.service import PAGE_SIZE_MAX, Page
+from codebase.views.buy_orders.prices import Prices
 from codebase.web import shell
 
 LOG_ID = "000000000000"

@@ -80,7 +80,9 @@ apt_install() {
   command -v apt-get >/dev/null && [ "$(id -u)" = 0 ] || return 1
   say "installing $1 with apt-get"
   apt-get -qq update
-  DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends "$1" >/dev/null
+  # A new machine may be upgrading itself.
+  DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install \
+    --no-install-recommends "$1" >/dev/null
 }
 
 prepare_rabbitmq() {

@@ -19,6 +19,10 @@ AMOUNT_LIMIT = Decimal(1_000_000_000)
 PLAIN_DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,20})(?:\.[0-9]{1,30})?", re.ASCII)
 
 
+class AmountTooLargeError(ValueError):
+    """More money than an amount may be; the text says how much that is."""
+
+
 class Currency(StrEnum):
     """The currencies that buy orders are placed in."""
 
@@ -37,6 +41,7 @@ def parse_amount(text: str) -> Decimal:
         The amount, above 0, below 1,000,000,000, with exactly two decimals.
 
     Raises:
+        AmountTooLargeError: it is the limit or more.
         ValueError: a sentence that says what is wrong; it never repeats the text.
     """
     if not PLAIN_DECIMAL.fullmatch(text):
@@ -44,7 +49,9 @@ def parse_amount(text: str) -> Decimal:
     if len(text.partition(".")[2]) > CURRENCY_DECIMALS:
         raise ValueError("must have at most 2 decimals")
     amount = Decimal(text)
-    if not 0 < amount < AMOUNT_LIMIT:
+    if amount >= AMOUNT_LIMIT:
+        raise AmountTooLargeError("must be above 0 and below 1000000000")
+    if not amount:
         raise ValueError("must be above 0 and below 1000000000")
     return amount.quantize(CENT)
 

@@ -30,6 +30,7 @@ from codebase.web.auth import (
 from codebase.web.command_routes import CommandRoute
 from codebase.web.exchange import Exchange
 from codebase.web.header_rules import require_unambiguous
+from codebase.web.last_written import LastWritten
 from codebase.web.openapi import ONLY_READS
 from codebase.web.problems import MEDIA_TYPE, problem_of
 from codebase.web.request_body import ClientGoneError, counted, too_large
@@ -65,6 +66,7 @@ class Boundary:
         self._services = services
         self._authenticator = Authenticator(settings.api_tokens, settings.service_processes)
         self._second_factor = SecondFactor(settings.two_fa, settings.service_processes)
+        self._last_written = LastWritten()
         self._body_limit = settings.body_limit_bytes
         self._access_log = settings.access_log
         self._metrics = metrics
@@ -75,7 +77,7 @@ class Boundary:
         if scope["type"] != "http":
             return
         started = perf_counter()
-        exchange = Exchange(scope, send, self._second_factor)
+        exchange = Exchange(scope, send, self._second_factor, self._last_written)
         try:
             await self._answer(exchange, scope, receive)
         except ClientGoneError:

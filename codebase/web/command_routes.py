@@ -13,7 +13,7 @@ from typing import Annotated, Any, Protocol
 from uuid import UUID
 
 from fastapi import Body as JsonBody
-from fastapi import Header, Path, Response
+from fastapi import Header, Path, Query, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute, APIRouter
 from pydantic import BaseModel
@@ -62,6 +62,7 @@ def command(
     name: str,
     body: type[BaseModel] | None = None,
     body_is_optional: bool = False,
+    query: type[BaseModel] | None = None,
     answer: type[BaseModel] | None = None,
     status: int = HTTPStatus.OK,
     summary: str | None = None,
@@ -78,6 +79,7 @@ def command(
             whatever becomes of the path and of the function.
         body: what the body must be; None when there is none.
         body_is_optional: an empty body stands for one in which every field has its default.
+        query: what the query string may hold; None when the command has nothing there.
         answer: what a success looks like, for the documentation; None when it has no body.
         status: of a success, unless the answer itself says otherwise.
         summary: one line for the documentation.
@@ -89,7 +91,7 @@ def command(
     def register(handler: Handler) -> Handler:
         documentation = APIRoute(
             path,
-            _documented(handler.__name__, body, types, body_is_optional=body_is_optional),
+            _documented(handler.__name__, body, types, query, body_is_optional=body_is_optional),
             methods=[method],
             response_model=answer,
             response_class=JSONResponse if answer else Response,
@@ -108,6 +110,7 @@ def command(
             int(status),
             log=app.log,
             body_is_optional=body_is_optional,
+            query=query,
         )
         app.router.routes.append(CommandRoute(path, endpoint, method, documentation))
         return handler
@@ -131,6 +134,7 @@ def _documented(
     name: str,
     body: type[BaseModel] | None,
     path_types: Mapping[str, type],
+    query: type[BaseModel] | None,
     *,
     body_is_optional: bool,
 ) -> Callable[..., None]:
@@ -153,6 +157,7 @@ def _documented(
     annotations: dict[str, Any] = {
         **{name: Annotated[kind, Path()] for name, kind in path_types.items()},
         **({"body": taken} if body else {}),
+        **({"query": Annotated[query, Query()]} if query else {}),
         **parameters,
     }
 

@@ -21,6 +21,7 @@ from codebase.model.aggregate import Aggregate
 from codebase.web import consistency_token
 from codebase.web.auth import Caller
 from codebase.web.exchange import Exchange, HeaderList, exchange_of
+from codebase.web.query_string import read_query
 from codebase.web.request_body import read_body, require_json
 
 Body = TypeVar("Body")
@@ -34,7 +35,8 @@ class Command(Generic[Body]):
     """A command as it came in: validated, and with everything the shell knows about it.
 
     `name` is what the command is known by; `body` is None when the route takes none; `path` holds
-    the validated parts of the path; `seen` is what the client has seen of this log, as its
+    the validated parts of the path; `query` those of the query string, None when the route has
+    none; `seen` is what the client has seen of this log, as its
     consistency token says.
     """
 
@@ -43,6 +45,7 @@ class Command(Generic[Body]):
     path: Mapping[str, Any]
     exchange: Exchange
     seen: consistency_token.Positions
+    query: Any = None
 
     @property
     def caller(self) -> Caller:
@@ -165,8 +168,10 @@ class CommandEndpoint:
         *,
         log: consistency_token.Log | None,
         body_is_optional: bool = False,
+        query: type[BaseModel] | None = None,
     ) -> None:
         self.name = name
+        self._query = query
         self._log = log
         self._handler = handler
         self._body = body
@@ -193,10 +198,15 @@ class CommandEndpoint:
         seen = consistency_token.NOTHING_SEEN
         if self._log is not None and sent is not consistency_token.NOTHING_SENT:
             seen = await consistency_token.own(self._log, sent)
-        answer = await self._handler(Command(self.name, body, path, exchange, seen.positions))
+        asked = None if self._query is None else read_query(self._query, scope["query_string"])
+        command = Command(self.name, body, path, exchange, seen.positions, asked)
+        answer = await self._handler(command)
         content = _rendered(answer.content)
         status = self._status if answer.status is None else answer.status
         token = consistency_token.token_after(self._log, seen, answer.positions).encode()
+        if self._log is not None:
+            written_to = self._log.extent.log_id
+            exchange.last_written.note(exchange.caller.name, written_to, answer.positions)
         exchange.cookie = b"Consistency-Token=" + token + consistency_token.COOKIE_ATTRIBUTES
         await exchange.reply(status, _headers(answer, token, content), content)
 

@@ -2,7 +2,8 @@
 
 The text form is `4f9c2a1b07de_0.123-3.45`: of the log of that name, partition 0 up to position 123,
 partition 3 up to 45. It is safe in headers, cookies and URLs. Earlier releases left out the name;
-such a token may be of any log, and says nothing.
+such a token may be of any log, and says nothing. A client that has seen nothing, and yet wants all
+there is, sends the word `latest` as header.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ Positions = Mapping[int, int]
 Headers = Iterable[tuple[bytes, bytes]]
 
 NAME = "Consistency-Token"
+LATEST = "latest"
+"""Instead of a token: everything that is in the log when the request comes."""
 BEGINNING: Positions = {0: 0}
 """What a client has seen who has seen nothing; every command answers a token."""
 NOTHING_SEEN = Extent()
@@ -57,11 +60,13 @@ class Sent:
     Args:
         header: what the header stands for; None when there is none.
         cookies: what cookies stand for.
+        wants_latest: whether the header asks for all there is.
         has_malformed_cookie: whether there is a cookie that stands for nothing.
     """
 
     header: Extent | None = None
     cookies: Sequence[Extent] = ()
+    wants_latest: bool = False
     has_malformed_cookie: bool = False
 
     @property
@@ -105,17 +110,19 @@ def sent(headers: Headers, parts: int = PARTS_MAX) -> Sent:
     Raises:
         InvalidInputError: the header is malformed.
     """
-    header, cookies, malformed = None, list[Extent](), False
+    header, cookies, latest, malformed = None, list[Extent](), False, False
     for name, value in headers:
         if name == HEADER:
-            header = parse(value.decode("latin-1"), parts)
+            text = value.decode("latin-1")
+            latest = text == LATEST
+            header = None if latest else parse(text, parts)
         elif name == b"cookie":
             for token in _tokens_of_cookie(value.decode("latin-1")):
                 try:
                     cookies.append(parse(token, parts))
                 except InvalidInputError:
                     malformed = True
-    return Sent(header, tuple(cookies), malformed)
+    return Sent(header, tuple(cookies), latest, malformed)
 
 
 def parse(text: str, parts: int = PARTS_MAX) -> Extent:
@@ -130,7 +137,9 @@ def parse(text: str, parts: int = PARTS_MAX) -> Extent:
         InvalidInputError: it is malformed.
     """
     if not FORM.fullmatch(text) or text.count("-") >= PARTS_MAX:
-        raise invalid(NAME, "must look like 4f9c2a1b07de_0.123 or 4f9c2a1b07de_0.123-3.45")
+        raise invalid(
+            NAME, f"must look like 4f9c2a1b07de_0.123 or 4f9c2a1b07de_0.123-3.45, or be {LATEST}"
+        )
     log_id, _, positions = text.rpartition("_")
     seen: dict[int, int] = {}
     for part in positions.split("-", parts)[:parts]:

@@ -15,9 +15,10 @@ from codebase.engine.log.end_watch import EndWatch
 from codebase.engine.log.extent import Extent
 from codebase.engine.projections.freshness import Freshness
 from codebase.engine.projections.waiting_room import TooManyWaitingError, WaitingRoom
+from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.settings import Settings
 from codebase.web import consistency_token, parked
-from codebase.web.exchange import exchange_of
+from codebase.web.exchange import Exchange, exchange_of
 from codebase.web.group_read import NOBODY, GroupRead, ReadModel, Row
 from codebase.web.problems import Behind, HttpProblem, StreamParked
 
@@ -100,10 +101,10 @@ class ConsistentReads:
         partitions = max(self._partitions, len(self._freshness.reached.positions))
         sent = consistency_token.taken_from(exchange, request.scope["headers"], partitions)
         deadline = monotonic() + self._wait_seconds
+        wanted = await self._wanted(sent, exchange)
         while True:
             held = [
-                await self._reach(token, sent, deadline, exchange.caller.name)
-                for token in sent.named
+                await self._reach(token, sent, deadline, exchange.caller.name) for token in wanted
             ]
             found = await query.read.fetch(*values)
             if all(map(found.reached.holds, held)):
@@ -112,6 +113,21 @@ class ConsistentReads:
                 parked.note(request.scope, found.parked, query.categories)
                 return found.rows
             self._freshness.observe(found.reached)
+
+    async def _wanted(self, sent: consistency_token.Sent, exchange: Exchange) -> list[Extent]:
+        """What the answer has to hold.
+
+        Whoever says nothing has seen what it had written by this process, if it was here.
+        """
+        if sent.wants_latest:
+            log = await self._freshness.log_end()
+            if log is None:
+                raise ServiceUnavailable(
+                    "write_model", "does not tell its end, for which Consistency-Token: latest asks"
+                )
+            return [log, *sent.named]
+        own = None if sent.named else exchange.last_written.of(exchange.caller.name)
+        return [own] if own is not None else sent.named
 
     async def _reach(
         self, token: Extent, sent: consistency_token.Sent, deadline: float, caller: str

@@ -10,6 +10,7 @@ from fastapi import Request
 from starlette.types import Message, Scope, Send
 
 from codebase.web.auth import Caller, SecondFactor
+from codebase.web.last_written import LastWritten
 
 SCOPE_KEY = "orderly.exchange"
 
@@ -29,6 +30,7 @@ class Exchange:
         scope: of ASGI; the exchange can be found in it again with `exchange_of`.
         send: of ASGI.
         second_factor: what destructive administration needs.
+        last_written: what callers have had written by this process.
     """
 
     __slots__ = (
@@ -39,6 +41,7 @@ class Exchange:
         "cookie",
         "ends_connection",
         "headers",
+        "last_written",
         "parked_streams",
         "request_id",
         "status",
@@ -53,7 +56,9 @@ class Exchange:
     caller: Caller
     """Set by the shell before anything else sees the exchange."""
 
-    def __init__(self, scope: Scope, send: Send, second_factor: SecondFactor) -> None:
+    def __init__(
+        self, scope: Scope, send: Send, second_factor: SecondFactor, last_written: LastWritten
+    ) -> None:
         self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
         self.request_id = os.urandom(16).hex()
         self.status = 0
@@ -62,6 +67,7 @@ class Exchange:
         self.cookie = None
         self._send = send
         self._second_factor = second_factor
+        self.last_written = last_written
         self.address = (scope.get("client") or ("unknown",))[0]
         scope[SCOPE_KEY] = self
 

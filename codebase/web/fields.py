@@ -43,23 +43,32 @@ Boolean = Annotated[
 """True or false. Older clients send texts such as "True"."""
 
 
+def digits_of(value: object) -> str:
+    """What was written for a decimal number in JSON: a text, or a number, digit by digit.
+
+    Raises:
+        ValueError: neither.
+    """
+    match value:
+        case str():
+            return value
+        case bool():
+            raise ValueError("must be a decimal number, best as a text such as '123.45'")
+        case int():
+            return str(value)
+        case Decimal():
+            return format(value, "f")
+        case _:
+            raise ValueError("must be a decimal number, best as a text such as '123.45'")
+
+
 def read_amount(value: object) -> Decimal:
-    """An amount of money from JSON: a text, or a number, which is taken digit by digit.
+    """An amount of money from JSON.
 
     Raises:
         ValueError: a sentence that says what is wrong; it never repeats the value.
     """
-    match value:
-        case str():
-            return parse_amount(value)
-        case bool():
-            raise ValueError("must be a decimal number, best as a text such as '123.45'")
-        case int():
-            return parse_amount(str(value))
-        case Decimal():
-            return parse_amount(format(value, "f"))
-        case _:
-            raise ValueError("must be a decimal number, best as a text such as '123.45'")
+    return parse_amount(digits_of(value))
 
 
 Amount = Annotated[

@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
-import socket
 import stat
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -25,121 +23,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from codebase.embedded import databases
 from codebase.embedded.databases import FALLBACK_FOLDER
-from codebase.embedded.keeper import Keeper, Program
 from codebase.embedded.local_stack import SERVER_PORTS
 from codebase.embedded.postgres_programs import server_account
 from codebase.foundation.needs import SECRETS
 from codebase.registry import SYSTEM
-from tests.patience import PATIENCE_SECONDS, UNHURRIED
-
-PROJECT = Path(__file__).parents[2]
-SERVICE_PORTS = SYSTEM.on_one_machine()
-ALL_PORTS = [*SERVER_PORTS.values(), *SERVICE_PORTS.values()]
-
-
-class EmbeddedRun:
-    """One `orderly up`, with what it prints."""
-
-    def __init__(
-        self, keeper: Keeper, home: Path, offset: int, *arguments: str, **environment: str
-    ) -> None:
-        self.home = home
-        self.offset = offset
-        self._keeper = keeper
-        self._lines: list[str] = []
-        self._changed = threading.Condition()
-        self._ended = False
-        program = Program(
-            name="up",
-            command=[sys.executable, "-m", "codebase", "up", *arguments],
-            environment={
-                **os.environ,
-                "ORDERLY_HOME": str(home),
-                "PORT_OFFSET": str(offset),
-                **{name.upper(): str(value) for name, value in UNHURRIED.items()},
-                **environment,
-            },
-            directory=PROJECT,
-            patience_seconds=PATIENCE_SECONDS,
-        )
-        self.process = keeper.spawn(program, subprocess.PIPE)
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        with self.process.stderr as output:
-            for line in output:
-                self._add(line.decode())
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
-
-    def _add(self, line: str) -> None:
-        with self._changed:
-            self._lines.append(line)
-            self._changed.notify_all()
-
-    @property
-    def output(self) -> str:
-        return "".join(self._lines)
-
-    def wait_for(self, pattern: str) -> re.Match[str]:
-        """The first match in what was printed so far or will be, while the run lasts."""
-        with self._changed:
-            self._changed.wait_for(
-                lambda: re.search(pattern, self.output) or self._ended, PATIENCE_SECONDS
-            )
-            found = re.search(pattern, self.output)
-        assert found, f"{pattern!r} is not in:\n{self.output}"
-        return found
-
-    def ready(self) -> EmbeddedRun:
-        self.wait_for(r"ready in [\d.]+ s")
-        return self
-
-    def ended(self) -> int:
-        """The exit code, once it has ended and everything it printed was read."""
-        code = self.process.wait(PATIENCE_SECONDS)
-        self._reader.join(PATIENCE_SECONDS)
-        self._keeper.release(self.process)
-        return code
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.ended()
-
-    def descendants(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def service(self, name: str) -> psutil.Process:
-        """The process that serves `name`, among our own descendants."""
-        return next(
-            process
-            for process in self.descendants()
-            if process.status() != psutil.STATUS_ZOMBIE
-            and process.cmdline()[-2:] == ["serve", name]
-        )
-
-    def url(self, name: str, path: str) -> str:
-        return f"http://127.0.0.1:{SERVICE_PORTS[name] + self.offset}/{path}"
-
-    def put(self, key: str) -> httpx.Response:
-        body = {"currency": "EUR", "amount": "12.50", "idempotence_key": key}
-        return httpx.put(self.url("create_buy_order", "buy_order"), json=body)
-
-    def listed_keys(self, answer: httpx.Response) -> list[str]:
-        """The ids of the first page, read with the consistency token of an earlier answer.
-
-        Whoever is told that the read model is not that far yet asks again, as a client does.
-        """
-        token = {"Consistency-Token": answer.headers["Consistency-Token"]}
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            page = httpx.get(self.url("fetch_buy_orders", "buy_orders"), headers=token)
-            if page.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
-                return [row["id"] for row in page.raise_for_status().json()["rows"]]
-
+from tests.acceptance.embedded_runs import (
+    PROJECT,
+    SERVICE_PORTS,
+    EmbeddedRun,
+    script_environment,
+)
+from tests.patience import PATIENCE_SECONDS
 
 # As after `. .local/environment`, of another home.
 OF_THE_SHELL = {
@@ -165,55 +59,9 @@ def still_running(
 
 
 @pytest.fixture(scope="module")
-def free_offset() -> Callable[[], int]:
-    """Call it for an offset at which every port is free; never the same twice."""
-    # Of processes that share the tests each has its own: no two of our ports are 60 apart.
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    offsets = iter(range(1_000 + os.getppid() % 400 + 60 * worker, 20_000, 500))
-
-    def is_free(port: int) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) != 0
-
-    return lambda: next(o for o in offsets if all(is_free(port + o) for port in ALL_PORTS))
-
-
-@pytest.fixture(scope="module")
-def start(
-    keeper: Keeper, server_folder: Path, free_offset: Callable[[], int]
-) -> Iterator[Callable[..., EmbeddedRun]]:
-    """Start a run; by default in a new home and at a free offset. All are stopped at the end."""
-    runs: list[EmbeddedRun] = []
-
-    def start_run(
-        *arguments: str, home: Path | None = None, offset: int | None = None, **environment: str
-    ) -> EmbeddedRun:
-        run = EmbeddedRun(
-            keeper,
-            home or server_folder / f"home-{uuid.uuid4().hex[:8]}",
-            free_offset() if offset is None else offset,
-            *arguments,
-            **environment,
-        )
-        runs.append(run)
-        return run
-
-    yield start_run
-    for run in runs:
-        if run.process.poll() is None:
-            run.process.terminate()
-    for run in runs:
-        run.ended()
-
-
-@pytest.fixture(scope="module")
 def run(start: Callable[..., EmbeddedRun]) -> EmbeddedRun:
     """A run that the tests share; each leaves it as it found it."""
     return start(**OF_THE_SHELL).ready()
-
-
-def script_environment(run: EmbeddedRun) -> Mapping[str, str]:
-    return {**os.environ, "PORT_OFFSET": str(run.offset)}
 
 
 def test_an_order_put_by_the_printed_curl_command_is_listed(run: EmbeddedRun) -> None:
@@ -225,7 +73,7 @@ def test_an_order_put_by_the_printed_curl_command_is_listed(run: EmbeddedRun) ->
 
 
 def test_the_scripts_put_an_order_and_page_through_the_list(run: EmbeddedRun) -> None:
-    def script(*command: str) -> dict[str, object]:
+    def script(*command: str) -> dict[str, Any]:
         done = subprocess.run(
             command,
             cwd=PROJECT,
@@ -234,17 +82,17 @@ def test_the_scripts_put_an_order_and_page_through_the_list(run: EmbeddedRun) ->
             text=True,
             check=True,
         )
-        answer: dict[str, object] = httpx.Response(200, text=done.stdout).json()
+        answer: dict[str, Any] = httpx.Response(200, text=done.stdout).json()
         return answer
 
     key = str(uuid.uuid4())
     assert script("./put_buy_order.sh", "USD", "5.00", key)["idempotence_key"] == key
-    assert len(run.listed_keys(run.put(str(uuid.uuid4())))) >= 2
-    first = script("./get_buy_orders.sh")
-    assert first["rows"]
-    last = str(first["rows"][0]["id"])  # type: ignore[index]
-    following = script("./get_buy_orders_pass_last_ref.sh", last, "1")
-    assert following["rows"] == first["rows"][1:2]  # type: ignore[index]
+    for _ in range(20):
+        placed = script("./put_buy_order.sh", "USD", "5.00")["buy_order"]
+        rows = script("./get_buy_orders.sh")["rows"]
+        assert rows[0]["id"] == placed["id"], "an order is listed as soon as it is placed"
+    following = script("./get_buy_orders_pass_last_ref.sh", placed["id"], "1")
+    assert following["rows"] == rows[1:2]
 
 
 def test_the_environment_file_holds_its_passwords_for_us_alone(run: EmbeddedRun) -> None:

@@ -14,7 +14,7 @@ from codebase.foundation.tokens import new_token
 from codebase.model.money import Currency
 from codebase.services.btc_price.board import PriceBoard
 from codebase.services.btc_price.service import create_app
-from codebase.services.create_buy_order.prices import Prices
+from codebase.views.buy_orders.prices import Prices
 from codebase.views.buy_orders.settings import BuyOrderSettings
 from tests.clocks import on_a_pushed_clock, push_the_clock
 from tests.integration.shell import Server, in_time, running

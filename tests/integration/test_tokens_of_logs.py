@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from codebase.engine.projections.read_model import READ_MODEL
 from codebase.foundation.settings import Settings
 from codebase.services.create_account.service import create_app as account_commands
 from codebase.services.fetch_accounts.service import create_app as account_queries
-from codebase.web.consistency_token import parse
+from codebase.web.consistency_token import LATEST, parse
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.shell import assemble
 from tests.integration.flow import (
@@ -55,20 +56,46 @@ class Browser:
         self._client.cookies.clear()
         self._client.cookies.set(NAME, token, domain="127.0.0.1", path="/")
 
-    async def open_account(self) -> str:
+    def forget(self) -> None:
+        self._client.cookies.clear()
+
+    async def open_account(self, token: str | None = None, access: str | None = None) -> str:
         """Where the account can be read."""
         body = {"name": "A", "email": f"{uuid4()}@example.com", "region": "emea", "vip": False}
-        answer = await self._client.post("/accounts", json=body)
+        headers = headers_of(token, access)
+        answer = await self._client.post("/accounts", json=body, headers=headers)
         assert answer.status_code == 201, answer.text
         assert self.cookie == answer.headers[NAME]
         return str(answer.headers["location"])
 
-    async def get(self, path: str, token: str | None = None) -> httpx.Response:
-        return await self._client.get(path, headers={NAME: token} if token else None)
+    async def get(
+        self, path: str, token: str | None = None, access: str | None = None
+    ) -> httpx.Response:
+        return await self._client.get(path, headers=headers_of(token, access))
 
     async def reads_every_page(self) -> bool:
         answers = [await self.get(path) for path in ("/accounts", "/accounts?size=1")]
         return [answer.status_code for answer in answers] == [200, 200]
+
+
+def headers_of(token: str | None, access: str | None) -> dict[str, str]:
+    headers = {NAME: token, "X-Token": access}
+    return {name: value for name, value in headers.items() if value is not None}
+
+
+async def somebody_waits(databases: Databases) -> None:
+    """Until a request waits for the read model: how far it is is asked then only."""
+
+    def is_asked() -> bool:
+        with databases.as_read_model_owner() as owner:
+            return bool(
+                owner.execute(
+                    "SELECT FROM pg_stat_activity"
+                    " WHERE application_name LIKE '% checkpoints' AND datname = current_database()"
+                ).fetchall()
+            )
+
+    await asyncio.to_thread(eventually, is_asked)
 
 
 @asynccontextmanager
@@ -314,3 +341,74 @@ def test_a_team_that_takes_commands_gives_back_what_is_of_the_log_of_its_tables(
 
     with projecting(databases.settings):
         browse(settings, story)
+
+
+def test_whoever_asks_for_the_latest_reads_all_that_was_in_the_log_before(
+    databases: Databases,
+) -> None:
+    """Whoever wrote it: nothing is known of that here."""
+    name_log(databases, OURS)
+
+    async def story(browser: Browser) -> None:
+        await write(browser)
+        async with browsing(databases.settings) as stranger:
+            answer = asyncio.create_task(stranger.get("/accounts", LATEST))
+            await somebody_waits(databases)
+            with projecting(databases.settings):
+                page = await answer
+        assert page.status_code == 200, page.text
+        assert len(page.json()["items"]) == 8
+
+    browse(databases.settings.model_copy(update={"consistency_wait_ms": 60_000}), story)
+
+
+def test_whoever_asks_for_the_latest_is_told_that_the_log_is_away(databases: Databases) -> None:
+    name_log(databases, OURS)
+    away = "postgresql://log_head_reader@127.0.0.1:9/nowhere"
+
+    async def story(browser: Browser) -> None:
+        refused = await browser.get("/accounts", LATEST)
+        assert refused.status_code == 503
+        assert refused.json()["type"] == "/problems/service-unavailable"
+        assert "write_model" in refused.json()["detail"]
+        assert int(refused.headers["retry-after"]) >= 1
+        assert (await browser.get("/accounts")).status_code == 200
+
+    for url in (None, away):
+        browse(databases.settings.model_copy(update={"write_model_head_url": url}), story)
+
+
+def test_a_command_takes_the_word_latest_for_having_seen_nothing(databases: Databases) -> None:
+    name_log(databases, OURS)
+
+    async def story(browser: Browser) -> None:
+        await browser.open_account(token=LATEST)
+        assert browser.cookie is not None
+        browser.cookie = LATEST
+        answer = await browser.get("/accounts")
+        assert answer.headers["set-cookie"].endswith("; Max-Age=0"), "a cookie is a token"
+
+    browse(databases.settings, story)
+
+
+def test_a_client_that_keeps_no_token_reads_what_it_wrote_through_the_same_process(
+    databases: Databases,
+) -> None:
+    name_log(databases, OURS)
+    tokens = [
+        f"{name}:client:{hashlib.sha256(name.encode()).hexdigest()}" for name in ("one", "two")
+    ]
+    settings = databases.settings.model_copy(
+        update={"api_tokens": tokens, "consistency_wait_ms": 60_000}
+    )
+
+    async def story(browser: Browser) -> None:
+        path = await browser.open_account(access="one")
+        browser.forget()
+        assert (await browser.get("/accounts", access="two")).status_code == 200
+        answer = asyncio.create_task(browser.get(path, access="one"))
+        await somebody_waits(databases)
+        with projecting(databases.settings):
+            assert (await answer).status_code == 200
+
+    browse(settings, story)

@@ -35,8 +35,8 @@ from codebase.model.accounts.agent import AGENT, CreateAgent
 from codebase.model.actor import Actor
 from codebase.model.money import Currency
 from codebase.services.block_agent.messages import QUEUE, READERS, TOPICS
-from codebase.services.create_buy_order.prices import FetchedPrice, FetchedRecord, Prices
 from codebase.services.create_buy_order.service import create_app
+from codebase.views.buy_orders.prices import FetchedPrice, FetchedRecord, Prices
 from codebase.views.buy_orders.settings import BuyOrderSettings
 from tests.integration.flow import (
     channel_to,

@@ -14,7 +14,7 @@ from codebase.model.buy_orders.btc_price import Quote, choose, demo_quote, parse
 from codebase.model.buy_orders.buy_order import Price
 from codebase.model.money import Currency
 from codebase.services.btc_price.sources import chosen_sources
-from codebase.services.create_buy_order.prices import FetchedRecord, Prices
+from codebase.views.buy_orders.prices import FetchedRecord, Prices
 from codebase.views.buy_orders.settings import BuyOrderSettings
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -23,8 +23,8 @@ from codebase.foundation.errors import ConfigurationError, ServiceUnavailable
 from codebase.foundation.keys import keys_of, new_key
 from codebase.foundation.settings import Settings
 from codebase.services.block_agent.messages import READERS
-from codebase.services.create_buy_order.service import PutBuyOrder, content_of
-from codebase.web.commands import Command
+from codebase.services.create_buy_order.service import PutBuyOrder
+from codebase.views.buy_orders.placing import content_of
 
 FIRST, SECOND = bytes(range(32)), bytes(range(32, 64))
 BEFORE, NOW = Fingerprints({"k1": FIRST}), Fingerprints({"k2": SECOND, "k1": FIRST})
@@ -74,7 +74,7 @@ def test_orders_and_messages_ask_for_what_they_always_did() -> None:
 
     def order(key: UUID | None) -> Content:
         body = PutBuyOrder(currency="USD", amount="123.45", idempotence_key=key)  # type: ignore[arg-type]
-        return content_of(Command("put_buy_order", body, {}, exchange=None, seen={}))  # type: ignore[arg-type]
+        return content_of(body.currency, body.amount)
 
     text = '["put_buy_order",{},{"amount":"123.45","currency":"USD"}]'
     assert order(AGENT_ID).text.decode() == order(None).text.decode() == text

@@ -26,6 +26,8 @@ class EndWatch:
     def __init__(self, url: str | None, deadline_seconds: float) -> None:
         self._standing = Standing("write_model", "tell its end")
         self._ask_again_at = 0.0
+        self._under_way: asyncio.Task[Extent | None] | None = None
+        self._next: asyncio.Task[Extent | None] | None = None
         self._log = url and DeadlinedConnection(
             url,
             "write_model",
@@ -35,7 +37,21 @@ class EndWatch:
         )
 
     async def look(self) -> Extent | None:
-        """The log as it is now; None when it does not answer in time, or may not be asked."""
+        """The log as it is now; None when it does not answer in time, or may not be asked.
+
+        All who ask while a look is under way share the next one, which begins after they came.
+        """
+        if self._next is None:
+            self._next = asyncio.create_task(self._after(self._under_way), name="end of the log")
+        return await asyncio.shield(self._next)
+
+    async def _after(self, earlier: asyncio.Task[Extent | None] | None) -> Extent | None:
+        if earlier is not None:
+            await asyncio.wait([earlier])
+        self._under_way, self._next = self._next, None
+        return await self._look()
+
+    async def _look(self) -> Extent | None:
         loop = asyncio.get_running_loop()
         if not self._log or loop.time() < self._ask_again_at:
             return None
@@ -49,6 +65,8 @@ class EndWatch:
         return None
 
     async def close(self) -> None:
-        """Ask no more."""
+        """Ask no more, once those who wait have their answer."""
+        looks = [look for look in (self._under_way, self._next) if look is not None]
+        await asyncio.gather(*looks)
         if self._log:
             await self._log.close()

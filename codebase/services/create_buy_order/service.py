@@ -11,16 +11,14 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from codebase.engine.commands.bus import CommandBus
-from codebase.engine.commands.fingerprint import Content
-from codebase.engine.commands.submission import Outcome, Submission
-from codebase.engine.log.identifiers import creation_stream_id
+from codebase.engine.commands.submission import Outcome
 from codebase.foundation import needs
 from codebase.foundation.errors import invalid
 from codebase.model.buy_orders.bitcoin import in_btc
-from codebase.model.buy_orders.buy_order import BUY_ORDER, PlaceBuyOrder
 from codebase.model.money import Currency
-from codebase.services.create_buy_order.prices import Prices
 from codebase.views.buy_orders.buy_orders import BuyOrder, ShownOrder
+from codebase.views.buy_orders.placing import NAME, submission
+from codebase.views.buy_orders.prices import Prices
 from codebase.views.buy_orders.settings import BuyOrderSettings
 from codebase.web.fields import Amount, FromText
 from codebase.web.request_body import RequestBody
@@ -57,7 +55,7 @@ def create_app(bus: CommandBus, prices: Prices) -> FastAPI:
         app,
         "PUT",
         "/buy_order",
-        name="put_buy_order",
+        name=NAME,
         body=PutBuyOrder,
         answer=BuyOrderAnswer,
         summary="Place a buy order",
@@ -65,26 +63,9 @@ def create_app(bus: CommandBus, prices: Prices) -> FastAPI:
     )
     async def put_buy_order(request: Command[PutBuyOrder]) -> Answer:
         """Repeat the request until it is answered: the same key gives the same order."""
-        body, client = request.body, request.caller.name
-        key = key_of(request)
+        body = request.body
         outcome = await bus.execute(
-            Submission(
-                aggregate=BUY_ORDER,
-                stream_id=creation_stream_id(client, BUY_ORDER.category, key),
-                command=PlaceBuyOrder(
-                    client=client,
-                    idempotence_key=key,
-                    currency=body.currency,
-                    currency_amount=body.amount,
-                    price=prices.current(body.currency),
-                ),
-                idempotence_key=key,
-                content=content_of(request),
-                actor=request.actor,
-                command_id=request.request_id,
-                traceparent=request.traceparent,
-                creates=True,
-            )
+            submission(request, key_of(request), body.currency, body.amount, prices)
         )
         return answer_of(outcome)
 
@@ -109,13 +90,6 @@ def key_of(request: Command[PutBuyOrder]) -> str:
     if in_body not in {None, key}:
         raise invalid("Idempotency-Key", "must be the same as idempotence_key")
     return str(key)
-
-
-def content_of(request: Command[PutBuyOrder]) -> Content:
-    """What is to be bought, wherever the key stands; written out, as this is asked most often."""
-    currency, amount = request.body.currency.value, str(request.body.amount)
-    details = {"amount": amount, "currency": currency}
-    return Content.of(request.name, details, {}, unkeyed=lambda: f"{currency} {amount}")
 
 
 def answer_of(outcome: Outcome) -> Answer:

@@ -14,7 +14,7 @@ from codebase.engine.projections.read_model import READ_MODEL
 from codebase.foundation import needs
 from codebase.model.refusals import NotFound
 from codebase.views.buy_orders import buy_orders
-from codebase.views.buy_orders.buy_orders import BuyOrder, Page, ShownOrder
+from codebase.views.buy_orders.buy_orders import BuyOrder, Page, ShownOrder, page_of
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.parked import LISTS, NAMES_ONE
 from codebase.web.runtime import Runtime
@@ -24,10 +24,6 @@ PORT = 8778
 NEEDS = needs.QUERIES
 SEVERAL_PROCESSES = True
 PAGE_SIZE_MAX = 1000
-
-# Where the parts of a page's row are.
-KNOWN = 0
-ORDER = slice(1, None)
 
 
 def create_app(reads: ConsistentReads) -> FastAPI:
@@ -52,9 +48,7 @@ def create_app(reads: ConsistentReads) -> FastAPI:
         """The orders after `last_reference`, the last row of the page before."""
         client = caller_of(request).only_client
         rows = await reads.fetch(request, pages, client, last_reference, page_size)
-        if not rows[0][KNOWN]:
-            raise NotFound("last_reference names no order")
-        shown = [ShownOrder._make(row[ORDER]).answer() for row in rows if row[ORDER][0] is not None]
+        shown = [order.answer() for order in page_of(rows)]
         last = shown[-1]["id"] if shown else None
         return json_response({"rows": shown, "last_reference": last})
 

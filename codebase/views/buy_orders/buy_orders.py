@@ -18,6 +18,7 @@ from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.engine.projections.projection import Projection, columns
 from codebase.model.buy_orders.buy_order import BUY_ORDER, BuyOrderPlaced
 from codebase.model.money import Currency
+from codebase.model.refusals import NotFound
 from codebase.web.parked import asking_by_id
 
 
@@ -194,3 +195,19 @@ class ShownOrder(NamedTuple):
         if self.price_source == "demo":
             shown["price_source"] = self.price_source
         return shown
+
+
+# Where the parts of a page's row are.
+KNOWN = 0
+ORDER = slice(1, None)
+
+
+def page_of(rows: Sequence[tuple[Any, ...]]) -> list[ShownOrder]:
+    """The orders of a page, as `PAGES` finds them.
+
+    Raises:
+        NotFound: the page was to begin after an order that there is not.
+    """
+    if not rows[0][KNOWN]:
+        raise NotFound("last_reference names no order")
+    return [ShownOrder._make(row[ORDER]) for row in rows if row[ORDER][0] is not None]
