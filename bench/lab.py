@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
 from itertools import chain
@@ -46,12 +47,36 @@ from codebase.views.buy_orders.settings import BuyOrderSettings
 
 PROJECT = Path(__file__).resolve().parents[1]
 PASSWORD = "of a role that lives as long as the run"  # noqa: S105
-TEMPLATES = ("template_write_model", "template_read_model")
 ORDER_BOOK_LIMIT_BTC = 10**15
 START_SECONDS = 60.0
 PATIENCE_SECONDS = 20.0
 POLL_SECONDS = 0.005
 FIRST_PORT, LAST_PORT = 20_000, 32_000
+SMALL_PART = 1_000
+SMALL_ENOUGH = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How much is measured: everything, or so little that it only shows whether it still works.
+
+    Args:
+        small: whether it is the latter; then the numbers mean nothing.
+    """
+
+    small: bool = False
+
+    def rounds(self, full: int) -> int:
+        """How often a comparison is repeated."""
+        return 1 if self.small else full
+
+    def seconds(self, full: float) -> float:
+        """How long a run takes."""
+        return min(full, 1.0) if self.small else full
+
+    def count(self, full: int) -> int:
+        """How much there is of something."""
+        return max(full // SMALL_PART, min(full, SMALL_ENOUGH)) if self.small else full
 
 
 class Cluster:
@@ -68,6 +93,18 @@ class Cluster:
     def major(self) -> int:
         """Postgres's major version."""
         return self._server.binaries.major
+
+    def program(self, name: str) -> Path:
+        """One of the programs that belong to the server, such as pgbench.
+
+        Raises:
+            BenchError: there is none beside it, and none on the path.
+        """
+        beside = self._server.binaries.folder / name
+        found = str(beside) if beside.exists() else shutil.which(name)
+        if found is None:
+            raise BenchError(f"no {name} found: sudo apt-get install postgresql-contrib")
+        return Path(found)
 
     @property
     def port(self) -> int:
@@ -103,11 +140,15 @@ class Lab:
     Args:
         folder: temporary, also for an unprivileged server.
         keeper: ends what is started here, however this process ends.
+        effort: how much is measured.
     """
 
-    def __init__(self, folder: Path, keeper: Keeper) -> None:
+    def __init__(self, folder: Path, keeper: Keeper, effort: Effort) -> None:
         self.folder = folder
         self.keeper = keeper
+        self.effort = effort
+        self._templates: dict[int, tuple[str, str]] = {}
+        self._services: list[subprocess.Popen[bytes]] = []
         self.long_log: Settings | None = None
         """A log that takes long to fill, for whoever needs one."""
         # The kernel lends ports from 32768 on to outgoing connections.
@@ -115,14 +156,19 @@ class Lab:
 
     @classmethod
     @contextmanager
-    def open(cls) -> Iterator[Lab]:
+    def open(cls, effort: Effort = Effort()) -> Iterator[Lab]:  # noqa: B008 - it cannot change
         """A lab in a folder of its own, which is removed at the end."""
         folder = _temporary_folder()
         try:
             with Keeper() as keeper:
-                yield cls(folder, keeper)
+                yield cls(folder, keeper, effort)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def stop_services(self) -> None:
+        """End what `serve` and `start` have started, so that it takes no part in what follows."""
+        while self._services:
+            self.keeper.stop(self._services.pop())
 
     def free_port(self) -> int:
         """A port that nobody listens on."""
@@ -156,21 +202,24 @@ class Lab:
         )
         return Cluster(self.keeper, server)
 
-    @cached_property
-    def _templates(self) -> tuple[str, str]:
-        self.write.create(TEMPLATES[0])
-        self.read.create(TEMPLATES[1])
-        migrate(self._settings(*TEMPLATES), SYSTEM.contexts)
-        return TEMPLATES
-
-    def stores(self, name: str) -> BuyOrderSettings:
+    def stores(self, name: str, partitions: int = 1) -> BuyOrderSettings:
         """A new empty write model and read model, as the settings of whoever uses them."""
-        write_template, read_template = self._templates
+        write_template, read_template = self._template(partitions)
         self.write.create(name, write_template)
         self.read.create(name, read_template)
-        return self._settings(name, name)
+        return self._settings(name, name, partitions)
 
-    def _settings(self, write_model: str, read_model: str) -> BuyOrderSettings:
+    def _template(self, partitions: int) -> tuple[str, str]:
+        """Migrated stores, made when somebody first asks for so many partitions."""
+        if partitions not in self._templates:
+            write, read = (f"template_{store}_{partitions}" for store in ("write", "read"))
+            self.write.create(write)
+            self.read.create(read)
+            migrate(self._settings(write, read, partitions), SYSTEM.contexts)
+            self._templates[partitions] = write, read
+        return self._templates[partitions]
+
+    def _settings(self, write_model: str, read_model: str, partitions: int) -> BuyOrderSettings:
         return BuyOrderSettings.model_validate(
             {
                 "orderly_home": self.folder / "no home",
@@ -182,6 +231,7 @@ class Lab:
                 "read_model_owner_url": self.read.url(OWNER, read_model),
                 "read_model_url": self.read.url("query_service", read_model),
                 "read_model_projector_url": self.read.url("projector", read_model),
+                "partitions": partitions,
                 "order_book_limit_btc": ORDER_BOOK_LIMIT_BTC,
                 "development": True,
             }
@@ -209,6 +259,7 @@ class Lab:
         log = self.folder / f"{program.name}.log"
         with log.open("ab") as output:
             process = self.keeper.spawn(program, output)
+        self._services.append(process)
         address = f"http://127.0.0.1:{port}"
         wait_until_ready(address, process, log)
         return address
