@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 import psycopg
 from psycopg import Connection, sql
 
@@ -164,6 +165,10 @@ class Lab:
                 yield cls(folder, keeper, effort)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def newest_service(self) -> psutil.Process:
+        """The process that `serve` or `start` has started last."""
+        return psutil.Process(self._services[-1].pid)
 
     def stop_services(self) -> None:
         """End what `serve` and `start` have started, so that it takes no part in what follows."""

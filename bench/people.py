@@ -146,7 +146,7 @@ def found_company(settings: Settings, lengths: Sequence[int]) -> Company:
         while page := list(islice(commands, EVENTS_PER_APPEND)):
             yield deciding.new_events(page, histories, settings.partitions)
 
-    asyncio.run(_append(settings, events()))
+    append_pages(settings, events())
     return Company(account.stream_id, [agent.stream_id for agent in agents])
 
 
@@ -154,6 +154,11 @@ def _commands_of(agent: Submission, length: int) -> Iterator[Submission]:
     yield agent
     for turn in range(length - 1):
         yield (unblocking if turn % 2 else blocking)(agent.stream_id)
+
+
+def append_pages(settings: Settings, pages: Iterable[list[NewEvent]]) -> None:
+    """Append events, a page at a time; none of them is refused."""
+    asyncio.run(_append(settings, pages))
 
 
 async def _append(settings: Settings, pages: Iterable[list[NewEvent]]) -> None:
