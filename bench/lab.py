@@ -47,7 +47,7 @@ from codebase.registry import SYSTEM
 from codebase.views.buy_orders.settings import BuyOrderSettings
 
 PROJECT = Path(__file__).resolve().parents[1]
-PASSWORD = "of a role that lives as long as the run"  # noqa: S105
+PASSWORD = "of-a-role-that-lives-as-long-as-the-run"  # noqa: S105
 ORDER_BOOK_LIMIT_BTC = 10**15
 START_SECONDS = 60.0
 PATIENCE_SECONDS = 20.0
@@ -254,10 +254,16 @@ class Lab:
 
     def start(self, settings: Settings, module: Sequence[str], port: int) -> str:
         """Run `python -m MODULE…`, which serves HTTP on `port`; its address, once ready."""
+        return self.run([sys.executable, "-m", *module], _environment(settings), port)
+
+    def run(
+        self, command: Sequence[str | Path], environment: Mapping[str, str], port: int
+    ) -> str:
+        """Run a program that serves HTTP on `port`; its address, once /readyz says so."""
         program = Program(
-            name=f"{module[0]}-{port}",
-            command=[sys.executable, "-m", *module],
-            environment=_environment(settings),
+            name=f"on-{port}",
+            command=command,
+            environment=environment,
             directory=PROJECT,
             patience_seconds=PATIENCE_SECONDS,
         )
