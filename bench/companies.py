@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from bench import deciding, people
-from bench.filling import insert_copies, move_head, templates_of
+from bench.filling import append_pages, insert_copies, move_head, templates_of
 from bench.lab import as_owner
 from codebase.engine.commands.history import History
 from codebase.foundation.settings import Settings
@@ -41,7 +41,7 @@ def found_large_company(settings: Settings, agents: int) -> UUID:
     account = people.opening()
     agent = people.creating(account.stream_id)
     histories = {account.stream_id: History()}
-    people.append_pages(settings, [deciding.new_events([account], histories)])
+    append_pages(settings, [deciding.new_events([account], histories)])
     [created] = deciding.new_events([agent], histories)
     templates = templates_of(settings, [created])
     own = {"id": str(agent.stream_id), "key": agent.idempotence_key}

@@ -64,6 +64,22 @@ class EmbeddedRun:
                 groups.setdefault(_name_of(process), []).append(process)
         return groups
 
+    def processor_seconds(self) -> dict[str, float]:
+        """What each group of processes has used so far."""
+        return {
+            name: sum(map(processor_seconds, processes))
+            for name, processes in self.processes().items()
+        }
+
+
+def processor_seconds(process: psutil.Process) -> float:
+    """What a process has used so far; 0 of one that has ended, as the servers' may."""
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0
+    return times.user + times.system
+
 
 def proportional_bytes(process: psutil.Process) -> int:
     """Its memory, of what it shares its part; 0 of one that has ended, as the servers' may."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg import Connection, sql
+from psycopg import AsyncConnection, Connection, sql
+
+from bench.measure import BenchError
 
 from codebase.engine.log.appending import append
 from codebase.engine.log.events import NewEvent
@@ -53,23 +55,47 @@ def columns_of(connection: Connection[Any], table: str) -> list[Column]:
     return [Column(name=name, type=of_type) for name, of_type in rows]
 
 
-def templates_of(settings: Settings, events: Sequence[NewEvent]) -> str:
+def append_pages(settings: Settings, pages: Iterable[Sequence[NewEvent]]) -> None:
+    """Append events, a page at a time.
+
+    Raises:
+        BenchError: some were refused.
+    """
+    asyncio.run(_append_to(settings, pages))
+
+
+async def _append_to(settings: Settings, pages: Iterable[Sequence[NewEvent]]) -> None:
+    async with await connect_async(settings.required("write_model_url"), "bench") as log:
+        await _append_all(log, pages)
+
+
+async def _append_all(log: AsyncConnection[Any], pages: Iterable[Sequence[NewEvent]]) -> int:
+    count = 0
+    for page in pages:
+        appended = await append(log, page)
+        if appended.refused:
+            raise BenchError(f"a log refused what it was filled with: {appended.refused}")
+        count += len(page)
+    return count
+
+
+def templates_of(settings: Settings, *pages: Sequence[NewEvent]) -> str:
     """The rows that append() makes of the events, as a JSON array; nothing of them stays.
 
     Args:
         settings: of a log.
-        events: of its first partition.
+        pages: of events of its first partition; what a page claims the next may require.
     """
-    return asyncio.run(_templates_of(settings, events))
+    return asyncio.run(_templates_of(settings, pages))
 
 
-async def _templates_of(settings: Settings, events: Sequence[NewEvent]) -> str:
+async def _templates_of(settings: Settings, pages: Iterable[Sequence[NewEvent]]) -> str:
     async with (
         await connect_async(settings.required("write_model_url"), "bench") as log,
         log.transaction(force_rollback=True),
     ):
-        await append(log, events)
-        cursor = await log.execute(READ_LAST_ROWS, {"events": len(events)})
+        count = await _append_all(log, pages)
+        cursor = await log.execute(READ_LAST_ROWS, {"events": count})
         row = await cursor.fetchone()
     assert row is not None  # noqa: S101 - an aggregate has a row
     return str(row[0])
@@ -101,7 +127,7 @@ def insert_copies(
         columns=sql.SQL(", ").join(sql.Identifier(column.name) for column in chosen),
         values=sql.SQL(", ").join(_value(column, rows, columns, texts) for column in chosen),
         # What is joined is written in this folder, and its values are parameters.
-        copies=sql.SQL(copies),  # type: ignore[arg-type]
+        copies=sql.SQL(copies),
     )
     owner.execute(statement, {**values, "templates": templates})
 
@@ -113,7 +139,7 @@ def _value(
     texts: Mapping[str, str],
 ) -> sql.Composable:
     if column.name in columns:
-        return sql.SQL(columns[column.name])  # type: ignore[arg-type]
+        return sql.SQL(columns[column.name])
     own = sql.SQL("template.{}").format(sql.Identifier(column.name))
     stored = json.dumps([row[column.name] for row in rows])
     differs = [text for text in texts if text in stored]
@@ -121,9 +147,9 @@ def _value(
         return own
     value: sql.Composable = sql.SQL("{}::text").format(own)
     for text in differs:
-        new = sql.SQL(texts[text])  # type: ignore[arg-type]
+        new = sql.SQL(texts[text])
         value = sql.SQL("replace({}, {}, {})").format(value, sql.Literal(text), new)
-    return sql.SQL("{}::{}").format(value, sql.SQL(column.type))  # type: ignore[arg-type]
+    return sql.SQL("{}::{}").format(value, sql.SQL(column.type))
 
 
 def move_head(owner: Connection[Any], position: int) -> None:

@@ -256,9 +256,7 @@ class Lab:
         """Run `python -m MODULE…`, which serves HTTP on `port`; its address, once ready."""
         return self.run([sys.executable, "-m", *module], _environment(settings), port)
 
-    def run(
-        self, command: Sequence[str | Path], environment: Mapping[str, str], port: int
-    ) -> str:
+    def run(self, command: Sequence[str | Path], environment: Mapping[str, str], port: int) -> str:
         """Run a program that serves HTTP on `port`; its address, once /readyz says so."""
         program = Program(
             name=f"on-{port}",

@@ -62,10 +62,15 @@ def put_orders(
     return _wrk(address, "put.lua", connections, seconds, [run, str(repeated), str(pace)])
 
 
+def open_accounts(address: str, *, connections: int, seconds: float) -> Answers:
+    """Open accounts with keys and e-mail addresses that no other run uses."""
+    return _wrk(address, "accounts.lua", connections, seconds, [secrets.token_hex(4)])
+
+
 def get_pages(
     address: str, paths: Path, *, connections: int, seconds: float, method: str = "GET"
 ) -> Answers:
-    """Read the pages whose paths stand in the file `paths`, in turn, for so many seconds."""
+    """Ask for what the paths in the file `paths` name, in turn, for so many seconds."""
     return _wrk(address, "get.lua", connections, seconds, [str(paths), method])
 
 

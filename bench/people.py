@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 from uuid import UUID, uuid4
 
 from bench import deciding
+from bench.filling import append_pages
 from codebase.engine.commands.fingerprint import Content
 from codebase.engine.commands.history import History
 from codebase.engine.commands.submission import Along, Given, Submission
-from codebase.engine.log.appending import append
 from codebase.engine.log.events import NewEvent
 from codebase.engine.log.identifiers import creation_stream_id
-from codebase.foundation.postgres import connect_async
 from codebase.foundation.settings import Settings
 from codebase.model.accounts.account import (
     ACCOUNT,
@@ -154,14 +152,3 @@ def _commands_of(agent: Submission, length: int) -> Iterator[Submission]:
     yield agent
     for turn in range(length - 1):
         yield (unblocking if turn % 2 else blocking)(agent.stream_id)
-
-
-def append_pages(settings: Settings, pages: Iterable[list[NewEvent]]) -> None:
-    """Append events, a page at a time; none of them is refused."""
-    asyncio.run(_append(settings, pages))
-
-
-async def _append(settings: Settings, pages: Iterable[list[NewEvent]]) -> None:
-    async with await connect_async(settings.required("write_model_url"), "bench") as log:
-        for page in pages:
-            await append(log, page)

@@ -28,7 +28,12 @@ def per_second(lab: Lab, database: str, script: Path, seconds: float) -> Callabl
         BenchError: by the run, when statements failed.
     """
     command = [
-        *(lab.write.program("pgbench"), "--no-vacuum", "--protocol=prepared", f"--file={script}"),
+        *(
+            str(lab.write.program("pgbench")),
+            "--no-vacuum",
+            "--protocol=prepared",
+            f"--file={script}",
+        ),
         *(f"--client={CLIENTS}", f"--jobs={THREADS}", f"--time={seconds:.0f}"),
         *("--host=127.0.0.1", f"--port={lab.write.port}", f"--username={OWNER}"),
         database,

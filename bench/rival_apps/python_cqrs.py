@@ -104,9 +104,7 @@ class PlaceBuyOrderHandler(cqrs.RequestHandler[PlaceBuyOrder]):
             price_source=row.price_source,
         )
         self._outbox.add(
-            cqrs.NotificationEvent[BuyOrderPlaced](
-                event_name=EVENT, topic="orders", payload=placed
-            )
+            cqrs.NotificationEvent[BuyOrderPlaced](event_name=EVENT, topic="orders", payload=placed)
         )
         await self._outbox.commit()
         return Placed(order_id=str(row.id))
@@ -125,9 +123,7 @@ def main(port: int, place: str, user: str, password: str, connections: int) -> N
             yield opened
 
     container = di.Container()
-    container.bind(
-        di.bind_by_type(dependent.Dependent(session, scope="request"), AsyncSession)
-    )
+    container.bind(di.bind_by_type(dependent.Dependent(session, scope="request"), AsyncSession))
     mediator = bootstrap.bootstrap(
         di_container=container,
         commands_mapper=lambda mapper: mapper.bind(PlaceBuyOrder, PlaceBuyOrderHandler),

@@ -37,7 +37,7 @@ def measure(lab: Lab) -> Iterator[Result]:
 
 def _at_once(lab: Lab, settings: Settings, rival: Orders) -> Iterator[Result]:
     seconds = lab.effort.seconds(RUN_SECONDS)
-    sides = {
+    sides: dict[str, Callable[[], float]] = {
         "bus": partial(executed_per_second, settings, submission, CONCURRENT, seconds),
         "eventsourcing": partial(_calls_per_second, rival.place, CONCURRENT, seconds),
     }

@@ -18,6 +18,7 @@ from psycopg import Connection
 from bench import orders, people
 from bench.asking import Asker, fetch, status_of
 from bench.companies import fill_read_model, found_large_company
+from bench.embedded import processor_seconds
 from bench.lab import Lab, as_owner
 from bench.measure import BenchError
 from bench.report import Result, at_most
@@ -274,8 +275,4 @@ def _claimers(lab: Lab) -> Iterator[Result]:
 
 def _processor_seconds(server: psutil.Process) -> float:
     """Of a cluster: all of its processes that are there."""
-    total = 0.0
-    for process in server.children():
-        times = process.cpu_times()
-        total += times.user + times.system
-    return total
+    return sum(map(processor_seconds, server.children()))

@@ -79,7 +79,8 @@ def measure_bulk(lab: Lab) -> Iterator[Result]:
         rounds = lab.effort.rounds(BULK_ROUNDS)
         numbers = alternate(rounds, {"append": append_bulk, "copy": copy_bulk})
         runner.run(connection.close())
-    yield Result(name=f"bulk append of {BULK:,}",
+    yield Result(
+        name=f"bulk append of {BULK:,}",
         value=numbers.median("append"),
         unit="events/s",
         chart=BULK_CHART,
@@ -150,9 +151,7 @@ def measure_growth(lab: Lab) -> Iterator[Result]:
         # The first change of a page after a checkpoint writes the whole page to the server's log,
         # and a long log has many pages.
         lab.write.checkpoint()
-        after_checkpoint = alternate(
-            lab.effort.rounds(GROWTH_ROUNDS_AFTER_CHECKPOINT), sides
-        )
+        after_checkpoint = alternate(lab.effort.rounds(GROWTH_ROUNDS_AFTER_CHECKPOINT), sides)
     for side, length in (("short", SHORT_LOG), ("long", LONG_LOG)):
         yield Result(
             name=f"append in batches of {GROWTH_BATCH} at {length:,} events",

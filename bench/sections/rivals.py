@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 from bench import message_db
 from bench.lab import PASSWORD, PROJECT, Lab
@@ -63,5 +64,13 @@ def _serve(lab: Lab, name: str) -> str:
     """Serve one of the rivals on a database of its name; its address."""
     port = lab.free_port()
     place = f"127.0.0.1:{lab.write.port}/{name}"
-    command = [PYTHON, APPS / f"{name}.py", str(port), place, OWNER, PASSWORD, str(POOL)]
+    command: list[str | Path] = [
+        PYTHON,
+        APPS / f"{name}.py",
+        str(port),
+        place,
+        OWNER,
+        PASSWORD,
+        str(POOL),
+    ]
     return lab.run(command, os.environ, port)
