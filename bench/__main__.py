@@ -52,6 +52,7 @@ SECTIONS: Mapping[str, Callable[[Lab], Iterator[Result]]] = {
     "faults": faults.measure,
     "pages": pages.measure,
     "accounts": accounts.measure,
+    "load": accounts.measure_mixed_clients,
     "teams": teams.measure,
     "live": live.measure,
     "start": start.measure,

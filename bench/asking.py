@@ -1,4 +1,4 @@
-"""Single requests: whether they are answered, how soon, and by whom while something else goes on."""
+"""Single requests: whether they are answered, and how soon while something else goes on."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The chart of a run: what was measured beside others, and every ratio beside its target.
 
-`python -m bench.chart` draws bench/chart.svg anew from bench/results.json. It is plain SVG, with colours
-for a light and a dark page.
+`python -m bench.chart` draws bench/chart.svg anew from bench/results.json. It is plain SVG, with
+colours for a light and a dark page.
 """
 
 from __future__ import annotations

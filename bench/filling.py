@@ -1,7 +1,7 @@
 """Logs that take long to fill, filled by SQL with copies of rows that append() made.
 
-Nobody does that in operation: only the owner can, and heads and budgets are set to fit by hand. Which
-columns a row of the log has is asked of the database, so that nothing of it stands here.
+Nobody does that in operation: only the owner can, and heads and budgets are set to fit by hand.
+Which columns a row of the log has is asked of the database, so that nothing of it stands here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any
 from psycopg import AsyncConnection, Connection, sql
 
 from bench.measure import BenchError
-
 from codebase.engine.log.appending import append
 from codebase.engine.log.events import NewEvent
 from codebase.foundation.postgres import connect_async

@@ -55,6 +55,9 @@ POLL_SECONDS = 0.005
 FIRST_PORT, LAST_PORT = 20_000, 32_000
 SMALL_PART = 1_000
 SMALL_ENOUGH = 20
+SMALL_SECONDS = 0.2
+UNHURRIED = {"database_deadline_seconds": 60.0, "command_deadline_seconds": 60.0}
+"""Where the numbers mean nothing, nobody is told that a busy machine is late."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +75,8 @@ class Effort:
         return 1 if self.small else full
 
     def seconds(self, full: float) -> float:
-        """How long a run takes."""
-        return min(full, 1.0) if self.small else full
+        """How long a run takes; whoever makes the load may take a second at least."""
+        return min(full, SMALL_SECONDS) if self.small else full
 
     def count(self, full: int) -> int:
         """How much there is of something."""
@@ -157,7 +160,7 @@ class Lab:
 
     @classmethod
     @contextmanager
-    def open(cls, effort: Effort = Effort()) -> Iterator[Lab]:  # noqa: B008 - it cannot change
+    def open(cls, effort: Effort = Effort()) -> Iterator[Lab]:
         """A lab in a folder of its own, which is removed at the end."""
         folder = _temporary_folder()
         try:
@@ -239,6 +242,7 @@ class Lab:
                 "partitions": partitions,
                 "order_book_limit_btc": ORDER_BOOK_LIMIT_BTC,
                 "development": True,
+                **(UNHURRIED if self.effort.small else {}),
             }
         )
 

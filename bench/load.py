@@ -12,6 +12,8 @@ from pathlib import Path
 from bench.measure import BenchError
 
 SCRIPTS = Path(__file__).parent / "lua"
+TIMEOUT_SECONDS = 30
+"""What is answered later is late, and counted as such; only after this it is broken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,7 @@ def put_orders(
     Args:
         address: host and port, `http://127.0.0.1:8777`.
         connections: how many clients, each waiting for its answer before it sends the next.
-        seconds: how long; a whole number.
+        seconds: how long; whole ones, and one at least.
         repeated: the share of requests that repeat an earlier one, 0 to 1.
         pace: requests per second in all; 0 means as fast as the answers come.
     """
@@ -78,7 +80,11 @@ def _wrk(
     address: str, script: str, connections: int, seconds: float, arguments: Sequence[str]
 ) -> Answers:
     # One thread makes more requests than both cores could answer.
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "-s", script, address]
+    duration = max(1, round(seconds))
+    command = [
+        *("wrk", "-t1", f"-c{connections}", f"-d{duration}s", f"--timeout={TIMEOUT_SECONDS}s"),
+        *("-s", script, address),
+    ]
     done = subprocess.run(
         [*command, "--", *arguments], cwd=SCRIPTS, capture_output=True, text=True, check=False
     )

@@ -6,7 +6,6 @@ https://github.com/message-db/message-db
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import psycopg
 from psycopg import sql

@@ -22,7 +22,7 @@ def per_second(lab: Lab, database: str, script: Path, seconds: float) -> Callabl
         lab: whose cluster of write models it is.
         database: in that cluster, as its owner.
         script: a file with the statement.
-        seconds: how long a run takes; a whole number.
+        seconds: how long a run takes; whole ones, and one at least.
 
     Raises:
         BenchError: by the run, when statements failed.
@@ -34,7 +34,7 @@ def per_second(lab: Lab, database: str, script: Path, seconds: float) -> Callabl
             "--protocol=prepared",
             f"--file={script}",
         ),
-        *(f"--client={CLIENTS}", f"--jobs={THREADS}", f"--time={seconds:.0f}"),
+        *(f"--client={CLIENTS}", f"--jobs={THREADS}", f"--time={max(1, round(seconds))}"),
         *("--host=127.0.0.1", f"--port={lab.write.port}", f"--username={OWNER}"),
         database,
     ]

@@ -51,7 +51,6 @@ def measure(lab: Lab) -> Iterator[Result]:
     """Every row about accounts and agents."""
     yield from _commands(lab)
     yield from _queries(lab)
-    yield from _mixed_clients(lab)
 
 
 def _commands(lab: Lab) -> Iterator[Result]:
@@ -168,9 +167,11 @@ def _report(lab: Lab, service: str, account: UUID) -> Result:
     )
 
 
-def _mixed_clients(lab: Lab) -> Iterator[Result]:
+def measure_mixed_clients(lab: Lab) -> Iterator[Result]:
     """The load test's own traffic, on a whole system of its own."""
-    seconds = lab.effort.seconds(LOAD_SECONDS)
+    if not LOCUST.exists():
+        raise BenchError(f"no {LOCUST}: ./bench.sh makes its environment")
+    seconds = max(1, lab.effort.seconds(LOAD_SECONDS))
     with running(lab, lab.folder / "load") as run:
         tasks = _locust(run, seconds)
     yield Result(

@@ -1,6 +1,6 @@
 """This checkout beside another commit: both embedded runs are up, and are measured in turn.
 
-Not part of a whole run: it takes the history of the project, and an environment for the other commit.
+Not part of a whole run: it takes the history of the project, and an environment for that commit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.embedded import EmbeddedRun, running
 from bench.lab import PROJECT, Lab
 from bench.load import put_orders
-from bench.measure import BenchError, alternate
+from bench.measure import BenchError, SideBySide, alternate
 from bench.positions import wait_until_level
 from bench.report import Result, Target, at_most
 
@@ -55,35 +55,31 @@ def measure(lab: Lab, commit: str) -> Iterator[Result]:
                 )
             ),
         }
-        effort = lab.effort
+        effort, rounds = lab.effort, lab.effort.rounds(ROUNDS)
         for run in runs.values():
             _orders_per_second(run, effort.seconds(WARM_UP_SECONDS))
+        seconds = effort.seconds(PACED_SECONDS)
+        name = f"processor time per order, all processes, at {RATE:,} orders/s"
         yield from _beside(
-            runs,
-            lab.effort.rounds(ROUNDS),
-            partial(_microseconds_per_order, seconds=effort.seconds(PACED_SECONDS)),
-            f"processor time per order, all processes, at {RATE:,} orders/s",
+            name,
             "µs",
             at_most(0.7),
+            _by_turns(runs, rounds, partial(_microseconds_per_order, seconds=seconds)),
         )
+        seconds = effort.seconds(RUN_SECONDS)
+        name = f"orders/s with relay and projector running, {CONNECTIONS} connections"
         yield from _beside(
-            runs,
-            lab.effort.rounds(ROUNDS),
-            partial(_orders_per_second, seconds=effort.seconds(RUN_SECONDS)),
-            f"orders/s with relay and projector running, {CONNECTIONS} connections",
-            "/s",
+            name, "/s", None, _by_turns(runs, rounds, partial(_orders_per_second, seconds=seconds))
         )
 
 
-def _beside(
-    runs: dict[str, EmbeddedRun],
-    rounds: int,
-    number: Callable[[EmbeddedRun], float],
-    name: str,
-    unit: str,
-    target: Target | None = None,
-) -> Iterator[Result]:
-    numbers = alternate(rounds, {side: partial(number, run) for side, run in runs.items()})
+def _by_turns(
+    runs: dict[str, EmbeddedRun], rounds: int, number: Callable[[EmbeddedRun], float]
+) -> SideBySide:
+    return alternate(rounds, {side: partial(number, run) for side, run in runs.items()})
+
+
+def _beside(name: str, unit: str, target: Target | None, numbers: SideBySide) -> Iterator[Result]:
     yield Result(name=name, value=numbers.median(NOW), unit=unit)
     yield Result(name=f"  beside it: {THEN}", value=numbers.median(THEN), unit=unit)
     ratio = numbers.ratio(NOW, THEN)

@@ -47,6 +47,7 @@ def measure(lab: Lab) -> Iterator[Result]:
     port = lab.free_port()
     stand_in = lab.start(settings, ["bench.stand_ins", "put", str(port)], port)
     seconds = lab.effort.seconds(RUN_SECONDS)
+    # pgbench copies one of the orders that are placed now.
     for address in (service, two_processes, stand_in):
         put_orders(address, connections=CONNECTIONS, seconds=seconds).all_good()
 
@@ -135,7 +136,7 @@ def _pgbench(lab: Lab, owner: Connection[Any]) -> Callable[[], float]:
 
 
 def _insert(owner: Connection[Any]) -> str:
-    """One row like the last order; position, stream and key are new, as they are for every order."""
+    """One row like the last order, with a position, a stream and a key of its own."""
     columns = columns_of(owner, "event")
     row = owner.execute(READ_LAST_EVENT).fetchone()
     if row is None:

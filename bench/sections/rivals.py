@@ -1,4 +1,4 @@
-"""PUT /buy_order beside frameworks that people would use for it, on the same Postgres and server."""
+"""PUT /buy_order beside frameworks that one would use for it, on the same Postgres."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from bench import message_db
 from bench.lab import PASSWORD, PROJECT, Lab
 from bench.load import put_orders
-from bench.measure import alternate
+from bench.measure import BenchError, alternate
 from bench.report import Result
 from codebase.embedded.databases import OWNER
 
@@ -31,6 +31,8 @@ NAMES = {
 
 def measure(lab: Lab) -> Iterator[Result]:
     """Ours, python-cqrs, and Protean where message-db could be installed."""
+    if not PYTHON.exists():
+        raise BenchError(f"no {PYTHON}: ./bench.sh makes the environment of the rivals")
     settings = lab.stores("beside_rivals")
     prices = lab.serve(settings, "btc_price")
     priced = settings.model_copy(update={"btc_price_url": prices})

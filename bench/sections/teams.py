@@ -39,8 +39,8 @@ CREATE_AGENTS = """
     SELECT number, gen_random_uuid() AS id FROM generate_series(0, %(agents)s - 1) AS number
 """
 
-# An account is the first event of the log. Agents are switched in turn, all month long, and stand in
-# the log in that order.
+# An account is the first event of the log. Agents are switched in turn, all month long, and stand
+# in the log in that order.
 OPENED = "JOIN (SELECT) AS copy ON template.category = 'account'"
 SWITCHED = """
     JOIN (
