@@ -70,6 +70,11 @@ class Effort:
 
     small: bool = False
 
+    @property
+    def warms_up(self) -> bool:
+        """Whether it matters that what is measured has been done before."""
+        return not self.small
+
     def rounds(self, full: int) -> int:
         """How often a comparison is repeated."""
         return 1 if self.small else full
@@ -87,11 +92,16 @@ class Cluster:
     """One running Postgres server and its databases."""
 
     def __init__(self, keeper: Keeper, server: PostgresServer) -> None:
+        self._keeper = keeper
         self._server = server
         server.prepare()
         with (server.folder / "log").open("ab") as log:
-            process = keeper.spawn(server.program(), log)
-        server.wait_until_ready(lambda: process.poll() is None)
+            self._process = keeper.spawn(server.program(), log)
+        server.wait_until_ready(lambda: self._process.poll() is None)
+
+    def stop(self) -> None:
+        """End the server."""
+        self._keeper.stop(self._process)
 
     @property
     def major(self) -> int:
@@ -153,6 +163,7 @@ class Lab:
         self.effort = effort
         self._templates: dict[int, tuple[str, str]] = {}
         self._services: list[subprocess.Popen[bytes]] = []
+        self._clusters: list[Cluster] = []
         self.long_log: Settings | None = None
         """A log that takes long to fill, for whoever needs one."""
         # The kernel lends ports from 32768 on to outgoing connections.
@@ -165,7 +176,11 @@ class Lab:
         folder = _temporary_folder()
         try:
             with Keeper() as keeper:
-                yield cls(folder, keeper, effort)
+                lab = cls(folder, keeper, effort)
+                try:
+                    yield lab
+                finally:
+                    lab.close()
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -177,6 +192,12 @@ class Lab:
         """End what `serve` and `start` have started, so that it takes no part in what follows."""
         while self._services:
             self.keeper.stop(self._services.pop())
+
+    def close(self) -> None:
+        """End everything that was started."""
+        self.stop_services()
+        while self._clusters:
+            self._clusters.pop().stop()
 
     def free_port(self) -> int:
         """A port that nobody listens on."""
@@ -208,7 +229,9 @@ class Lab:
             account=account,
             settings=settings,
         )
-        return Cluster(self.keeper, server)
+        cluster = Cluster(self.keeper, server)
+        self._clusters.append(cluster)
+        return cluster
 
     def stores(self, name: str, partitions: int = 1) -> BuyOrderSettings:
         """A new empty write model and read model, as the settings of whoever uses them."""

@@ -81,8 +81,9 @@ def _commands(lab: Lab) -> Iterator[Result]:
     def run(load: Callable[..., Answers]) -> float:
         return load(connections=CONNECTIONS, seconds=seconds).all_good().per_second
 
-    for load in loads.values():
-        run(load)
+    if lab.effort.warms_up:
+        for load in loads.values():
+            run(load)
     numbers = alternate(
         lab.effort.rounds(COMMAND_ROUNDS),
         {name: partial(run, load) for name, load in loads.items()},

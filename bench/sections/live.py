@@ -90,7 +90,8 @@ class Alone:
         prices = self.lab.serve(settings, "btc_price")
         priced = settings.model_copy(update={"btc_price_url": prices})
         self._address = self.lab.serve(priced, "create_buy_order")
-        self._run(1)
+        if self.lab.effort.warms_up:
+            self._run(1)
 
     def measure(self) -> float:
         """Once more; the median so far."""
@@ -239,7 +240,8 @@ def _visible(run: EmbeddedRun, effort: Effort) -> Iterator[Result]:
     settings = run.settings()
     address = run.address("create_buy_order")
     seconds = effort.seconds(PACED_SECONDS)
-    put_orders(address, connections=PACED_CONNECTIONS, seconds=effort.seconds(2), pace=PACED_RATE)
+    if effort.warms_up:
+        put_orders(address, connections=PACED_CONNECTIONS, seconds=2, pace=PACED_RATE)
     with connect(settings.required("write_model_reader_url"), "bench") as log:
         wait_until_level(run.settings())
         before = head(log)

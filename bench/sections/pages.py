@@ -95,8 +95,9 @@ def _beside_a_constant(lab: Lab, settings: Settings, service: str, first: Path) 
         answers = get_pages(address, first, connections=CONNECTIONS, seconds=seconds)
         return answers.all_good().per_second
 
-    for address in (service, constant):
-        per_second(address, WARM_UP_SECONDS)
+    if lab.effort.warms_up:
+        for address in (service, constant):
+            per_second(address, WARM_UP_SECONDS)
     run_seconds = lab.effort.seconds(RUN_SECONDS)
     numbers = alternate(
         lab.effort.rounds(ROUNDS),
@@ -124,7 +125,8 @@ def _deep_beside_first(service: str, first: Path, deep: Path, effort: Effort) ->
         answers = get_pages(service, paths, connections=1, seconds=DEEP_RUN_SECONDS)
         return answers.all_good().p50_ms
 
-    p50_ms(deep)
+    if effort.warms_up:
+        p50_ms(deep)
     numbers = alternate(
         effort.rounds(DEEP_ROUNDS), {"first": lambda: p50_ms(first), "deep": lambda: p50_ms(deep)}
     )

@@ -48,7 +48,7 @@ def measure(lab: Lab) -> Iterator[Result]:
     stand_in = lab.start(settings, ["bench.stand_ins", "put", str(port)], port)
     seconds = lab.effort.seconds(RUN_SECONDS)
     # pgbench copies one of the orders that are placed now.
-    for address in (service, two_processes, stand_in):
+    for address in (service, two_processes, stand_in) if lab.effort.warms_up else (service,):
         put_orders(address, connections=CONNECTIONS, seconds=seconds).all_good()
 
     with as_owner(settings, "write_model") as owner:
