@@ -39,8 +39,11 @@ class Answers:
         """These answers, provided that none was an error.
 
         Raises:
-            BenchError: some were; a number that counts errors as work would be a lie.
+            BenchError: some were, or there was none; a number that counts errors as work would be
+                a lie.
         """
+        if self.requests == 0:
+            raise BenchError("not one request was answered")
         if self.refused or self.broken:
             raise BenchError(
                 f"of {self.requests} requests {self.refused} were refused, {self.broken} broken"

@@ -15,8 +15,8 @@ from bench.report import Result
 from codebase.embedded.databases import OWNER
 
 CONNECTIONS = 64
-ROUNDS = 3
-RUN_SECONDS = 2
+ROUNDS = 2
+RUN_SECONDS = 3
 POOL = 40
 """Connections to Postgres of each rival, as many as FastAPI has threads; ours has a handful."""
 CHART = f"PUT /buy_order, durable, {CONNECTIONS} clients, one process"
@@ -42,8 +42,7 @@ def measure(lab: Lab) -> Iterator[Result]:
     if message_db.is_installed():
         message_db.install(lab, "protean_on_message_db")
         addresses["protean"] = _serve(lab, "protean_on_message_db")
-    seconds = lab.effort.seconds(RUN_SECONDS)
-    sides = {side: partial(_puts, address, seconds) for side, address in addresses.items()}
+    sides = {side: partial(_puts, address) for side, address in addresses.items()}
     for warm_up in sides.values():
         warm_up()
     numbers = alternate(lab.effort.rounds(ROUNDS), sides)
@@ -58,8 +57,8 @@ def measure(lab: Lab) -> Iterator[Result]:
         )
 
 
-def _puts(address: str, seconds: float) -> float:
-    return put_orders(address, connections=CONNECTIONS, seconds=seconds).all_good().per_second
+def _puts(address: str) -> float:
+    return put_orders(address, connections=CONNECTIONS, seconds=RUN_SECONDS).all_good().per_second
 
 
 def _serve(lab: Lab, name: str) -> str:
