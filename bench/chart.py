@@ -28,6 +28,8 @@ LINE_HEIGHT = 24
 TITLE_HEIGHT = 36
 FULL = 2.0
 """A bar of this many times the target fills its line; what is longer is cut."""
+LABEL_MAX = 74
+"""Characters that fit before a bar."""
 BESIDE = "beside it: "
 
 STYLE = """
@@ -114,6 +116,8 @@ def _bar(
     name: str, share: float, value: str, kind: str, *, target: float | None = None
 ) -> tuple[int, str]:
     """A line: a name, a bar of which `share` is filled, and its value."""
+    if len(name) > LABEL_MAX:
+        name = name[: LABEL_MAX - 1] + "…"
     width = max(1, round(min(share, 1) * BAR_WIDTH))
     shape = (
         f'<text y="15" x="{LABEL_WIDTH - 10}" text-anchor="end">{escape(name)}</text>'
