@@ -37,6 +37,9 @@ from bench.sections import (
     teams,
 )
 from codebase.embedded.errors import ServerError
+from codebase.foundation.errors import ServiceUnavailable
+from codebase.foundation.observability import logs
+from codebase.foundation.settings import Settings
 
 SECTIONS: Mapping[str, Callable[[Lab], Iterator[Result]]] = {
     "put": put.measure,
@@ -74,7 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Everything that was started is ended on the way out.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
-    with Lab.open(Effort(small=given.small)) as lab:
+    # What is provoked is told in the table, and nowhere else.
+    quiet = Settings.model_validate({"log_level": "ERROR"})
+    with logs.configured(quiet, service="bench"), Lab.open(Effort(small=given.small)) as lab:
         return _run(lab, sections)
 
 
@@ -102,7 +107,7 @@ def _run(lab: Lab, sections: Mapping[str, Callable[[Lab], Iterator[Result]]]) ->
             for result in measure(lab):
                 results.append(result)
                 print(report.line(result), flush=True)
-        except (BenchError, ServerError, psycopg.Error) as error:
+        except (BenchError, ServerError, ServiceUnavailable, psycopg.Error) as error:
             failed = True
             print(f"{name} could not be measured: {error}", flush=True)
         finally:

@@ -252,19 +252,18 @@ def _reading_reports(
 def _claimers(lab: Lab) -> Iterator[Result]:
     seconds = lab.effort.seconds(HELD_SECONDS)
     settings = lab.stores("claimers").model_copy(update={"command_deadline_seconds": seconds})
-    account = people.opening()
+    account_id = people.found_company(settings, []).account_id
     with as_owner(settings, "write_model") as owner:
         server = psutil.Process(owner.info.backend_pid).parent()
     assert server is not None  # noqa: S101 - a backend has one
-    kind = agents_of(account.stream_id)
+    kind = agents_of(account_id)
 
     async def wait(bus: CommandBus) -> tuple[float, float]:
-        await bus.execute(account)
         log = await connect_async(settings.required("write_model_url"), "bench")
         async with log:
             await hold_claims(log, [kind], HOLD_SECONDS)
         ours, servers = time.process_time(), _processor_seconds(server)
-        agents = [bus.execute(people.creating(account.stream_id)) for _ in range(CALLERS)]
+        agents = [bus.execute(people.creating(account_id)) for _ in range(CALLERS)]
         answers = await asyncio.gather(*agents, return_exceptions=True)
         if not all(isinstance(answer, ServiceUnavailable) for answer in answers):
             raise BenchError("an agent was created although its kind of claim was held")
