@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.lab import ORDER_BOOK_LIMIT_BTC, PROJECT, Lab
+from bench.lab import ORDER_BOOK_LIMIT_BTC, PROJECT, Lab, is_free
 from bench.measure import BenchError
 from codebase.embedded.forks import TEMPLATE_TITLE
 from codebase.embedded.keeper import Keeper, Program
@@ -159,5 +159,9 @@ def _wait_for(line: re.Pattern[str], log: Path, process: subprocess.Popen[bytes]
 
 
 def _free_offset(lab: Lab) -> int:
-    """An offset that keeps every port below those that the kernel lends out."""
-    return lab.free_port() % (HIGHEST_OFFSET // 2) + HIGHEST_OFFSET // 2
+    """An offset with which every port is free, and below those that the kernel lends out."""
+    ports = SYSTEM.on_one_machine().values()
+    while True:
+        offset = lab.free_port() % (HIGHEST_OFFSET // 2) + HIGHEST_OFFSET // 2
+        if all(is_free(port + offset) for port in ports):
+            return offset

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,7 +41,7 @@ from codebase.embedded.private_postgres import (
 )
 from codebase.foundation.postgres import connect
 from codebase.foundation.rights import Login
-from codebase.foundation.settings import Settings
+from codebase.foundation.settings import Kind, Settings
 from codebase.operations.migrate import migrate
 from codebase.registry import SYSTEM
 from codebase.views.buy_orders.settings import BuyOrderSettings
@@ -201,11 +201,9 @@ class Lab:
 
     def free_port(self) -> int:
         """A port that nobody listens on."""
-        while True:
-            port = self._ports.pop()
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) != 0:
-                    return port
+        while not is_free(port := self._ports.pop()):
+            pass
+        return port
 
     @cached_property
     def write(self) -> Cluster:
@@ -251,23 +249,23 @@ class Lab:
         return self._templates[partitions]
 
     def _settings(self, write_model: str, read_model: str, partitions: int) -> BuyOrderSettings:
-        return BuyOrderSettings.model_validate(
-            {
-                "orderly_home": self.folder / "no home",
-                "write_model_owner_url": self.write.url(OWNER, write_model),
-                "write_model_url": self.write.url("command_service", write_model),
-                "write_model_relay_url": self.write.url("event_relay", write_model),
-                "write_model_reader_url": self.write.url("log_reader", write_model),
-                "write_model_head_url": self.write.url("log_head_reader", write_model),
-                "read_model_owner_url": self.read.url(OWNER, read_model),
-                "read_model_url": self.read.url("query_service", read_model),
-                "read_model_projector_url": self.read.url("projector", read_model),
-                "partitions": partitions,
-                "order_book_limit_btc": ORDER_BOOK_LIMIT_BTC,
-                "development": True,
-                **(UNHURRIED if self.effort.small else {}),
-            }
-        )
+        chosen = {
+            "orderly_home": self.folder / "no home",
+            "write_model_owner_url": self.write.url(OWNER, write_model),
+            "write_model_url": self.write.url("command_service", write_model),
+            "write_model_relay_url": self.write.url("event_relay", write_model),
+            "write_model_reader_url": self.write.url("log_reader", write_model),
+            "write_model_head_url": self.write.url("log_head_reader", write_model),
+            "read_model_owner_url": self.read.url(OWNER, read_model),
+            "read_model_url": self.read.url("query_service", read_model),
+            "read_model_projector_url": self.read.url("projector", read_model),
+            "partitions": partitions,
+            "order_book_limit_btc": ORDER_BOOK_LIMIT_BTC,
+            "development": True,
+            **(UNHURRIED if self.effort.small else {}),
+        }
+        _check_names(BuyOrderSettings, chosen)
+        return BuyOrderSettings.model_validate(chosen)
 
     def serve(self, settings: Settings, *names: str) -> str:
         """Start services as they are deployed; their address, once ready.
@@ -299,6 +297,28 @@ class Lab:
         address = f"http://127.0.0.1:{port}"
         wait_until_ready(address, process, log)
         return address
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port of loopback."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def changed(settings: Kind, **changes: object) -> Kind:
+    """The same settings but for some of them.
+
+    Raises:
+        BenchError: there is no such setting any more.
+    """
+    _check_names(type(settings), changes)
+    return settings.model_copy(update=changes)
+
+
+def _check_names(kind: type[Settings], named: Iterable[str]) -> None:
+    # An environment may hold whatever it likes, so that settings ignore what they do not know.
+    if unknown := set(named) - set(kind.model_fields):
+        raise BenchError(f"there are no settings {', '.join(sorted(unknown))}")
 
 
 def wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path) -> None:

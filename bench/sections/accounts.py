@@ -13,7 +13,7 @@ from statistics import median
 from uuid import UUID, uuid4
 
 from bench.embedded import EmbeddedRun, running
-from bench.lab import PROJECT, Lab, as_owner
+from bench.lab import PROJECT, Lab, as_owner, changed
 from bench.load import Answers, get_pages, open_accounts, put_orders
 from bench.measure import BenchError, alternate
 from bench.people import found_company
@@ -68,7 +68,7 @@ def _commands(lab: Lab) -> Iterator[Result]:
         encoding="ascii",
     )
     prices = lab.serve(settings, "btc_price")
-    settings = settings.model_copy(update={"btc_price_url": prices})
+    settings = changed(settings, btc_price_url=prices)
     orders = lab.serve(settings, "create_buy_order")
     accounts, blocks = lab.serve(settings, "create_account"), lab.serve(settings, "block_agent")
     seconds = lab.effort.seconds(RUN_SECONDS)

@@ -19,7 +19,7 @@ from bench import orders, people
 from bench.asking import Asker, fetch, status_of
 from bench.companies import fill_read_model, found_large_company
 from bench.embedded import processor_seconds
-from bench.lab import Lab, as_owner
+from bench.lab import Lab, as_owner, changed
 from bench.measure import BenchError
 from bench.report import Result, at_most
 from codebase.engine.commands.bus import CommandBus
@@ -91,11 +91,11 @@ class Locked:
 
 
 def _locked_head(lab: Lab) -> Iterator[Result]:
-    hurried = {
-        "database_deadline_seconds": DATABASE_DEADLINE_SECONDS,
-        "command_deadline_seconds": COMMAND_DEADLINE_SECONDS,
-    }
-    settings = lab.stores("locked").model_copy(update=hurried)
+    settings = changed(
+        lab.stores("locked"),
+        database_deadline_seconds=DATABASE_DEADLINE_SECONDS,
+        command_deadline_seconds=COMMAND_DEADLINE_SECONDS,
+    )
     seconds = lab.effort.seconds(LOCKED_SECONDS)
     with as_owner(settings, "write_model") as watcher:
         seen = _with_bus(settings, lambda bus: _send_while_locked(bus, settings, watcher, seconds))
@@ -251,7 +251,7 @@ def _reading_reports(
 
 def _claimers(lab: Lab) -> Iterator[Result]:
     seconds = lab.effort.seconds(HELD_SECONDS)
-    settings = lab.stores("claimers").model_copy(update={"command_deadline_seconds": seconds})
+    settings = changed(lab.stores("claimers"), command_deadline_seconds=seconds)
     account_id = people.found_company(settings, []).account_id
     with as_owner(settings, "write_model") as owner:
         server = psutil.Process(owner.info.backend_pid).parent()

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from bench.embedded import EmbeddedRun, proportional_bytes, running
-from bench.lab import Effort, Lab
+from bench.lab import Effort, Lab, changed
 from bench.load import Answers, put_orders
 from bench.measure import percentile
 from bench.positions import checkpoint, head, wait_until_level
@@ -88,7 +88,7 @@ class Alone:
     def __post_init__(self) -> None:
         settings = self.lab.stores("alone")
         prices = self.lab.serve(settings, "btc_price")
-        priced = settings.model_copy(update={"btc_price_url": prices})
+        priced = changed(settings, btc_price_url=prices)
         self._address = self.lab.serve(priced, "create_buy_order")
         if self.lab.effort.warms_up:
             self._run(1)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from statistics import median
 
-from bench.lab import Lab, as_owner
+from bench.lab import Lab, as_owner, changed
 from bench.measure import alternate
 from bench.orders import new_events
 from bench.positions import checkpoint
@@ -41,7 +41,7 @@ def measure(lab: Lab) -> Iterator[Result]:
             owner.execute(ENSURE_CHECKPOINT, {"projector": READ_MODEL, "partition": 0})
             owner.execute(PARK, {"projector": READ_MODEL, "streams": streams})
             owner.execute("VACUUM (ANALYZE) parked_stream")
-        hurried = settings.model_copy(update={"idle_poll_seconds": IDLE_POLL_SECONDS})
+        hurried = changed(settings, idle_poll_seconds=IDLE_POLL_SECONDS)
         lab.serve(hurried, "read_model_sync")
     orders = lab.effort.count(ORDERS_PER_ROUND)
     # Connections make up their minds about their plans in the first few of them.

@@ -11,7 +11,7 @@ from psycopg import Connection
 
 from bench import pgbench
 from bench.filling import Column, columns_of
-from bench.lab import Lab, as_owner
+from bench.lab import Lab, as_owner, changed
 from bench.load import put_orders
 from bench.measure import BenchError, alternate
 from bench.report import Result, at_least
@@ -39,11 +39,9 @@ def measure(lab: Lab) -> Iterator[Result]:
     """Every row about PUT."""
     settings = lab.stores("put")
     prices = lab.serve(settings, "btc_price")
-    settings = settings.model_copy(update={"btc_price_url": prices})
+    settings = changed(settings, btc_price_url=prices)
     service = lab.serve(settings, "create_buy_order")
-    two_processes = lab.serve(
-        settings.model_copy(update={"service_processes": 2}), "create_buy_order"
-    )
+    two_processes = lab.serve(changed(settings, service_processes=2), "create_buy_order")
     port = lab.free_port()
     stand_in = lab.start(settings, ["bench.stand_ins", "put", str(port)], port)
     seconds = lab.effort.seconds(RUN_SECONDS)

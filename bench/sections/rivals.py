@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from bench import message_db
-from bench.lab import PASSWORD, PROJECT, Lab
+from bench.lab import PASSWORD, PROJECT, Lab, changed
 from bench.load import put_orders
 from bench.measure import BenchError, alternate
 from bench.report import Result
@@ -35,7 +35,7 @@ def measure(lab: Lab) -> Iterator[Result]:
         raise BenchError(f"no {PYTHON}: ./bench.sh makes the environment of the rivals")
     settings = lab.stores("beside_rivals")
     prices = lab.serve(settings, "btc_price")
-    priced = settings.model_copy(update={"btc_price_url": prices})
+    priced = changed(settings, btc_price_url=prices)
     addresses = {"ours": lab.serve(priced, "create_buy_order")}
     lab.write.create("python_cqrs")
     addresses["python-cqrs"] = _serve(lab, "python_cqrs")
