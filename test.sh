@@ -83,9 +83,11 @@ on_four_partitions_and_the_other_postgres() {
 
 began=$SECONDS
 prepare_environment .venv "" development
+prepare_environment .venv "" benchmark
 prepare_postgres
 prepare_rabbitmq
 prepare_nginx
+prepare_wrk
 stage "format" .venv/bin/ruff format --check .
 stage "lint" .venv/bin/ruff check .
 stage "files" check_files

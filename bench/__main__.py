@@ -1,7 +1,8 @@
 """Measure everything, or the sections that are named: `python -m bench [SECTION…]`.
 
-Prints a table. A complete run writes bench/results.json and bench/machine.json. A missed target is
-a finding and not a failure: the exit status is 1 only when something could not be measured.
+Prints a table. A complete run writes bench/results.json, bench/machine.json and bench/chart.svg. A
+missed target is a finding and not a failure: the exit status is 1 only when something could not be
+measured. `python -m bench compare COMMIT` measures this commit beside another one.
 """
 
 from __future__ import annotations
@@ -14,60 +15,109 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import psycopg
 
-from bench import report
-from bench.lab import Lab
+from bench import chart, report
+from bench.lab import Effort, Lab
 from bench.measure import BenchError
 from bench.report import Result
-from bench.sections import accounts, bus, live, log, pages, put, start, streams, teams
+from bench.sections import (
+    accounts,
+    bus,
+    compare,
+    faults,
+    live,
+    log,
+    pages,
+    parked,
+    partitions,
+    put,
+    rivals,
+    snapshot,
+    start,
+    streams,
+    teams,
+)
 from codebase.embedded.errors import ServerError
+from codebase.foundation.errors import ServiceUnavailable
+from codebase.foundation.observability import logs
+from codebase.foundation.settings import Settings
 
 SECTIONS: Mapping[str, Callable[[Lab], Iterator[Result]]] = {
     "put": put.measure,
     "bus": bus.measure,
+    "rivals": rivals.measure,
+    "partitions": partitions.measure,
     "streams": streams.measure,
     "bulk": log.measure_bulk,
     "growth": log.measure_growth,
     "rebuild": log.measure_rebuild,
+    "snapshot": snapshot.measure,
+    "parked": parked.measure,
+    "faults": faults.measure,
     "pages": pages.measure,
     "accounts": accounts.measure,
+    "load": accounts.measure_mixed_clients,
     "teams": teams.measure,
     "live": live.measure,
     "start": start.measure,
 }
+COMPARE = "compare"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the sections and report; returns the exit status."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
-    chosen = parser.parse_args(arguments).sections or list(SECTIONS)
-    if unknown := set(chosen) - set(SECTIONS):
-        parser.error(f"no section {', '.join(sorted(unknown))}; there is: {', '.join(SECTIONS)}")
+    parser.add_argument(
+        "sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS) + "; or compare COMMIT"
+    )
+    parser.add_argument(
+        "--small", action="store_true", help="see whether it works; the numbers mean nothing"
+    )
+    given = parser.parse_args(arguments)
+    sections = _chosen(parser, given.sections)
     # Everything that was started is ended on the way out.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
-    with Lab.open() as lab:
-        return _run(lab, chosen)
+    # What is provoked is told in the table, and nowhere else.
+    quiet = Settings.model_validate({"log_level": "ERROR"})
+    with logs.configured(quiet, service="bench"), Lab.open(Effort(small=given.small)) as lab:
+        return _run(lab, sections)
 
 
-def _run(lab: Lab, chosen: Sequence[str]) -> int:
+def _chosen(
+    parser: argparse.ArgumentParser, names: Sequence[str]
+) -> Mapping[str, Callable[[Lab], Iterator[Result]]]:
+    if names and names[0] == COMPARE:
+        if len(names) != len((COMPARE, "COMMIT")):
+            parser.error("compare takes one COMMIT, and nothing beside it")
+        return {COMPARE: lambda lab: compare.measure(lab, names[1])}
+    if unknown := set(names) - set(SECTIONS):
+        parser.error(f"no section {', '.join(sorted(unknown))}; there is: {', '.join(SECTIONS)}")
+    return {name: SECTIONS[name] for name in names} or SECTIONS
+
+
+def _run(lab: Lab, sections: Mapping[str, Callable[[Lab], Iterator[Result]]]) -> int:
     machine = report.describe_machine(lab.write.major)
     print("; ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
     results: list[Result] = []
     failed = False
-    for name in chosen:
+    began = time.monotonic()
+    for name, measure in sections.items():
         started = time.monotonic()
         try:
-            for result in SECTIONS[name](lab):
+            for result in measure(lab):
                 results.append(result)
                 print(report.line(result), flush=True)
-        except (BenchError, ServerError, psycopg.Error) as error:
+        except (BenchError, ServerError, ServiceUnavailable, psycopg.Error) as error:
             failed = True
             print(f"{name} could not be measured: {error}", flush=True)
+        finally:
+            lab.stop_services()
         print(f"-- {name}: {time.monotonic() - started:.0f} s", flush=True)
-    if set(chosen) == set(SECTIONS) and not failed:
+    print(f"-- everything: {time.monotonic() - began:.0f} s", flush=True)
+    if sections is SECTIONS and not failed and not lab.effort.small:
         report.save(results, machine)
-        print(f"written to {report.RESULTS}")
+        chart.save()
+        print(f"written to {report.RESULTS} and {chart.FILE}")
     return 1 if failed else 0
 
 

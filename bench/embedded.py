@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.lab import ORDER_BOOK_LIMIT_BTC, PROJECT, Lab
+from bench.lab import ORDER_BOOK_LIMIT_BTC, PROJECT, Lab, is_free
 from bench.measure import BenchError
 from codebase.embedded.forks import TEMPLATE_TITLE
 from codebase.embedded.keeper import Keeper, Program
@@ -63,6 +63,22 @@ class EmbeddedRun:
             with suppress(psutil.NoSuchProcess):
                 groups.setdefault(_name_of(process), []).append(process)
         return groups
+
+    def processor_seconds(self) -> dict[str, float]:
+        """What each group of processes has used so far."""
+        return {
+            name: sum(map(processor_seconds, processes))
+            for name, processes in self.processes().items()
+        }
+
+
+def processor_seconds(process: psutil.Process) -> float:
+    """What a process has used so far; 0 of one that has ended, as the servers' may."""
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0
+    return times.user + times.system
 
 
 def proportional_bytes(process: psutil.Process) -> int:
@@ -143,5 +159,9 @@ def _wait_for(line: re.Pattern[str], log: Path, process: subprocess.Popen[bytes]
 
 
 def _free_offset(lab: Lab) -> int:
-    """An offset that keeps every port below those that the kernel lends out."""
-    return lab.free_port() % (HIGHEST_OFFSET // 2) + HIGHEST_OFFSET // 2
+    """An offset with which every port is free, and below those that the kernel lends out."""
+    ports = SYSTEM.on_one_machine().values()
+    while True:
+        offset = lab.free_port() % (HIGHEST_OFFSET // 2) + HIGHEST_OFFSET // 2
+        if all(is_free(port + offset) for port in ports):
+            return offset

@@ -13,8 +13,9 @@ from uuid import UUID, uuid4
 from eventsourcing.application import Application
 from eventsourcing.domain import Aggregate
 
-from bench.lab import OWNER, PASSWORD
+from bench.lab import PASSWORD
 from bench.orders import CLIENT, PRICE
+from codebase.embedded.databases import OWNER
 from codebase.model.buy_orders.bitcoin import btc_for
 
 AMOUNT = Decimal("123.45")

@@ -11,8 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
 from itertools import chain
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 import psycopg
 from psycopg import Connection, sql
 
@@ -39,35 +41,84 @@ from codebase.embedded.private_postgres import (
 )
 from codebase.foundation.postgres import connect
 from codebase.foundation.rights import Login
-from codebase.foundation.settings import Settings
+from codebase.foundation.settings import Kind, Settings
 from codebase.operations.migrate import migrate
 from codebase.registry import SYSTEM
 from codebase.views.buy_orders.settings import BuyOrderSettings
 
 PROJECT = Path(__file__).resolve().parents[1]
-PASSWORD = "of a role that lives as long as the run"  # noqa: S105
-TEMPLATES = ("template_write_model", "template_read_model")
+PASSWORD = "of-a-role-that-lives-as-long-as-the-run"  # noqa: S105
 ORDER_BOOK_LIMIT_BTC = 10**15
 START_SECONDS = 60.0
 PATIENCE_SECONDS = 20.0
 POLL_SECONDS = 0.005
 FIRST_PORT, LAST_PORT = 20_000, 32_000
+SMALL_PART = 1_000
+SMALL_ENOUGH = 20
+SMALL_SECONDS = 0.2
+UNHURRIED = {"database_deadline_seconds": 60.0, "command_deadline_seconds": 60.0}
+"""Where the numbers mean nothing, nobody is told that a busy machine is late."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How much is measured: everything, or so little that it only shows whether it still works.
+
+    Args:
+        small: whether it is the latter; then the numbers mean nothing.
+    """
+
+    small: bool = False
+
+    @property
+    def warms_up(self) -> bool:
+        """Whether it matters that what is measured has been done before."""
+        return not self.small
+
+    def rounds(self, full: int) -> int:
+        """How often a comparison is repeated."""
+        return 1 if self.small else full
+
+    def seconds(self, full: float) -> float:
+        """How long a run takes; whoever makes the load may take a second at least."""
+        return min(full, SMALL_SECONDS) if self.small else full
+
+    def count(self, full: int) -> int:
+        """How much there is of something."""
+        return max(full // SMALL_PART, min(full, SMALL_ENOUGH)) if self.small else full
 
 
 class Cluster:
     """One running Postgres server and its databases."""
 
     def __init__(self, keeper: Keeper, server: PostgresServer) -> None:
+        self._keeper = keeper
         self._server = server
         server.prepare()
         with (server.folder / "log").open("ab") as log:
-            process = keeper.spawn(server.program(), log)
-        server.wait_until_ready(lambda: process.poll() is None)
+            self._process = keeper.spawn(server.program(), log)
+        server.wait_until_ready(lambda: self._process.poll() is None)
+
+    def stop(self) -> None:
+        """End the server."""
+        self._keeper.stop(self._process)
 
     @property
     def major(self) -> int:
         """Postgres's major version."""
         return self._server.binaries.major
+
+    def program(self, name: str) -> Path:
+        """One of the programs that belong to the server, such as pgbench.
+
+        Raises:
+            BenchError: there is none beside it, and none on the path.
+        """
+        beside = self._server.binaries.folder / name
+        found = str(beside) if beside.exists() else shutil.which(name)
+        if found is None:
+            raise BenchError(f"no {name} found: sudo apt-get install postgresql-contrib")
+        return Path(found)
 
     @property
     def port(self) -> int:
@@ -103,11 +154,16 @@ class Lab:
     Args:
         folder: temporary, also for an unprivileged server.
         keeper: ends what is started here, however this process ends.
+        effort: how much is measured.
     """
 
-    def __init__(self, folder: Path, keeper: Keeper) -> None:
+    def __init__(self, folder: Path, keeper: Keeper, effort: Effort) -> None:
         self.folder = folder
         self.keeper = keeper
+        self.effort = effort
+        self._templates: dict[int, tuple[str, str]] = {}
+        self._services: list[subprocess.Popen[bytes]] = []
+        self._clusters: list[Cluster] = []
         self.long_log: Settings | None = None
         """A log that takes long to fill, for whoever needs one."""
         # The kernel lends ports from 32768 on to outgoing connections.
@@ -115,22 +171,39 @@ class Lab:
 
     @classmethod
     @contextmanager
-    def open(cls) -> Iterator[Lab]:
+    def open(cls, effort: Effort = Effort()) -> Iterator[Lab]:
         """A lab in a folder of its own, which is removed at the end."""
         folder = _temporary_folder()
         try:
             with Keeper() as keeper:
-                yield cls(folder, keeper)
+                lab = cls(folder, keeper, effort)
+                try:
+                    yield lab
+                finally:
+                    lab.close()
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def newest_service(self) -> psutil.Process:
+        """The process that `serve` or `start` has started last."""
+        return psutil.Process(self._services[-1].pid)
+
+    def stop_services(self) -> None:
+        """End what `serve` and `start` have started, so that it takes no part in what follows."""
+        while self._services:
+            self.keeper.stop(self._services.pop())
+
+    def close(self) -> None:
+        """End everything that was started."""
+        self.stop_services()
+        while self._clusters:
+            self._clusters.pop().stop()
+
     def free_port(self) -> int:
         """A port that nobody listens on."""
-        while True:
-            port = self._ports.pop()
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) != 0:
-                    return port
+        while not is_free(port := self._ports.pop()):
+            pass
+        return port
 
     @cached_property
     def write(self) -> Cluster:
@@ -154,38 +227,45 @@ class Lab:
             account=account,
             settings=settings,
         )
-        return Cluster(self.keeper, server)
+        cluster = Cluster(self.keeper, server)
+        self._clusters.append(cluster)
+        return cluster
 
-    @cached_property
-    def _templates(self) -> tuple[str, str]:
-        self.write.create(TEMPLATES[0])
-        self.read.create(TEMPLATES[1])
-        migrate(self._settings(*TEMPLATES), SYSTEM.contexts)
-        return TEMPLATES
-
-    def stores(self, name: str) -> BuyOrderSettings:
+    def stores(self, name: str, partitions: int = 1) -> BuyOrderSettings:
         """A new empty write model and read model, as the settings of whoever uses them."""
-        write_template, read_template = self._templates
+        write_template, read_template = self._template(partitions)
         self.write.create(name, write_template)
         self.read.create(name, read_template)
-        return self._settings(name, name)
+        return self._settings(name, name, partitions)
 
-    def _settings(self, write_model: str, read_model: str) -> BuyOrderSettings:
-        return BuyOrderSettings.model_validate(
-            {
-                "orderly_home": self.folder / "no home",
-                "write_model_owner_url": self.write.url(OWNER, write_model),
-                "write_model_url": self.write.url("command_service", write_model),
-                "write_model_relay_url": self.write.url("event_relay", write_model),
-                "write_model_reader_url": self.write.url("log_reader", write_model),
-                "write_model_head_url": self.write.url("log_head_reader", write_model),
-                "read_model_owner_url": self.read.url(OWNER, read_model),
-                "read_model_url": self.read.url("query_service", read_model),
-                "read_model_projector_url": self.read.url("projector", read_model),
-                "order_book_limit_btc": ORDER_BOOK_LIMIT_BTC,
-                "development": True,
-            }
-        )
+    def _template(self, partitions: int) -> tuple[str, str]:
+        """Migrated stores, made when somebody first asks for so many partitions."""
+        if partitions not in self._templates:
+            write, read = (f"template_{store}_{partitions}" for store in ("write", "read"))
+            self.write.create(write)
+            self.read.create(read)
+            migrate(self._settings(write, read, partitions), SYSTEM.contexts)
+            self._templates[partitions] = write, read
+        return self._templates[partitions]
+
+    def _settings(self, write_model: str, read_model: str, partitions: int) -> BuyOrderSettings:
+        chosen = {
+            "orderly_home": self.folder / "no home",
+            "write_model_owner_url": self.write.url(OWNER, write_model),
+            "write_model_url": self.write.url("command_service", write_model),
+            "write_model_relay_url": self.write.url("event_relay", write_model),
+            "write_model_reader_url": self.write.url("log_reader", write_model),
+            "write_model_head_url": self.write.url("log_head_reader", write_model),
+            "read_model_owner_url": self.read.url(OWNER, read_model),
+            "read_model_url": self.read.url("query_service", read_model),
+            "read_model_projector_url": self.read.url("projector", read_model),
+            "partitions": partitions,
+            "order_book_limit_btc": ORDER_BOOK_LIMIT_BTC,
+            "development": True,
+            **(UNHURRIED if self.effort.small else {}),
+        }
+        _check_names(BuyOrderSettings, chosen)
+        return BuyOrderSettings.model_validate(chosen)
 
     def serve(self, settings: Settings, *names: str) -> str:
         """Start services as they are deployed; their address, once ready.
@@ -199,19 +279,46 @@ class Lab:
 
     def start(self, settings: Settings, module: Sequence[str], port: int) -> str:
         """Run `python -m MODULE…`, which serves HTTP on `port`; its address, once ready."""
+        return self.run([sys.executable, "-m", *module], _environment(settings), port)
+
+    def run(self, command: Sequence[str | Path], environment: Mapping[str, str], port: int) -> str:
+        """Run a program that serves HTTP on `port`; its address, once /readyz says so."""
         program = Program(
-            name=f"{module[0]}-{port}",
-            command=[sys.executable, "-m", *module],
-            environment=_environment(settings),
+            name=f"on-{port}",
+            command=command,
+            environment=environment,
             directory=PROJECT,
             patience_seconds=PATIENCE_SECONDS,
         )
         log = self.folder / f"{program.name}.log"
         with log.open("ab") as output:
             process = self.keeper.spawn(program, output)
+        self._services.append(process)
         address = f"http://127.0.0.1:{port}"
         wait_until_ready(address, process, log)
         return address
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port of loopback."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def changed(settings: Kind, **changes: object) -> Kind:
+    """The same settings but for some of them.
+
+    Raises:
+        BenchError: there is no such setting any more.
+    """
+    _check_names(type(settings), changes)
+    return settings.model_copy(update=changes)
+
+
+def _check_names(kind: type[Settings], named: Iterable[str]) -> None:
+    # An environment may hold whatever it likes, so that settings ignore what they do not know.
+    if unknown := set(named) - set(kind.model_fields):
+        raise BenchError(f"there are no settings {', '.join(sorted(unknown))}")
 
 
 def wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path) -> None:

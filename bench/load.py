@@ -12,6 +12,8 @@ from pathlib import Path
 from bench.measure import BenchError
 
 SCRIPTS = Path(__file__).parent / "lua"
+TIMEOUT_SECONDS = 30
+"""What is answered later is late, and counted as such; only after this it is broken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +39,11 @@ class Answers:
         """These answers, provided that none was an error.
 
         Raises:
-            BenchError: some were; a number that counts errors as work would be a lie.
+            BenchError: some were, or there was none; a number that counts errors as work would be
+                a lie.
         """
+        if self.requests == 0:
+            raise BenchError("not one request was answered")
         if self.refused or self.broken:
             raise BenchError(
                 f"of {self.requests} requests {self.refused} were refused, {self.broken} broken"
@@ -54,7 +59,7 @@ def put_orders(
     Args:
         address: host and port, `http://127.0.0.1:8777`.
         connections: how many clients, each waiting for its answer before it sends the next.
-        seconds: how long; a whole number.
+        seconds: how long; whole ones, and one at least.
         repeated: the share of requests that repeat an earlier one, 0 to 1.
         pace: requests per second in all; 0 means as fast as the answers come.
     """
@@ -62,10 +67,15 @@ def put_orders(
     return _wrk(address, "put.lua", connections, seconds, [run, str(repeated), str(pace)])
 
 
+def open_accounts(address: str, *, connections: int, seconds: float) -> Answers:
+    """Open accounts with keys and e-mail addresses that no other run uses."""
+    return _wrk(address, "accounts.lua", connections, seconds, [secrets.token_hex(4)])
+
+
 def get_pages(
     address: str, paths: Path, *, connections: int, seconds: float, method: str = "GET"
 ) -> Answers:
-    """Read the pages whose paths stand in the file `paths`, in turn, for so many seconds."""
+    """Ask for what the paths in the file `paths` name, in turn, for so many seconds."""
     return _wrk(address, "get.lua", connections, seconds, [str(paths), method])
 
 
@@ -73,7 +83,11 @@ def _wrk(
     address: str, script: str, connections: int, seconds: float, arguments: Sequence[str]
 ) -> Answers:
     # One thread makes more requests than both cores could answer.
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "-s", script, address]
+    duration = max(1, round(seconds))
+    command = [
+        *("wrk", "-t1", f"-c{connections}", f"-d{duration}s", f"--timeout={TIMEOUT_SECONDS}s"),
+        *("-s", script, address),
+    ]
     done = subprocess.run(
         [*command, "--", *arguments], cwd=SCRIPTS, capture_output=True, text=True, check=False
     )

@@ -53,12 +53,21 @@ def below(bound: float) -> Target:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One number; without a target it stands beside another for comparison."""
+    """One number; without a target it stands beside another for comparison.
+
+    Args:
+        name: of the row.
+        value: the number.
+        unit: `ratio` for a quotient of two numbers.
+        target: what it must reach.
+        chart: the title of the comparison in which it is a bar of the chart; None: it is not.
+    """
 
     name: str
     value: float
     unit: str
     target: Target | None = None
+    chart: str | None = None
 
     @property
     def ok(self) -> bool | None:
@@ -73,6 +82,7 @@ class Result:
             "unit": self.unit,
             "target": str(self.target) if self.target else None,
             "ok": self.ok,
+            **({"chart": self.chart} if self.chart else {}),
         }
 
 

@@ -23,9 +23,10 @@ from codebase.foundation.settings import Settings, load_settings
 from codebase.model.buy_orders.buy_order import Price
 from codebase.model.money import Currency
 from codebase.services.create_buy_order.service import create_app
-from codebase.services.fetch_accounts.service import Account
-from codebase.services.fetch_agents.service import Agent
-from codebase.services.fetch_buy_orders.service import PAGE_SIZE_MAX, Page
+from codebase.services.fetch_buy_orders.service import PAGE_SIZE_MAX
+from codebase.views.accounts.accounts import Account
+from codebase.views.accounts.agents import Agent
+from codebase.views.buy_orders.buy_orders import Page
 from codebase.views.buy_orders.prices import Prices
 from codebase.web import shell
 

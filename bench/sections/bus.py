@@ -1,83 +1,102 @@
-"""The command bus beside a well-known event store, both in one process on the same Postgres."""
+"""The command bus beside well-known event stores, all of them on the same Postgres."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
-import uvloop
-
-from bench.eventsourcing_rival import orders_in
+from bench import message_db
+from bench.callers import executed_per_second
+from bench.eventsourcing_rival import Orders, orders_in
 from bench.lab import Lab
 from bench.measure import alternate
 from bench.orders import submission
 from bench.report import Result, at_least
-from codebase.engine.commands.bus import CommandBus
 from codebase.foundation.settings import Settings
 
 CONCURRENT = 32
 ROUNDS = 5
 RUN_SECONDS = 2.0
-RIVAL = f"eventsourcing, {CONCURRENT} threads"
+ROUNDS_ALONE = 3
+CATEGORIES = 64
+CHART = f"orders appended durably, each in a stream of its own, {CONCURRENT} at once"
+CHART_ALONE = "the same, one after the other"
 
 
 def measure(lab: Lab) -> Iterator[Result]:
-    """Both, and how many times more the bus does."""
+    """With 32 callers, and with one."""
     settings = lab.stores("bus")
     lab.write.create("eventsourcing")
+    # Every round opens a bus anew; the rivals' connections stay open.
     with orders_in(lab.write.port, "eventsourcing", CONCURRENT) as rival:
-        numbers = alternate(
-            ROUNDS,
-            {
-                "bus": lambda: _appends_per_second(settings),
-                "rival": lambda: _calls_per_second(rival.place),
-            },
+        yield from _at_once(lab, settings, rival)
+        yield from _alone(lab, settings, rival)
+
+
+def _at_once(lab: Lab, settings: Settings, rival: Orders) -> Iterator[Result]:
+    seconds = lab.effort.seconds(RUN_SECONDS)
+    sides: dict[str, Callable[[], float]] = {
+        "bus": partial(executed_per_second, settings, submission, CONCURRENT, seconds),
+        "eventsourcing": partial(_calls_per_second, rival.place, CONCURRENT, seconds),
+    }
+    if message_db.is_installed():
+        message_db.install(lab, "message_db")
+        write = partial(message_db.writes_per_second, lab, "message_db", seconds=seconds)
+        sides |= {"one category": write(categories=1), "categories": write(categories=CATEGORIES)}
+    numbers = alternate(lab.effort.rounds(ROUNDS), sides)
+    ours, chart = f"command bus, {CONCURRENT} concurrent", CHART
+    yield Result(name=ours, value=numbers.median("bus"), unit="/s", chart=chart)
+    names = {
+        "eventsourcing": f"eventsourcing, {CONCURRENT} threads",
+        "one category": f"message-db, {CONCURRENT} clients, one category",
+        "categories": f"message-db, {CONCURRENT} clients, {CATEGORIES} categories",
+    }
+    theirs = {side: names[side] for side in sides if side in names}
+    for side, name in theirs.items():
+        value = numbers.median(side)
+        yield Result(name=f"  beside it: {name}", value=value, unit="/s", chart=chart)
+    for side, name in theirs.items():
+        yield Result(
+            name=f"{ours} ÷ {name}",
+            value=numbers.ratio("bus", side),
+            unit="ratio",
+            target=at_least(16) if side == "eventsourcing" else None,
         )
-    yield Result(
-        name=f"command bus, {CONCURRENT} concurrent", value=numbers.median("bus"), unit="/s"
+
+
+def _alone(lab: Lab, settings: Settings, rival: Orders) -> Iterator[Result]:
+    seconds = lab.effort.seconds(RUN_SECONDS)
+    numbers = alternate(
+        lab.effort.rounds(ROUNDS_ALONE),
+        {
+            "bus": partial(executed_per_second, settings, submission, 1, seconds),
+            "eventsourcing": partial(_calls_per_second, rival.place, 1, seconds),
+        },
     )
-    yield Result(name=f"  beside it: {RIVAL}", value=numbers.median("rival"), unit="/s")
+    ours, theirs = "command bus, one caller", "eventsourcing, one thread"
+    yield Result(name=ours, value=numbers.median("bus"), unit="/s", chart=CHART_ALONE)
+    value = numbers.median("eventsourcing")
+    yield Result(name=f"  beside it: {theirs}", value=value, unit="/s", chart=CHART_ALONE)
     yield Result(
-        name=f"command bus ÷ {RIVAL}",
-        value=numbers.ratio("bus", "rival"),
+        name=f"{ours} ÷ {theirs}",
+        value=numbers.ratio("bus", "eventsourcing"),
         unit="ratio",
-        target=at_least(15),
+        target=at_least(1.5),
     )
 
 
-def _appends_per_second(settings: Settings) -> float:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_execute_for_a_while(settings))
-
-
-async def _execute_for_a_while(settings: Settings) -> float:
-    async with CommandBus.open(settings) as bus:
-        await bus.execute(submission())
-        done = 0
-        started = time.perf_counter()
-
-        async def sender() -> None:
-            nonlocal done
-            while time.perf_counter() - started < RUN_SECONDS:
-                await bus.execute(submission())
-                done += 1
-
-        await asyncio.gather(*(sender() for _ in range(CONCURRENT)))
-        return done / (time.perf_counter() - started)
-
-
-def _calls_per_second(call: Callable[[], None]) -> float:
+def _calls_per_second(call: Callable[[], None], callers: int, seconds: float) -> float:
     started = time.perf_counter()
 
     def caller() -> int:
         done = 0
-        while time.perf_counter() - started < RUN_SECONDS:
+        while time.perf_counter() - started < seconds:
             call()
             done += 1
         return done
 
-    with ThreadPoolExecutor(CONCURRENT) as pool:
-        done = sum(future.result() for future in [pool.submit(caller) for _ in range(CONCURRENT)])
+    with ThreadPoolExecutor(callers) as pool:
+        done = sum(future.result() for future in [pool.submit(caller) for _ in range(callers)])
     return done / (time.perf_counter() - started)

