@@ -54,6 +54,9 @@ logger = logging.getLogger(__name__)
 
 GAUGES = ProgressGauges("orderly_projection", LABELS)
 
+CHECKS_PER_MEASUREMENT = 10
+"""Of the oldest snapshot: an alert on it is about minutes, and a check comes every second."""
+
 # Two workers for one partition would be safe, since the checkpoint is a fence, but they would
 # only undo each other's work. The second one waits.
 LEAD = "SELECT pg_try_advisory_lock(hashtext(%(projector)s), %(partition)s)"
@@ -89,7 +92,11 @@ class PartitionProjector:
         self._check_at = 0.0
         self._parked = ParkedFigures(projector.name, partition)
         self._oldest = [
-            OldestSnapshot(each, (projector.name, partition))
+            OldestSnapshot(
+                each,
+                (projector.name, partition),
+                settings.read_model_check_seconds * CHECKS_PER_MEASUREMENT,
+            )
             for each in ("write_model", "read_model")
         ]
         self._traces = telemetry.current()
