@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pika
@@ -20,7 +20,7 @@ from codebase.engine.messages.confirmed_prefix import ConfirmedPrefix
 from codebase.engine.messages.connection import parameters
 from codebase.engine.messages.event_messages import Message, read_messages
 from codebase.engine.messages.relay_checkpoint import LostPlaceError, move_checkpoint
-from codebase.engine.messages.topology import EVENTS
+from codebase.engine.messages.topology import EVENTS, POSITIONS, positions_key
 from codebase.foundation.backoff import Rests
 from codebase.foundation.failpoints import failpoint
 from codebase.foundation.observability import telemetry
@@ -79,6 +79,7 @@ class RelaySession:
         self._waiting: deque[Message] = deque()
         self._rests = Rests(settings.idle_poll_seconds)
         self._channel: Channel | None = None
+        self._announcing: Channel | None = None
         self._failure: Exception | None = None
         self._pump_is_due = False
         self._save_is_due = False
@@ -136,11 +137,16 @@ class RelaySession:
     # Setting up
 
     def _on_open(self, connection: pika.SelectConnection) -> None:
-        connection.channel(on_open_callback=self._on_channel_open)
+        connection.channel(on_open_callback=self._on_announcing)
+
+    def _on_announcing(self, channel: Channel) -> None:
+        # A channel of its own, so that confirms count events only.
+        channel.add_on_close_callback(self._on_closed)
+        self._announcing = channel
+        self._connection.channel(on_open_callback=self._on_channel_open)
 
     def _on_channel_open(self, channel: Channel) -> None:
         channel.add_on_close_callback(self._on_closed)
-        channel.add_on_return_callback(self._on_return)
         channel.confirm_delivery(self._on_confirm, callback=self._on_confirming)
         self._channel = channel
 
@@ -155,9 +161,6 @@ class RelaySession:
             return
         cause = reason if isinstance(reason, AMQPError | OSError) else InDoubtError(str(reason))
         self._fail(cause)
-
-    def _on_return(self, _channel: Channel, method: Any, *_content: object) -> None:  # noqa: ANN401 - pika's
-        self._fail(InDoubtError(f"unroutable: {method.routing_key}"))
 
     # Publishing
 
@@ -177,12 +180,8 @@ class RelaySession:
         if not self._waiting:
             self._waiting.extend(self._read())
         found = bool(self._waiting)
-        room = min(room, len(self._waiting))
-        while room > 0:
-            with self._connection.together():
-                for _ in range(min(room, TOGETHER)):
-                    self._publish(self._waiting.popleft())
-            room -= TOGETHER
+        if found:
+            self._publish_together([self._waiting.popleft() for _ in range(room) if self._waiting])
         if not self._in_flight():
             self._last_progress = time.monotonic()
             self.on_progress()
@@ -200,6 +199,28 @@ class RelaySession:
             raise LostPlaceError(f"the log has nothing above {self._published}")
         return messages
 
+    def _publish_together(self, messages: Sequence[Message]) -> None:
+        for begin in range(0, len(messages), TOGETHER):
+            with self._connection.together():
+                for message in messages[begin : begin + TOGETHER]:
+                    self._publish(message)
+                if begin + TOGETHER >= len(messages):
+                    self._announce(messages)
+
+    def _announce(self, messages: Sequence[Message]) -> None:
+        """Tell projectors how far the log goes, once for all messages.
+
+        Whether it arrives is not asked: they look by themselves when they have heard nothing.
+        """
+        assert self._announcing is not None, "it was opened before the other"  # noqa: S101
+        first, *others = sorted(
+            {positions_key(message.category, self._partition) for message in messages}
+        )
+        # The broker looks at all of these keys, and gives a queue one copy.
+        properties = pika.BasicProperties(headers={"CC": others} if others else None)
+        body = messages[-1].announcement(self._partition)
+        self._announcing.basic_publish(POSITIONS, first, body, properties)
+
     def _publish(self, message: Message) -> None:
         assert self._channel is not None, "publishing begins when the channel is open"  # noqa: S101
         if message.position != self._published + 1:
@@ -209,7 +230,6 @@ class RelaySession:
             message.topic,
             message.body.encode(),
             message.properties(self._partition, self._begin_span(message)),
-            mandatory=True,
         )
         self._published = message.position
         if message.position <= self.furthest:
@@ -240,9 +260,6 @@ class RelaySession:
     # Confirms
 
     def _on_confirm(self, frame: Any) -> None:  # noqa: ANN401 - pika's
-        if self._failure is not None:
-            # A message that came back as unroutable is confirmed all the same, right after.
-            return
         method = frame.method
         if isinstance(method, pika.spec.Basic.Nack):
             self._fail(InDoubtError("the broker refused a message"))

@@ -62,7 +62,7 @@ class Projector:
     """Projections that share a store and move through the log together, with one checkpoint.
 
     Args:
-        name: names the checkpoint, the subscription and the queues; it never changes.
+        name: names the checkpoint and the queues; it never changes.
         projections: applied in this order, in one transaction.
     """
 
