@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import pika
 import psycopg
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
@@ -225,7 +226,7 @@ def publish_events(settings: Settings, databases: Databases) -> None:
         cursor = log.cursor(binary=True)
         for partition in range(settings.partitions):
             for each in read_messages(cursor, partition, after=0, limit=10_000):
-                properties = each.properties(partition, None)
+                properties = pika.BasicProperties(headers={"partition": partition})
                 channel.basic_publish(EVENTS, each.topic, each.body.encode(), properties)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-import pika
 from psycopg import Cursor
 
 # The body is made here, in one pass over text that Postgres has at hand: the same in Python would
@@ -54,25 +53,6 @@ class Message(NamedTuple):
     category: str
     traceparent: str | None
     body: str
-
-    def properties(self, partition: int, traceparent: str | None) -> pika.BasicProperties:
-        """What consumers see beside the body; `traceparent` may be a later span's."""
-        headers: dict[str, Any] = {
-            "partition": partition,
-            "position": self.position,
-            "stream_id": self.stream_id,
-            "version": self.version,
-        }
-        if traceparent:
-            headers["traceparent"] = traceparent
-        return pika.BasicProperties(
-            content_type="application/json",
-            delivery_mode=pika.DeliveryMode.Persistent.value,
-            headers=headers,
-            message_id=self.event_id,
-            timestamp=self.timestamp,
-            type=self.type,
-        )
 
     def announcement(self, partition: int) -> bytes:
         """What projectors are told: the log goes as far as this event, which tells the log by it.
