@@ -25,6 +25,7 @@ from codebase.engine.messages.topology import (
     declare_projector_queue,
     declare_published,
     declare_queue,
+    positions_key,
     projector_queue,
 )
 from codebase.engine.projections.logged_events import LogGapError, read_events
@@ -129,6 +130,22 @@ def test_purged_queues_lose_nothing(databases: Databases, with_broker: Settings)
         for partition in range(with_broker.partitions):
             channel.queue_purge(projector_queue(READ_MODEL, partition))
     with projecting(with_broker):
+        eventually(lambda: is_projected(databases))
+    assert order_ids(databases) == set(orders)
+
+
+def test_events_that_are_not_announced_are_found_in_the_log(
+    databases: Databases, with_broker: Settings
+) -> None:
+    with projecting(with_broker), relaying(with_broker):
+        orders = place_orders(databases, 5)
+        eventually(lambda: is_projected(databases))
+        with channel_to(with_broker) as channel:
+            queues = [projector_queue(READ_MODEL, each) for each in range(with_broker.partitions)]
+            eventually(lambda: all(_is_taken_up(channel, queue) for queue in queues))
+            for partition, queue in enumerate(queues):
+                channel.queue_unbind(queue, POSITIONS, positions_key("buy_order", partition))
+        orders += place_orders(databases, 40)
         eventually(lambda: is_projected(databases))
     assert order_ids(databases) == set(orders)
 
