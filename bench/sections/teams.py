@@ -22,7 +22,7 @@ from codebase.foundation.settings import Settings
 from codebase.model.accounts.account import ACCOUNT
 from codebase.model.accounts.agent import AGENT
 from codebase.model.accounts.usage import Month
-from codebase.services.billing.projections import billing, subscription
+from codebase.services.billing.projections import billing
 
 AGENTS = 10_000
 SWITCHES = 40
@@ -154,7 +154,7 @@ def _catch_up(settings: Settings, events: int) -> float:
     """Seconds from the start of a new billing until it has seen everything."""
     with as_owner(settings, "read_model") as owner:
         owner.execute(FORGET)
-    team = projector_team(settings, billing(None), subscription(None))
+    team = projector_team(settings, billing(None))
     started = time.perf_counter()
     team.start()
     try:

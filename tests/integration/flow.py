@@ -28,7 +28,7 @@ from codebase.engine.messages.relay import relay_team
 from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.engine.projections.projection import Projection, Projector, columns
 from codebase.engine.projections.projector import projector_team
-from codebase.engine.projections.read_model import READ_MODEL, SUBSCRIPTION
+from codebase.engine.projections.read_model import READ_MODEL
 from codebase.foundation.settings import Settings
 from codebase.foundation.worker import Team
 from codebase.model.aggregate import Aggregate
@@ -197,13 +197,13 @@ def at_work(team: Team) -> Iterator[Team]:
 
 @contextmanager
 def relaying(settings: Settings) -> Iterator[Team]:
-    with at_work(relay_team(settings, [SUBSCRIPTION])) as team:
+    with at_work(relay_team(settings)) as team:
         yield team
 
 
 @contextmanager
 def projecting(settings: Settings, projector: Projector = SYSTEM.read_model) -> Iterator[Team]:
-    with at_work(projector_team(settings, projector, SUBSCRIPTION)) as team:
+    with at_work(projector_team(settings, projector)) as team:
         yield team
 
 

@@ -15,7 +15,6 @@ from codebase.engine.messages.relay import relay_team
 from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.engine.projections.projection import Projection, Projector
 from codebase.engine.projections.projector import projector_team
-from codebase.engine.projections.read_model import SUBSCRIPTION
 from codebase.foundation.settings import load_settings
 from codebase.registry import SYSTEM
 from tests.integration.flow import TEST, insert_tested
@@ -40,11 +39,9 @@ DEADLY = Projection(
 def main() -> None:
     settings = load_settings()
     teams = {
-        "relay": lambda: relay_team(settings, [SUBSCRIPTION]),
-        "projector": lambda: projector_team(settings, SYSTEM.read_model, SUBSCRIPTION),
-        "killer": lambda: projector_team(
-            settings, Projector(name="tester", projections=(DEADLY,)), SUBSCRIPTION
-        ),
+        "relay": lambda: relay_team(settings),
+        "projector": lambda: projector_team(settings, SYSTEM.read_model),
+        "killer": lambda: projector_team(settings, Projector(name="tester", projections=(DEADLY,))),
     }
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())

@@ -18,7 +18,6 @@ from psycopg import Connection, sql
 
 from codebase.engine.projections.projection import Projector
 from codebase.engine.projections.projector import projector_team
-from codebase.engine.projections.read_model import SUBSCRIPTION
 from codebase.operations.rebuild import rebuild
 from codebase.operations.verify import verify
 from codebase.registry import SYSTEM
@@ -97,7 +96,7 @@ def test_rows_are_what_became_of_accounts_and_agents(
 def test_verify_and_rebuild_agree_with_what_was_projected(databases: Databases) -> None:
     happened = busy(5, agents=40, steps=600).happened
     write_history(databases, happened[:400])
-    with at_work(projector_team(databases.settings, SYSTEM.read_model, SUBSCRIPTION)):
+    with at_work(projector_team(databases.settings, SYSTEM.read_model)):
         eventually(lambda: is_projected(databases, SYSTEM.read_model.name))
         for view in ("accounts", "agents"):
             report = rebuild(databases.settings, SYSTEM.read_model, view, say=lambda _: None)

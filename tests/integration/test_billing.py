@@ -39,7 +39,7 @@ from codebase.services.billing.invoices import (
     period_at,
 )
 from codebase.services.billing.one_per_store import refuse_beside_another
-from codebase.services.billing.projections import billing, subscription
+from codebase.services.billing.projections import billing
 from codebase.services.billing.service import create_app
 from codebase.views.accounts.settings import AccountSettings
 from codebase.views.accounts.usage_intervals import MONTH_ARGUMENTS, charges_by_region
@@ -210,7 +210,7 @@ def test_an_event_that_comes_again_changes_nothing_however_late(
 
 @contextmanager
 def billing_at_work(settings: Settings, region: Region | None = None) -> Iterator[Team]:
-    with at_work(projector_team(settings, billing(region), subscription(region))) as team:
+    with at_work(projector_team(settings, billing(region))) as team:
         yield team
 
 

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pika
 
 from codebase.engine.messages.batching_connection import BatchingConnection
+from codebase.engine.messages.confirmed_prefix import ConfirmedPrefix
 from codebase.engine.messages.topology import declare_queue
 from codebase.foundation.settings import Settings
 from tests.integration.flow import channel_to
@@ -77,3 +78,45 @@ def test_what_is_published_together_is_sent_together(with_broker: Settings) -> N
     alone, together = counted
     assert alone >= 10
     assert together == 1
+
+
+def test_confirms_that_come_in_together_are_taken_together_and_none_is_lost(
+    with_broker: Settings,
+) -> None:
+    """Red on an upgrade of pika that reads frames in another way than the one we reach into.
+
+    Nobody has bound anything, so that each message is confirmed by itself.
+    """
+    confirmed, taken = ConfirmedPrefix(0), list[int]()
+    count = 2_000
+
+    def publish(channel: Any) -> None:  # noqa: ANN401 - pika's
+        connection.take_confirms_together(channel.channel_number, take_with_others)
+        channel.confirm_delivery(take)
+        with connection.together():
+            for _ in range(count):
+                channel.basic_publish("amq.topic", "nobody", b"x")
+
+    def take_with_others(tag: int, *, multiple: bool) -> None:
+        confirmed.confirm(tag, multiple=multiple)
+        taken.append(tag)
+
+    def take(frame: Any) -> None:  # noqa: ANN401 - pika's
+        confirmed.confirm(frame.method.delivery_tag, multiple=frame.method.multiple)
+        if confirmed.position == count:
+            connection.close()
+
+    def failed(_connection: object, error: BaseException) -> None:
+        connection.ioloop.stop()
+        raise error
+
+    connection = BatchingConnection(
+        pika.URLParameters(with_broker.required("broker_url")),
+        on_open_callback=lambda it: it.channel(on_open_callback=publish),
+        on_open_error_callback=failed,
+        on_close_callback=lambda it, _reason: it.ioloop.stop(),
+    )
+    connection.ioloop.start()
+    connection.ioloop.close()
+    assert confirmed.position == count
+    assert taken, "with others"

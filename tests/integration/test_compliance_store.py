@@ -33,7 +33,7 @@ from codebase.services.compliance.carriers import (
     outcome_of,
     pause_after,
 )
-from codebase.services.compliance.projections import COMPLIANCE, SUBSCRIPTION
+from codebase.services.compliance.projections import COMPLIANCE
 from codebase.services.compliance.requests import NewRequest, Requests, State
 from tests.integration.flow import at_work, eventually, is_projected, waits_for_a_lock
 from tests.integration.histories import World, busy, logged, worlds, write_history
@@ -125,7 +125,7 @@ def test_compliance_is_ready_while_a_request_waits_to_be_stored(databases: Datab
 
 @contextmanager
 def compliance_at_work(databases: Databases) -> Iterator[Team]:
-    with at_work(projector_team(databases.settings, COMPLIANCE, SUBSCRIPTION)) as team:
+    with at_work(projector_team(databases.settings, COMPLIANCE)) as team:
         yield team
         eventually(lambda: is_projected(databases, COMPLIANCE.name))
 

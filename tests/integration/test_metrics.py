@@ -15,6 +15,7 @@ from prometheus_client import REGISTRY
 from psycopg import IsolationLevel
 
 from codebase.engine.commands.bus import CommandBus
+from codebase.foundation.oldest_snapshot import OldestSnapshot
 from codebase.foundation.settings import Settings
 from codebase.web.group_read import GroupRead, ReadModel
 from tests.integration.flow import (
@@ -183,6 +184,31 @@ def test_a_snapshot_that_somebody_holds_is_told_by_its_age(
             assert last is not None
         eventually(lambda: (told() or 0) < last)
     assert told() is None, "who has stopped tells nothing"
+
+
+def test_a_store_is_asked_for_its_oldest_snapshot_once_per_interval(databases: Databases) -> None:
+    now, url = [0.0], databases.settings.required("write_model_reader_url")
+    oldest = OldestSnapshot("write_model", ("somebody", 0), 10.0, clock=lambda: now[0])
+
+    def told() -> float | None:
+        oldest.measure(asking)
+        labels = {"store": "write_model", "projector": "somebody", "partition": 0}
+        return value("orderly_oldest_snapshot_seconds", **labels)
+
+    with psycopg.connect(url, autocommit=True) as asking, psycopg.connect(url) as holder:
+        holder.isolation_level = IsolationLevel.REPEATABLE_READ
+        holder.execute("SELECT FROM log_head")
+        first = told()
+        assert first is not None
+        now[0] = 9.9
+        assert told() == first
+        now[0] = 10.0
+        second = told()
+        assert second is not None
+        assert second > first
+        oldest.forget()
+        assert (told() or 0) > second, "whoever comes back asks at once"
+        oldest.forget()
 
 
 def test_a_store_whose_owner_sees_no_snapshots_tells_none(databases: Databases) -> None:

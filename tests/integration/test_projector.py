@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import pika
 import psycopg
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
@@ -17,11 +18,19 @@ from pika.exceptions import ChannelClosedByBroker
 from codebase.embedded.private_rabbitmq import USER
 from codebase.engine.messages.connection import NoAnswerError, blocking_connection, deadline
 from codebase.engine.messages.dead_letters import DEAD_LETTERS, declare_dead_letters
-from codebase.engine.messages.event_messages import READ_MESSAGES
-from codebase.engine.messages.topology import declare_subscription
+from codebase.engine.messages.event_messages import READ_MESSAGES, read_messages
+from codebase.engine.messages.topology import (
+    EVENTS,
+    POSITIONS,
+    declare_projector_queue,
+    declare_published,
+    declare_queue,
+    positions_key,
+    projector_queue,
+)
 from codebase.engine.projections.logged_events import LogGapError, read_events
 from codebase.engine.projections.projector import LEAD
-from codebase.engine.projections.read_model import READ_MODEL, SUBSCRIPTION
+from codebase.engine.projections.read_model import READ_MODEL
 from codebase.foundation.failpoints import EXIT_STATUS
 from codebase.foundation.settings import Settings
 from tests.integration.flow import (
@@ -56,13 +65,12 @@ def publish(
     """Put messages of the log into the projector's queues, as `choose` likes them."""
     with channel_to(settings) as channel, databases.as_owner() as log:
         declare_dead_letters(channel)
-        partitions = range(settings.partitions)
-        declare_subscription(channel, SUBSCRIPTION, partitions, settings.partitions)
-        for partition in partitions:
+        for partition in range(settings.partitions):
+            declare_projector_queue(channel, READ_MODEL, ["buy_order"], partition)
             key = {"partition": partition, "after": 0, "limit": 10_000}
             bodies = [row[-1].encode() for row in log.execute(READ_MESSAGES, key).fetchall()]
             for body in choose(bodies):
-                channel.basic_publish("", SUBSCRIPTION.queue(partition), body)
+                channel.basic_publish("", projector_queue(READ_MODEL, partition), body)
 
 
 def test_the_log_alone_feeds_the_read_model(databases: Databases) -> None:
@@ -109,7 +117,7 @@ def test_the_queue_brings_the_news_before_the_projector_would_look(
         place_orders(databases, 5)
         eventually(lambda: is_projected(databases))
         with channel_to(slow) as channel:
-            queues = [SUBSCRIPTION.queue(each) for each in range(slow.partitions)]
+            queues = [projector_queue(READ_MODEL, each) for each in range(slow.partitions)]
             eventually(lambda: all(_is_taken_up(channel, queue) for queue in queues))
         place_orders(databases, 1)
         eventually(lambda: is_projected(databases))
@@ -117,12 +125,27 @@ def test_the_queue_brings_the_news_before_the_projector_would_look(
 
 def test_purged_queues_lose_nothing(databases: Databases, with_broker: Settings) -> None:
     orders = place_orders(databases, 50)
-    with relaying(with_broker):
-        eventually(lambda: is_relayed(databases))
+    publish(with_broker, databases, lambda bodies: bodies)
     with channel_to(with_broker) as channel:
         for partition in range(with_broker.partitions):
-            channel.queue_purge(SUBSCRIPTION.queue(partition))
+            channel.queue_purge(projector_queue(READ_MODEL, partition))
     with projecting(with_broker):
+        eventually(lambda: is_projected(databases))
+    assert order_ids(databases) == set(orders)
+
+
+def test_events_that_are_not_announced_are_found_in_the_log(
+    databases: Databases, with_broker: Settings
+) -> None:
+    with projecting(with_broker), relaying(with_broker):
+        orders = place_orders(databases, 5)
+        eventually(lambda: is_projected(databases))
+        with channel_to(with_broker) as channel:
+            queues = [projector_queue(READ_MODEL, each) for each in range(with_broker.partitions)]
+            eventually(lambda: all(_is_taken_up(channel, queue) for queue in queues))
+            for partition, queue in enumerate(queues):
+                channel.queue_unbind(queue, POSITIONS, positions_key("buy_order", partition))
+        orders += place_orders(databases, 40)
         eventually(lambda: is_projected(databases))
     assert order_ids(databases) == set(orders)
 
@@ -134,10 +157,94 @@ def test_a_deleted_queue_is_declared_again(databases: Databases, with_broker: Se
         eventually(lambda: is_projected(databases))
         with channel_to(slow) as channel:
             for partition in range(slow.partitions):
-                channel.queue_delete(SUBSCRIPTION.queue(partition))
+                channel.queue_delete(projector_queue(READ_MODEL, partition))
         orders = place_orders(databases, 5)
         eventually(lambda: is_projected(databases))
     assert set(orders) <= order_ids(databases)
+
+
+def bind_as_before(settings: Settings) -> None:
+    """Make the projector's queues as the release did that had every event put into them."""
+    with channel_to(settings) as channel:
+        declare_published(channel)
+        if settings.partitions > 1:
+            channel.exchange_declare(READ_MODEL, "headers", durable=True)
+            channel.exchange_bind(READ_MODEL, EVENTS, "#")
+        for partition in range(settings.partitions):
+            queue = projector_queue(READ_MODEL, partition)
+            declare_queue(channel, queue, single_active_consumer=True)
+            if settings.partitions > 1:
+                match = {"x-match": "all", "partition": partition}
+                channel.queue_bind(queue, READ_MODEL, arguments=match)
+            else:
+                channel.queue_bind(queue, EVENTS, "#")
+
+
+def bindings(server: RabbitUnderTest, settings: Settings) -> set[tuple[str, str]]:
+    """(source, destination) of what leads to the projector's queues."""
+    host = settings.required("broker_url").rsplit("/", 1)[1]
+    found = server.manage("GET", f"bindings/{host}").json()
+    return {
+        (each["source"], each["destination"])
+        for each in found
+        if each["source"] and each["destination"].startswith(READ_MODEL)
+    }
+
+
+def test_a_queue_of_an_earlier_release_is_made_anew_once_positions_are_announced(
+    databases: Databases, with_broker: Settings, rabbitmq_server: RabbitUnderTest
+) -> None:
+    slow = with_broker.model_copy(update={"read_model_check_seconds": NEVER_SECONDS})
+    bind_as_before(slow)
+    orders = place_orders(databases, 50)
+    with relaying(slow):
+        eventually(lambda: is_relayed(databases))
+    with projecting(slow), relaying(slow):
+        eventually(lambda: is_projected(databases))
+        queues = [projector_queue(READ_MODEL, each) for each in range(slow.partitions)]
+        ours = {(POSITIONS, queue) for queue in queues}
+
+        def is_taken_over() -> bool:
+            # Each partition notices by an announcement and an event after it.
+            orders.extend(place_orders(databases, 8 * slow.partitions))
+            return bindings(rabbitmq_server, slow) == ours
+
+        eventually(is_taken_over)
+        eventually(lambda: is_projected(databases) and is_relayed(databases))
+        orders += place_orders(databases, 10)
+        eventually(lambda: is_projected(databases))
+    assert order_ids(databases) == set(orders)
+    with channel_to(with_broker) as channel:
+        assert messages_in(channel, DEAD_LETTERS) == []
+
+
+def test_a_relay_of_an_earlier_release_brings_the_news_too(
+    databases: Databases, with_broker: Settings, rabbitmq_server: RabbitUnderTest
+) -> None:
+    """It puts whole events into the queue, which is bound as it binds it, and announces nothing."""
+    slow = with_broker.model_copy(update={"read_model_check_seconds": NEVER_SECONDS})
+    bind_as_before(slow)
+    before = bindings(rabbitmq_server, slow)
+    with projecting(slow):
+        eventually(lambda: is_projected(databases))
+        with channel_to(slow) as channel:
+            queues = [projector_queue(READ_MODEL, each) for each in range(slow.partitions)]
+            eventually(lambda: all(_is_taken_up(channel, queue) for queue in queues))
+        orders = place_orders(databases, 50)
+        publish_events(slow, databases)
+        eventually(lambda: is_projected(databases))
+        assert before <= bindings(rabbitmq_server, slow)
+    assert order_ids(databases) == set(orders)
+
+
+def publish_events(settings: Settings, databases: Databases) -> None:
+    """Publish the log as it is published to subscribers."""
+    with channel_to(settings) as channel, databases.as_owner() as log:
+        cursor = log.cursor(binary=True)
+        for partition in range(settings.partitions):
+            for each in read_messages(cursor, partition, after=0, limit=10_000):
+                properties = pika.BasicProperties(headers={"partition": partition})
+                channel.basic_publish(EVENTS, each.topic, each.body.encode(), properties)
 
 
 def test_a_queue_that_may_not_be_read_keeps_its_messages(
@@ -147,18 +254,19 @@ def test_a_queue_that_may_not_be_read_keeps_its_messages(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     place_orders(databases, 5)
-    with relaying(with_broker):
-        eventually(lambda: is_relayed(databases))
+    publish(with_broker, databases, lambda bodies: bodies)
     permissions = f"permissions/{with_broker.required('broker_url').rsplit('/', 1)[1]}/{USER}"
     everything = {"configure": ".*", "write": ".*", "read": ".*"}
     # All that declaring needs, and no queue of ours.
-    exchanges = "^(events|dead_letters|read_model_sync)$"
+    exchanges = "^(events|positions|dead_letters)$"
     rabbitmq_server.manage("PUT", permissions, json={**everything, "read": exchanges})
     with projecting(with_broker):
         eventually(lambda: caplog.text.count("the broker refuses (403 ACCESS_REFUSED)") > 2)
     rabbitmq_server.manage("PUT", permissions, json=everything)
     with channel_to(with_broker) as channel:
-        queues = [SUBSCRIPTION.queue(partition) for partition in range(with_broker.partitions)]
+        queues = [
+            projector_queue(READ_MODEL, partition) for partition in range(with_broker.partitions)
+        ]
         kept = [channel.queue_declare(each, passive=True).method.message_count for each in queues]
     assert sum(kept) == 5
 
@@ -220,7 +328,7 @@ def test_forged_messages_are_dead_lettered_with_the_reason(
     orders = place_orders(databases, 1)
     publish(with_broker, databases, forge)
     lead = databases.as_read_model_owner()
-    queues = [SUBSCRIPTION.queue(partition) for partition in range(with_broker.partitions)]
+    queues = [projector_queue(READ_MODEL, partition) for partition in range(with_broker.partitions)]
     for partition in range(with_broker.partitions):
         lead.execute(LEAD, {"projector": READ_MODEL, "partition": partition})
     with projecting(with_broker), channel_to(with_broker) as channel:
@@ -505,7 +613,7 @@ def test_partitions_that_the_settings_do_not_know_of_are_refused_and_nothing_is_
         eventually(lambda: problem_of(team) == reason)
     assert checkpoints(databases) == {}
     with channel_to(wrong) as channel, pytest.raises(ChannelClosedByBroker):
-        channel.queue_declare(SUBSCRIPTION.queue(0), passive=True)
+        channel.queue_declare(projector_queue(READ_MODEL, 0), passive=True)
 
 
 def test_orders_keep_coming_while_workers_come_and_go(

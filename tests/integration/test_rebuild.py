@@ -145,7 +145,7 @@ def test_orders_and_queries_go_on_during_a_rebuild(databases: Databases) -> None
 def test_a_rebuild_reads_the_log_in_no_transaction_that_outlives_a_chunk(
     databases: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("codebase.operations.rebuild.CHUNK", 10)
+    monkeypatch.setattr("codebase.operations.rebuild.read_ahead.CHUNK", 10)
     project(databases, 100)
     seen: set[str] = set()
 
@@ -164,6 +164,26 @@ def test_a_rebuild_reads_the_log_in_no_transaction_that_outlives_a_chunk(
     assert seen <= {"idle", "active"}
 
 
+def test_rows_are_written_before_the_indexes_that_only_queries_need(databases: Databases) -> None:
+    project(databases, 100)
+    indexes = "SELECT indexname FROM pg_indexes WHERE schemaname = %s ORDER BY indexname"
+    seen: list[tuple[str, ...]] = []
+
+    @contextmanager
+    def progress(_total: int) -> Iterator[Advance]:
+        with databases.as_read_model_owner() as owner:
+
+            def advance(_count: int) -> None:
+                found = owner.execute(indexes, ["rebuild_buy_orders"]).fetchall()
+                seen.append(tuple(row[0] for row in found))
+
+            yield advance
+
+    rebuild(databases.settings, SYSTEM.read_model, "buy_orders", say=print, progress=progress)
+    assert set(seen) == {("buy_order_pkey",)}
+    assert len(query(databases.as_read_model_owner(), indexes, "public")) > 1
+
+
 def test_a_rebuild_killed_half_way_leaves_the_old_tables_and_the_next_one_starts_clean(
     databases: Databases,
 ) -> None:
@@ -171,11 +191,11 @@ def test_a_rebuild_killed_half_way_leaves_the_old_tables_and_the_next_one_starts
     before = rows(databases)
     program = (
         "import os, signal\n"
-        "from codebase.operations import rebuild\n"
+        "from codebase.operations.rebuild import run\n"
         "from codebase.foundation.settings import load_settings\n"
         "from codebase.registry import SYSTEM\n"
-        "rebuild._Rebuild._swap = lambda self: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "rebuild.rebuild(load_settings(), SYSTEM.read_model, 'buy_orders')\n"
+        "run._Rebuild._swap = lambda self: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "run.rebuild(load_settings(), SYSTEM.read_model, 'buy_orders')\n"
     )
     environment = {
         field.upper(): str(value)

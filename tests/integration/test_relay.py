@@ -3,31 +3,45 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 from pika.exceptions import ChannelClosedByBroker
 
-from codebase.engine.messages.relay import relay_team
-from codebase.engine.messages.topology import EVENTS, Subscription
-from codebase.engine.projections.read_model import SUBSCRIPTION
+from codebase.engine.log.events import NewEvent
+from codebase.engine.messages.topology import (
+    EVENTS,
+    POSITIONS,
+    declare_projector_queue,
+    declare_published,
+    declare_queue,
+    projector_queue,
+)
+from codebase.engine.projections.read_model import READ_MODEL
 from codebase.foundation.failpoints import EXIT_STATUS
 from codebase.foundation.settings import Settings
 from tests.integration.flow import (
-    at_work,
     channel_to,
     eventually,
+    heads,
+    is_projected,
     is_relayed,
     messages_in,
+    order_event,
     part,
     place_orders,
     problem_of,
+    projecting,
     query,
     relayed,
     relaying,
+    sample_event,
     truncate_log,
+    write,
 )
 from tests.patience import PATIENCE_SECONDS
 
@@ -35,18 +49,41 @@ if TYPE_CHECKING:
     from tests.databases import Databases
 
 
-def queues(settings: Settings) -> list[str]:
-    return [SUBSCRIPTION.queue(partition) for partition in range(settings.partitions)]
+SUBSCRIBER = "a team of somebody else"
+
+
+@pytest.fixture
+def with_broker(with_broker: Settings) -> Settings:
+    """Of whose events somebody wants to have all."""
+    with channel_to(with_broker) as channel:
+        declare_published(channel)
+        declare_queue(channel, SUBSCRIBER, single_active_consumer=False)
+        channel.queue_bind(SUBSCRIBER, EVENTS, "#")
+    return with_broker
 
 
 def published(settings: Settings) -> list[tuple[Any, dict[str, Any]]]:
-    """Everything in the projector's queues: (properties, event)."""
+    """What a subscriber has got since it was last asked: (properties, event)."""
     with channel_to(settings) as channel:
         return [
-            (properties, json.loads(body))
-            for queue in queues(settings)
-            for properties, body in messages_in(channel, queue)
+            (properties, json.loads(body)) for properties, body in messages_in(channel, SUBSCRIBER)
         ]
+
+
+def announced(settings: Settings) -> list[dict[str, Any]]:
+    """What a projector of orders has been told since it was last asked."""
+    with channel_to(settings) as channel:
+        return [
+            json.loads(body)
+            for partition in range(settings.partitions)
+            for _, body in messages_in(channel, projector_queue(READ_MODEL, partition))
+        ]
+
+
+def declare_projector(settings: Settings, *categories: str) -> None:
+    with channel_to(settings) as channel:
+        for partition in range(settings.partitions):
+            declare_projector_queue(channel, READ_MODEL, categories, partition)
 
 
 def test_every_event_arrives_once_and_in_order(databases: Databases, with_broker: Settings) -> None:
@@ -113,30 +150,76 @@ def test_other_consumers_bind_by_topic(databases: Databases, with_broker: Settin
             assert messages_in(channel, "other") == []
 
 
-def test_a_queue_that_exists_with_other_arguments_is_told_of_and_stops_nobody(
+def test_projectors_are_told_once_of_all_that_is_published_together(
     databases: Databases, with_broker: Settings
 ) -> None:
-    other = Subscription(name="other_team", topics=("buy_order.#",))
-    with channel_to(with_broker) as channel:
-        channel.queue_declare(SUBSCRIPTION.queue(0), durable=True)
-    with at_work(relay_team(with_broker, [SUBSCRIPTION, other])) as team:
-        streams = place_orders(databases, 20)
+    declare_projector(with_broker, "buy_order")
+    place_orders(databases, 300)
+    with relaying(with_broker):
         eventually(lambda: is_relayed(databases))
-        sentence = f"queue {SUBSCRIPTION.queue(0)} exists with other arguments"
-        eventually(lambda: problem_of(team) == sentence)
-        with channel_to(with_broker) as channel:
-            theirs = [other.queue(each) for each in range(with_broker.partitions)]
-            assert sum(len(messages_in(channel, queue)) for queue in theirs) == len(streams)
-        assert len(published(with_broker)) == len(streams), "it is bound, and misses nothing"
-        with channel_to(with_broker) as channel:
-            channel.queue_delete(SUBSCRIPTION.queue(0))
-        eventually(lambda: problem_of(team) is None)
+    told = announced(with_broker)
+    assert {each["partition"]: each["position"] for each in told} == heads(databases)
+    assert len(told) == with_broker.partitions, "300 are less than a window"
+    last = {event["event_id"]: event for _, event in published(with_broker)}
+    for each in told:
+        assert each == {key: last[each["event_id"]][key] for key in each}
+
+
+def test_a_projector_is_told_of_its_own_categories_and_once_of_several(
+    databases: Databases, with_broker: Settings
+) -> None:
+    def both() -> list[NewEvent]:
+        sample = sample_event(databases.settings, uuid4(), 1, "x")
+        order = order_event(databases.settings)
+        return [sample, replace(order, partition=sample.partition)]
+
+    declare_projector(with_broker, "buy_order", "test")
+    with channel_to(with_broker) as channel:
+        for partition in range(with_broker.partitions):
+            declare_projector_queue(channel, "only_orders", ["buy_order"], partition)
+    write(databases, both())
+    with relaying(with_broker):
+        eventually(lambda: is_relayed(databases))
+        assert [each["position"] for each in announced(with_broker)] == [2]
+        write(databases, [sample_event(databases.settings, uuid4(), 1, "x")])
+        eventually(lambda: is_relayed(databases))
+    with channel_to(with_broker) as channel:
+        told = [
+            json.loads(body)["position"]
+            for partition in range(with_broker.partitions)
+            for _, body in messages_in(channel, projector_queue("only_orders", partition))
+        ]
+    assert told == [2], "of the batch with an order in it, and not of the other"
+
+
+def test_an_event_that_nobody_has_subscribed_to_holds_up_nothing(
+    databases: Databases, with_broker: Settings
+) -> None:
+    with channel_to(with_broker) as channel:
+        channel.queue_delete(SUBSCRIBER)
+    place_orders(databases, 20)
+    with relaying(with_broker) as team:
+        eventually(lambda: is_relayed(databases) and problem_of(team) is None)
+
+
+def test_a_queue_that_exists_with_other_arguments_keeps_events_from_nobody(
+    databases: Databases, with_broker: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    with channel_to(with_broker) as channel:
+        channel.queue_declare(projector_queue(READ_MODEL, 0), durable=True)
+    with relaying(with_broker), projecting(with_broker):
+        streams = place_orders(databases, 20)
+        eventually(lambda: is_relayed(databases) and is_projected(databases))
+        told = f"queue {READ_MODEL}.0: the broker refuses (406 PRECONDITION_FAILED)"
+        eventually(lambda: told in caplog.text)
+    assert len(published(with_broker)) == len(streams)
 
 
 def test_an_exchange_that_exists_as_another_kind_is_no_broker_that_is_away(
     databases: Databases, with_broker: Settings
 ) -> None:
     with channel_to(with_broker) as channel:
+        channel.exchange_delete(EVENTS)
         channel.exchange_declare(EVENTS, "fanout", durable=True)
     place_orders(databases, 1)
     with relaying(with_broker) as team:
@@ -182,20 +265,28 @@ def test_two_relays_publish_each_event_once(databases: Databases, with_broker: S
     assert len(published(with_broker)) == 100
 
 
-def test_an_unroutable_event_waits_until_its_queue_is_there_again(
-    databases: Databases, with_broker: Settings
+@pytest.mark.parametrize("exchange", [EVENTS, POSITIONS])
+def test_an_exchange_that_was_deleted_is_declared_again(
+    databases: Databases, with_broker: Settings, exchange: str
 ) -> None:
     with relaying(with_broker):
         place_orders(databases, 5)
         eventually(lambda: is_relayed(databases))
         with channel_to(with_broker) as channel:
-            for name in queues(with_broker):
-                channel.queue_delete(name)
+            channel.exchange_delete(exchange)
             # Enough for every partition to notice.
-            lost = {str(order) for order in place_orders(databases, 80)}
-            eventually(lambda: is_relayed(databases))
-    arrived = {event["stream_id"] for _, event in published(with_broker)}
-    assert lost <= arrived
+            place_orders(databases, 80)
+            eventually(lambda: is_declared(with_broker, exchange))
+        eventually(lambda: is_relayed(databases))
+
+
+def is_declared(settings: Settings, exchange: str) -> bool:
+    with channel_to(settings) as channel:
+        try:
+            channel.exchange_declare(exchange, passive=True)
+        except ChannelClosedByBroker:
+            return False
+    return True
 
 
 def test_a_relay_cut_off_from_its_database_goes_on(
@@ -252,12 +343,13 @@ def test_a_log_without_its_last_events_is_told_of(
 def test_partitions_that_the_settings_do_not_know_of_are_refused_and_nothing_is_declared(
     with_broker: Settings,
 ) -> None:
+    with channel_to(with_broker) as channel:
+        channel.exchange_delete(EVENTS)
     wrong = with_broker.model_copy(update={"partitions": with_broker.partitions + 1})
     with relaying(wrong) as team:
         reason = f"PARTITIONS is {wrong.partitions}, and the log has {with_broker.partitions}"
         eventually(lambda: problem_of(team) == reason)
-    with channel_to(wrong) as channel, pytest.raises(ChannelClosedByBroker):
-        channel.exchange_declare(EVENTS, passive=True)
+    assert not is_declared(wrong, EVENTS)
 
 
 def test_without_a_broker_there_is_nothing_to_relay_and_nothing_wrong(

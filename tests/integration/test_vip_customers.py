@@ -29,7 +29,7 @@ from codebase.operations.verify import verify
 from codebase.registry import SYSTEM
 from codebase.services.vip_customers import queries
 from codebase.services.vip_customers.months import MonthOfVips, month_of
-from codebase.services.vip_customers.projections import SUBSCRIPTION, VIP_CUSTOMERS
+from codebase.services.vip_customers.projections import VIP_CUSTOMERS
 from codebase.services.vip_customers.service import create_app
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.shell import assemble
@@ -135,7 +135,7 @@ def test_months_equal_those_computed_from_the_whole_log(
 
 @contextmanager
 def following(settings: Settings) -> Iterator[None]:
-    with at_work(projector_team(settings, VIP_CUSTOMERS, SUBSCRIPTION)):
+    with at_work(projector_team(settings, VIP_CUSTOMERS)):
         yield
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, NamedTuple
 
-import pika
 from psycopg import Cursor
 
 # The body is made here, in one pass over text that Postgres has at hand: the same in Python would
@@ -17,6 +17,7 @@ READ_MESSAGES = """
            floor(extract(epoch FROM recorded_at))::bigint,
            stream_id::text,
            version,
+           category,
            meta ->> 'traceparent',
            concat(
                '{"event_id":', to_json(meta ->> 'event_id'),
@@ -49,27 +50,22 @@ class Message(NamedTuple):
     timestamp: int
     stream_id: str
     version: int
+    category: str
     traceparent: str | None
     body: str
 
-    def properties(self, partition: int, traceparent: str | None) -> pika.BasicProperties:
-        """What consumers see beside the body; `traceparent` may be a later span's."""
-        headers: dict[str, Any] = {
+    def announcement(self, partition: int) -> bytes:
+        """What projectors are told: the log goes as far as this event, which tells the log by it.
+
+        These are fields of the body. Projectors of earlier releases read nothing else of it.
+        """
+        place = {
+            "event_id": self.event_id,
+            "stream_id": self.stream_id,
             "partition": partition,
             "position": self.position,
-            "stream_id": self.stream_id,
-            "version": self.version,
         }
-        if traceparent:
-            headers["traceparent"] = traceparent
-        return pika.BasicProperties(
-            content_type="application/json",
-            delivery_mode=pika.DeliveryMode.Persistent.value,
-            headers=headers,
-            message_id=self.event_id,
-            timestamp=self.timestamp,
-            type=self.type,
-        )
+        return json.dumps(place).encode()
 
 
 def read_messages(cursor: Cursor[Any], partition: int, *, after: int, limit: int) -> list[Message]:

@@ -47,6 +47,7 @@ class Arrival:
     tag: int
     routing_key: str
     body: bytes
+    exchange: str = ""
     message_id: str | None = None
     correlation_id: str | None = None
     reply_to: str | None = None
@@ -222,6 +223,7 @@ class QueueListener:
             tag=method.delivery_tag,
             routing_key=_text(method.routing_key) or "",
             body=body,
+            exchange=_text(method.exchange) or "",
             message_id=_text(properties.message_id),
             traceparent=_text((properties.headers or {}).get("traceparent")),
             correlation_id=_text(properties.correlation_id),

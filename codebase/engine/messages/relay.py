@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Mapping, Sequence
 
 import psycopg
 
@@ -24,8 +22,7 @@ from codebase.engine.messages.connection import (
 )
 from codebase.engine.messages.relay_checkpoint import LostPlaceError, read_checkpoint
 from codebase.engine.messages.relay_session import REPUBLISHED, InDoubtError, RelaySession
-from codebase.engine.messages.relay_topology import declare_for_subscribers
-from codebase.engine.messages.topology import Subscription
+from codebase.engine.messages.topology import declare_published
 from codebase.foundation.backoff import Pauses
 from codebase.foundation.leadership import wait_to_lead
 from codebase.foundation.postgres import connect, trouble
@@ -42,9 +39,6 @@ RELAY_LOCK = 0x72656C79  # "rely" in ASCII
 
 # A lost checkpoint only means publishing again what consumers know already.
 RELAY_OPTIONS = "-c synchronous_commit=off"
-
-DECLARE_AGAIN_SECONDS = 5.0
-"""How often a queue that was not as it should be is looked at again, while events are published."""
 
 GAUGES = ProgressGauges("orderly_relay", ["partition"])
 
@@ -63,20 +57,12 @@ class PartitionRelay:
     Args:
         partition: of the log.
         settings: addresses, window, idle rest.
-        subscriptions: those that must not miss an event; their queues are declared first.
         stop: ends the work.
     """
 
-    def __init__(
-        self,
-        partition: int,
-        settings: Settings,
-        subscriptions: Sequence[Subscription],
-        stop: threading.Event,
-    ) -> None:
+    def __init__(self, partition: int, settings: Settings, stop: threading.Event) -> None:
         self.partition = partition
         self._settings = settings
-        self._subscriptions = subscriptions
         self._stop = stop
         self._pauses = Pauses(stop)
         self._watch = SqlWatch(settings.database_deadline_seconds, stop)
@@ -85,12 +71,10 @@ class PartitionRelay:
         self._progress = Progress(GAUGES, partition)
         REPUBLISHED.labels(partition)
         self._waiting_for: str | None = "not connected yet"
-        self._amiss: Mapping[str, str] = {}
-        self._declare_at = 0.0
 
     def what_is_missing(self) -> str | None:
         """What keeps the relay from working, or None; called by other threads."""
-        return self._watch.what_is_late() or self._waiting_for or "; ".join(self._amiss) or None
+        return self._watch.what_is_late() or self._waiting_for
 
     def run(self, _stop: threading.Event) -> None:
         """Work until stopped; whatever happens to database or broker, try again."""
@@ -135,8 +119,6 @@ class PartitionRelay:
     def _on_progress(self) -> None:
         self._waiting_for = None
         self._pauses.succeeded()
-        if self._amiss and time.monotonic() >= self._declare_at:
-            self._declare()
 
     def _stand_by(self) -> None:
         self._progress.stand_by()
@@ -148,13 +130,7 @@ class PartitionRelay:
             blocking_connection(url, "event_relay topology") as connection,
             deadline(connection, REQUEST_DEADLINE_SECONDS),
         ):
-            amiss = declare_for_subscribers(
-                connection, self._subscriptions, self.partition, self._settings.partitions
-            )
-        self._declare_at = time.monotonic() + DECLARE_AGAIN_SECONDS
-        for sentence in amiss.keys() - self._amiss.keys():
-            logger.warning("relay %d: %s: %s", self.partition, sentence, amiss[sentence])
-        self._amiss = amiss
+            declare_published(connection.channel())
 
 
 def _reason(error: Exception) -> str:
@@ -173,16 +149,15 @@ def describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def relay_team(settings: Settings, subscriptions: Sequence[Subscription]) -> Team:
+def relay_team(settings: Settings) -> Team:
     """One relay per partition; nobody when there is no broker.
 
     Args:
         settings: addresses, partitions, window.
-        subscriptions: see `PartitionRelay`.
     """
     stop = threading.Event()
     partitions = settings.worked_partitions if settings.broker_url else ()
-    relays = [PartitionRelay(each, settings, subscriptions, stop) for each in partitions]
+    relays = [PartitionRelay(each, settings, stop) for each in partitions]
     return Team(
         [Worker(f"event_relay.{relay.partition}", relay.run, stop=stop) for relay in relays],
         [relay.what_is_missing for relay in relays],

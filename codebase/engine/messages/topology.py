@@ -1,48 +1,31 @@
 """What there is at the broker: the exchanges and queues that publisher and consumers share.
 
-    exchange `events` (topic) ──topics of a subscription──▶ exchange `<subscription>` (headers)
-                      ──header `partition`──▶ queue `<subscription>.<partition>`
-
+    exchange `events` (topic) ──▶ queues of whoever subscribes
+    exchange `positions` (direct) ──category and partition──▶ queue `<projector>.<partition>`
     exchange `commands` (topic) ──▶ queue `<service>`, of the service that takes them
 
-A log with one partition has nothing to split, and its queues are bound to `events` directly.
-An event is published once, under the routing key that its aggregate gave it. Each subscription
-splits what it gets by partition, in an exchange of its own, so that routing keys stay clean and
-a consumer's queues hold streams in order.
+An event is published once, under the routing key that its aggregate gave it. Our own projectors
+read the log, and want to know only that there is something new in it: for all that is published
+together they get one message, with the last position.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Any
 
 from pika.adapters.blocking_connection import BlockingChannel
+from pika.exceptions import ChannelClosedByBroker
 
 EVENTS = "events"
+POSITIONS = "positions"
 COMMANDS = "commands"
 
 FIRST_VERSION_WITH_A_LIMIT = 4
 """Of RabbitMQ: from here on a quorum queue drops what it delivered 20 times, unless told not to."""
 NO_DELIVERY_LIMIT = -1
 """Only for those versions: the ones before read it as 0, and drop after the first delivery."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subscription:
-    """Which events a consumer wants; it gets them in one queue per partition.
-
-    Args:
-        name: of its exchange, and the first part of its queues' names.
-        topics: binding patterns on routing keys, such as `account.*.emea.#`.
-    """
-
-    name: str
-    topics: tuple[str, ...] = ("#",)
-
-    def queue(self, partition: int) -> str:
-        """The name of the queue for one partition."""
-        return f"{self.name}.{partition}"
 
 
 def declare_queue(channel: BlockingChannel, name: str, *, single_active_consumer: bool) -> None:
@@ -62,60 +45,49 @@ def declare_queue(channel: BlockingChannel, name: str, *, single_active_consumer
     channel.queue_declare(name, durable=True, arguments=arguments)
 
 
-def declare_subscription(
-    channel: BlockingChannel, subscription: Subscription, mine: Iterable[int], partitions: int
-) -> None:
-    """Declare everything between the publisher and a subscription's queues.
+def projector_queue(projector: str, partition: int) -> str:
+    """The queue in which a projector is told of new positions of a partition."""
+    return f"{projector}.{partition}"
 
-    Publisher and consumer both do, so that neither has to be started first and a broker that lost
-    everything is set up again by whoever comes first. Declaring what exists changes nothing.
+
+def positions_key(category: str, partition: int) -> str:
+    """The routing key of an announcement of events of this category."""
+    return f"{category}.{partition}"
+
+
+def declare_published(channel: BlockingChannel) -> None:
+    """Declare what the relay publishes to; what is bound to it is the matter of who listens."""
+    channel.exchange_declare(EVENTS, "topic", durable=True)
+    channel.exchange_declare(POSITIONS, "direct", durable=True)
+
+
+def declare_projector_queue(
+    channel: BlockingChannel, projector: str, categories: Iterable[str], partition: int
+) -> None:
+    """Declare everything between the relay and one queue of a projector.
 
     Args:
         channel: that may declare.
-        subscription: whose queues.
-        mine: the partitions whose queues are wanted.
-        partitions: how many the log has.
+        projector: its name.
+        categories: whose events it is to be told of.
+        partition: of the log.
     """
-    mine = tuple(mine)
-    declare_exchanges(channel, subscription, partitions)
-    for partition in mine:
-        declare_queue(channel, subscription.queue(partition), single_active_consumer=True)
-    bind_queues(channel, subscription, mine, partitions)
+    declare_published(channel)
+    queue = projector_queue(projector, partition)
+    declare_queue(channel, queue, single_active_consumer=True)
+    for category in sorted(categories):
+        channel.queue_bind(queue, POSITIONS, positions_key(category, partition))
 
 
-def bind_subscription(
-    channel: BlockingChannel, subscription: Subscription, mine: Iterable[int], partitions: int
-) -> None:
-    """The same for queues that are there already, however they were made."""
-    declare_exchanges(channel, subscription, partitions)
-    bind_queues(channel, subscription, mine, partitions)
+def remove_projector_queue(channel: BlockingChannel, projector: str, partition: int) -> None:
+    """Delete a queue that an earlier release has bound to `events`, and what it bound it through.
 
-
-def declare_exchanges(
-    channel: BlockingChannel, subscription: Subscription, partitions: int
-) -> None:
-    """Declare what a subscription's queues are bound to."""
-    channel.exchange_declare(EVENTS, "topic", durable=True)
-    # With one partition there is nothing to split, and every hop less saves the broker a tenth of
-    # what a message costs it.
-    if partitions > 1:
-        channel.exchange_declare(subscription.name, "headers", durable=True)
-        for topic in subscription.topics:
-            channel.exchange_bind(subscription.name, EVENTS, topic)
-
-
-def bind_queues(
-    channel: BlockingChannel, subscription: Subscription, mine: Iterable[int], partitions: int
-) -> None:
-    """Have a subscription's queues get the events of their partitions."""
-    for partition in mine:
-        queue = subscription.queue(partition)
-        if partitions > 1:
-            match = {"x-match": "all", "partition": partition}
-            channel.queue_bind(queue, subscription.name, arguments=match)
-        else:
-            for topic in subscription.topics:
-                channel.queue_bind(queue, EVENTS, topic)
+    What it holds is in the log. The channel may be closed afterwards.
+    """
+    channel.queue_delete(projector_queue(projector, partition))
+    # Queues of other partitions may still need it.
+    with suppress(ChannelClosedByBroker):
+        channel.exchange_delete(projector, if_unused=True)
 
 
 def declare_commands(channel: BlockingChannel) -> None:

@@ -31,7 +31,8 @@ class Projection:
         aggregates: whose streams it is made from.
         tables: every table that `apply` writes, and no other projection does; without a schema,
             because a rebuild runs `apply` in a schema of its own.
-        apply: writes the rows of the given events, which are in log order and of `aggregates`.
+        apply: writes the rows of the given events, which are in log order and of `aggregates`. It
+            finds rows by unique indexes only: a rebuild makes the others when the table is full.
         expected_rows: (stream id, the stream's events) -> the rows of the first table that the
             stream accounts for, as dataclasses with the table's column names. It goes through the
             model's fold and not through `apply`, so that `verify` compares two independent ways.
@@ -62,7 +63,7 @@ class Projector:
     """Projections that share a store and move through the log together, with one checkpoint.
 
     Args:
-        name: names the checkpoint, the subscription and the queues; it never changes.
+        name: names the checkpoint and the queues; it never changes.
         projections: applied in this order, in one transaction.
     """
 

@@ -25,7 +25,6 @@ from codebase.engine.log.check import (
     check_partitions,
     read_head,
 )
-from codebase.engine.messages.topology import Subscription
 from codebase.engine.projections.applier import Applier
 from codebase.engine.projections.blame import describe
 from codebase.engine.projections.checkpoint import (
@@ -53,6 +52,9 @@ from codebase.foundation.worker import Team, Worker
 logger = logging.getLogger(__name__)
 
 GAUGES = ProgressGauges("orderly_projection", LABELS)
+
+CHECKS_PER_MEASUREMENT = 10
+"""Of the oldest snapshot: an alert on it is about minutes, and a check comes every second."""
 
 # Two workers for one partition would be safe, since the checkpoint is a fence, but they would
 # only undo each other's work. The second one waits.
@@ -89,7 +91,11 @@ class PartitionProjector:
         self._check_at = 0.0
         self._parked = ParkedFigures(projector.name, partition)
         self._oldest = [
-            OldestSnapshot(each, (projector.name, partition))
+            OldestSnapshot(
+                each,
+                (projector.name, partition),
+                settings.read_model_check_seconds * CHECKS_PER_MEASUREMENT,
+            )
             for each in ("write_model", "read_model")
         ]
         self._traces = telemetry.current()
@@ -234,13 +240,12 @@ class PartitionProjector:
             self._traces.applied(log, self._projector.name, chunk, begun_at)
 
 
-def projector_team(settings: Settings, projector: Projector, subscription: Subscription) -> Team:
+def projector_team(settings: Settings, projector: Projector) -> Team:
     """One worker per partition, and one that listens to its queue when there is a broker.
 
     Args:
         settings: addresses, partitions, batch size.
         projector: what to apply.
-        subscription: whose queues bring the news.
     """
     stop = threading.Event()
     workers: list[Worker] = []
@@ -249,7 +254,7 @@ def projector_team(settings: Settings, projector: Projector, subscription: Subsc
         name = f"{projector.name}.{partition}"
         feed: Feed = LogFeed(stop, settings.idle_poll_seconds)
         if settings.broker_url:
-            feed = queue_feed = QueueFeed(subscription, partition, settings, stop)
+            feed = queue_feed = QueueFeed(projector, partition, settings, stop)
             listen = queue_feed.listen
             workers.append(Worker(f"{name} queue", listen, stop=stop, wake=feed.wake))
         worker = PartitionProjector(projector, partition, settings, feed, stop)

@@ -14,8 +14,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from codebase.engine.messages.dead_letters import dead_letter
 from codebase.engine.messages.listener import Arrival, QueueListener, QueueToListenTo
-from codebase.engine.messages.topology import Subscription, declare_subscription
+from codebase.engine.messages.topology import (
+    EVENTS,
+    POSITIONS,
+    declare_projector_queue,
+    projector_queue,
+    remove_projector_queue,
+)
 from codebase.engine.projections.feed import Delivery, Notice
+from codebase.engine.projections.projection import Projector
 from codebase.foundation.backoff import Rests
 from codebase.foundation.settings import Settings
 
@@ -28,7 +35,7 @@ DEAD_LETTERED = Counter(
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What every message's body says of its event; the event's own data is not looked at."""
+    """What a message's body says of an event: an announcement, or the event of a release before."""
 
     event_id: UUID
     stream_id: UUID
@@ -65,8 +72,12 @@ class QueueFeed:
     While the broker cannot be reached the log is polled; the listening thread tries to connect in
     the background.
 
+    The queue may be one that an earlier release has bound to every event. Its messages are as good
+    as announcements, only many more. Once a relay announces they are of no use, and the queue is
+    made anew, without that binding.
+
     Args:
-        subscription: of the projector.
+        projector: who is told, and of which categories.
         partition: whose queue this is.
         settings: address, batch size, waits.
         stop: ends everything.
@@ -74,22 +85,23 @@ class QueueFeed:
 
     def __init__(
         self,
-        subscription: Subscription,
+        projector: Projector,
         partition: int,
         settings: Settings,
         stop: threading.Event,
     ) -> None:
-        self._subscription = subscription
+        self._projector = projector
         self._partition = partition
         self._settings = settings
         self._stop = stop
         self._changed = threading.Condition()
         self._deliveries: deque[Delivery] = deque()
         self._rests = Rests(settings.idle_poll_seconds)
+        self._is_announced_to = False
         # Nobody listens, and nothing is declared, before the projector knows the log for its own.
         self._wanted = threading.Event()
         self._queue = QueueToListenTo(
-            name=subscription.queue(partition),
+            name=projector_queue(projector.name, partition),
             declare=self._declare,
             # One batch is being applied while the next one comes in.
             prefetch=2 * settings.projector_batch,
@@ -101,7 +113,7 @@ class QueueFeed:
             settings.required("broker_url"),
             self._queue,
             self._on_arrivals,
-            begun=self._forget_what_was_delivered,
+            begun=self._begin_anew,
             ended=self._notify,
         )
 
@@ -158,20 +170,34 @@ class QueueFeed:
         self._listener.listen(stop)
 
     def _declare(self, channel: BlockingChannel) -> None:
-        declare_subscription(
-            channel, self._subscription, [self._partition], self._settings.partitions
+        declare_projector_queue(
+            channel, self._projector.name, self._projector.categories, self._partition
         )
 
-    def _forget_what_was_delivered(self) -> None:
+    def _begin_anew(self) -> None:
+        self._is_announced_to = False
         with self._changed:
             self._deliveries.clear()
 
     def _on_arrivals(self, arrivals: list[Arrival]) -> None:
         """Wake the projector once for all messages that came in together."""
+        self._see_who_publishes(arrivals)
         deliveries = [_delivery(arrival) for arrival in arrivals]
         with self._changed:
             self._deliveries.extend(deliveries)
             self._changed.notify_all()
+
+    def _see_who_publishes(self, arrivals: Sequence[Arrival]) -> None:
+        for arrival in arrivals:
+            if arrival.exchange == POSITIONS:
+                self._is_announced_to = True
+            elif arrival.exchange == EVENTS and self._is_announced_to:
+                self._listener.order(arrival.connection, self._leave_events)
+                return
+
+    def _leave_events(self, _channel: BlockingChannel, letters: BlockingChannel) -> None:
+        """Without its queue the listening thread comes back, and declares it anew."""
+        remove_projector_queue(letters, self._projector.name, self._partition)
 
     def _notify(self) -> None:
         """The projector looks again: at whether to stop, or to poll the log from now on."""

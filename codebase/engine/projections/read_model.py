@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from codebase.engine.messages.topology import Subscription
 from codebase.engine.projections.projection import Projection, Projector
 
 READ_MODEL = "read_model_sync"
 """Names the projector's checkpoint and its queues, so that it never changes."""
-SUBSCRIPTION = Subscription(name=READ_MODEL)
 
 
 def read_model(projections: Iterable[Projection]) -> Projector:

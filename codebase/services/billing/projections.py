@@ -13,7 +13,6 @@ from psycopg import Cursor
 from psycopg.types.multirange import Multirange
 
 from codebase.engine.log.events import RecordedEvent
-from codebase.engine.messages.topology import Subscription
 from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.engine.projections.projection import Projection, Projector, of_type, write
 from codebase.model.accounts.account import ACCOUNT, AccountClosed, AccountOpened, Region
@@ -150,11 +149,3 @@ def billing(region: Region | None) -> Projector:
             ),
         ),
     )
-
-
-def subscription(region: Region | None) -> Subscription:
-    """What the projector of a region wants to be told of."""
-    name = billing(region).name
-    if region is None:
-        return Subscription(name=name, topics=("account.#", "agent.#"))
-    return Subscription(name=name, topics=(f"account.*.{region}.#", f"agent.*.{region}"))

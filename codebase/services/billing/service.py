@@ -20,7 +20,7 @@ from codebase.services.billing.charts import charts_of, months_up_to
 from codebase.services.billing.invoices import Invoice, Invoices, Standing
 from codebase.services.billing.ledger import Ledger
 from codebase.services.billing.one_per_store import refuse_beside_another
-from codebase.services.billing.projections import billing, subscription
+from codebase.services.billing.projections import billing
 from codebase.views.accounts.months import ChosenMonth
 from codebase.views.accounts.settings import AccountSettings
 from codebase.views.accounts.teams import TEAMS
@@ -141,7 +141,7 @@ async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     settings = runtime.settings_as(AccountSettings)
     projector = billing(settings.billing_region)
     await refuse_beside_another(settings, projector)
-    team = projector_team(settings, projector, subscription(settings.billing_region))
+    team = projector_team(settings, projector)
     async with (
         ConsistentReads.open(settings, projector.name) as reads,
         team.at_work(runtime.seconds_to_stop),

@@ -11,7 +11,6 @@ from uuid import UUID
 from psycopg import Cursor
 
 from codebase.engine.log.events import RecordedEvent
-from codebase.engine.messages.topology import Subscription
 from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.engine.projections.projection import Projection, Projector, of_type, write
 from codebase.model.accounts.agent import AGENT, AgentCreated
@@ -93,9 +92,8 @@ def expected_rows(agent_id: UUID, recorded: Sequence[RecordedEvent]) -> Iterable
         )
 
 
-SUBSCRIPTION = Subscription(name="compliance", topics=("agent.#",))
 COMPLIANCE = Projector(
-    name=SUBSCRIPTION.name,
+    name="compliance",
     projections=(
         Projection(
             name="compliance_agents",

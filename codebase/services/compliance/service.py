@@ -21,7 +21,7 @@ from codebase.services.compliance.desk import Desk
 from codebase.services.compliance.dispatch import Dispatch
 from codebase.services.compliance.form import Reason
 from codebase.services.compliance.page import Search, add_page
-from codebase.services.compliance.projections import COMPLIANCE, SUBSCRIPTION
+from codebase.services.compliance.projections import COMPLIANCE
 from codebase.services.compliance.requests import (
     CATEGORY,
     Action,
@@ -158,7 +158,7 @@ async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     """The service with its projector and its sender, in one process."""
     settings = runtime.settings_as(AccountSettings)
     require_admin_token(settings)
-    projecting, dispatch = projector_team(settings, PROJECTOR, SUBSCRIPTION), Dispatch(settings)
+    projecting, dispatch = projector_team(settings, PROJECTOR), Dispatch(settings)
     async with (
         ConsistentReads.open(settings, PROJECTOR.name) as reads,
         Requests.open(settings, Fingerprints.configured(settings)) as requests,

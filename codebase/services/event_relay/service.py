@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from codebase.engine.messages.relay import relay_team
-from codebase.engine.projections.read_model import SUBSCRIPTION
 from codebase.foundation import needs
 from codebase.web.runtime import Runtime
 from codebase.web.shell import service_app
@@ -20,7 +19,6 @@ NEEDS = (*needs.RELAY, *needs.BROKER)
 @asynccontextmanager
 async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     """Relay while the app lives; without a broker there is nothing to do, and that is fine."""
-    # Its queues are declared before the first event is published, so that it misses none.
-    team = relay_team(runtime.settings, [SUBSCRIPTION])
+    team = relay_team(runtime.settings)
     async with team.at_work(runtime.seconds_to_stop):
         yield service_app("event_relay", checks={"relay": team.problem})

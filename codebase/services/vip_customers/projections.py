@@ -12,7 +12,6 @@ from psycopg import Cursor
 from psycopg.types.multirange import Multirange
 
 from codebase.engine.log.events import RecordedEvent
-from codebase.engine.messages.topology import Subscription
 from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.engine.projections.projection import Projection, Projector, of_type, write
 from codebase.model.accounts.account import ACCOUNT, AccountClosed, AccountOpened
@@ -129,4 +128,3 @@ VIP_CUSTOMERS = Projector(
 )
 
 # Agents' routing keys do not say whether their account is a VIP's; their events do.
-SUBSCRIPTION = Subscription(name=VIP_CUSTOMERS.name, topics=("account.*.*.vip", "agent.#"))

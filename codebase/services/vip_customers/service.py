@@ -23,7 +23,7 @@ from codebase.services.vip_customers.months import (
     month_of,
     turnover_by_currency,
 )
-from codebase.services.vip_customers.projections import SUBSCRIPTION, VIP_CUSTOMERS
+from codebase.services.vip_customers.projections import VIP_CUSTOMERS
 from codebase.views.accounts.months import ChosenMonth, chosen_month
 from codebase.views.accounts.teams import TEAMS
 from codebase.views.accounts.usage_intervals import MONTH_ARGUMENTS
@@ -96,7 +96,7 @@ def create_app(
 async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     """The service with its projector, in one process."""
     settings = runtime.settings
-    team = projector_team(settings, PROJECTOR, SUBSCRIPTION)
+    team = projector_team(settings, PROJECTOR)
     async with (
         ConsistentReads.open(settings, PROJECTOR.name) as reads,
         team.at_work(runtime.seconds_to_stop),

@@ -62,9 +62,9 @@ INSERT_PLACED = """
     SELECT event.stream_id, placed.client, event.recorded_at, placed.currency,
            placed.currency_amount, placed.btc_rate, placed.btc_amount, placed.price_source
     FROM unnest(%(stream_id)b::uuid[], %(type)b::text[], %(recorded_at)b::timestamptz[],
-                %(data)b::text[]::jsonb[])
+                %(data)b::text[])
         AS event (stream_id, type, recorded_at, data),
-        jsonb_to_record(event.data) AS placed (
+        json_to_record(event.data::json) AS placed (
             client text, currency text, currency_amount numeric, btc_rate numeric,
             btc_amount numeric, price_source text
         )

@@ -9,31 +9,27 @@ checkpoint's lock. Whatever happens before that transaction commits, the old tab
 from __future__ import annotations
 
 import logging
-import queue
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
-from psycopg import Connection, sql
+from psycopg import Connection
 
 from codebase.engine.log.codec import UnknownEventError
 from codebase.engine.projections.checkpoint import STORE_OPTIONS
-from codebase.engine.projections.logged_events import LoggedEvent, read_events
+from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.engine.projections.projection import Projection, Projector, apply_projection
 from codebase.foundation.postgres import connect
 from codebase.foundation.settings import Settings
-from codebase.operations import OperationError
 from codebase.operations.parked import LeftOut, left_out
+from codebase.operations.rebuild.errors import RebuildError
+from codebase.operations.rebuild.read_ahead import ReadAhead
+from codebase.operations.rebuild.tables import NewTables
 from codebase.operations.terminal import Progress, no_progress
 
 logger = logging.getLogger(__name__)
 
-CHUNK = 5_000
-"""Events per statement; the next chunk is read while one is applied."""
-CHUNKS_AHEAD = 2
 CLOSE_ENOUGH = 2_000
 """So many events can be applied while the projector is held off, without anybody noticing."""
 LONGEST_CHASE = 20
@@ -59,35 +55,7 @@ LOCK_CHECKPOINTS = """
 SWAP_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '2s'"
 SWAP_TRIES = 10
 
-# LIKE copies everything but these.
-STORAGE_OPTIONS = """
-    SELECT option_name, option_value
-    FROM pg_class, pg_options_to_table(reloptions)
-    WHERE oid = %(table)s::regclass
-"""
-
-KEY_COLUMNS = """
-    SELECT attribute.attname
-    FROM pg_index AS key
-    JOIN pg_attribute AS attribute
-        ON attribute.attrelid = key.indrelid AND attribute.attnum = ANY (key.indkey)
-    WHERE key.indrelid = %(table)s::regclass AND key.indisprimary
-    ORDER BY array_position(key.indkey::smallint[], attribute.attnum)
-"""
-
-# As text, because numeric 1.0 and 1.00 are equal and yet not the same answer to a client.
-COMPARE = """
-    SELECT coalesce(served::text, 'missing'), coalesce(rebuilt::text, 'missing')
-    FROM public.{table} AS served
-    FULL JOIN {schema}.{table} AS rebuilt USING ({key})
-    WHERE served::text IS DISTINCT FROM rebuilt::text
-"""
-
 Say = Callable[[str], None]
-
-
-class RebuildError(OperationError):
-    """The rebuild was given up; the old tables serve on."""
 
 
 @dataclass(kw_only=True)
@@ -135,11 +103,12 @@ def rebuild(
         row = store.execute(LOCK, {"name": name}).fetchone()
         if row is None or not row[0]:
             raise RebuildError(f"another rebuild of {projection.name} is running")
-        job = _Rebuild(settings, projector, projection, store=store, schema=name, say=say)
+        tables = NewTables(store, name, projection.tables)
+        job = _Rebuild(settings, projector, projection, store=store, tables=tables, say=say)
         try:
             return job.run(progress)
         finally:
-            job.clean_up()
+            tables.drop()
 
 
 class _Rebuild:
@@ -150,14 +119,14 @@ class _Rebuild:
         projection: Projection,
         *,
         store: Connection[Any],
-        schema: str,
+        tables: NewTables,
         say: Say,
     ) -> None:
         self._settings = settings
         self._projector = projector
         self._projection = projection
         self._store = store
-        self._schema = sql.Identifier(schema)
+        self._tables = tables
         self._say = say
         self._report = Report()
         self._reached: dict[int, int] = {}
@@ -166,46 +135,14 @@ class _Rebuild:
     def run(self, progress: Progress) -> Report:
         self._left_out = left_out(self._store, self._projector.name)
         self._report.notes += self._left_out.sentences()
-        self._create_tables()
+        self._tables.create()
         self._fill(progress)
-        self._analyze()
+        self._tables.analyze()
         self._compare()
         self._swap()
         for note in self._report.notes:
             self._say(note)
         return self._report
-
-    def clean_up(self) -> None:
-        """Nothing of a rebuild stays behind, whether it succeeded or not."""
-        if not self._store.closed:
-            self._execute("SET search_path = public")
-            self._execute("DROP SCHEMA IF EXISTS {schema} CASCADE")
-
-    def _execute(self, statement: str, **names: sql.Composable) -> None:
-        self._store.execute(sql.SQL(statement).format(schema=self._schema, **names))
-
-    def _create_tables(self) -> None:
-        # What is there was left behind by a rebuild that was killed.
-        self._execute("DROP SCHEMA IF EXISTS {schema} CASCADE")
-        self._execute("CREATE SCHEMA {schema}")
-        for table in self._projection.tables:
-            self._execute(
-                "CREATE TABLE {schema}.{table} (LIKE public.{table} INCLUDING ALL)",
-                table=sql.Identifier(table),
-            )
-            self._copy_storage_options(table)
-        # Only there: a table that the projection does not name is not found, instead of written.
-        self._execute("SET search_path = {schema}")
-
-    def _copy_storage_options(self, table: str) -> None:
-        parameters = {"table": f"public.{table}"}
-        for name, value in self._store.execute(STORAGE_OPTIONS, parameters).fetchall():
-            self._execute(
-                "ALTER TABLE {schema}.{table} SET ({name} = {value})",
-                table=sql.Identifier(table),
-                name=sql.Identifier(name),
-                value=sql.Literal(value),
-            )
 
     def _checkpoints(self) -> dict[int, int]:
         return dict(
@@ -223,6 +160,7 @@ class _Rebuild:
                 return
             with progress(distance) as advance:
                 self._apply_until(goal, advance)
+            self._tables.index()
         self._report.notes.append("orders came faster than the rebuild could follow")
 
     def _distance(self, goal: Mapping[int, int]) -> int:
@@ -233,7 +171,7 @@ class _Rebuild:
     def _apply_until(self, goal: Mapping[int, int], advance: Callable[[int], object]) -> None:
         for partition, position in sorted(goal.items()):
             after = self._reached.get(partition, 0)
-            reader = _ReadAhead(
+            reader = ReadAhead(
                 self._settings,
                 self._projection.categories,
                 partition,
@@ -260,26 +198,22 @@ class _Rebuild:
             except UnknownEventError as error:
                 raise RebuildError(str(error)) from error
 
-    def _analyze(self) -> None:
-        for table in self._projection.tables:
-            self._execute("ANALYZE {table}", table=sql.Identifier(table))
-
     # Comparing
 
     def _compare(self) -> None:
         """Compare old and new tables as of one position, while both go on."""
-        self._execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        self._store.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         try:
             # This snapshot holds the served rows and the checkpoint they belong to; what the new
             # tables lack up to there is added by this transaction, which sees its own writes.
             goal = self._checkpoints()
             self._apply_until(goal, lambda _count: None)
-            for table in self._projection.tables:
-                self._compare_table(table)
+            for table, served, rebuilt in self._tables.differences():
+                self._note(f"{table}: served {served}, the log says {rebuilt}")
         except BaseException:
-            self._execute("ROLLBACK")
+            self._store.execute("ROLLBACK")
             raise
-        self._execute("COMMIT")
+        self._store.execute("COMMIT")
         positions = ", ".join(f"{part}:{position}" for part, position in sorted(goal.items()))
         self._say(
             f"{self._report.differing_rows} rows differed at {positions}"
@@ -287,19 +221,11 @@ class _Rebuild:
             else f"no difference at {positions}"
         )
 
-    def _compare_table(self, table: str) -> None:
-        parameters = {"table": f"public.{table}"}
-        columns = [row[0] for row in self._store.execute(KEY_COLUMNS, parameters).fetchall()]
-        key = sql.SQL(", ").join(sql.Identifier(column) for column in columns)
-        query = sql.SQL(COMPARE).format(schema=self._schema, table=sql.Identifier(table), key=key)
-        with self._store.cursor(name="differences") as cursor:
-            cursor.execute(query)
-            for served, rebuilt in cursor:
-                self._report.differing_rows += 1
-                if len(self._report.differences) < REPORTED_DIFFERENCES:
-                    difference = f"{table}: served {served}, the log says {rebuilt}"
-                    self._report.differences.append(difference)
-                    self._say(difference)
+    def _note(self, difference: str) -> None:
+        self._report.differing_rows += 1
+        if len(self._report.differences) < REPORTED_DIFFERENCES:
+            self._report.differences.append(difference)
+            self._say(difference)
 
     # Swapping
 
@@ -320,15 +246,12 @@ class _Rebuild:
     def _swap_in_transaction(self) -> None:
         reached, events = dict(self._reached), self._report.events
         try:
-            self._execute(SWAP_LOCK_TIMEOUT)
+            self._store.execute(SWAP_LOCK_TIMEOUT)
             key = {"projector": self._projector.name}
             goal = dict(self._store.execute(LOCK_CHECKPOINTS, key).fetchall())
             self._refuse_if_something_was_parked()
             self._apply_until(goal, lambda _count: None)
-            for table in self._projection.tables:
-                identifier = sql.Identifier(table)
-                self._execute("DROP TABLE public.{table}", table=identifier)
-                self._execute("ALTER TABLE {schema}.{table} SET SCHEMA public", table=identifier)
+            self._tables.take_the_place()
         except BaseException:
             # The transaction is rolled back, and what it applied with it.
             self._reached, self._report.events = reached, events
@@ -337,76 +260,3 @@ class _Rebuild:
     def _refuse_if_something_was_parked(self) -> None:
         if self._left_out != left_out(self._store, self._projector.name):
             raise RebuildError("streams were parked, retried or discarded meanwhile; run it again")
-
-
-class _ReadAhead:
-    """The log from `after` to `until` in chunks, read by a thread ahead of who applies them."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        categories: frozenset[str],
-        partition: int,
-        *,
-        after: int,
-        until: int,
-    ) -> None:
-        self._settings = settings
-        self._categories = categories
-        self._partition = partition
-        self._position = after
-        self._until = until
-        self._chunks: queue.Queue[list[LoggedEvent] | BaseException] = queue.Queue(CHUNKS_AHEAD)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="rebuild reader", daemon=True)
-
-    @contextmanager
-    def chunks(self) -> Iterator[Iterator[list[LoggedEvent]]]:
-        """The chunks in order; an error of the reading thread is raised where they are taken."""
-        expected = self._until - self._position
-        if expected > 0:
-            self._thread.start()
-        try:
-            yield self._take(expected)
-        finally:
-            self._stop.set()
-            if expected > 0:
-                self._thread.join()
-
-    def _take(self, expected: int) -> Iterator[list[LoggedEvent]]:
-        while expected > 0:
-            chunk = self._chunks.get()
-            if isinstance(chunk, BaseException):
-                raise chunk
-            expected -= len(chunk)
-            yield chunk
-
-    def _run(self) -> None:
-        try:
-            with connect(self._settings.required("write_model_reader_url"), "rebuild") as log:
-                while self._position < self._until and not self._stop.is_set():
-                    self._put(self._read(log))
-        except Exception as error:  # noqa: BLE001 - handed to the thread that waits for chunks
-            self._put(error)
-
-    def _read(self, log: Connection[Any]) -> list[LoggedEvent]:
-        events = read_events(
-            log,
-            self._partition,
-            after=self._position,
-            limit=CHUNK,
-            until=self._until,
-            categories=self._categories,
-        )
-        if not events:
-            raise RebuildError(f"the log ends at {self._partition}:{self._position}")
-        self._position = events[-1].position
-        return events
-
-    def _put(self, item: list[LoggedEvent] | BaseException) -> None:
-        while not self._stop.is_set():
-            try:
-                self._chunks.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return
