@@ -7,24 +7,29 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from decimal import Decimal
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from psycopg import AsyncConnection
 
 from codebase.engine.commands.bus import CommandBus
+from codebase.engine.commands.log_connection import LogConnection, LogStanding
+from codebase.engine.commands.submission import Outcome
 from codebase.engine.log.appender import Appender
 from codebase.engine.log.appending import Appended, append
 from codebase.engine.log.budgets import move_budget
 from codebase.engine.log.creations import alike, append_creations
 from codebase.engine.log.events import NewEvent
+from codebase.engine.log.identifiers import partition_of
 from codebase.engine.log.notes import Note
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.postgres import connect_async
 from codebase.model.aggregate import Claim, Guard, Release, Require, Spend
 from tests.integration.flow import eventually, waits_for_a_lock
-from tests.integration.test_command_bus import order
+from tests.integration.test_command_bus import order, together
 from tests.integration.test_event_log import BUDGET, event, note, refusals, value, write
 
 if TYPE_CHECKING:
@@ -239,6 +244,37 @@ def test_the_limit_holds_to_the_last_digit_over_all_partitions(four: Databases) 
     assert value(four, "SELECT sum(spent) FROM budget_share") == 33 * Decimal("0.03000001")
 
 
+def test_whoever_has_room_is_answered_though_nothing_can_be_moved_for_others(
+    four: Databases,
+) -> None:
+    """What stands in the log is not refused because something that comes after it fails."""
+    with four.as_owner() as owner:
+        owner.execute("""
+            UPDATE budget_share SET granted = granted - 0.01 WHERE partition = 0;
+            UPDATE budget_share SET granted = 0.01 WHERE partition = 3;
+            REVOKE EXECUTE ON FUNCTION move_budget FROM command_service;
+        """)
+    elsewhere = next(keys_in(0))
+    fits, does_not = islice(keys_in(3), 2)
+
+    async def story() -> list[Outcome | Exception]:
+        async with CommandBus.open(four.settings) as bus:
+            # Whoever comes first opens the lanes, and the others would not be one batch.
+            await bus.execute(order(elsewhere))
+            return await together(bus, [order(does_not, "501"), order(fits, "500")])
+
+    refused, answered = asyncio.run(story())
+    assert isinstance(refused, psycopg.errors.InsufficientPrivilege)
+    assert isinstance(answered, Outcome)
+    assert value(four, "SELECT count(*) FROM event WHERE partition = 3") == 1
+
+
+def keys_in(partition: int) -> Iterator[str]:
+    """Keys of orders that lie in one of four partitions."""
+    keys = (str(number) for number in count())
+    return (key for key in keys if partition_of(order(key).stream_id, 4) == partition)
+
+
 def as_owner(databases: Databases, statement: str) -> list[tuple[Any, ...]]:
     with databases.as_owner() as owner:
         return owner.execute(statement.encode()).fetchall()
@@ -335,3 +371,31 @@ def test_an_append_that_was_given_up_is_never_written(databases: Databases) -> N
         other.execute("SELECT FROM log_head FOR UPDATE")
         asyncio.run(story(other))
     assert value(databases, "SELECT count(*) FROM event") == 0
+
+
+def test_a_large_piece_of_work_has_longer_and_the_next_one_has_not(databases: Databases) -> None:
+    """Also if the large one is refused."""
+    hurried = databases.settings.model_copy(update={"database_deadline_seconds": 10.0})
+
+    async def allowed(connection: AsyncConnection[Any]) -> str:
+        cursor = await connection.execute("SHOW statement_timeout")
+        row = await cursor.fetchone()
+        assert row
+        return str(row[0])
+
+    async def refused(connection: AsyncConnection[Any]) -> None:
+        await connection.execute("SELECT 1 / 0")
+
+    async def story() -> None:
+        log = LogConnection(hurried, LogStanding())
+        try:
+            assert await log.do(allowed) == "9s"
+            assert await log.do(allowed, count=100_000) == "1min"
+            assert await log.do(allowed) == "9s"
+            with pytest.raises(psycopg.errors.DivisionByZero):
+                await log.do(refused, count=100_000)
+            assert await log.do(allowed) == "9s"
+        finally:
+            await log.close()
+
+    asyncio.run(story())
