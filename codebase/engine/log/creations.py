@@ -15,6 +15,7 @@ from psycopg import AsyncConnection
 
 from codebase.engine.log.appending import MICROSECOND, Appended
 from codebase.engine.log.events import NewEvent
+from codebase.foundation.arrays import texts, uuids
 from codebase.model.aggregate import Spend
 
 APPEND_CREATIONS = """
@@ -83,10 +84,10 @@ async def append_creations(
         "partition": first.partition,
         "category": first.category,
         "type": first.type,
-        "stream": [event.stream_id for event in events],
-        "key": [event.idempotence_key for event in events],
-        "data": [event.data for event in events],
-        "meta": [event.meta for event in events],
+        "stream": uuids([event.stream_id for event in events]),
+        "key": texts([event.idempotence_key for event in events]),
+        "data": texts([event.data for event in events]),
+        "meta": texts([event.meta for event in events]),
         "budget": creations.budget,
         "amount": creations.amount,
     }
