@@ -129,12 +129,15 @@ def noting(stream: UUID, version: int, unit: int = 0) -> tuple[int, Note]:
 
 
 def write_with_notes(
-    databases: Databases, events: Sequence[NewEvent], notes: Sequence[tuple[int, Note]]
+    databases: Databases,
+    events: Sequence[NewEvent],
+    notes: Sequence[tuple[int, Note]],
+    **kept: int,
 ) -> Appended:
     async def appending() -> Appended:
         connection = await connect_async(databases.settings.required("write_model_url"), "test")
         async with connection:
-            return await append(connection, events, notes)
+            return await append(connection, events, notes, **kept)
 
     return asyncio.run(appending())
 
@@ -171,8 +174,18 @@ def test_a_note_goes_with_its_unit(databases: Databases) -> None:
     assert not write_with_notes(databases, [own], [noting(stream, 2)]).refused
 
 
-def test_notes_are_forgotten_when_they_are_old(databases: Databases) -> None:
-    """Not all at once: each call takes twice as many away as it brings."""
+@pytest.mark.parametrize(
+    ("kept", "left"),
+    [
+        ({"notes_kept_days": 90}, [4, 3, 3]),
+        ({"notes_kept_days": 92}, [6, 7, 8]),
+        ({}, [6, 7, 8]),
+    ],
+)
+def test_notes_are_forgotten_when_they_are_old(
+    databases: Databases, kept: dict[str, int], left: list[int]
+) -> None:
+    """Not all at once: each call takes twice as many away as it brings, if it is told what is old."""
     streams = [uuid4() for _ in range(5)]
     for stream in streams:
         write(databases, [event(0, stream)])
@@ -181,13 +194,13 @@ def test_notes_are_forgotten_when_they_are_old(databases: Databases) -> None:
     )
     with databases.as_owner() as owner:
         owner.execute("UPDATE command_note SET noted_at = now() - interval '91 days'")
-    left = []
+    found = []
     for _ in range(3):
         stream = uuid4()
         write(databases, [event(0, stream)])
-        write_with_notes(databases, [], [noting(stream, 1)])
-        left.append(value(databases, "SELECT count(*) FROM command_note"))
-    assert left == [4, 3, 3]
+        write_with_notes(databases, [], [noting(stream, 1)], **kept)
+        found.append(value(databases, "SELECT count(*) FROM command_note"))
+    assert found == left
 
 
 def test_everybody_has_a_share_from_the_beginning(four: Databases) -> None:
@@ -202,6 +215,25 @@ def test_a_partition_whose_share_is_short_says_how_much_it_wants(four: Databases
     assert refusals(appended) == {0: "short", 1: "short", 2: "budget"}
     assert Decimal(appended.refused[2].detail or "") == 1
     assert appended.wanted == [(BUDGET, 3, Decimal("0.7"))]
+
+
+def test_a_unit_takes_from_all_of_its_shares_or_from_none(four: Databases) -> None:
+    with four.as_owner() as owner:
+        owner.execute("UPDATE budget_share SET granted = 0.25")
+    units = [
+        spend("0.2", 0, 0),
+        spend("0.1", 1, 1),
+        spend("0.3", 2, 1),
+        spend("0.05", 0, 2),
+        spend("0.2", 3, 2),
+        spend("0.05", 3, 2),
+        spend("0.1", 1, 3),
+    ]
+    [appended] = write(four, units)
+    assert refusals(appended) == {1: "short"}
+    assert appended.refused[1].detail == "0.3"
+    spent = as_owner(four, "SELECT spent FROM budget_share ORDER BY partition")
+    assert spent == [(Decimal(share),) for share in ("0.25", "0.1", "0", "0.25")]
 
 
 def move(databases: Databases, partition: int, wanted: str) -> None:

@@ -122,7 +122,7 @@ def append_parameters(
     events: Sequence[NewEvent],
     notes: Sequence[tuple[int, Note]] = (),
     *,
-    notes_kept_days: int = 90,
+    notes_kept_days: int | None = None,
 ) -> dict[str, Any]:
     """What append() takes: arrays, column by column, and how old notes become."""
     guards = _guard_rows(events)
@@ -159,7 +159,7 @@ async def append(
     events: Sequence[NewEvent],
     notes: Sequence[tuple[int, Note]] = (),
     *,
-    notes_kept_days: int = 90,
+    notes_kept_days: int | None = None,
 ) -> Appended:
     """Append units of events and notes in one statement; see migrations/write_model.
 
@@ -167,7 +167,7 @@ async def append(
         connection: in autocommit mode.
         events: in log order.
         notes: unit -> a command of it that had nothing to do.
-        notes_kept_days: how old notes become before they are forgotten.
+        notes_kept_days: how old notes become before they are forgotten; None: they stay.
     """
     async with connection.cursor(binary=True) as cursor:
         parameters = append_parameters(events, notes, notes_kept_days=notes_kept_days)
