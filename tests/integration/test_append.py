@@ -185,7 +185,7 @@ def test_a_note_goes_with_its_unit(databases: Databases) -> None:
 def test_notes_are_forgotten_when_they_are_old(
     databases: Databases, kept: dict[str, int], left: list[int]
 ) -> None:
-    """Not all at once: each call takes twice as many away as it brings, if it is told what is old."""
+    """Not all at once: each call takes twice as many away as it brings, if told what is old."""
     streams = [uuid4() for _ in range(5)]
     for stream in streams:
         write(databases, [event(0, stream)])
