@@ -1,5 +1,8 @@
 -- Back to the functions of 0008, as they are there.
 
+DROP FUNCTION append_creations(
+    text, text, smallint[], integer[], integer[], numeric[], uuid[], text[], text[], text[], text
+);
 DROP FUNCTION append_take(integer, text[], smallint[], numeric[]);
 DROP FUNCTION append_wanted(integer[], integer[], text[], text[], text[], smallint[]);
 

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from prometheus_client import REGISTRY
 from psycopg import AsyncConnection
 
 from codebase.engine.commands.bus import CommandBus
@@ -48,7 +49,7 @@ ADD_PARTITIONS = """
 """
 READ_EVENTS = """
     SELECT partition, stream_id, category, version, type, idempotence_key, data, meta
-    FROM event ORDER BY position
+    FROM event ORDER BY partition, position
 """
 
 
@@ -301,6 +302,47 @@ def test_whoever_has_room_is_answered_though_nothing_can_be_moved_for_others(
     assert value(four, "SELECT count(*) FROM event WHERE partition = 3") == 1
 
 
+def batches() -> float:
+    written = REGISTRY.get_sample_value("orderly_command_batch_size_count")
+    assert written is not None
+    return written
+
+
+@pytest.mark.parametrize(
+    ("orders", "expected"),
+    [
+        # Two are under way at a time, and each takes along what waits in the other lanes.
+        ({0: 8, 1: 8, 2: 8, 3: 8}, 2),
+        ({0: 3, 1: 1, 2: 4, 3: 1}, 1),
+        # Who has enough for itself writes it by itself, with both of its writers, beside others.
+        ({0: 5, 3: 40}, 3),
+        ({0: 16, 1: 16, 2: 16, 3: 16}, 4),
+    ],
+)
+def test_lanes_share_batches_while_they_have_little_to_write(
+    four: Databases, orders: dict[int, int], expected: int
+) -> None:
+    keys = [key for each, count in orders.items() for key in islice(keys_in(each), count)]
+
+    async def story() -> float:
+        async with CommandBus.open(four.settings) as bus:
+            # Whoever comes first opens the lanes.
+            await bus.execute(order("first", "1"))
+            before = batches()
+            answers = await together(bus, [order(key, "1") for key in keys])
+            assert all(isinstance(each, Outcome) for each in answers)
+            return batches() - before
+
+    with four.as_owner() as owner:
+        owner.execute("SELECT set_budget_limit(name, 100) FROM budget")
+    assert asyncio.run(story()) == expected
+    count_others = """
+        SELECT partition, count(*)::integer FROM event
+        WHERE idempotence_key <> 'first' GROUP BY partition
+    """
+    assert dict(as_owner(four, count_others)) == orders
+
+
 def keys_in(partition: int) -> Iterator[str]:
     """Keys of orders that lie in one of four partitions."""
     keys = (str(number) for number in count())
@@ -328,25 +370,32 @@ def write_creations(databases: Databases, events: Sequence[NewEvent]) -> Appende
 
 
 def test_creations_are_written_as_any_events_are(
-    databases: Databases, request: pytest.FixtureRequest
+    four: Databases, request: pytest.FixtureRequest
 ) -> None:
     other = request.getfixturevalue("new_databases")()
-    events = creations("0.25", "0.5", "0.125")
-    [appended] = write(databases, events)
-    quickly = write_creations(other, events)
-    assert quickly
-    assert [place[:2] for place in quickly.recorded] == [place[:2] for place in appended.recorded]
-    stored = as_owner(other, "SELECT position, recorded_at FROM event ORDER BY position")
-    assert stored == [place[1:] for place in quickly.recorded]
+    for each in (four, other):
+        with each.as_owner() as owner:
+            owner.execute(ADD_PARTITIONS)
+            owner.execute("SELECT set_budget_limit(name, 100) FROM budget")
+    spending = [("0.25", 3), ("0.5", 0), ("0.125", 3), ("2", 1), ("1", 3)]
+    told = set()
+    for _ in range(2):
+        events = [spend(*each, unit) for unit, each in enumerate(spending)]
+        [appended] = write(four, events)
+        assert not appended.refused
+        quickly = write_creations(other, events)
+        assert quickly
+        told |= {(one.stream_id, *place) for one, *place in quickly.recorded}
+    assert told == set(as_owner(other, "SELECT stream_id, position, recorded_at FROM event"))
     for query in (
         READ_EVENTS,
         "SELECT name, partition, spent, granted FROM budget_share ORDER BY 2",
         "SELECT partition, position FROM log_head ORDER BY 1",
     ):
-        assert as_owner(other, query) == as_owner(databases, query)
-    assert as_owner(other, "SELECT recorded_at FROM log_head WHERE partition = 0") == [
-        (quickly.recorded[-1][2],)
-    ]
+        assert as_owner(other, query) == as_owner(four, query)
+    ends = "SELECT partition, max(position), max(recorded_at) FROM event GROUP BY 1 ORDER BY 1"
+    heads = "SELECT partition, position, recorded_at FROM log_head WHERE position > 0 ORDER BY 1"
+    assert as_owner(other, ends) == as_owner(other, heads)
 
 
 def test_of_creations_all_are_written_or_none(databases: Databases) -> None:
@@ -358,6 +407,19 @@ def test_of_creations_all_are_written_or_none(databases: Databases) -> None:
     assert value(databases, "SELECT count(*) FROM event") == 3
     assert value(databases, "SELECT position FROM log_head WHERE partition = 0") == 3
     assert value(databases, "SELECT sum(spent) FROM budget_share") == Decimal("0.85")
+
+
+def test_of_creations_in_several_partitions_all_are_written_or_none(four: Databases) -> None:
+    with four.as_owner() as owner:
+        owner.execute("UPDATE budget_share SET granted = 0.25")
+    fit = [spend("0.2", 1, 0), spend("0.1", 3, 1)]
+    assert write_creations(four, [*fit, spend("0.3", 2, 2), spend("0.1", 0, 3)]) is None
+    assert value(four, "SELECT sum(spent) FROM budget_share") == 0
+    assert value(four, "SELECT sum(position) FROM log_head") == 0
+    assert write_creations(four, fit)
+    assert write_creations(four, [spend("0.1", 0, 7), *fit]) is None
+    assert value(four, "SELECT sum(spent) FROM budget_share") == Decimal("0.3")
+    assert value(four, "SELECT count(*) FROM event") == 2
 
 
 def test_who_is_refused_among_creations_is_told_and_nobody_else(databases: Databases) -> None:
