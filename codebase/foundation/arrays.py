@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from struct import Struct
-from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -21,6 +20,7 @@ from psycopg.adapt import Buffer, Dumper
 from psycopg.postgres import types
 
 _HEAD = Struct("!iiIii").pack
+_NO_DIMENSION = Struct("!iiI").pack
 _LENGTH = Struct("!i").pack
 _NULL = _LENGTH(-1)
 _UUID_LENGTH = _LENGTH(16)
@@ -30,53 +30,49 @@ _SMALLINT = Struct("!ih").pack
 _TEXT, _UUID, _INT4, _INT2 = (types[name].oid for name in ("text", "uuid", "int4", "int2"))
 
 
-class Array(bytes):
+class Array:
     """An array as Postgres takes it; the statement says of what: `%(name)b::uuid[]`."""
 
-    __slots__ = ()
+    __slots__ = ("content",)
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
 
 
 class _ArrayDumper(Dumper):
     format = pq.Format.BINARY
 
-    def dump(self, obj: Any) -> Buffer:  # noqa: ANN401 - as psycopg has it
-        return bytes(obj)
+    def dump(self, obj: Array) -> Buffer:
+        return obj.content
 
 
 psycopg.adapters.register_dumper(Array, _ArrayDumper)
 
 
-def _array(oid: int, length: int, elements: bytes, *, nulls: bool = False) -> Array:
-    if not length:
-        return Array(_HEAD(0, 0, oid, 0, 0)[:12])
-    return Array(_HEAD(1, nulls, oid, length, 1) + elements)
+def _array(oid: int, elements: list[bytes], *, nulls: bool = False) -> Array:
+    if not elements:
+        return Array(_NO_DIMENSION(0, 0, oid))
+    return Array(b"".join([_HEAD(1, nulls, oid, len(elements), 1), *elements]))
 
 
 def texts(values: Sequence[str | None]) -> Array:
     """For `text[]`."""
-    parts: list[bytes] = []
-    add = parts.append
-    for value in values:
-        if value is None:
-            add(_NULL)
-        else:
-            text = value.encode()
-            add(_LENGTH(len(text)))
-            add(text)
-    return _array(_TEXT, len(values), b"".join(parts), nulls=None in values)
+    encoded = [None if value is None else value.encode() for value in values]
+    elements = [_NULL if each is None else _LENGTH(len(each)) + each for each in encoded]
+    return _array(_TEXT, elements, nulls=None in encoded)
 
 
 def uuids(values: Sequence[UUID]) -> Array:
     """For `uuid[]`."""
-    elements = b"".join([_UUID_LENGTH + value.bytes for value in values])
-    return _array(_UUID, len(values), elements)
+    # Not `bytes`, which is a property, and does just this.
+    return _array(_UUID, [_UUID_LENGTH + value.int.to_bytes(16, "big") for value in values])
 
 
 def integers(values: Sequence[int]) -> Array:
     """For `integer[]`."""
-    return _array(_INT4, len(values), b"".join([_INTEGER(4, value) for value in values]))
+    return _array(_INT4, [_INTEGER(4, value) for value in values])
 
 
 def smallints(values: Sequence[int]) -> Array:
     """For `smallint[]`."""
-    return _array(_INT2, len(values), b"".join([_SMALLINT(2, value) for value in values]))
+    return _array(_INT2, [_SMALLINT(2, value) for value in values])
