@@ -147,8 +147,8 @@ class Lane:
         return self._waiting.popleft()
 
     def wake(self) -> None:
-        """Have the writers look whether they may begin."""
-        if self._waiting:
+        """Have the writers look whether they may begin, or are done."""
+        if self._waiting or self._closing:
             self._arrived.set()
 
     async def close(self) -> None:
