@@ -7,24 +7,30 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from decimal import Decimal
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from prometheus_client import REGISTRY
+from psycopg import AsyncConnection
 
 from codebase.engine.commands.bus import CommandBus
+from codebase.engine.commands.log_connection import LogConnection, LogStanding
+from codebase.engine.commands.submission import Outcome
 from codebase.engine.log.appender import Appender
 from codebase.engine.log.appending import Appended, append
 from codebase.engine.log.budgets import move_budget
 from codebase.engine.log.creations import alike, append_creations
 from codebase.engine.log.events import NewEvent
+from codebase.engine.log.identifiers import partition_of
 from codebase.engine.log.notes import Note
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.postgres import connect_async
 from codebase.model.aggregate import Claim, Guard, Release, Require, Spend
 from tests.integration.flow import eventually, waits_for_a_lock
-from tests.integration.test_command_bus import order
+from tests.integration.test_command_bus import order, together
 from tests.integration.test_event_log import BUDGET, event, note, refusals, value, write
 
 if TYPE_CHECKING:
@@ -43,7 +49,7 @@ ADD_PARTITIONS = """
 """
 READ_EVENTS = """
     SELECT partition, stream_id, category, version, type, idempotence_key, data, meta
-    FROM event ORDER BY position
+    FROM event ORDER BY partition, position
 """
 
 
@@ -124,12 +130,15 @@ def noting(stream: UUID, version: int, unit: int = 0) -> tuple[int, Note]:
 
 
 def write_with_notes(
-    databases: Databases, events: Sequence[NewEvent], notes: Sequence[tuple[int, Note]]
+    databases: Databases,
+    events: Sequence[NewEvent],
+    notes: Sequence[tuple[int, Note]],
+    **kept: int,
 ) -> Appended:
     async def appending() -> Appended:
         connection = await connect_async(databases.settings.required("write_model_url"), "test")
         async with connection:
-            return await append(connection, events, notes)
+            return await append(connection, events, notes, **kept)
 
     return asyncio.run(appending())
 
@@ -166,8 +175,18 @@ def test_a_note_goes_with_its_unit(databases: Databases) -> None:
     assert not write_with_notes(databases, [own], [noting(stream, 2)]).refused
 
 
-def test_notes_are_forgotten_when_they_are_old(databases: Databases) -> None:
-    """Not all at once: each call takes twice as many away as it brings."""
+@pytest.mark.parametrize(
+    ("kept", "left"),
+    [
+        ({"notes_kept_days": 90}, [4, 3, 3]),
+        ({"notes_kept_days": 92}, [6, 7, 8]),
+        ({}, [6, 7, 8]),
+    ],
+)
+def test_notes_are_forgotten_when_they_are_old(
+    databases: Databases, kept: dict[str, int], left: list[int]
+) -> None:
+    """Not all at once: each call takes twice as many away as it brings, if told what is old."""
     streams = [uuid4() for _ in range(5)]
     for stream in streams:
         write(databases, [event(0, stream)])
@@ -176,13 +195,13 @@ def test_notes_are_forgotten_when_they_are_old(databases: Databases) -> None:
     )
     with databases.as_owner() as owner:
         owner.execute("UPDATE command_note SET noted_at = now() - interval '91 days'")
-    left = []
+    found = []
     for _ in range(3):
         stream = uuid4()
         write(databases, [event(0, stream)])
-        write_with_notes(databases, [], [noting(stream, 1)])
-        left.append(value(databases, "SELECT count(*) FROM command_note"))
-    assert left == [4, 3, 3]
+        write_with_notes(databases, [], [noting(stream, 1)], **kept)
+        found.append(value(databases, "SELECT count(*) FROM command_note"))
+    assert found == left
 
 
 def test_everybody_has_a_share_from_the_beginning(four: Databases) -> None:
@@ -197,6 +216,25 @@ def test_a_partition_whose_share_is_short_says_how_much_it_wants(four: Databases
     assert refusals(appended) == {0: "short", 1: "short", 2: "budget"}
     assert Decimal(appended.refused[2].detail or "") == 1
     assert appended.wanted == [(BUDGET, 3, Decimal("0.7"))]
+
+
+def test_a_unit_takes_from_all_of_its_shares_or_from_none(four: Databases) -> None:
+    with four.as_owner() as owner:
+        owner.execute("UPDATE budget_share SET granted = 0.25")
+    units = [
+        spend("0.2", 0, 0),
+        spend("0.1", 1, 1),
+        spend("0.3", 2, 1),
+        spend("0.05", 0, 2),
+        spend("0.2", 3, 2),
+        spend("0.05", 3, 2),
+        spend("0.1", 1, 3),
+    ]
+    [appended] = write(four, units)
+    assert refusals(appended) == {1: "short"}
+    assert appended.refused[1].detail == "0.3"
+    spent = as_owner(four, "SELECT spent FROM budget_share ORDER BY partition")
+    assert spent == [(Decimal(share),) for share in ("0.25", "0.1", "0", "0.25")]
 
 
 def move(databases: Databases, partition: int, wanted: str) -> None:
@@ -239,6 +277,78 @@ def test_the_limit_holds_to_the_last_digit_over_all_partitions(four: Databases) 
     assert value(four, "SELECT sum(spent) FROM budget_share") == 33 * Decimal("0.03000001")
 
 
+def test_whoever_has_room_is_answered_though_nothing_can_be_moved_for_others(
+    four: Databases,
+) -> None:
+    """What stands in the log is not refused because something that comes after it fails."""
+    with four.as_owner() as owner:
+        owner.execute("""
+            UPDATE budget_share SET granted = granted - 0.01 WHERE partition = 0;
+            UPDATE budget_share SET granted = 0.01 WHERE partition = 3;
+            REVOKE EXECUTE ON FUNCTION move_budget FROM command_service;
+        """)
+    elsewhere = next(keys_in(0))
+    fits, does_not = islice(keys_in(3), 2)
+
+    async def story() -> list[Outcome | Exception]:
+        async with CommandBus.open(four.settings) as bus:
+            # Whoever comes first opens the lanes, and the others would not be one batch.
+            await bus.execute(order(elsewhere))
+            return await together(bus, [order(does_not, "501"), order(fits, "500")])
+
+    refused, answered = asyncio.run(story())
+    assert isinstance(refused, psycopg.errors.InsufficientPrivilege)
+    assert isinstance(answered, Outcome)
+    assert value(four, "SELECT count(*) FROM event WHERE partition = 3") == 1
+
+
+def batches() -> float:
+    written = REGISTRY.get_sample_value("orderly_command_batch_size_count")
+    assert written is not None
+    return written
+
+
+@pytest.mark.parametrize(
+    ("orders", "expected"),
+    [
+        # Two are under way at a time, and each takes along what waits in the other lanes.
+        ({0: 8, 1: 8, 2: 8, 3: 8}, 2),
+        ({0: 3, 1: 1, 2: 4, 3: 1}, 1),
+        # Who has enough for itself writes it by itself, with both of its writers, beside others.
+        ({0: 5, 3: 40}, 3),
+        ({0: 16, 1: 16, 2: 16, 3: 16}, 4),
+    ],
+)
+def test_lanes_share_batches_while_they_have_little_to_write(
+    four: Databases, orders: dict[int, int], expected: int
+) -> None:
+    keys = [key for each, count in orders.items() for key in islice(keys_in(each), count)]
+
+    async def story() -> float:
+        async with CommandBus.open(four.settings) as bus:
+            # Whoever comes first opens the lanes.
+            await bus.execute(order("first", "1"))
+            before = batches()
+            answers = await together(bus, [order(key, "1") for key in keys])
+            assert all(isinstance(each, Outcome) for each in answers)
+            return batches() - before
+
+    with four.as_owner() as owner:
+        owner.execute("SELECT set_budget_limit(name, 100) FROM budget")
+    assert asyncio.run(story()) == expected
+    count_others = """
+        SELECT partition, count(*)::integer FROM event
+        WHERE idempotence_key <> 'first' GROUP BY partition
+    """
+    assert dict(as_owner(four, count_others)) == orders
+
+
+def keys_in(partition: int) -> Iterator[str]:
+    """Keys of orders that lie in one of four partitions."""
+    keys = (str(number) for number in count())
+    return (key for key in keys if partition_of(order(key).stream_id, 4) == partition)
+
+
 def as_owner(databases: Databases, statement: str) -> list[tuple[Any, ...]]:
     with databases.as_owner() as owner:
         return owner.execute(statement.encode()).fetchall()
@@ -260,25 +370,32 @@ def write_creations(databases: Databases, events: Sequence[NewEvent]) -> Appende
 
 
 def test_creations_are_written_as_any_events_are(
-    databases: Databases, request: pytest.FixtureRequest
+    four: Databases, request: pytest.FixtureRequest
 ) -> None:
     other = request.getfixturevalue("new_databases")()
-    events = creations("0.25", "0.5", "0.125")
-    [appended] = write(databases, events)
-    quickly = write_creations(other, events)
-    assert quickly
-    assert [place[:2] for place in quickly.recorded] == [place[:2] for place in appended.recorded]
-    stored = as_owner(other, "SELECT position, recorded_at FROM event ORDER BY position")
-    assert stored == [place[1:] for place in quickly.recorded]
+    for each in (four, other):
+        with each.as_owner() as owner:
+            owner.execute(ADD_PARTITIONS)
+            owner.execute("SELECT set_budget_limit(name, 100) FROM budget")
+    spending = [("0.25", 3), ("0.5", 0), ("0.125", 3), ("2", 1), ("1", 3)]
+    told = set()
+    for _ in range(2):
+        events = [spend(*each, unit) for unit, each in enumerate(spending)]
+        [appended] = write(four, events)
+        assert not appended.refused
+        quickly = write_creations(other, events)
+        assert quickly
+        told |= {(one.stream_id, *place) for one, *place in quickly.recorded}
+    assert told == set(as_owner(other, "SELECT stream_id, position, recorded_at FROM event"))
     for query in (
         READ_EVENTS,
         "SELECT name, partition, spent, granted FROM budget_share ORDER BY 2",
         "SELECT partition, position FROM log_head ORDER BY 1",
     ):
-        assert as_owner(other, query) == as_owner(databases, query)
-    assert as_owner(other, "SELECT recorded_at FROM log_head WHERE partition = 0") == [
-        (quickly.recorded[-1][2],)
-    ]
+        assert as_owner(other, query) == as_owner(four, query)
+    ends = "SELECT partition, max(position), max(recorded_at) FROM event GROUP BY 1 ORDER BY 1"
+    heads = "SELECT partition, position, recorded_at FROM log_head WHERE position > 0 ORDER BY 1"
+    assert as_owner(other, ends) == as_owner(other, heads)
 
 
 def test_of_creations_all_are_written_or_none(databases: Databases) -> None:
@@ -290,6 +407,19 @@ def test_of_creations_all_are_written_or_none(databases: Databases) -> None:
     assert value(databases, "SELECT count(*) FROM event") == 3
     assert value(databases, "SELECT position FROM log_head WHERE partition = 0") == 3
     assert value(databases, "SELECT sum(spent) FROM budget_share") == Decimal("0.85")
+
+
+def test_of_creations_in_several_partitions_all_are_written_or_none(four: Databases) -> None:
+    with four.as_owner() as owner:
+        owner.execute("UPDATE budget_share SET granted = 0.25")
+    fit = [spend("0.2", 1, 0), spend("0.1", 3, 1)]
+    assert write_creations(four, [*fit, spend("0.3", 2, 2), spend("0.1", 0, 3)]) is None
+    assert value(four, "SELECT sum(spent) FROM budget_share") == 0
+    assert value(four, "SELECT sum(position) FROM log_head") == 0
+    assert write_creations(four, fit)
+    assert write_creations(four, [spend("0.1", 0, 7), *fit]) is None
+    assert value(four, "SELECT sum(spent) FROM budget_share") == Decimal("0.3")
+    assert value(four, "SELECT count(*) FROM event") == 2
 
 
 def test_who_is_refused_among_creations_is_told_and_nobody_else(databases: Databases) -> None:
@@ -335,3 +465,31 @@ def test_an_append_that_was_given_up_is_never_written(databases: Databases) -> N
         other.execute("SELECT FROM log_head FOR UPDATE")
         asyncio.run(story(other))
     assert value(databases, "SELECT count(*) FROM event") == 0
+
+
+def test_a_large_piece_of_work_has_longer_and_the_next_one_has_not(databases: Databases) -> None:
+    """Also if the large one is refused."""
+    hurried = databases.settings.model_copy(update={"database_deadline_seconds": 10.0})
+
+    async def allowed(connection: AsyncConnection[Any]) -> str:
+        cursor = await connection.execute("SHOW statement_timeout")
+        row = await cursor.fetchone()
+        assert row
+        return str(row[0])
+
+    async def refused(connection: AsyncConnection[Any]) -> None:
+        await connection.execute("SELECT 1 / 0")
+
+    async def story() -> None:
+        log = LogConnection(hurried, LogStanding())
+        try:
+            assert await log.do(allowed) == "9s"
+            assert await log.do(allowed, count=100_000) == "1min"
+            assert await log.do(allowed) == "9s"
+            with pytest.raises(psycopg.errors.DivisionByZero):
+                await log.do(refused, count=100_000)
+            assert await log.do(allowed) == "9s"
+        finally:
+            await log.close()
+
+    asyncio.run(story())

@@ -41,13 +41,21 @@ SPEND = Spend("book", Decimal("0.5"))
 def test_what_they_spend_is_summed() -> None:
     found = alike([event(0, SPEND), event(1, SPEND, SPEND), event(2)])
     assert found
-    assert (found.budget, found.amount) == ("book", Decimal("1.5"))
+    assert (found.budget, found.amounts) == ("book", {0: Decimal("1.5")})
 
 
 def test_they_may_spend_nothing() -> None:
     found = alike([event(0), event(1)])
     assert found
-    assert (found.budget, found.amount) == (None, 0)
+    assert (found.budget, found.amounts) == (None, {0: 0})
+
+
+def test_they_may_be_of_several_partitions_and_are_taken_apart_in_order() -> None:
+    events = [event(0, SPEND, partition=2), event(1, SPEND), event(2, SPEND, SPEND, partition=2)]
+    found = alike(events)
+    assert found
+    assert list(found.events.items()) == [(0, [events[1]]), (2, [events[0], events[2]])]
+    assert found.amounts == {0: Decimal("0.5"), 2: Decimal("1.5")}
 
 
 @pytest.mark.parametrize(
@@ -55,7 +63,6 @@ def test_they_may_spend_nothing() -> None:
     [
         pytest.param([event(0), event(0)], id="two events of one unit"),
         pytest.param([event(0), event(1, version=2)], id="a later version"),
-        pytest.param([event(0), event(1, partition=1)], id="another partition"),
         pytest.param([event(0), event(1, category="cart")], id="another category"),
         pytest.param([event(0), event(1, type="Changed")], id="another type"),
         pytest.param([event(0, Claim("email", "x"))], id="a claim"),

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 import psycopg
 
 from codebase.engine.commands.fingerprint import Fingerprints
-from codebase.engine.commands.lane import Lane
+from codebase.engine.commands.lane import Lane, Neighbours
 from codebase.engine.commands.log_connection import LogConnection, LogStanding
 from codebase.engine.commands.standstill import Standstill
 from codebase.engine.commands.stream_reader import StreamReader
@@ -159,6 +159,7 @@ class CommandBus:
         if partitions == 0:
             raise ServiceUnavailable("write_model", "the write model is not migrated yet")
         if not self._lanes:
+            neighbours = Neighbours()
             self._lanes += [
                 Lane(
                     each,
@@ -166,6 +167,7 @@ class CommandBus:
                     partitions,
                     self._fingerprints,
                     self._standing,
+                    neighbours=neighbours,
                     standstill=self._standstill,
                     reader=self._reader,
                 )

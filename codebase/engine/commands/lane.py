@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from prometheus_client import Gauge
@@ -21,6 +23,8 @@ WRITERS_PER_LANE = 2
 """One decides while the other waits for the disk; more would only make smaller batches."""
 BATCH_MIN = 16
 """What is less is not worth sharing: an append costs as much as these, however small it is."""
+SMALL_BATCHES = 2
+"""Of less than that, from all lanes together: one is decided while the other waits for the disk."""
 REST_SECONDS = 0.01
 """Before what was overtaken is in line again, until its deadline."""
 
@@ -34,11 +38,55 @@ WRITING = Gauge(
 )
 
 
+class Neighbours:
+    """The lanes of one bus, which share batches as long as they have little to write.
+
+    Lanes that are busy write side by side. The others would make an append of every few commands,
+    and each would cost as much as one of many: so only some of them write at a time, and they take
+    along what waits in those that do not.
+    """
+
+    def __init__(self) -> None:
+        self._lanes: list[Lane] = []
+        self._writing = 0
+
+    def join(self, lane: Lane) -> None:
+        """One more lane."""
+        self._lanes.append(lane)
+
+    @property
+    def are_busy(self) -> bool:
+        """Whether nobody may begin another small batch."""
+        return self._writing >= SMALL_BATCHES
+
+    def take(self, lane: Lane) -> list[Pending]:
+        """A small batch for a lane's writer: in turn from it and from the others that are small."""
+        first = self._lanes.index(lane)
+        small = [each for each in self._lanes[first:] + self._lanes[:first] if each.is_small]
+        batch: list[Pending] = []
+        while small and len(batch) < BATCH_MIN:
+            small = [each for each in small if len(each)]
+            batch += [each.next() for each in small[: BATCH_MIN - len(batch)]]
+        return batch
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """While a small batch is written."""
+        self._writing += 1
+        try:
+            yield
+        finally:
+            self._writing -= 1
+            for lane in self._lanes:
+                lane.wake()
+
+
 class Lane:
     """The commands of one partition, and the writers that take them in turn.
 
     While one writer waits for Postgres the other decides. The lock of the log's head puts their
     batches in order; whoever decided on what the other has changed is told so, and decides again.
+    A writer may also take commands of other partitions: a lane is only where they wait.
 
     Args:
         partition: whose commands these are.
@@ -46,6 +94,7 @@ class Lane:
         partitions: how many the log has.
         fingerprints: tell repeats from other commands.
         standing: is told what becomes of the writing.
+        neighbours: the lanes of the bus, which this one joins.
         standstill: between this lane and the others, while a large batch is written.
         reader: reads streams, for all writers of the bus.
     """
@@ -58,9 +107,12 @@ class Lane:
         fingerprints: Fingerprints,
         standing: LogStanding,
         *,
+        neighbours: Neighbours,
         standstill: Standstill,
         reader: StreamReader,
     ) -> None:
+        self._neighbours = neighbours
+        neighbours.join(self)
         self._standstill = standstill
         self._make_writer = partial(Writer, settings, partitions, fingerprints, standing)
         self._batch_max = settings.command_batch_max
@@ -80,10 +132,24 @@ class Lane:
         """How many commands wait."""
         return len(self._waiting)
 
+    @property
+    def is_small(self) -> bool:
+        """Whether what waits is less than is worth an append of its own."""
+        return len(self._waiting) < BATCH_MIN
+
     def enqueue(self, pending: Pending) -> None:
         """Put a command in line."""
         self._waiting.append(pending)
         self._arrived.set()
+
+    def next(self) -> Pending:
+        """The first command in line, which is not there any more."""
+        return self._waiting.popleft()
+
+    def wake(self) -> None:
+        """Have the writers look whether they may begin, or are done."""
+        if self._waiting or self._closing:
+            self._arrived.set()
 
     async def close(self) -> None:
         """Write what is waiting, then stop."""
@@ -94,23 +160,29 @@ class Lane:
     async def _write_for_ever(self, writer: Writer) -> None:
         while self._waiting or self._resting or not self._closing:
             await self._standstill.over()
-            if not self._waiting:
+            if not self._waiting or (self.is_small and self._neighbours.are_busy):
                 self._arrived.clear()
                 await self._arrived.wait()
                 continue
-            batch = [self._waiting.popleft() for _ in range(self._fair_share())]
-            # Whoever has stopped waiting has been told that nothing is certain.
-            wanted = [pending for pending in batch if not pending.outcome.done()]
-            self._writing += 1
-            overtaken = await self._write(writer, wanted) if wanted else []
-            self._writing -= 1
-            if overtaken:
-                self._resting += 1
-                asyncio.get_running_loop().call_later(REST_SECONDS, self._return, overtaken)
+            if self.is_small:
+                with self._neighbours.writing():
+                    await self._write(writer, self._neighbours.take(self))
+            else:
+                await self._write(writer, [self.next() for _ in range(self._fair_share())])
         self._arrived.set()
         await writer.close()
 
-    async def _write(self, writer: Writer, batch: list[Pending]) -> list[Pending]:
+    async def _write(self, writer: Writer, batch: list[Pending]) -> None:
+        # Whoever has stopped waiting has been told that nothing is certain.
+        wanted = [pending for pending in batch if not pending.outcome.done()]
+        self._writing += 1
+        overtaken = await self._carry_out(writer, wanted) if wanted else []
+        self._writing -= 1
+        if overtaken:
+            self._resting += 1
+            asyncio.get_running_loop().call_later(REST_SECONDS, self._return, overtaken)
+
+    async def _carry_out(self, writer: Writer, batch: list[Pending]) -> list[Pending]:
         with self._standstill.ordinary():
             if not await writer.takes_along(batch, LARGE):
                 return await writer.write(batch)
@@ -118,7 +190,7 @@ class Lane:
             return await write_apart(lambda: self._make_writer(StreamReader()), batch)
 
     def _fair_share(self) -> int:
-        """How many one writer takes: the others get some, so that one decides while one writes."""
+        """How many one writer takes: the other gets some, so that one decides while one writes."""
         idle = WRITERS_PER_LANE - self._writing
         share = max(-(-len(self._waiting) // idle), BATCH_MIN)
         return min(share, len(self._waiting), self._batch_max)

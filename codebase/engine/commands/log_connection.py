@@ -115,11 +115,14 @@ class LogConnection:
             )
         allowed = {"milliseconds": str(round((self._deadline_seconds + extra) * 1000))}
         await self._connection.in_time(connection.execute(ALLOW, allowed))
-        answer = await self._connection.in_time(
-            work(connection), extra_seconds=extra + self._margin_seconds, standing=standing
-        )
-        await self._connection.in_time(connection.execute(FORBID))
-        return answer
+        try:
+            return await self._connection.in_time(
+                work(connection), extra_seconds=extra + self._margin_seconds, standing=standing
+            )
+        finally:
+            # Work that is refused leaves the connection as it is, for the next piece.
+            if not connection.closed:
+                await self._connection.in_time(connection.execute(FORBID))
 
     async def close(self) -> None:
         """Close what is open."""

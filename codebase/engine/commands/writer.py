@@ -165,9 +165,11 @@ class Writer:
             of = [pending.submission.traceparent for pending in this_round.everyone()]
             self._traces.appended(of, begun_at, commands=len(of), events=len(events))
         failpoint("after_append")
+        # First of all: what stands in the log is answered, whatever becomes of the rest.
+        again = this_round.settle(appended)
         for name, partition, wanted in appended.wanted:
             await self._log.do(partial(move_budget, name=name, partition=partition, wanted=wanted))
-        return this_round.settle(appended)
+        return again
 
     async def _one_by_one(self, work: list[Pending], error: psycopg.DatabaseError) -> Again:
         """Postgres cannot take the batch as a whole: find whose command it cannot take."""

@@ -14,6 +14,7 @@ from psycopg import AsyncConnection
 
 from codebase.engine.log.events import NewEvent
 from codebase.engine.log.notes import Note
+from codebase.foundation.arrays import integers, smallints, texts, uuids
 from codebase.model.aggregate import Claim, Guard, Release, Require, Spend, Vacate
 
 APPEND = """
@@ -121,34 +122,34 @@ def append_parameters(
     events: Sequence[NewEvent],
     notes: Sequence[tuple[int, Note]] = (),
     *,
-    notes_kept_days: int = 90,
+    notes_kept_days: int | None = None,
 ) -> dict[str, Any]:
     """What append() takes: arrays, column by column, and how old notes become."""
     guards = _guard_rows(events)
     guard_columns = list(zip(*guards, strict=True)) or [()] * 6
     return {
-        "event_unit": [event.unit for event in events],
-        "event_partition": [event.partition for event in events],
-        "event_stream": [event.stream_id for event in events],
-        "event_category": [event.category for event in events],
-        "event_version": [event.version for event in events],
-        "event_type": [event.type for event in events],
-        "event_key": [event.idempotence_key for event in events],
-        "event_data": [event.data for event in events],
-        "event_meta": [event.meta for event in events],
-        "guard_unit": list(guard_columns[0]),
-        "guard_action": list(guard_columns[1]),
-        "guard_name": list(guard_columns[2]),
-        "guard_value": list(guard_columns[3]),
-        "guard_stream": list(guard_columns[4]),
-        "guard_partition": list(guard_columns[5]),
-        "note_unit": [unit for unit, _ in notes],
-        "note_partition": [note.partition for _, note in notes],
-        "note_stream": [note.stream_id for _, note in notes],
-        "note_client": [note.client for _, note in notes],
-        "note_key": [note.idempotence_key for _, note in notes],
-        "note_fingerprint": [note.fingerprint for _, note in notes],
-        "note_version": [note.version for _, note in notes],
+        "event_unit": integers([event.unit for event in events]),
+        "event_partition": smallints([event.partition for event in events]),
+        "event_stream": uuids([event.stream_id for event in events]),
+        "event_category": texts([event.category for event in events]),
+        "event_version": integers([event.version for event in events]),
+        "event_type": texts([event.type for event in events]),
+        "event_key": texts([event.idempotence_key for event in events]),
+        "event_data": texts([event.data for event in events]),
+        "event_meta": texts([event.meta for event in events]),
+        "guard_unit": integers(guard_columns[0]),
+        "guard_action": texts(guard_columns[1]),
+        "guard_name": texts(guard_columns[2]),
+        "guard_value": texts(guard_columns[3]),
+        "guard_stream": uuids(guard_columns[4]),
+        "guard_partition": smallints(guard_columns[5]),
+        "note_unit": integers([unit for unit, _ in notes]),
+        "note_partition": smallints([note.partition for _, note in notes]),
+        "note_stream": uuids([note.stream_id for _, note in notes]),
+        "note_client": texts([note.client for _, note in notes]),
+        "note_key": texts([note.idempotence_key for _, note in notes]),
+        "note_fingerprint": texts([note.fingerprint for _, note in notes]),
+        "note_version": integers([note.version for _, note in notes]),
         "notes_kept_days": notes_kept_days,
     }
 
@@ -158,7 +159,7 @@ async def append(
     events: Sequence[NewEvent],
     notes: Sequence[tuple[int, Note]] = (),
     *,
-    notes_kept_days: int = 90,
+    notes_kept_days: int | None = None,
 ) -> Appended:
     """Append units of events and notes in one statement; see migrations/write_model.
 
@@ -166,7 +167,7 @@ async def append(
         connection: in autocommit mode.
         events: in log order.
         notes: unit -> a command of it that had nothing to do.
-        notes_kept_days: how old notes become before they are forgotten.
+        notes_kept_days: how old notes become before they are forgotten; None: they stay.
     """
     async with connection.cursor(binary=True) as cursor:
         parameters = append_parameters(events, notes, notes_kept_days=notes_kept_days)

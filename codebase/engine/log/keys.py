@@ -10,6 +10,8 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg.rows import class_row
 
+from codebase.foundation.arrays import texts, uuids
+
 # Subqueries with a LIMIT and not joins: a connection keeps the plan that it made while the log was
 # empty, and a join may be planned as a hash of the whole table. There is one event at most, since a
 # key is one client's in its stream. The first event of a stream has no entry in that index.
@@ -69,9 +71,9 @@ async def read_keys(
         keys: stream, client and idempotence key of the commands asked about.
     """
     wanted = {
-        "stream": [stream for stream, _, _ in keys],
-        "client": [client for _, client, _ in keys],
-        "key": [key for _, _, key in keys],
+        "stream": uuids([stream for stream, _, _ in keys]),
+        "client": texts([client for _, client, _ in keys]),
+        "key": texts([key for _, _, key in keys]),
     }
     async with connection.cursor(row_factory=class_row(SentBefore), binary=True) as cursor:
         await cursor.execute(READ_KEYS, wanted, prepare=True)

@@ -10,6 +10,7 @@ from psycopg import AsyncConnection, Connection
 from psycopg.rows import class_row
 
 from codebase.engine.log.events import RecordedEvent
+from codebase.foundation.arrays import integers, uuids
 
 READ_LOG = """
     SELECT partition, position, stream_id, category, version, type, idempotence_key, data, meta,
@@ -51,7 +52,11 @@ async def read_streams(
         limit: how many events of each stream at most.
     """
     found: dict[UUID, list[RecordedEvent]] = {stream: [] for stream in since}
-    wanted = {"streams": list(since), "since": list(since.values()), "limit": limit}
+    wanted = {
+        "streams": uuids(list(since)),
+        "since": integers(list(since.values())),
+        "limit": limit,
+    }
     async with connection.cursor(row_factory=class_row(RecordedEvent), binary=True) as cursor:
         await cursor.execute(READ_STREAMS, wanted, prepare=True)
         async for row in cursor:
