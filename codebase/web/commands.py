@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid4
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from codebase.engine.commands.fingerprint import IDEMPOTENCE_KEY, Content
@@ -151,6 +152,8 @@ class Answer:
 
 
 Handler = Callable[[Command[Any]], Awaitable[Answer]]
+Requirement = Callable[[Request], object]
+"""A dependency of FastAPI's routes that looks at a request, and raises if it does not like it."""
 
 
 class CommandEndpoint:
@@ -166,6 +169,7 @@ class CommandEndpoint:
         *,
         log: consistency_token.Log | None,
         body_is_optional: bool = False,
+        requires: Sequence[Requirement] = (),
     ) -> None:
         self.name = name
         self._log = log
@@ -173,6 +177,7 @@ class CommandEndpoint:
         self._body = body
         self._body_is_optional = body_is_optional
         self._path_types = path_types
+        self._requires = requires
         self._status = status
 
     async def __call__(self, scope: Scope, receive: Receive, _send: Send) -> None:
@@ -194,6 +199,8 @@ class CommandEndpoint:
         seen = consistency_token.NOTHING_SEEN
         if self._log is not None and sent is not consistency_token.NOTHING_SENT:
             seen = await consistency_token.own(self._log, sent)
+        for requirement in self._requires:
+            requirement(Request(scope))
         answer = await self._handler(Command(self.name, body, path, exchange, seen.positions))
         content = _rendered(answer.content)
         status = self._status if answer.status is None else answer.status

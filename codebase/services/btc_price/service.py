@@ -15,6 +15,7 @@ from codebase.model.refusals import Unavailable
 from codebase.services.btc_price.board import PriceBoard
 from codebase.views.buy_orders.settings import BuyOrderSettings
 from codebase.web.runtime import Runtime
+from codebase.web.schemas import example
 from codebase.web.shell import service_app
 
 PORT = 8779
@@ -23,6 +24,15 @@ NEEDS: tuple[str, ...] = ()
 
 class PriceAnswer(BaseModel):
     """The last believed price; `stale` when the sources have been silent since."""
+
+    model_config = example(
+        timestamp="2026-11-28T09:30:00.000000Z",
+        currency="USD",
+        rate="48478.88",
+        source="coinbase",
+        age_s=3.2,
+        stale=False,
+    )
 
     timestamp: datetime
     currency: Currency

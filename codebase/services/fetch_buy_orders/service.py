@@ -16,6 +16,7 @@ from codebase.model.refusals import NotFound
 from codebase.views.buy_orders import buy_orders
 from codebase.views.buy_orders.buy_orders import BuyOrder, Page, ShownOrder
 from codebase.web.consistent_reads import ConsistentReads
+from codebase.web.pages import LastReference
 from codebase.web.parked import LISTS, NAMES_ONE
 from codebase.web.runtime import Runtime
 from codebase.web.shell import caller_of, service_app
@@ -46,7 +47,7 @@ def create_app(reads: ConsistentReads) -> FastAPI:
     @app.get("/buy_orders", response_model=Page, responses=LISTS)
     async def get_buy_orders(
         request: Request,
-        last_reference: UUID | None = None,
+        last_reference: LastReference = None,
         page_size: Annotated[int, Query(ge=1, le=PAGE_SIZE_MAX)] = 10,
     ) -> Response:
         """The orders after `last_reference`, the last row of the page before."""
