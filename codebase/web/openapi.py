@@ -160,7 +160,10 @@ def document(title: str, routes: Sequence[BaseRoute]) -> dict[str, Any]:
             operation["operationId"] = _name_of(route, names)
     components = made.setdefault("components", {})
     _complete_schemas(components.setdefault("schemas", {}))
-    components["headers"] = dict(openapi_headers.OF_ANSWERS)
+    answered = {name for headers in _headers_of(made["paths"]) for name in headers}
+    components["headers"] = {
+        name: header for name, header in openapi_headers.OF_ANSWERS.items() if name in answered
+    }
     components["securitySchemes"] = dict(SECURITY_SCHEMES)
     made["security"] = list(SECURITY)
     made["tags"] = [{"name": name} for name in dict.fromkeys(_tags(made["paths"]))]
@@ -196,6 +199,13 @@ def _tags(paths: Mapping[str, Mapping[str, Operation]]) -> Iterator[str]:
             yield from operation.get("tags", ())
 
 
+def _headers_of(paths: Mapping[str, Mapping[str, Operation]]) -> Iterator[Mapping[str, Any]]:
+    for operations in paths.values():
+        for operation in operations.values():
+            for response in operation["responses"].values():
+                yield response["headers"]
+
+
 def _describe(operation: Operation, kind: Kind) -> None:
     """Add what is true of every operation of the kind."""
     parameters = [*map(_parameter, operation.get("parameters", ())), *map(dict, kind.parameters)]
@@ -228,7 +238,7 @@ def _headers(status: str, kind: Kind) -> dict[str, dict[str, str]]:
 
 
 def _parameter(declared: Operation) -> Operation:
-    """As it was declared, with an example.
+    """As it was declared, with an example, and ids with a description.
 
     One that may be left out is never null: there is none in an address.
     """
@@ -238,7 +248,9 @@ def _parameter(declared: Operation) -> Operation:
             schema |= value
         case _:
             schema = declared["schema"]
-    return {**declared, "schema": _with_example(schema)}
+    thing, _, is_id = declared["name"].replace("_", " ").rpartition(" id")
+    described = {"description": f"The id of the {thing}."} if thing and not is_id else {}
+    return {**described, **declared, "schema": _with_example(schema)}
 
 
 def _names_something(operation: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from pydantic.json_schema import SkipJsonSchema
 Value = TypeVar("Value")
 
 
-def example(**values: Any) -> ConfigDict:
+def example(**values: Any) -> ConfigDict:  # noqa: ANN401 - whatever JSON has
     """The configuration of a model whose documentation shows these values.
 
     Args:

@@ -75,7 +75,9 @@ def create_app(
     async def get_invoices(
         request: Request,
         month: ChosenMonth = None,
-        size: Annotated[int, Query(ge=1, le=1000)] = INVOICES_SHOWN,
+        size: Annotated[
+            int, Query(ge=1, le=1000, description="How many invoices, at most.")
+        ] = INVOICES_SHOWN,
     ) -> Response:
         """The largest invoices of a month, without their lines."""
         return as_json(await ledger.invoices(request, ledger.month(month), size))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Annotated
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Query
 from pydantic import BaseModel
 
 from codebase.model.buy_orders.btc_price import Quote
@@ -63,7 +64,9 @@ def create_app(board: PriceBoard) -> FastAPI:
         )
 
     @app.get("/buy")
-    async def get_price(currency: Currency) -> PriceAnswer:
+    async def get_price(
+        currency: Annotated[Currency, Query(description="The currency to pay in.")],
+    ) -> PriceAnswer:
         """The price to buy at; 503 when the last one is too old."""
         price = board.price(currency)
         if price is None:

@@ -33,6 +33,7 @@ Search = Annotated[
         examples=["Bo"],
     ),
 ]
+OnlyBlocked = Annotated[bool, Query(description="Only agents who are blocked.")]
 OlderThan = Annotated[
     UUID | None, Query(description="The last request of the page before; without it, the newest.")
 ]
@@ -52,7 +53,7 @@ def add_page(app: FastAPI, desk: Desk, settings: Settings, now: Clock) -> None:
         request: Request,
         search: Search = "",
         *,
-        blocked: bool = False,
+        blocked: OnlyBlocked = False,
         last_reference: LastReference = None,
         older_than: OlderThan = None,
     ) -> Response:

@@ -122,7 +122,7 @@ class ComplianceRequest(Asked):
     is not known.
     """
 
-    model_config = example(**ASKED, agent_name="Bo Lind", state="done", detail=None)
+    model_config = example(**ASKED, agent_name="Bo Lind", state="refused", detail="it is unknown")
 
     agent_name: Personal[str | None]
     state: State

@@ -20,7 +20,7 @@ from codebase.services.compliance.carriers import require_admin_token
 from codebase.services.compliance.desk import Desk
 from codebase.services.compliance.dispatch import Dispatch
 from codebase.services.compliance.form import Reason
-from codebase.services.compliance.page import Search, add_page
+from codebase.services.compliance.page import OnlyBlocked, Search, add_page
 from codebase.services.compliance.projections import COMPLIANCE, SUBSCRIPTION
 from codebase.services.compliance.requests import (
     CATEGORY,
@@ -143,7 +143,7 @@ def create_app(
         request: Request,
         search: Search = "",
         *,
-        blocked: bool = False,
+        blocked: OnlyBlocked = False,
         last_reference: LastReference = None,
         size: Size = SIZE_DEFAULT,
     ) -> AgentPage:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Path, Request, Response
 
 from codebase.engine.projections.read_model import READ_MODEL
 from codebase.foundation import needs
@@ -101,7 +102,9 @@ def create_app(reads: ConsistentReads) -> FastAPI:
         responses={**LISTS, **NAMES_ONE},
         openapi_extra=ONLY_READS,
     )
-    async def find_agent(request: Request, email: Email) -> Response:
+    async def find_agent(
+        request: Request, email: Annotated[Email, Path(description="The whole address.")]
+    ) -> Response:
         """The agent that has an e-mail address, whatever the letter case; not for operators."""
         caller = caller_of(request)
         caller.require_to_see_personal_values()

@@ -48,7 +48,9 @@ def create_app(reads: ConsistentReads) -> FastAPI:
     async def get_buy_orders(
         request: Request,
         last_reference: LastReference = None,
-        page_size: Annotated[int, Query(ge=1, le=PAGE_SIZE_MAX)] = 10,
+        page_size: Annotated[
+            int, Query(ge=1, le=PAGE_SIZE_MAX, description="How many rows a page has at most.")
+        ] = 10,
     ) -> Response:
         """The orders after `last_reference`, the last row of the page before."""
         client = caller_of(request).only_client
