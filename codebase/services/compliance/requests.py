@@ -122,7 +122,14 @@ class ComplianceRequest(Asked):
     is not known.
     """
 
-    model_config = example(**ASKED, agent_name="Bo Lind", state="refused", detail="it is unknown")
+    model_config = example(
+        **ASKED,
+        agent_name="Bo Lind",
+        state="refused",
+        detail="there is no such agent",
+        sent_at="2026-11-28T09:30:00.010000Z",
+        answered_at="2026-11-28T09:30:00.050000Z",
+    )
 
     agent_name: Personal[str | None]
     state: State
