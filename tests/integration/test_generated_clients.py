@@ -205,7 +205,7 @@ def test_a_generated_client_is_shown_the_pages(clients: Clients, business: Busin
         assert "<html" in clients.call(service, "get_page", **seen).parsed
     page = clients.call("billing", "get_invoice_page", business.account_id, **seen)
     assert "Blue" in page.parsed
-    form = clients.model("compliance", "PostFormBody")(
+    form = clients.model("compliance", "PostFormForm")(
         agent_id=business.agent_id, action="block", key=uuid4()
     )
     pressed = clients.call("compliance", "post_form", body=form)
