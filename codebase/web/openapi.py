@@ -93,8 +93,6 @@ class Kind:
         """Those of every answer below 400."""
         if self.is_command:
             yield from ("Consistency-Token", "Idempotent-Replayed")
-        if self.lists:
-            yield openapi_headers.PARKED_STREAMS
 
     @property
     def forbidden(self) -> str:
@@ -234,6 +232,9 @@ def _headers(status: str, kind: Kind) -> dict[str, dict[str, str]]:
     if kind.is_command or kind.reads:
         names.append("Set-Cookie")
     names += HEADERS_OF_PROBLEMS.get(status, ()) if status >= "400" else kind.headers_of_success
+    if kind.lists and status in {"200", "404"}:
+        # What names no row of a list may be parked.
+        names.append(openapi_headers.PARKED_STREAMS)
     return references(*names)
 
 
