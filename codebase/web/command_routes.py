@@ -25,22 +25,21 @@ from codebase.web.commands import CommandEndpoint, Handler, Requirement
 from codebase.web.problems import ProblemDetails
 
 
-class CountedRoute(Route):
-    """A route that is seen in the metrics: it says that it was taken, as FastAPI's routes do."""
+class DocumentedRoute(Route):
+    """A route, and the one of FastAPI's that describes it.
 
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Starlette's answer, and this route."""
-        match, child_scope = super().matches(scope)
-        return match, {**child_scope, "route": self} if match is not Match.NONE else child_scope
-
-
-class DocumentedRoute(CountedRoute):
-    """A route, and the one of FastAPI's that describes it."""
+    It is seen in the metrics: it says that it was taken, as FastAPI's routes do.
+    """
 
     def __init__(self, endpoint: Callable[..., Any], documentation: APIRoute) -> None:
         path, methods = documentation.path, list(documentation.methods or ())
         super().__init__(path, endpoint, methods=methods, name=documentation.name)
         self.documentation = documentation
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Starlette's answer, and this route."""
+        match, child_scope = super().matches(scope)
+        return match, {**child_scope, "route": self} if match is not Match.NONE else child_scope
 
 
 class CommandRoute(DocumentedRoute):

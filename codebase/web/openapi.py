@@ -266,9 +266,12 @@ def _complete_schemas(schemas: dict[str, Any]) -> None:
     schemas["ProblemDetails"] = ProblemDetails.model_json_schema()
     for schema in schemas.values():
         for name, value in schema.get("properties", {}).items():
-            schema["properties"][name] = _with_example(value)
+            if name != IDEMPOTENCE_KEY:
+                schema["properties"][name] = _with_example(value)
 
 
+IDEMPOTENCE_KEY = "idempotence_key"
+"""A constant would be sent by everybody who tries something out, and by the second try as well."""
 EXAMPLES_OF_FORMATS: Mapping[str, str] = {
     "uuid": "3f493fce-6c0a-4e20-8c1c-15c8fca1b8fe",
     "date-time": "2026-11-28T09:30:00.000000Z",

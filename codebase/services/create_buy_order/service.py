@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import FastAPI
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
 from codebase.engine.commands.bus import CommandBus
@@ -42,8 +43,10 @@ class PutBuyOrder(RequestBody):
 
     currency: FromText[Currency]
     amount: Amount
-    idempotence_key: FromText[UUID] | None = None
-    """Required, here or as the `Idempotency-Key` header."""
+    idempotence_key: Annotated[
+        FromText[UUID] | None,
+        Field(description="Required, here or as the `Idempotency-Key` header."),
+    ] = None
 
 
 class OrderBookLimit(ProblemDetails):
