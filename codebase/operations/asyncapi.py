@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from codebase.engine.log.events import SCHEMA_VERSION
 from codebase.engine.messages.command_message import Reply
+from codebase.engine.messages.dead_letters import DEAD_LETTERS
 from codebase.engine.messages.reply_queues import RESERVED
 from codebase.engine.messages.topology import COMMANDS, EVENTS
 from codebase.foundation.validation import adapter
@@ -41,8 +42,34 @@ ENVELOPE = {
         },
     },
 }
+EVENT_HEADERS = {
+    "type": "object",
+    "required": ["partition", "position", "stream_id", "version"],
+    "properties": {
+        **{name: ENVELOPE[name] for name in ("partition", "position", "stream_id", "version")},
+        "traceparent": {"type": "string", "description": "W3C trace context, if there is one."},
+    },
+}
+COMMAND_HEADERS = {
+    "type": "object",
+    "properties": {
+        "traceparent": {"type": "string", "description": "W3C trace context of the sender."}
+    },
+}
+LETTER_HEADERS = {
+    "type": "object",
+    "required": ["reason", "queue", "routing_key"],
+    "properties": {
+        "reason": {"type": "string", "description": "Why nobody can use the message."},
+        "queue": {"type": "string", "description": "That it came by; also the new routing key."},
+        "routing_key": {"type": "string", "description": "That it was published with."},
+    },
+}
 
-
+BINDINGS = "0.3.0"
+"""The version of AsyncAPI's bindings for AMQP."""
+PERSISTENT = 2
+LETTER = "DeadLetter"
 REPLIES = "replies"
 BARE_ID = {"type": "string", "format": "uuid", "description": "The bare id, for want of a key."}
 SCHEMAS = "#/components/schemas/{model}"
@@ -68,21 +95,34 @@ def document(
     for model in models:
         _add(schemas, model.__name__, model.model_json_schema(ref_template=SCHEMAS))
     sent = {key: _command(key, model) for key, model in commands.items()}
-    replies = {Reply.__name__: _reply()}
+    replies, letters = {Reply.__name__: _reply()}, {LETTER: _letter()}
     return {
         "asyncapi": "3.0.0",
-        "info": {"title": "Orderly events and commands", "version": str(SCHEMA_VERSION)},
+        "info": {
+            "title": "Orderly events and commands",
+            "version": str(SCHEMA_VERSION),
+            "description": "For those who subscribe to events, or send commands by message.",
+        },
+        "defaultContentType": "application/json",
+        "servers": {
+            "broker": {
+                "host": "localhost:5672",
+                "protocol": "amqp",
+                "protocolVersion": "0.9.1",
+                "description": "RabbitMQ; BROKER_URL says where it is, and as whom to come.",
+            }
+        },
         "channels": {
             EVENTS: _channel(
                 EVENTS,
                 events,
-                "Durable topic exchange; bind a queue of your own. Every event comes at least "
+                "Bind a queue of your own. Every event comes at least "
                 "once, in stream order; `partition` and `position` tell a repeat.",
             ),
             COMMANDS: _channel(
                 COMMANDS,
                 sent,
-                "Durable topic exchange. What cannot be read, and what is refused, goes to the "
+                "What cannot be read, and what is refused, goes to the "
                 "exchange `dead_letters` with header `reason`. Publish with `mandatory` and "
                 "confirms; whatever is in doubt can be sent again with the same key.",
             ),
@@ -93,16 +133,27 @@ def document(
                 "another one is carried out and not answered.",
                 "messages": _references(replies),
             },
+            DEAD_LETTERS: _channel(
+                DEAD_LETTERS,
+                letters,
+                "What no service could use, as it was sent. They are kept in the queue of this "
+                "name; who has mended one sends it again to where it came from.",
+            ),
         },
         "operations": {
-            "receive": {"action": "receive", "channel": {"$ref": f"#/channels/{EVENTS}"}},
+            "receive": {
+                "action": "receive",
+                "channel": {"$ref": f"#/channels/{EVENTS}"},
+                "bindings": _binding(ack=True),
+            },
             "command": {
                 "action": "send",
                 "channel": {"$ref": f"#/channels/{COMMANDS}"},
+                "bindings": _binding(deliveryMode=PERSISTENT, mandatory=True),
                 "reply": {"channel": {"$ref": f"#/channels/{REPLIES}"}},
             },
         },
-        "components": {"messages": events | sent | replies, "schemas": schemas},
+        "components": {"messages": events | sent | replies | letters, "schemas": schemas},
     }
 
 
@@ -116,8 +167,16 @@ def _channel(exchange: str, messages: Iterable[str], description: str) -> dict[s
         "address": exchange,
         "description": description,
         "messages": _references(messages),
-        "bindings": {"amqp": {"is": "routingKey", "exchange": {"name": exchange, "type": "topic"}}},
+        "bindings": _binding(
+            **{"is": "routingKey"},
+            exchange={"name": exchange, "type": "topic", "durable": True, "autoDelete": False},
+        ),
     }
+
+
+def _binding(**values: object) -> dict[str, Any]:
+    """What is so at a broker that speaks AMQP 0.9.1."""
+    return {"amqp": {**values, "bindingVersion": BINDINGS}}
 
 
 def _references(messages: Iterable[str]) -> dict[str, Any]:
@@ -131,8 +190,10 @@ def _command(routing_key: str, body: type[BaseModel]) -> dict[str, Any]:
         "title": routing_key,
         "summary": (body.__doc__ or "").strip(),
         "description": f"Routing key `{routing_key}`. Without a key in the body the property "
-        "`message_id` is the idempotence key.",
+        "`message_id` is the idempotence key. With the properties `reply_to` and `correlation_id` "
+        "its outcome is told.",
         "contentType": "application/json",
+        "headers": COMMAND_HEADERS,
         "payload": {"oneOf": [schema, BARE_ID]},
     }
 
@@ -149,6 +210,17 @@ def _reply() -> dict[str, Any]:
     }
 
 
+def _letter() -> dict[str, Any]:
+    return {
+        "name": LETTER,
+        "title": LETTER,
+        "summary": "A message that could not be used, byte for byte.",
+        "contentType": "application/octet-stream",
+        "headers": LETTER_HEADERS,
+        "payload": {},
+    }
+
+
 def _event(category: str, event_class: type[Any]) -> dict[str, Any]:
     name = event_class.__name__
     data = {"$ref": f"#/components/schemas/{name}"}
@@ -156,8 +228,11 @@ def _event(category: str, event_class: type[Any]) -> dict[str, Any]:
         "name": name,
         "title": name,
         "summary": (event_class.__doc__ or "").strip(),
-        "description": f"Routing keys begin with `{category}.`",
+        "description": f"Routing keys begin with `{category}.` Property `message_id` is the "
+        "event's id, `type` its type, `timestamp` when it was recorded, in seconds.",
         "contentType": "application/json",
+        "headers": EVENT_HEADERS,
+        "bindings": _binding(messageType=name),
         "payload": {
             "type": "object",
             "required": [*ENVELOPE, "data"],

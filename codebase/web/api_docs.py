@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from hashlib import sha256
+from html import escape
+from importlib.resources import files
+from string import Template
 
 from fastapi import FastAPI, Request
-from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.responses import Response
 from starlette.routing import Mount, Route
@@ -19,7 +21,8 @@ ASSETS = "/docs/assets"
 PAGES = ("/docs", "/_swagger")
 """The second is where older clients look."""
 
-
+# Not one of Jinja's, which services without pages of their own do not load.
+PAGE = Template((files("codebase.web") / "templates/api_docs.html").read_text(encoding="utf-8"))
 SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 """The one that the page has in itself."""
 KEPT = "public, max-age=86400"
@@ -64,23 +67,21 @@ def security_headers(page: bytes) -> dict[str, str]:
 def add_api_docs(app: FastAPI) -> None:
     """Add the OpenAPI document, and the page that shows it."""
 
-    async def document(_request: Request) -> Response:
-        return JSONResponse(app.openapi())
+    async def document(request: Request) -> Response:
+        as_asked = str(request.base_url).rstrip("/")
+        there = {"url": as_asked, "description": "The same, for those who keep the document."}
+        made = app.openapi()
+        return JSONResponse({**made, "servers": [*made["servers"], there]})
+
+    page = PAGE.substitute(title=escape(app.title), document=DOCUMENT, assets=ASSETS)
+    headers = security_headers(page.encode())
 
     async def show(_request: Request) -> HTMLResponse:
-        page = get_swagger_ui_html(
-            openapi_url=DOCUMENT,
-            title=app.title,
-            swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
-            swagger_css_url=f"{ASSETS}/swagger-ui.css",
-            swagger_favicon_url="data:,",
-        )
-        page.headers.update(security_headers(bytes(page.body)))
-        return page
+        return HTMLResponse(page, headers=headers)
 
     # fastapi-offline brings the files that FastAPI's own page fetches from elsewhere.
-    files = Assets(packages=[("fastapi_offline", "static")])
-    app.router.routes.append(Mount(ASSETS, files))
+    shown = Assets(packages=[("fastapi_offline", "static")])
+    app.router.routes.append(Mount(ASSETS, shown))
     app.router.routes.append(Route(DOCUMENT, document, include_in_schema=False))
     for path in PAGES:
         app.router.routes.append(Route(path, show, include_in_schema=False))

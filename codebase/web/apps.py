@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
+from fastapi.responses import PlainTextResponse
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import Metric
+from pydantic import BaseModel
 from starlette.types import ASGIApp
 
 from codebase.foundation.observability.metrics import RequestMetrics, rendered
@@ -18,10 +21,11 @@ from codebase.foundation.settings import Settings
 from codebase.web.acceptor import descriptors
 from codebase.web.api_docs import add_api_docs
 from codebase.web.boundary import Boundary
-from codebase.web.command_routes import CountedRoute
+from codebase.web.command_routes import DocumentedRoute
 from codebase.web.consistency_token import Log
 from codebase.web.exchange import require_operator
 from codebase.web.openapi import VERSION, document
+from codebase.web.parked import Responses
 from codebase.web.personal import ShownRoute
 from codebase.web.problems import HttpProblem
 from codebase.web.shared_figures import SharedFigures
@@ -31,6 +35,14 @@ Check = Callable[[], Awaitable[str | None]]
 """None while a dependency can be used, otherwise a sentence that says what is wrong with it."""
 
 CHECK_DEADLINE_SECONDS = 2.0
+OPERATIONS = "operations"
+"""The part of a documentation that is about what every process answers."""
+
+
+class Status(BaseModel):
+    """A word for those who watch over a process."""
+
+    status: Literal["alive", "ready"]
 
 
 class ServiceApp(FastAPI):
@@ -122,9 +134,11 @@ def _add_operations(
         return metrics.families()
 
     async def alive(_request: Request) -> Response:
+        """Whether the process can answer; what it needs is not asked for."""
         return Response(b'{"status":"alive"}', media_type="application/json")
 
     async def ready(_request: Request) -> Response:
+        """Whether everything that the service needs can be used; if not, what is wrong with it."""
         wrong = await _not_ready(app.checks)
         if wrong:
             raise HttpProblem(
@@ -137,6 +151,7 @@ def _add_operations(
         return Response(b'{"status":"ready"}', media_type="application/json")
 
     async def measured(request: Request) -> Response:
+        """For Prometheus."""
         require_operator(request)
         own = await told()
         families = own if figures is None else figures.taken_with(own)
@@ -145,13 +160,21 @@ def _add_operations(
     if figures is not None:
         figures.source = told
 
-    for path, endpoint in {
-        "/healthz": alive,
-        "/healthcheck": alive,
-        "/readyz": ready,
-        "/metrics": measured,
-    }.items():
-        app.router.routes.append(CountedRoute(path, endpoint, methods=["GET"]))
+    away: Responses = {503: {"description": "Not ready; `errors` says what is wrong with what."}}
+    for documentation in (
+        APIRoute("/healthz", alive, name="get_healthz", response_model=Status),
+        APIRoute("/healthcheck", alive, name="get_healthcheck", response_model=Status),
+        APIRoute("/readyz", ready, name="get_readyz", response_model=Status, responses=away),
+        APIRoute(
+            "/metrics",
+            measured,
+            name="get_metrics",
+            response_class=PlainTextResponse,
+            dependencies=[Depends(require_operator)],
+        ),
+    ):
+        documentation.tags = [OPERATIONS]
+        app.router.routes.append(DocumentedRoute(documentation.endpoint, documentation))
     add_api_docs(app)
 
 

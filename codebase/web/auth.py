@@ -23,6 +23,8 @@ WRONG_FACTORS = 10
 """At once, of one caller at one address."""
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+OPEN_PATHS = frozenset({"/healthz", "/healthcheck", "/readyz"})
+"""Whoever watches whether a process lives needs no token for it."""
 SEE_EVERYBODY = frozenset({Role.OPERATOR, Role.ADMIN})
 CHANGE_NOTHING = frozenset({Role.OPERATOR, Role.PERSONAL})
 OWN_SITES = frozenset({b"same-origin", b"none"})

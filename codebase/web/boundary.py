@@ -20,6 +20,7 @@ from codebase.foundation.observability.metrics import RequestMetrics
 from codebase.foundation.settings import Settings
 from codebase.foundation.validation import explain
 from codebase.web.auth import (
+    OPEN_PATHS,
     SAFE_METHODS,
     Authenticator,
     Caller,
@@ -35,8 +36,6 @@ from codebase.web.openapi import ONLY_READS
 from codebase.web.problems import MEDIA_TYPE, problem_of
 from codebase.web.request_body import ClientGoneError, counted, too_large
 
-# Whoever watches whether a process lives needs no token for it.
-OPEN_PATHS = frozenset({"/healthz", "/healthcheck", "/readyz"})
 CLIENT_GONE = 499
 """What the metrics show when there was nobody left to answer; no client ever sees it."""
 SERVER_ERROR = int(HTTPStatus.INTERNAL_SERVER_ERROR)

@@ -7,26 +7,33 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, Protocol
 from uuid import UUID
 
 from fastapi import Body as JsonBody
-from fastapi import Header, Path, Query, Response
+from fastapi import Depends, Path, Query, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute, APIRouter
 from pydantic import BaseModel
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
-from codebase.engine.commands.fingerprint import IdempotenceKey
 from codebase.web import consistency_token
-from codebase.web.commands import CommandEndpoint, Handler
+from codebase.web.commands import CommandEndpoint, Handler, Requirement
 
 
-class CountedRoute(Route):
-    """A route that is seen in the metrics: it says that it was taken, as FastAPI's routes do."""
+class DocumentedRoute(Route):
+    """A route, and the one of FastAPI's that describes it.
+
+    It is seen in the metrics: it says that it was taken, as FastAPI's routes do.
+    """
+
+    def __init__(self, endpoint: Callable[..., Any], documentation: APIRoute) -> None:
+        path, methods = documentation.path, list(documentation.methods or ())
+        super().__init__(path, endpoint, methods=methods, name=documentation.name)
+        self.documentation = documentation
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Starlette's answer, and this route."""
@@ -34,15 +41,12 @@ class CountedRoute(Route):
         return match, {**child_scope, "route": self} if match is not Match.NONE else child_scope
 
 
-class CommandRoute(CountedRoute):
+class CommandRoute(DocumentedRoute):
     """The route of a command, and what its documentation says."""
 
-    def __init__(
-        self, path: str, endpoint: CommandEndpoint, method: str, documentation: APIRoute
-    ) -> None:
-        super().__init__(path, endpoint, methods=[method], name=endpoint.name)
+    def __init__(self, endpoint: CommandEndpoint, documentation: APIRoute) -> None:
+        super().__init__(endpoint, documentation)
         self.command = endpoint
-        self.documentation = documentation
 
 
 class TakesCommands(Protocol):
@@ -66,7 +70,9 @@ def command(
     answer: type[BaseModel] | None = None,
     status: int = HTTPStatus.OK,
     summary: str | None = None,
-    problems: Mapping[int, str] | None = None,
+    problems: Mapping[int, str | type[BaseModel]] | None = None,
+    headers: Mapping[str, Mapping[str, Any]] | None = None,
+    requires: Sequence[Requirement] = (),
     path_types: Mapping[str, type] | None = None,
 ) -> Callable[[Handler], Handler]:
     """Route a command to the decorated handler.
@@ -83,7 +89,11 @@ def command(
         answer: what a success looks like, for the documentation; None when it has no body.
         status: of a success, unless the answer itself says otherwise.
         summary: one line for the documentation.
-        problems: status -> when that is answered instead, for the documentation.
+        problems: status -> when that is answered instead, for the documentation; a model, whose
+            docstring says so, where a problem has more to it than others, or the answer is none.
+        headers: name -> what it says, of those that a success has beside those of every command,
+            for the documentation.
+        requires: what FastAPI's routes have as dependencies: who may send it.
         path_types: the types of the parts of `path` that are templates; by default UUIDs.
     """
     types = dict.fromkeys(re.findall(r"\{(\w+)\}", path), UUID) | dict(path_types or {})
@@ -98,8 +108,9 @@ def command(
             status_code=int(status),
             summary=summary,
             description=inspect.getdoc(handler),
-            responses={code: {"description": when} for code, when in (problems or {}).items()},
-            openapi_extra={"responses": {str(int(status)): {"headers": ANSWER_HEADERS}}},
+            responses={code: _response(when) for code, when in (problems or {}).items()},
+            openapi_extra={"responses": {str(int(status)): {"headers": headers or {}}}},
+            dependencies=[Depends(each) for each in requires],
             tags=[app.title],
         )
         endpoint = CommandEndpoint(
@@ -111,23 +122,19 @@ def command(
             log=app.log,
             body_is_optional=body_is_optional,
             query=query,
+            requires=requires,
         )
-        app.router.routes.append(CommandRoute(path, endpoint, method, documentation))
+        app.router.routes.append(CommandRoute(endpoint, documentation))
         return handler
 
     return register
 
 
-ANSWER_HEADERS: Mapping[str, Any] = {
-    "Consistency-Token": {
-        "description": "Send it back, and a query will show what this command did.",
-        "schema": {"type": "string", "examples": ["4f9c2a1b07de_0.123"]},
-    },
-    "Idempotent-Replayed": {
-        "description": "`true` when the command had been carried out before.",
-        "schema": {"type": "string"},
-    },
-}
+def _response(when: str | type[BaseModel]) -> dict[str, Any]:
+    """What FastAPI is told of an answer that is none of the usual ones."""
+    if isinstance(when, str):
+        return {"description": when}
+    return {"description": inspect.getdoc(when), "model": when}
 
 
 def _documented(
@@ -139,26 +146,10 @@ def _documented(
     body_is_optional: bool,
 ) -> Callable[..., None]:
     """A function with the parameters that FastAPI would need to document the command."""
-    parameters = {
-        "idempotency_key": Annotated[
-            IdempotenceKey, Header(description="Names the command, for as long as you like.")
-        ],
-        "consistency_token": Annotated[
-            str,
-            Header(
-                description="What you have seen.", pattern=f"^{consistency_token.FORM.pattern}$"
-            ),
-        ],
-    }
-    defaults: dict[str, Any] = dict.fromkeys(parameters)
-    taken: Any = body
-    if body and body_is_optional:
-        defaults["body"], taken = None, Annotated[body | None, JsonBody()]
     annotations: dict[str, Any] = {
         **{name: Annotated[kind, Path()] for name, kind in path_types.items()},
-        **({"body": taken} if body else {}),
+        **({"body": Annotated[body, JsonBody()]} if body else {}),
         **({"query": Annotated[query, Query()]} if query else {}),
-        **parameters,
     }
 
     def documented(**_: object) -> None:
@@ -171,7 +162,10 @@ def _documented(
                 parameter,
                 inspect.Parameter.KEYWORD_ONLY,
                 annotation=annotation,
-                default=defaults.get(parameter, inspect.Parameter.empty),
+                # Of the body's own type all the same: it may be left out, and is never null.
+                default=None
+                if parameter == "body" and body_is_optional
+                else inspect.Parameter.empty,
             )
             for parameter, annotation in annotations.items()
         ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid4
 
 from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from codebase.engine.commands.fingerprint import IDEMPOTENCE_KEY, Content
@@ -153,6 +154,8 @@ class Answer:
 
 
 Handler = Callable[[Command[Any]], Awaitable[Answer]]
+Requirement = Callable[[Request], object]
+"""A dependency of FastAPI's routes that looks at a request, and raises if it does not like it."""
 
 
 class CommandEndpoint:
@@ -169,6 +172,7 @@ class CommandEndpoint:
         log: consistency_token.Log | None,
         body_is_optional: bool = False,
         query: type[BaseModel] | None = None,
+        requires: Sequence[Requirement] = (),
     ) -> None:
         self.name = name
         self._query = query
@@ -177,6 +181,7 @@ class CommandEndpoint:
         self._body = body
         self._body_is_optional = body_is_optional
         self._path_types = path_types
+        self._requires = requires
         self._status = status
 
     async def __call__(self, scope: Scope, receive: Receive, _send: Send) -> None:
@@ -199,6 +204,8 @@ class CommandEndpoint:
         if self._log is not None and sent is not consistency_token.NOTHING_SENT:
             seen = await consistency_token.own(self._log, sent)
         asked = None if self._query is None else read_query(self._query, scope["query_string"])
+        for requirement in self._requires:
+            requirement(Request(scope))
         command = Command(self.name, body, path, exchange, seen.positions, asked)
         answer = await self._handler(command)
         content = _rendered(answer.content)

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import Query, Response
 from fastapi.responses import StreamingResponse
+from pydantic import Field
 
 JSON = "application/json"
 
 Size = Annotated[int, Query(ge=1, le=1000, description="How many items a page has at most.")]
 SIZE_DEFAULT = 500
+LastReference = Annotated[
+    UUID | None,
+    Query(description="The last item of the page before; without it, the first page."),
+]
+PageSize = Annotated[int, Field(examples=[SIZE_DEFAULT])]
+"""The size that a page was asked for with."""
 
 
 def as_json(text: str) -> Response:

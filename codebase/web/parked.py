@@ -13,29 +13,24 @@ from psycopg import sql
 from starlette.types import Scope
 
 from codebase.web.exchange import exchange_of
-
-PARKED_STREAMS = "Parked-Streams"
+from codebase.web.openapi_headers import PARKED_STREAMS, references
 
 Responses = dict[int | str, dict[str, Any]]
 
 # What OpenAPI says of them.
-LISTS: Responses = {
-    200: {
-        "headers": {
-            PARKED_STREAMS: {
-                "description": "How many streams are parked that this answer may lack, or show as"
-                " they were; absent when there are none.",
-                "schema": {"type": "integer", "minimum": 1},
-            }
-        }
-    }
-}
+LISTS: Responses = {200: {"headers": references(PARKED_STREAMS)}}
 NAMES_ONE: Responses = {
     503: {
         "description": "Something that the answer needs is away, or what was asked for is parked"
         " (`/problems/stream-parked`); try again after `Retry-After` seconds."
     }
 }
+
+
+def is_said_by(responses: Responses) -> bool:
+    """Whether the answers of a route, as it declares them, are read from a projector's tables."""
+    return any(kind.items() <= responses.items() for kind in (LISTS, NAMES_ONE))
+
 
 # To be looked for stream by stream, by its key: joined as tables are, Postgres might go through all
 # that is parked. So it might in search of a first row, unless that is the first in an order.

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from codebase.foundation.errors import Errors, InvalidInputError, ServiceUnavailable
 from codebase.model.refusals import Conflict, KeyReused, NotFound, Rejected, Unavailable
+from codebase.web.schemas import MayBeAbsent, example
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -105,14 +106,21 @@ KINDS_OF_UNAVAILABLE: Mapping[type[Exception], str] = {
 class ProblemDetails(BaseModel):
     """What a client is told when it does not get what it asked for (RFC 9457)."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow") | example(
+        type="/problems/invalid-input",
+        title="Invalid input",
+        status=422,
+        detail="not acceptable: email",
+        instance="5d3f0c6a9b1e4f7c8a2d6e9b0c4f1a73",
+        errors={"email": ["must be an e-mail address such as name@example.org"]},
+    )
 
     type: str
     title: str
     status: int
     detail: str
     instance: str
-    errors: dict[str, list[str]] | None = None
+    errors: MayBeAbsent[dict[str, list[str]]] = None
 
 
 def problem_of(error: Exception) -> HttpProblem:

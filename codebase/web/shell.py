@@ -10,11 +10,13 @@ from codebase.web.apps import Check, assemble, service_app
 from codebase.web.command_routes import command
 from codebase.web.commands import Answer, Command
 from codebase.web.exchange import caller_of, require_admin, require_operator, require_two_fa
+from codebase.web.openapi_headers import LOCATION
 from codebase.web.processes import Processes
 from codebase.web.server import run, serve, serving
 from codebase.web.shared_figures import SharedFigures
 
 __all__ = [
+    "LOCATION",
     "Answer",
     "Check",
     "Command",

@@ -11,6 +11,7 @@ import pytest
 
 from codebase.foundation.tokens import new_token
 from codebase.registry import SYSTEM
+from codebase.web.apps import OPERATIONS
 from tests.acceptance.conftest import Service, System
 
 SLOW_PROJECTOR = {"PROJECTOR_DELAY_SECONDS": "0.05"}
@@ -162,4 +163,4 @@ def test_one_address_has_one_documentation(management: Service, sync: Service) -
         for operation in path.values()
         for tag in operation.get("tags", ())
     }
-    assert tags == set(SYSTEM.groups["account_management"].services)
+    assert tags == {*SYSTEM.groups["account_management"].services, OPERATIONS}

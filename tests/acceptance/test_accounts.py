@@ -855,6 +855,10 @@ def test_the_documentation_is_at_its_older_address_too(management: Management) -
         "/agents/block_agent/{agent_id}",
         "/agents/unblock_agent/{agent_id}",
         "/dev/erase_db",
+        "/healthz",
+        "/healthcheck",
+        "/readyz",
+        "/metrics",
     }
     block = paths["/agents/block_agent/{agent_id}"]["post"]
     assert not block["requestBody"].get("required")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -527,9 +526,15 @@ def test_the_page_shows_regions_invoices_and_a_chart(
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert f'href="/invoices/{account}/page?month=2024-02"' in page.text
     assert page.text.count('role="img"') == 2
-    total = json.loads(get(settings, f"/invoices/{account}?month=2024-02")[0].text)["total"]
-    assert f"{total} EUR" in page.text
-    assert f"{total} EUR" in invoice.text
+    told = get(settings, f"/invoices/{account}?month=2024-02")[0].json()
+    for shown in (page.text, invoice.text):
+        assert f"{told['total']} EUR" in shown
+    for line in told["lines"]:
+        seconds, _, rest = line["hours"].partition(".")
+        assert f">{seconds}<" in invoice.text
+        assert f".{rest}" not in invoice.text, "nobody reads microseconds"
+        hours, minutes, whole = map(int, seconds.split(":"))
+        assert line["duration"] == f"PT{hours}H{minutes}M{whole}.{rest}S"
 
 
 def test_a_token_is_waited_for(databases: Databases) -> None:

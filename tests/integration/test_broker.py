@@ -9,8 +9,17 @@ import pika
 
 from codebase.engine.messages.batching_connection import BatchingConnection
 from codebase.engine.messages.confirmed_prefix import ConfirmedPrefix
-from codebase.engine.messages.topology import declare_queue
+from codebase.engine.messages.dead_letters import DEAD_LETTERS, declare_dead_letters
+from codebase.engine.messages.topology import (
+    COMMANDS,
+    EVENTS,
+    declare_commands,
+    declare_published,
+    declare_queue,
+)
 from codebase.foundation.settings import Settings
+from codebase.operations.asyncapi import document
+from codebase.registry import SYSTEM
 from tests.integration.flow import channel_to
 from tests.patience import PATIENCE_SECONDS
 
@@ -28,6 +37,26 @@ def test_a_message_that_is_given_back_again_and_again_stays(with_broker: Setting
             channel.basic_nack(method.delivery_tag)
             channel.cancel()
         channel.queue_delete(queue)
+
+
+def test_exchanges_can_be_declared_as_the_document_has_them(with_broker: Settings) -> None:
+    """A subscriber may come before us, or after us: the second one must not be refused."""
+    channels = document(SYSTEM.aggregates, SYSTEM.messages())["channels"].values()
+    exchanges = [
+        channel["bindings"]["amqp"]["exchange"] for channel in channels if "bindings" in channel
+    ]
+    with channel_to(with_broker) as channel:
+        declare_published(channel)
+        declare_commands(channel)
+        declare_dead_letters(channel)
+        for exchange in exchanges:
+            channel.exchange_declare(
+                exchange["name"],
+                exchange["type"],
+                durable=exchange["durable"],
+                auto_delete=exchange["autoDelete"],
+            )
+    assert [exchange["name"] for exchange in exchanges] == [EVENTS, COMMANDS, DEAD_LETTERS]
 
 
 class Counted(pika.SelectConnection):  # type: ignore[misc]  # pika is not typed

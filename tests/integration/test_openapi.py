@@ -12,7 +12,7 @@ import schemathesis
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from schemathesis import GenerationMode
+from schemathesis import CheckContext, GenerationMode, Response
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -29,7 +29,31 @@ if TYPE_CHECKING:
     from tests.databases import Databases
 
 EXAMPLES = 40
+OF_HTTP = {
+    "cache-control",
+    "connection",
+    "content-length",
+    "content-security-policy",
+    "content-type",
+    "date",
+    "referrer-policy",
+    "x-content-type-options",
+}
+"""Headers that everybody knows, which no document tells of."""
+
+
+def no_header_is_a_secret(
+    _context: CheckContext, response: Response, case: schemathesis.Case
+) -> None:
+    """The document names every header of an answer that is ours."""
+    path, method = case.operation.path, case.operation.method.lower()
+    answers = case.operation.schema.raw_schema["paths"][path][method]["responses"]
+    told = {name.lower() for name in answers[str(response.status_code)]["headers"]}
+    assert set(response.headers) <= OF_HTTP | told
+
+
 CHECKS = [
+    no_header_is_a_secret,
     not_a_server_error,
     status_code_conformance,
     content_type_conformance,

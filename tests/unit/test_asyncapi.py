@@ -9,11 +9,35 @@ from typing import Any
 import jsonschema
 import pytest
 
+from codebase.engine.messages.event_messages import Message
 from codebase.operations.asyncapi import document
 from codebase.registry import SYSTEM
 
 PUBLISHED = json.loads((Path(__file__).parents[2] / "docs" / "asyncapi.json").read_text())
 EXAMPLES = json.loads((Path(__file__).parent / "golden_events.json").read_text())
+
+
+OFFICIAL = json.loads((Path(__file__).parent / "asyncapi_3_0_0.json").read_text())
+"""AsyncAPI's own schema, without its descriptions: schemas/3.0.0-without-$id.json of the npm
+package @asyncapi/specs 6.11.1, which is under the Apache licence 2.0."""
+
+
+def test_the_document_is_one_of_asyncapi() -> None:
+    jsonschema.validate(PUBLISHED, OFFICIAL)
+    channels = {**PUBLISHED["channels"], "events": {"bindings": {"amqp": {"exchange": "events"}}}}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**PUBLISHED, "channels": channels}, OFFICIAL)
+
+
+def test_headers_of_an_event_are_those_of_the_document() -> None:
+    message = Message(1, "buy_order.placed", "an id", "BuyOrderPlaced", 0, "a stream", 2, None, "")
+    documented = PUBLISHED["components"]["messages"][message.type]
+    for traceparent in (None, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"):
+        properties = message.properties(3, traceparent)
+        schema = {**documented["headers"], "additionalProperties": False}
+        jsonschema.validate(properties.headers, schema)
+        assert properties.type == documented["bindings"]["amqp"]["messageType"]
+        assert properties.content_type == documented["contentType"]
 
 
 def test_the_published_document_is_up_to_date() -> None:

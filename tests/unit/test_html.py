@@ -65,6 +65,7 @@ def billing_page(name: str, regions: list[Region]) -> str:
                     "region": "emea",
                     "agents": 2,
                     "hours": "1:00:00.000001",
+                    "duration": "PT1H0M0.000001S",
                     "total": Decimal("1234.50"),
                     "currency": "EUR",
                 }

@@ -28,6 +28,7 @@ from codebase.model.accounts.usage import (
     Price,
     charge,
     in_hours,
+    in_iso8601,
     microseconds_within,
     total_charge,
     usage_of,
@@ -209,6 +210,12 @@ def test_hours_are_exact() -> None:
     assert in_hours(744 * HOUR - 1) == "743:59:59.999999"
     assert in_hours(0) == "0:00:00.000000"
     assert in_hours(HOUR + 61_000_001) == "1:01:01.000001"
+
+
+def test_durations_are_exact_and_have_no_days() -> None:
+    assert in_iso8601(744 * HOUR - 1) == "PT743H59M59.999999S"
+    assert in_iso8601(7_401) == "PT0H0M0.007401S"
+    assert in_iso8601(400 * 24 * HOUR) == "PT9600H0M0.000000S"
 
 
 def test_every_region_has_a_price() -> None:

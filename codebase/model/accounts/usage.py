@@ -154,7 +154,21 @@ def total_charge(lines: Iterable[int], price: Price) -> Decimal:
 
 def in_hours(microseconds: int) -> str:
     """A length of use, exactly, as hours:minutes:seconds such as 719:59:59.999999."""
+    hours, minutes, seconds, rest = _clock(microseconds)
+    return f"{hours}:{minutes:02d}:{seconds:02d}.{rest:06d}"
+
+
+def in_iso8601(microseconds: int) -> str:
+    """A length of use, exactly, as ISO 8601 writes a duration, such as PT719H59M59.999999S.
+
+    In hours, however many: a day of a calendar has another length now and then.
+    """
+    hours, minutes, seconds, rest = _clock(microseconds)
+    return f"PT{hours}H{minutes}M{seconds}.{rest:06d}S"
+
+
+def _clock(microseconds: int) -> tuple[int, int, int, int]:
     seconds, rest = divmod(microseconds, MICROSECONDS_PER_SECOND)
     minutes, seconds = divmod(seconds, SECONDS_PER_MINUTE)
     hours, minutes = divmod(minutes, MINUTES_PER_HOUR)
-    return f"{hours}:{minutes:02d}:{seconds:02d}.{rest:06d}"
+    return hours, minutes, seconds, rest

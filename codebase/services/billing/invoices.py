@@ -5,19 +5,47 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from codebase.model.accounts.account import Region
-from codebase.model.accounts.usage import PRICES, Month, charge, in_hours, total_charge
+from codebase.model.accounts.usage import (
+    PRICES,
+    Month,
+    charge,
+    in_hours,
+    in_iso8601,
+    total_charge,
+)
 from codebase.model.money import NOTHING, Currency, sums_by_currency
 from codebase.web.personal import Personal
+from codebase.web.schemas import example
+
+Duration = Annotated[
+    str,
+    # Not the format `duration` of JSON Schema, which is RFC 3339's and knows no parts of a second.
+    Field(
+        description="ISO 8601: hours, minutes and seconds.",
+        pattern=r"^PT[0-9]+H[0-9]{1,2}M[0-9]{1,2}\.[0-9]{6}S$",
+    ),
+]
 
 
 class Standing(BaseModel):
     """What there is in a region at the moment; the price is for an hour of an agent's use."""
+
+    model_config = example(
+        region="emea",
+        accounts=12,
+        closed_accounts=3,
+        agents=40,
+        in_use=38,
+        blocked=2,
+        price_per_hour="1.1850",
+        currency="EUR",
+    )
 
     region: Region
     accounts: int
@@ -29,8 +57,31 @@ class Standing(BaseModel):
     currency: Currency
 
 
+NOVEMBER = {
+    "month": "2026-11",
+    "is_complete": False,
+    "charged_until": "2026-11-28T09:30:00.000000Z",
+}
+BLUE = {
+    "account_id": "6f1c2b1e-58f4-4f0e-9d2a-6b7d5a0c9e11",
+    "account_name": "Blue",
+    "is_closed": False,
+    "region": "emea",
+    "currency": "EUR",
+}
+BO = {
+    "agent_id": "3f493fce-6c0a-4e20-8c1c-15c8fca1b8fe",
+    "name": "Bo Lind",
+    "hours": "26:30:00.250000",
+    "duration": "PT26H30M0.250000S",
+    "amount": "31.40",
+}
+
+
 class Period(BaseModel):
     """A month in UTC; one that is not complete is charged up to `charged_until`."""
+
+    model_config = example(**NOVEMBER)
 
     month: str
     is_complete: bool
@@ -38,16 +89,24 @@ class Period(BaseModel):
 
 
 class Line(BaseModel):
-    """What an agent costs in a month; `hours` is hours:minutes:seconds of use, exactly."""
+    """What an agent costs in a month; `hours` is hours:minutes:seconds of use, exactly.
+
+    `duration` is the same in ISO 8601.
+    """
+
+    model_config = example(**BO)
 
     agent_id: UUID
     name: Personal[str]
     hours: str
+    duration: Duration
     amount: Decimal
 
 
 class Invoice(Period):
     """What an account's agents cost in a month; the total is the sum of the lines."""
+
+    model_config = example(**NOVEMBER, **BLUE, price_per_hour="1.1850", total="31.40", lines=[BO])
 
     account_id: UUID
     account_name: Personal[str]
@@ -60,7 +119,11 @@ class Invoice(Period):
 
 
 class Sum(BaseModel):
-    """An invoice without its lines; `hours` of all agents together."""
+    """An invoice without its lines; `hours` of all agents together, and as a `duration`."""
+
+    model_config = example(
+        **BLUE, agents=1, hours="26:30:00.250000", duration="PT26H30M0.250000S", total="31.40"
+    )
 
     account_id: UUID
     account_name: Personal[str]
@@ -68,12 +131,28 @@ class Sum(BaseModel):
     region: Region
     agents: int
     hours: str
+    duration: Duration
     total: Decimal
     currency: Currency
 
 
 class Invoices(Period):
     """The largest invoices of a month, out of `count`; `totals` are those of all."""
+
+    model_config = example(
+        **NOVEMBER,
+        count=1,
+        totals={"EUR": "31.40"},
+        invoices=[
+            {
+                **BLUE,
+                "agents": 1,
+                "hours": BO["hours"],
+                "duration": BO["duration"],
+                "total": "31.40",
+            }
+        ],
+    )
 
     count: int
     totals: dict[Currency, Decimal]
@@ -118,6 +197,7 @@ def invoice_of(account_id: UUID, period: Period, rows: Sequence[Sequence[Any]]) 
             agent_id=agent_id,
             name=name,
             hours=in_hours(microseconds),
+            duration=in_iso8601(microseconds),
             amount=charge(microseconds, price),
         )
         for *_, agent_id, name, microseconds in rows
@@ -150,14 +230,15 @@ def invoices_of(period: Period, rows: Iterable[Sequence[Any]], size: int) -> Inv
 
 def _sum_of(row: Sequence[Any]) -> Sum:
     account_id, name, region, is_closed, microseconds = row
-    price = PRICES[Region(region)]
+    price, together = PRICES[Region(region)], sum(microseconds)
     return Sum(
         account_id=account_id,
         account_name=name,
         is_closed=is_closed,
         region=Region(region),
         agents=len(microseconds),
-        hours=in_hours(sum(microseconds)),
+        hours=in_hours(together),
+        duration=in_iso8601(together),
         total=total_charge(microseconds, price),
         currency=price.currency,
     )

@@ -36,7 +36,6 @@ PROJECTORS = tuple(billing(region) for region in (None, *Region))
 PAGES = Pages("codebase.services.billing")
 INVOICES_SHOWN = 50
 
-FORBIDDEN: Responses = {403: {"description": "For operators and administrators."}}
 ONE_ACCOUNT: Responses = {
     404: {"description": "No such account, or it is another client's."},
     **LISTS,
@@ -60,7 +59,7 @@ def create_app(
     app = service_app("billing", checks=checks)
     listing: dict[str, Any] = {
         "dependencies": [Depends(require_operator)],
-        "responses": {**FORBIDDEN, **LISTS},
+        "responses": LISTS,
     }
     links = links_to(TEAMS, settings, "Billing")
     ledger = Ledger(
@@ -76,7 +75,9 @@ def create_app(
     async def get_invoices(
         request: Request,
         month: ChosenMonth = None,
-        size: Annotated[int, Query(ge=1, le=1000)] = INVOICES_SHOWN,
+        size: Annotated[
+            int, Query(ge=1, le=1000, description="How many invoices, at most.")
+        ] = INVOICES_SHOWN,
     ) -> Response:
         """The largest invoices of a month, without their lines."""
         return as_json(await ledger.invoices(request, ledger.month(month), size))

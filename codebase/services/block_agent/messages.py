@@ -13,6 +13,7 @@ from codebase.engine.messages.command_message import SENDER, CommandMessage, Rea
 from codebase.model.accounts.agent import AGENT, BlockAgent, UnblockAgent
 from codebase.web.fields import FromText, Text
 from codebase.web.request_body import RequestBody
+from codebase.web.schemas import example
 
 QUEUE = "block_agent"
 # Everything, because nobody else takes commands: one with a key that nobody knows is dead-lettered
@@ -24,11 +25,19 @@ BARE_UUID = re.compile(rb"\s*(\"?)([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA
 class Reason(RequestBody):
     """Why an agent is blocked or unblocked, for those who read the events."""
 
+    model_config = example(reason="The account is 60 days overdue")
+
     reason: Text | None = None
 
 
 class AgentMessage(Reason):
     """Which agent to block or unblock; the same key is the same command."""
+
+    model_config = example(
+        agent_id="3f493fce-6c0a-4e20-8c1c-15c8fca1b8fe",
+        idempotence_key="0b3a1f0e-7a5e-4c53-8f0e-3a8f8f3f2c11",
+        reason="The account is 60 days overdue",
+    )
 
     agent_id: FromText[UUID]
     idempotence_key: IdempotenceKey

@@ -22,6 +22,13 @@ NEEDS = (*needs.COMMANDS, *needs.BROKER)
 SEVERAL_PROCESSES = True
 """Of those that take commands by message one is at it, and another when that has gone."""
 MESSAGES = BODIES
+OUTCOME = {
+    "Outcome": {
+        "description": "Whether the agent is now what it was not before.",
+        "required": True,
+        "schema": {"type": "string", "enum": [Became.DONE.value, Became.UNCHANGED.value]},
+    }
+}
 
 
 def create_app(bus: CommandBus) -> FastAPI:
@@ -38,6 +45,7 @@ def create_app(bus: CommandBus) -> FastAPI:
         status=HTTPStatus.ACCEPTED,
         summary="Block an agent",
         problems={404: "There is no such agent."},
+        headers=OUTCOME,
     )
     async def block_agent(request: Command[Reason]) -> Answer:
         """The agent may not work, and costs nothing, until it is unblocked.
@@ -56,6 +64,7 @@ def create_app(bus: CommandBus) -> FastAPI:
         status=HTTPStatus.ACCEPTED,
         summary="Unblock an agent",
         problems={404: "There is no such agent."},
+        headers=OUTCOME,
     )
     async def unblock_agent(request: Command[Reason]) -> Answer:
         """The agent works again; header `Outcome` says `done`, or `unchanged` when it did."""

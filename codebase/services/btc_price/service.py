@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Annotated
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Query
 from pydantic import BaseModel
 
 from codebase.model.buy_orders.btc_price import Quote
@@ -15,6 +16,7 @@ from codebase.model.refusals import Unavailable
 from codebase.services.btc_price.board import PriceBoard
 from codebase.views.buy_orders.settings import BuyOrderSettings
 from codebase.web.runtime import Runtime
+from codebase.web.schemas import example
 from codebase.web.shell import service_app
 
 PORT = 8779
@@ -23,6 +25,15 @@ NEEDS: tuple[str, ...] = ()
 
 class PriceAnswer(BaseModel):
     """The last believed price; `stale` when the sources have been silent since."""
+
+    model_config = example(
+        timestamp="2026-11-28T09:30:00.000000Z",
+        currency="USD",
+        rate="48478.88",
+        source="coinbase",
+        age_s=3.2,
+        stale=False,
+    )
 
     timestamp: datetime
     currency: Currency
@@ -53,7 +64,9 @@ def create_app(board: PriceBoard) -> FastAPI:
         )
 
     @app.get("/buy")
-    async def get_price(currency: Currency) -> PriceAnswer:
+    async def get_price(
+        currency: Annotated[Currency, Query(description="The currency to pay in.")],
+    ) -> PriceAnswer:
         """The price to buy at; 503 when the last one is too old."""
         price = board.price(currency)
         if price is None:

@@ -17,13 +17,24 @@ from codebase.services.compliance import queries
 from codebase.web.consistency_token import Log
 from codebase.web.consistent_reads import ConsistentReads, Query
 from codebase.web.exchange import caller_of
+from codebase.web.pages import PageSize
 from codebase.web.personal import Personal
+from codebase.web.schemas import example
 
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class Agent(BaseModel):
     """An agent that has not been removed."""
+
+    model_config = example(
+        id="3f493fce-6c0a-4e20-8c1c-15c8fca1b8fe",
+        account_id="6f1c2b1e-58f4-4f0e-9d2a-6b7d5a0c9e11",
+        name="Bo Lind",
+        email="bo.lind@blue.example",
+        region="emea",
+        blocked=False,
+    )
 
     id: UUID
     account_id: UUID
@@ -38,7 +49,7 @@ class AgentPage(BaseModel):
 
     items: list[Agent]
     last_reference: UUID | None
-    size: int
+    size: PageSize
 
 
 class Agents:

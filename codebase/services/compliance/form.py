@@ -17,6 +17,7 @@ from codebase.services.compliance.requests import CATEGORY, Action, NewRequest
 from codebase.web.exchange import exchange_of
 from codebase.web.fields import FromText, Text
 from codebase.web.request_body import RequestBody, require_media_type
+from codebase.web.schemas import example
 
 FORM_TYPE = "application/x-www-form-urlencoded"
 FIELDS_MAX = 10
@@ -25,11 +26,19 @@ FIELDS_MAX = 10
 class Reason(RequestBody):
     """Why an agent is to be blocked or unblocked."""
 
+    model_config = example(reason="The account is 60 days overdue")
+
     reason: Text | None = None
 
 
 class Form(Reason):
     """A button that was pressed; `key` is the same however often that one was."""
+
+    model_config = example(
+        agent_id="3f493fce-6c0a-4e20-8c1c-15c8fca1b8fe",
+        action="block",
+        reason="The account is 60 days overdue",
+    )
 
     agent_id: FromText[UUID]
     action: Action

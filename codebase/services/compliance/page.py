@@ -16,15 +16,27 @@ from codebase.services.compliance.form import FORM_DOCUMENTATION, read_form
 from codebase.services.compliance.requests import may_soon_change
 from codebase.views.accounts.teams import TEAMS
 from codebase.web.html import Pages, links_to
+from codebase.web.pages import LastReference
 from codebase.web.parked import LISTS, NAMES_ONE, parked_streams
-from codebase.web.shell import caller_of, require_admin, require_operator
+from codebase.web.shell import LOCATION, caller_of, require_admin, require_operator
 
 PAGES = Pages("codebase.services.compliance")
 AGENTS_SHOWN = 25
 REQUESTS_SHOWN = 20
 REFRESH_SECONDS = 2
 
-Search = Annotated[str, Query(max_length=254)]
+Search = Annotated[
+    str,
+    Query(
+        max_length=254,
+        description="The beginning of a name, an e-mail address, or the id of an agent or account.",
+        examples=["Bo"],
+    ),
+]
+OnlyBlocked = Annotated[bool, Query(description="Only agents who are blocked.")]
+OlderThan = Annotated[
+    UUID | None, Query(description="The last request of the page before; without it, the newest.")
+]
 
 
 def add_page(app: FastAPI, desk: Desk, settings: Settings, now: Clock) -> None:
@@ -41,9 +53,9 @@ def add_page(app: FastAPI, desk: Desk, settings: Settings, now: Clock) -> None:
         request: Request,
         search: Search = "",
         *,
-        blocked: bool = False,
-        last_reference: UUID | None = None,
-        older_than: UUID | None = None,
+        blocked: OnlyBlocked = False,
+        last_reference: LastReference = None,
+        older_than: OlderThan = None,
     ) -> Response:
         """Agents with a form for each, and what was asked for, newest first."""
         caller = caller_of(request)
@@ -79,7 +91,7 @@ def add_page(app: FastAPI, desk: Desk, settings: Settings, now: Clock) -> None:
         dependencies=[Depends(require_admin)],
         status_code=HTTPStatus.SEE_OTHER,
         response_class=RedirectResponse,
-        responses={415: {"description": "The body is no form."}},
+        responses={303: {"headers": LOCATION}},
         openapi_extra=FORM_DOCUMENTATION,
     )
     async def post_form(request: Request) -> Response:

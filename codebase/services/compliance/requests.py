@@ -21,6 +21,7 @@ from codebase.foundation.postgres import DeadlinedConnection, trouble
 from codebase.foundation.settings import Settings
 from codebase.model.refusals import KeyReused
 from codebase.web.personal import Personal
+from codebase.web.schemas import example
 
 DURABLE = "-c synchronous_commit=on"
 """The store itself may be configured to lose its last moments, which the log brings back."""
@@ -91,8 +92,20 @@ class State(StrEnum):
     REFUSED = "refused"
 
 
+ASKED = {
+    "id": "8b1f4f5e-0f6a-4b52-9a6f-2f0d5c1e7a90",
+    "agent_id": "3f493fce-6c0a-4e20-8c1c-15c8fca1b8fe",
+    "action": "block",
+    "reason": "The account is 60 days overdue",
+    "requested_by": "compliance desk",
+    "requested_at": "2026-11-28T09:30:00.000000Z",
+}
+
+
 class Asked(BaseModel):
     """A request as it was made; this is also what its repeat is answered with."""
+
+    model_config = example(**ASKED)
 
     id: UUID
     agent_id: UUID
@@ -108,6 +121,15 @@ class ComplianceRequest(Asked):
     `detail` says why it was refused, or what it waits for; `agent_name` is null for an agent that
     is not known.
     """
+
+    model_config = example(
+        **ASKED,
+        agent_name="Bo Lind",
+        state="refused",
+        detail="there is no such agent",
+        sent_at="2026-11-28T09:30:00.010000Z",
+        answered_at="2026-11-28T09:30:00.050000Z",
+    )
 
     agent_name: Personal[str | None]
     state: State

@@ -20,7 +20,7 @@ from codebase.services.compliance.carriers import require_admin_token
 from codebase.services.compliance.desk import Desk
 from codebase.services.compliance.dispatch import Dispatch
 from codebase.services.compliance.form import Reason
-from codebase.services.compliance.page import Search, add_page
+from codebase.services.compliance.page import OnlyBlocked, Search, add_page
 from codebase.services.compliance.projections import COMPLIANCE
 from codebase.services.compliance.requests import (
     CATEGORY,
@@ -32,14 +32,16 @@ from codebase.services.compliance.requests import (
 )
 from codebase.views.accounts.settings import AccountSettings
 from codebase.web.consistent_reads import ConsistentReads
-from codebase.web.pages import SIZE_DEFAULT, Size
+from codebase.web.pages import SIZE_DEFAULT, LastReference, PageSize, Size
 from codebase.web.parked import LISTS, NAMES_ONE
 from codebase.web.runtime import Runtime
 from codebase.web.shell import (
+    LOCATION,
     Answer,
     Check,
     Command,
     command,
+    require_admin,
     require_operator,
     service_app,
 )
@@ -60,7 +62,7 @@ class RequestPage(BaseModel):
 
     items: list[ComplianceRequest]
     last_reference: UUID | None
-    size: int
+    size: PageSize
 
 
 def create_app(
@@ -80,7 +82,8 @@ def create_app(
         answer=Asked,
         status=HTTPStatus.ACCEPTED,
         summary="Have an agent blocked",
-        problems={403: "Not an administrator."},
+        headers=LOCATION,
+        requires=[require_admin],
     )
     async def block_agent(request: Command[Reason]) -> Answer:
         """The command is sent, again and again if need be; `GET /requests/{id}` tells the rest."""
@@ -96,14 +99,14 @@ def create_app(
         answer=Asked,
         status=HTTPStatus.ACCEPTED,
         summary="Have an agent unblocked",
-        problems={403: "Not an administrator."},
+        headers=LOCATION,
+        requires=[require_admin],
     )
     async def unblock_agent(request: Command[Reason]) -> Answer:
         """For one agent, commands are sent in the order in which they were asked for."""
         return await ask(request, "unblock")
 
     async def ask(request: Command[Reason], action: Action) -> Answer:
-        request.caller.require_admin()
         asked, replayed = await desk.ask(
             NewRequest(
                 id=request.id_of_creation(CATEGORY),
@@ -118,7 +121,7 @@ def create_app(
 
     @app.get("/requests", dependencies=operators_only)
     async def get_requests(
-        last_reference: UUID | None = None, size: Size = SIZE_DEFAULT
+        last_reference: LastReference = None, size: Size = SIZE_DEFAULT
     ) -> RequestPage:
         """What was asked for and what became of it, newest first."""
         if last_reference is not None and await desk.requests.find(last_reference) is None:
@@ -140,8 +143,8 @@ def create_app(
         request: Request,
         search: Search = "",
         *,
-        blocked: bool = False,
-        last_reference: UUID | None = None,
+        blocked: OnlyBlocked = False,
+        last_reference: LastReference = None,
         size: Size = SIZE_DEFAULT,
     ) -> AgentPage:
         """By the beginning of a name, by e-mail address, or by the id of an agent or account."""

@@ -16,7 +16,16 @@ from codebase.views.accounts.accounts import Account
 from codebase.web.fields import Boolean, Email, FromText, Text
 from codebase.web.request_body import RequestBody
 from codebase.web.runtime import Runtime
-from codebase.web.shell import Answer, Command, command, service_app
+from codebase.web.schemas import example
+from codebase.web.shell import (
+    LOCATION,
+    Answer,
+    Command,
+    command,
+    require_admin,
+    require_two_fa,
+    service_app,
+)
 
 PORT = 9091
 NEEDS = (*needs.COMMANDS, *needs.SECOND_FACTOR)
@@ -25,6 +34,8 @@ SEVERAL_PROCESSES = True
 
 class PostAccount(RequestBody):
     """An account to open; its e-mail address must not be another's."""
+
+    model_config = example(name="Blue", email="office@blue.example", region="emea", vip=True)
 
     name: Text
     email: Email
@@ -45,6 +56,7 @@ def create_app(bus: CommandBus) -> FastAPI:
         answer=Account,
         status=HTTPStatus.CREATED,
         summary="Open an account",
+        headers=LOCATION,
         problems={409: "Another account has this e-mail address."},
     )
     async def open_account(request: Command[PostAccount]) -> Answer:
@@ -82,12 +94,10 @@ def create_app(bus: CommandBus) -> FastAPI:
         name="erase_db",
         status=HTTPStatus.ACCEPTED,
         summary="Close every account",
-        problems={403: "Not an administrator, or no second factor in header TWO-FA."},
+        requires=[require_admin, require_two_fa],
     )
     async def erase_db(request: Command[None]) -> Answer:
         """Answered when all are closed; sent again, it closes what has been opened since."""
-        request.caller.require_admin()
-        request.exchange.require_second_factor()
         return Answer(positions=await close_all(bus, request))
 
     return app

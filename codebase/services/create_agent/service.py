@@ -17,7 +17,8 @@ from codebase.views.accounts.agents import Agent
 from codebase.web.fields import Email, Text
 from codebase.web.request_body import RequestBody
 from codebase.web.runtime import Runtime
-from codebase.web.shell import Answer, Command, command, service_app
+from codebase.web.schemas import example
+from codebase.web.shell import LOCATION, Answer, Command, command, service_app
 
 PORT = 9092
 NEEDS = needs.COMMANDS
@@ -26,6 +27,8 @@ SEVERAL_PROCESSES = True
 
 class PostAgent(RequestBody):
     """An agent to create; its e-mail address must not be another's."""
+
+    model_config = example(name="Bo Lind", email="bo.lind@blue.example")
 
     name: Text
     email: Email
@@ -44,6 +47,7 @@ def create_app(bus: CommandBus) -> FastAPI:
         answer=Agent,
         status=HTTPStatus.CREATED,
         summary="Create an agent",
+        headers=LOCATION,
         problems={404: "There is no such account.", 409: "Another agent has this e-mail address."},
     )
     async def create_agent(request: Command[PostAgent]) -> Answer:

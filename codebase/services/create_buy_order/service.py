@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import FastAPI
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
 from codebase.engine.commands.bus import CommandBus
@@ -21,9 +22,11 @@ from codebase.views.buy_orders.placing import NAME, submission
 from codebase.views.buy_orders.prices import Prices
 from codebase.views.buy_orders.settings import BuyOrderSettings
 from codebase.web.fields import Amount, FromText
+from codebase.web.problems import ProblemDetails
 from codebase.web.request_body import RequestBody
 from codebase.web.runtime import Runtime
-from codebase.web.shell import Answer, Command, command, service_app
+from codebase.web.schemas import example
+from codebase.web.shell import LOCATION, Answer, Command, command, service_app
 
 PORT = 8777
 NEEDS = (*needs.COMMANDS, *needs.OTHER_SERVICES)
@@ -33,10 +36,30 @@ SEVERAL_PROCESSES = True
 class PutBuyOrder(RequestBody):
     """Buy bitcoin for `amount` of `currency`, once per `idempotence_key`."""
 
+    # Without a key: whoever tries it out twice would place one order.
+    model_config = example(currency="USD", amount="123.45")
+
     currency: FromText[Currency]
     amount: Amount
-    idempotence_key: FromText[UUID] | None = None
-    """Required, here or as the `Idempotency-Key` header."""
+    idempotence_key: Annotated[
+        FromText[UUID] | None,
+        Field(description="Required, here or as the `Idempotency-Key` header."),
+    ] = None
+
+
+class OrderBookLimit(ProblemDetails):
+    """The order does not fit into what is left of the order book, which is `left_btc`."""
+
+    model_config = example(
+        type="/problems/order-book-limit",
+        title="Order book limit",
+        status=409,
+        detail="the order book has 0.25000000 BTC left; a smaller order may still succeed",
+        instance="5d3f0c6a9b1e4f7c8a2d6e9b0c4f1a73",
+        left_btc="0.25000000",
+    )
+
+    left_btc: str
 
 
 class BuyOrderAnswer(BaseModel):
@@ -59,7 +82,8 @@ def create_app(bus: CommandBus, prices: Prices) -> FastAPI:
         body=PutBuyOrder,
         answer=BuyOrderAnswer,
         summary="Place a buy order",
-        problems={409: "The order does not fit into what is left of the order book."},
+        problems={409: OrderBookLimit},
+        headers=LOCATION,
     )
     async def put_buy_order(request: Command[PutBuyOrder]) -> Answer:
         """Repeat the request until it is answered: the same key gives the same order."""

@@ -18,7 +18,7 @@ from codebase.views.accounts.accounts import Account, AccountPage, CompanyReport
 from codebase.views.accounts.pages_by_name import PAGE_ARGUMENTS
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.openapi import ONLY_READS
-from codebase.web.pages import SIZE_DEFAULT, Size, as_json, page
+from codebase.web.pages import SIZE_DEFAULT, LastReference, Size, as_json, page
 from codebase.web.parked import LISTS, NAMES_ONE
 from codebase.web.runtime import Runtime
 from codebase.web.shell import caller_of, service_app
@@ -42,7 +42,7 @@ def create_app(reads: ConsistentReads) -> FastAPI:
 
     @app.get("/accounts", response_model=AccountPage, responses=LISTS)
     async def get_accounts(
-        request: Request, last_reference: UUID | None = None, size: Size = SIZE_DEFAULT
+        request: Request, last_reference: LastReference = None, size: Size = SIZE_DEFAULT
     ) -> Response:
         """The accounts after `last_reference`, the last item of the page before."""
         client = caller_of(request).only_client

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Path, Request, Response
 
 from codebase.engine.projections.read_model import READ_MODEL
 from codebase.foundation import needs
@@ -19,7 +20,7 @@ from codebase.views.accounts.pages_by_name import PAGE_ARGUMENTS
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.fields import Email
 from codebase.web.openapi import ONLY_READS
-from codebase.web.pages import SIZE_DEFAULT, Size, as_json, page
+from codebase.web.pages import SIZE_DEFAULT, LastReference, Size, as_json, page
 from codebase.web.parked import LISTS, NAMES_ONE
 from codebase.web.runtime import Runtime
 from codebase.web.shell import caller_of, service_app
@@ -55,7 +56,7 @@ def create_app(reads: ConsistentReads) -> FastAPI:
 
     @app.get("/agents", response_model=AgentPage, responses=LISTS)
     async def get_agents(
-        request: Request, last_reference: UUID | None = None, size: Size = SIZE_DEFAULT
+        request: Request, last_reference: LastReference = None, size: Size = SIZE_DEFAULT
     ) -> Response:
         """All agents after `last_reference`, the last item of the page before."""
         client = caller_of(request).only_client
@@ -72,7 +73,7 @@ def create_app(reads: ConsistentReads) -> FastAPI:
     async def get_agents_of_account(
         request: Request,
         account_id: UUID,
-        last_reference: UUID | None = None,
+        last_reference: LastReference = None,
         size: Size = SIZE_DEFAULT,
     ) -> Response:
         """An account's agents after `last_reference`, the last item of the page before."""
@@ -101,7 +102,9 @@ def create_app(reads: ConsistentReads) -> FastAPI:
         responses={**LISTS, **NAMES_ONE},
         openapi_extra=ONLY_READS,
     )
-    async def find_agent(request: Request, email: Email) -> Response:
+    async def find_agent(
+        request: Request, email: Annotated[Email, Path(description="The whole address.")]
+    ) -> Response:
         """The agent that has an e-mail address, whatever the letter case; not for operators."""
         caller = caller_of(request)
         caller.require_to_see_personal_values()

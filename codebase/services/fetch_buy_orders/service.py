@@ -16,6 +16,7 @@ from codebase.model.refusals import NotFound
 from codebase.views.buy_orders import buy_orders
 from codebase.views.buy_orders.buy_orders import BuyOrder, Page, ShownOrder, page_of
 from codebase.web.consistent_reads import ConsistentReads
+from codebase.web.pages import LastReference
 from codebase.web.parked import LISTS, NAMES_ONE
 from codebase.web.runtime import Runtime
 from codebase.web.shell import caller_of, service_app
@@ -42,8 +43,10 @@ def create_app(reads: ConsistentReads) -> FastAPI:
     @app.get("/buy_orders", response_model=Page, responses=LISTS)
     async def get_buy_orders(
         request: Request,
-        last_reference: UUID | None = None,
-        page_size: Annotated[int, Query(ge=1, le=PAGE_SIZE_MAX)] = 10,
+        last_reference: LastReference = None,
+        page_size: Annotated[
+            int, Query(ge=1, le=PAGE_SIZE_MAX, description="How many rows a page has at most.")
+        ] = 10,
     ) -> Response:
         """The orders after `last_reference`, the last row of the page before."""
         client = caller_of(request).only_client

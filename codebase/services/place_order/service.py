@@ -22,6 +22,7 @@ from codebase.views.buy_orders.placing import NAME, submission
 from codebase.views.buy_orders.prices import Prices
 from codebase.views.buy_orders.settings import BuyOrderSettings
 from codebase.web.fields import digits_of
+from codebase.web.openapi_headers import LOCATION
 from codebase.web.request_body import RequestBody
 from codebase.web.runtime import Runtime
 from codebase.web.shell import Answer, Command, command, service_app
@@ -44,6 +45,14 @@ class Told(BaseModel):
     data: str
 
 
+class NotAccepted(Told):
+    """It says what: the currency, the amount, or more bitcoin than is left."""
+
+
+class Away(Told):
+    """Something needed is away; try again after `Retry-After` seconds."""
+
+
 class NotAcceptable(Exception):  # noqa: N818 - the status that it leads to
     """What is wanted is refused in this face's own words, which clients compare."""
 
@@ -64,7 +73,8 @@ def create_app(bus: CommandBus, prices: Prices) -> FastAPI:
         answer=Told,
         status=HTTPStatus.CREATED,
         summary="Place a buy order",
-        problems={406: "`data` says what: the currency, the amount, or more bitcoin than is left."},
+        problems={406: NotAccepted, 503: Away},
+        headers=LOCATION,
     )
     async def place_order(request: Command[Wanted]) -> Answer:
         """A new order each time, unless there is an `Idempotency-Key`."""

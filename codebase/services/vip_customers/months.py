@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from codebase.model.accounts.account import Region
 from codebase.model.accounts.usage import PRICES, Month
@@ -15,6 +15,7 @@ from codebase.model.money import NOTHING, Currency, sums_by_currency
 from codebase.views.accounts.charts import charts_by_currency, series_of
 from codebase.views.accounts.usage_intervals import charges_by_region
 from codebase.web.charts import Chart, bar_chart
+from codebase.web.schemas import example
 
 REGIONS = list(Region)
 
@@ -24,6 +25,10 @@ class RegionOfMonth(BaseModel):
 
     Turnover is what their agents were charged in the month.
     """
+
+    model_config = example(
+        region="emea", opened=3, closed=1, standing=12, turnover="1520.40", currency="EUR"
+    )
 
     region: Region
     opened: int
@@ -36,7 +41,7 @@ class RegionOfMonth(BaseModel):
 class MonthOfVips(BaseModel):
     """A month in UTC; one that is not complete is counted up to `counted_until`."""
 
-    month: str
+    month: Annotated[str, Field(examples=["2026-11"])]
     is_complete: bool
     counted_until: datetime
     regions: list[RegionOfMonth]

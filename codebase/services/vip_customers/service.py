@@ -48,7 +48,7 @@ def create_app(
     app = service_app("vip_customers", checks=checks)
     listing: dict[str, Any] = {
         "dependencies": [Depends(require_operator)],
-        "responses": {403: {"description": "For operators and administrators."}, **LISTS},
+        "responses": LISTS,
     }
     links = links_to(TEAMS, settings, "VIP customers")
     accounts = reads.query(queries.ACCOUNTS, MONTH_ARGUMENTS)

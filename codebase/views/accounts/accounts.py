@@ -23,12 +23,14 @@ from codebase.model.accounts.account import (
 from codebase.model.accounts.account import (
     Account as State,
 )
-from codebase.views.accounts.agents import Agent
+from codebase.views.accounts.agents import BO, Agent
 from codebase.views.accounts.histories import account_history
 from codebase.views.accounts.pages_by_name import pages_by_name
 from codebase.views.accounts.parked import asking_for_whole_account
+from codebase.web.pages import PageSize
 from codebase.web.parked import asking_by_id
 from codebase.web.personal import Personal
+from codebase.web.schemas import example
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,8 +103,19 @@ ACCOUNTS = Projection(
 )
 
 
+BLUE = {
+    "id": "6f1c2b1e-58f4-4f0e-9d2a-6b7d5a0c9e11",
+    "name": "Blue",
+    "email": "office@blue.example",
+    "region": "emea",
+    "vip": True,
+}
+
+
 class Account(BaseModel):
     """An open account."""
+
+    model_config = example(**BLUE)
 
     id: UUID
     name: Personal[str]
@@ -128,11 +141,13 @@ class AccountPage(BaseModel):
 
     items: list[Account]
     last_reference: UUID | None
-    size: int
+    size: PageSize
 
 
 class CompanyReport(Account):
     """An account with all its agents, by name."""
+
+    model_config = example(**BLUE, agents=[BO])
 
     agents: list[Agent]
 

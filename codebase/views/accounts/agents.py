@@ -26,8 +26,10 @@ from codebase.model.accounts.agent import (
 )
 from codebase.views.accounts.histories import agent_history
 from codebase.views.accounts.pages_by_name import pages_by_name
+from codebase.web.pages import PageSize
 from codebase.web.parked import asking_by_id, is_parked
 from codebase.web.personal import Personal
+from codebase.web.schemas import example
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,8 +104,19 @@ AGENTS = Projection(
 )
 
 
+BO = {
+    "id": "3f493fce-6c0a-4e20-8c1c-15c8fca1b8fe",
+    "account_id": "6f1c2b1e-58f4-4f0e-9d2a-6b7d5a0c9e11",
+    "name": "Bo Lind",
+    "email": "bo.lind@blue.example",
+    "blocked": False,
+}
+
+
 class Agent(BaseModel):
     """An agent of an account."""
+
+    model_config = example(**BO)
 
     id: UUID
     account_id: UUID
@@ -129,7 +142,7 @@ class AgentPage(BaseModel):
 
     items: list[Agent]
     last_reference: UUID | None
-    size: int
+    size: PageSize
 
 
 # For everybody's rows the client is NULL, see Caller.only_client.

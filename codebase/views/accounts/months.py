@@ -11,7 +11,12 @@ from codebase.model.accounts.usage import MONTH, Month
 
 ChosenMonth = Annotated[
     str | None,
-    Query(alias="month", pattern=f"^{MONTH.pattern}$", description="YYYY-MM, else the running one"),
+    Query(
+        alias="month",
+        pattern=f"^{MONTH.pattern}$",
+        description="YYYY-MM, else the running one",
+        examples=["2026-11"],
+    ),
 ]
 
 

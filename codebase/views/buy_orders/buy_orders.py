@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from psycopg import Cursor
@@ -20,6 +20,7 @@ from codebase.model.buy_orders.buy_order import BUY_ORDER, BuyOrderPlaced
 from codebase.model.money import Currency
 from codebase.model.refusals import NotFound
 from codebase.web.parked import asking_by_id
+from codebase.web.schemas import MayBeAbsent, example
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,7 +155,19 @@ ASKING_FOR_PARKED = asking_by_id("buy_order")
 
 
 class BuyOrder(BaseModel):
-    """A placed order; amounts are decimal strings, times UTC."""
+    """A placed order; amounts are decimal strings, times UTC.
+
+    `price_source` is there only if it is `demo`: the price was made up.
+    """
+
+    model_config = example(
+        id="3f493fce-6c0a-4e20-8c1c-15c8fca1b8fe",
+        created_at="2026-11-28T09:30:00.000000+00:00",
+        currency="USD",
+        currency_amount="123.45",
+        btc_rate="48478.88000000",
+        btc_amount="0.00254647",
+    )
 
     id: UUID
     created_at: datetime
@@ -162,6 +175,7 @@ class BuyOrder(BaseModel):
     currency_amount: Decimal
     btc_rate: Decimal
     btc_amount: Decimal
+    price_source: MayBeAbsent[Literal["demo"]] = None
 
 
 class Page(BaseModel):
