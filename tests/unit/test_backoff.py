@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from codebase.engine.commands.lane import rest_seconds
 from codebase.foundation.backoff import Pauses, Rests, doubled, with_jitter
 
 
@@ -58,3 +59,9 @@ def test_rests_grow_while_nothing_is_found_and_end_with_the_first_find() -> None
     assert lengths[-1] == 0.02
     assert rests.after(found=True) == 0
     assert rests.after(found=False) < 0.005
+
+
+def test_commands_that_are_overtaken_again_and_again_are_tried_more_seldom() -> None:
+    """A kind of claim may be held for seconds: nobody looks a hundred times a second."""
+    rests = [rest_seconds(attempts) for attempts in (1, 4, 8, 12, 16, 20, 10**6)]
+    assert rests == pytest.approx([0.01, 0.02, 0.04, 0.08, 0.16, 0.2, 0.2])

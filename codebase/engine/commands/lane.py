@@ -16,7 +16,8 @@ from codebase.engine.commands.log_connection import LogStanding
 from codebase.engine.commands.standstill import Standstill
 from codebase.engine.commands.stream_reader import StreamReader
 from codebase.engine.commands.submission import Pending
-from codebase.engine.commands.writer import Writer
+from codebase.engine.commands.writer import ROUNDS_MAX, Writer
+from codebase.foundation.backoff import doubled
 from codebase.foundation.settings import Settings
 
 WRITERS_PER_LANE = 2
@@ -26,7 +27,8 @@ BATCH_MIN = 16
 SMALL_BATCHES = 2
 """Of less than that, from all lanes together: one is decided while the other waits for the disk."""
 REST_SECONDS = 0.01
-"""Before what was overtaken is in line again, until its deadline."""
+LONGEST_REST_SECONDS = 0.2
+"""Before what was overtaken is in line again, until its deadline: at first, and after many tries."""
 
 WAITING = Gauge(
     "orderly_commands_waiting", "Commands that wait for their batch to begin.", ["partition"]
@@ -36,6 +38,11 @@ WRITING = Gauge(
     f"Batches that are being decided or written; {WRITERS_PER_LANE} connections write.",
     ["partition"],
 )
+
+
+def rest_seconds(attempts: int) -> float:
+    """How long commands rest that were overtaken in so many attempts: they may be for long."""
+    return doubled(REST_SECONDS, attempts // ROUNDS_MAX, LONGEST_REST_SECONDS)
 
 
 class Neighbours:
@@ -180,7 +187,8 @@ class Lane:
         self._writing -= 1
         if overtaken:
             self._resting += 1
-            asyncio.get_running_loop().call_later(REST_SECONDS, self._return, overtaken)
+            rest = rest_seconds(min(pending.attempts for pending in overtaken))
+            asyncio.get_running_loop().call_later(rest, self._return, overtaken)
 
     async def _carry_out(self, writer: Writer, batch: list[Pending]) -> list[Pending]:
         with self._standstill.ordinary():
