@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import pika
 import pytest
 
+from codebase.engine.messages.event_frames import properties
 from codebase.engine.messages.event_messages import Message
 from codebase.operations.asyncapi import document
 from codebase.registry import SYSTEM
@@ -30,14 +32,25 @@ def test_the_document_is_one_of_asyncapi() -> None:
 
 
 def test_headers_of_an_event_are_those_of_the_document() -> None:
-    message = Message(1, "buy_order.placed", "an id", "BuyOrderPlaced", 0, "a stream", 2, None, "")
+    message = Message(
+        position=1,
+        topic="buy_order.placed",
+        event_id="an id",
+        type="BuyOrderPlaced",
+        timestamp=0,
+        stream_id="a stream",
+        version=2,
+        category="buy_order",
+        traceparent=None,
+        body="",
+    )
     documented = PUBLISHED["components"]["messages"][message.type]
     for traceparent in (None, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"):
-        properties = message.properties(3, traceparent)
+        seen = pika.BasicProperties().decode(properties(message, 3, traceparent))
         schema = {**documented["headers"], "additionalProperties": False}
-        jsonschema.validate(properties.headers, schema)
-        assert properties.type == documented["bindings"]["amqp"]["messageType"]
-        assert properties.content_type == documented["contentType"]
+        jsonschema.validate(seen.headers, schema)
+        assert seen.type == documented["bindings"]["amqp"]["messageType"]
+        assert seen.content_type == documented["contentType"]
 
 
 def test_the_published_document_is_up_to_date() -> None:

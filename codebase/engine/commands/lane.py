@@ -28,7 +28,7 @@ SMALL_BATCHES = 2
 """Of less than that, from all lanes together: one is decided while the other waits for the disk."""
 REST_SECONDS = 0.01
 LONGEST_REST_SECONDS = 0.2
-"""Before what was overtaken is in line again, until its deadline: at first, and after many tries."""
+"""Before what was overtaken is in line again: at first, and after many tries."""
 
 WAITING = Gauge(
     "orderly_commands_waiting", "Commands that wait for their batch to begin.", ["partition"]
