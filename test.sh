@@ -70,6 +70,7 @@ prepare_environment .venv "" development
 prepare_postgres
 prepare_rabbitmq
 prepare_nginx
+prepare_chromium
 stage "format" .venv/bin/ruff format --check .
 stage "lint" .venv/bin/ruff check .
 stage "files" check_files
