@@ -8,6 +8,10 @@ macros):
     ...
     links = links_to(TEAMS, settings, "Billing")
     return PAGES.answer("page.html", caller_of(request), links=links, invoices=invoices)
+
+A table of class `rows` turns its rows into cards where columns do not fit. There a cell says by
+`data-label` what its column is called; one of class `wide` has a line for itself, and so has one of
+class `free`, for texts that people wrote, which may be broken anywhere.
 """
 
 from __future__ import annotations

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
+from typing import TYPE_CHECKING
 
 from fastapi.responses import HTMLResponse
 
 from codebase.web.auth import SAFE_METHODS
-from codebase.web.html import Pages
 from codebase.web.problems import MEDIA_TYPE, HttpProblem
+
+if TYPE_CHECKING:
+    from codebase.web.html import Pages
 
 HTML = "text/html"
 JSON = ("application/json", MEDIA_TYPE)
@@ -59,7 +62,9 @@ def problem_page(
 
 @cache
 def _pages() -> Pages:
-    """Read when the first page is asked for: most services never have to show one."""
+    # Most services never have to show a page, and do without templates.
+    from codebase.web.html import Pages  # noqa: PLC0415
+
     return Pages("codebase.web")
 
 

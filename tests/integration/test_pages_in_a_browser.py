@@ -32,7 +32,7 @@ EVERY_RULE = {"resultTypes": ["violations"], "rules": {"target-size": {"enabled"
 TEXT_MIN = 12
 
 LONG = "three years"
-"""Of months: axe-core would find nothing there but what it finds in six, in a multiple of the time."""
+"""Of months: the same as six to axe-core, but for the time that it takes."""
 # (service, path, status) of every kind of page.
 PAGES = {
     "billing": ("billing", "/", 200),
