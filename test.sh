@@ -88,6 +88,7 @@ prepare_postgres
 prepare_rabbitmq
 prepare_nginx
 prepare_wrk
+prepare_chromium
 prepare_environment .venv-generator "" generator
 stage "format" .venv/bin/ruff format --check .
 stage "lint" .venv/bin/ruff check .

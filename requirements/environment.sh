@@ -100,6 +100,23 @@ prepare_rabbitmq() {
   fi
 }
 
+has_chromium() {
+  command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
+    || command -v google-chrome >/dev/null || [ -x /Applications/Chromium.app/Contents/MacOS/Chromium ]
+}
+
+# For the tests of pages. The distribution's: no browser is downloaded from elsewhere.
+prepare_chromium() {
+  has_chromium && return
+  apt_install chromium && return
+  if command -v brew >/dev/null; then
+    say "installing chromium with Homebrew"
+    brew install --quiet --cask chromium
+  else
+    fail "needs Chromium: sudo apt-get install --no-install-recommends chromium"
+  fi
+}
+
 has_nginx() { [ -x /usr/sbin/nginx ] || command -v nginx >/dev/null; }
 
 # For the tests of the gateway's configuration.

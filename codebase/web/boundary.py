@@ -33,6 +33,7 @@ from codebase.web.exchange import Exchange
 from codebase.web.header_rules import require_unambiguous
 from codebase.web.last_written import LastWritten
 from codebase.web.openapi import ONLY_READS
+from codebase.web.problem_page import prefers_page, problem_page
 from codebase.web.problems import MEDIA_TYPE, problem_of
 from codebase.web.request_body import ClientGoneError, counted, too_large
 
@@ -70,6 +71,7 @@ class Boundary:
         self._access_log = settings.access_log
         self._metrics = metrics
         self._commands = _fixed_commands(app.routes)
+        self._has_front_page = any(getattr(one, "path", None) == "/" for one in app.routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -82,7 +84,7 @@ class Boundary:
         except ClientGoneError:
             exchange.status = CLIENT_GONE
         except Exception as error:  # noqa: BLE001 - the outermost boundary: everything is answered
-            await self._refuse(exchange, error, scope)
+            await self._refuse(exchange, error, scope, receive)
         self._note(exchange, scope, perf_counter() - started)
         exchange.end()
 
@@ -154,7 +156,9 @@ class Boundary:
         """Whose route it is; None for those that every process has, and before it is known."""
         return self._services.get(id(scope.get("route")))
 
-    async def _refuse(self, exchange: Exchange, error: Exception, scope: Scope) -> None:
+    async def _refuse(
+        self, exchange: Exchange, error: Exception, scope: Scope, receive: Receive
+    ) -> None:
         if isinstance(error, RequestValidationError):
             error = explain(error.errors())
         problem = problem_of(error)
@@ -164,13 +168,21 @@ class Boundary:
         if exchange.answered:
             # Half an answer cannot be taken back; the server closes the connection for it.
             raise error
-        headers = [
-            (name.lower().encode(), value.encode()) for name, value in problem.headers.items()
-        ]
-        headers.append((b"content-type", MEDIA_TYPE.encode()))
-        if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
-            headers.append((b"allow", self._allowed(scope).encode()))
-        await exchange.reply(problem.status, headers, problem.body(exchange.request_id))
+        not_allowed = problem.status == HTTPStatus.METHOD_NOT_ALLOWED
+        more = {"Allow": self._allowed(scope)} if not_allowed else {}
+        if prefers_page(scope["method"], exchange.headers):
+            page = problem_page(
+                problem,
+                exchange.request_id,
+                is_repeatable=scope["method"] in SAFE_METHODS,
+                has_front_page=self._has_front_page,
+            )
+            page.headers.update(more)
+            await page(scope, receive, exchange.send)
+        else:
+            told = {**problem.headers, "Content-Type": MEDIA_TYPE, **more}
+            headers = [(name.lower().encode(), value.encode()) for name, value in told.items()]
+            await exchange.reply(problem.status, headers, problem.body(exchange.request_id))
 
     def _note(self, exchange: Exchange, scope: Scope, seconds: float) -> None:
         route, status = scope.get("route"), exchange.status

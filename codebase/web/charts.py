@@ -9,12 +9,13 @@ from itertools import count
 
 from codebase.web.html import grouped
 
-# Geometry of a chart, in the units of its own coordinates.
-WIDTH, HEIGHT = 640, 220
-LEFT, RIGHT, TOP, BOTTOM = 64, 8, 12, 28
+# What the bars are drawn in; a page stretches it to the room that there is.
+WIDTH, HEIGHT = 600, 176
 BARS_OF_GROUP = 0.7
 """The part of a group's width that its bars take; the rest keeps groups apart."""
 TICKS = 4
+LABELS_MAX = 6
+"""Along the axis: so many can be read side by side on a telephone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,19 +44,20 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chart:
-    """What the macro `bar_chart` draws; made by the function of that name."""
+    """What the macro `bar_chart` draws; made by the function of that name.
+
+    `ticks` are the heights of lines and what to write beside them, evenly spaced from the bottom to
+    the top; `groups` has a label for each group, empty for those that stand between others.
+    """
 
     title: str
     description: str
     unit: str
     width: int
     height: int
-    left: int
-    right: int
-    bottom: int
     bars: Sequence[Bar]
     ticks: Sequence[tuple[float, str]]
-    groups: Sequence[tuple[float, str]]
+    groups: Sequence[str]
     series: Sequence[Series]
 
 
@@ -70,23 +72,17 @@ def bar_chart(*, title: str, unit: str, groups: Sequence[str], series: Sequence[
     """
     top = max((value for each in series for value in each.values), default=Decimal(0))
     ticks = list(_ticks(top))
-    scale = (HEIGHT - TOP - BOTTOM) / float(ticks[-1])
-    group_width = (WIDTH - LEFT - RIGHT) / max(1, len(groups))
+    scale = HEIGHT / float(ticks[-1])
+    group_width = WIDTH / max(1, len(groups))
     return Chart(
         title=title,
         description=_described(groups, series, unit),
         unit=unit,
         width=WIDTH,
         height=HEIGHT,
-        left=LEFT,
-        right=WIDTH - RIGHT,
-        bottom=HEIGHT - BOTTOM,
         bars=list(_bars(groups, series, unit, group_width, scale)),
-        ticks=[(_place(HEIGHT - BOTTOM - float(tick) * scale), grouped(tick)) for tick in ticks],
-        groups=[
-            (_place(LEFT + (number + 0.5) * group_width), group)
-            for number, group in enumerate(groups)
-        ],
+        ticks=[(_place(HEIGHT - float(tick) * scale), grouped(tick)) for tick in ticks],
+        groups=_labels(groups),
         series=series,
     )
 
@@ -103,10 +99,10 @@ def _bars(
         for group, (name, value) in enumerate(zip(groups, each.values, strict=True)):
             # The smallest amount that is not nothing can still be seen.
             height = max(1.0, float(value) * scale) if value else 0.0
-            start = LEFT + group * group_width + group_width * (1 - BARS_OF_GROUP) / 2
+            start = group * group_width + group_width * (1 - BARS_OF_GROUP) / 2
             yield Bar(
                 x=_place(start + number * width),
-                y=_place(HEIGHT - BOTTOM - height),
+                y=_place(HEIGHT - height),
                 width=_place(width * 0.9),
                 height=_place(height),
                 colour=each.colour,
@@ -126,6 +122,15 @@ def _ticks(top: Decimal) -> Iterator[Decimal]:
         yield Decimal(format((step * number).normalize(), "f"))
         if step * number >= top:
             return
+
+
+def _labels(groups: Sequence[str]) -> list[str]:
+    """As many as there is room for, evenly, with half a step left at the end."""
+    step = -(-len(groups) // LABELS_MAX)
+    return [
+        group if (len(groups) - number) % step == step // 2 else ""
+        for number, group in enumerate(groups, 1)
+    ]
 
 
 def _described(groups: Sequence[str], series: Sequence[Series], unit: str) -> str:

@@ -8,6 +8,10 @@ macros):
     ...
     links = links_to(TEAMS, settings, "Billing")
     return PAGES.answer("page.html", caller_of(request), links=links, invoices=invoices)
+
+A table of class `rows` turns its rows into cards where columns do not fit. There a cell says by
+`data-label` what its column is called; one of class `wide` has a line for itself, and so has one of
+class `free`, for texts that people wrote, which may be broken anywhere.
 """
 
 from __future__ import annotations
@@ -58,7 +62,8 @@ class Pages:
         style = shared.get_source(self._environment, "style.css")[0].strip()
         self._environment.globals["style"] = Markup(style)  # noqa: S704 - a file of ours
         self._environment.filters |= {"moment": moment, "grouped": grouped, "money": money}
-        self._headers = security_headers(style)
+        self.headers = security_headers(style)
+        """Of every page."""
 
     def render(self, template: str, **values: object) -> str:
         """The text of a page; `values` are escaped, and one that is missing is an error."""
@@ -69,7 +74,7 @@ class Pages:
     ) -> HTMLResponse:
         """A page, with what its caller may see, that no cache keeps and that loads nothing."""
         shown = {name: shown_to(caller, value) for name, value in values.items()}
-        return HTMLResponse(self.render(template, **shown), status, self._headers)
+        return HTMLResponse(self.render(template, **shown), status, self.headers)
 
 
 def security_headers(style: str) -> dict[str, str]:

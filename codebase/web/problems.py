@@ -57,12 +57,17 @@ class HttpProblem(Exception):  # noqa: N818 - the standard's own word
         self.headers = headers or {}
         self.facts = facts or {}
 
+    @property
+    def title(self) -> str:
+        """The problem's kind, in words."""
+        return self.kind.replace("-", " ").capitalize()
+
     def body(self, request_id: str) -> bytes:
         """The JSON text of the answer; `request_id` is its `instance`, which the logs carry too."""
         members: dict[str, object] = {
             **self.facts,
             "type": f"/problems/{self.kind}",
-            "title": self.kind.replace("-", " ").capitalize(),
+            "title": self.title,
             "status": self.status,
             "detail": self.detail,
             "instance": request_id,

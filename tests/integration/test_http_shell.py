@@ -484,6 +484,51 @@ def test_routes_refuse_in_the_same_form(
     in_time(scenario)
 
 
+@pytest.mark.parametrize(("method", "path", "status", "kind"), QUERIES.values(), ids=QUERIES.keys())
+def test_a_browser_is_shown_a_page_and_everybody_else_gets_what_they_always_got(
+    free_port: Ports, method: str, path: str, status: int, kind: str
+) -> None:
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+
+    async def scenario() -> None:
+        async with running([small_service()], free_port()) as server:
+            plain = await server.ask(method, path)
+            assert_problem(plain, status, kind)
+            for accept in ("*/*", "application/json", "application/json, text/plain, */*"):
+                reply = await server.ask(method, path, headers={"Accept": accept})
+                assert without_id(reply) == without_id(plain)
+            shown = await server.ask(method, path, b"", browser | form)
+            assert shown.status == status
+            assert shown.headers["content-type"] == "text/html; charset=utf-8"
+            assert shown.headers["x-request-id"] in shown.body.decode()
+            assert shown.headers.get("allow") == plain.headers.get("allow")
+            assert shown.headers["cache-control"] == "no-store"
+
+    in_time(scenario)
+
+
+def without_id(reply: Reply) -> tuple[int, list[tuple[str, str]], bytes]:
+    """An answer, bytes and order of headers, but for what names the request, and the time."""
+    own = reply.headers["x-request-id"]
+    headers = [
+        (name, value.replace(own, "")) for name, value in reply.headers.items() if name != "date"
+    ]
+    return reply.status, headers, reply.body.replace(own.encode(), b"")
+
+
+def test_a_program_that_would_take_html_as_well_gets_problems_of_its_commands(
+    free_port: Ports,
+) -> None:
+    java = {"Accept": "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"}
+
+    async def scenario() -> None:
+        async with running([small_service()], free_port()) as server:
+            assert_problem(await server.ask("PUT", "/order", {}, java), 422, "invalid-input")
+
+    in_time(scenario)
+
+
 @pytest.mark.parametrize("path", ["/orders", "/orders?size=x", "/nowhere", "/metrics", "/docs"])
 def test_head_is_answered_as_get_is_without_the_body(free_port: Ports, path: str) -> None:
     async def scenario() -> None:

@@ -13,7 +13,6 @@ from codebase.foundation.clock import Clock
 from codebase.foundation.settings import Settings
 from codebase.services.compliance.desk import Desk
 from codebase.services.compliance.form import FORM_DOCUMENTATION, read_form
-from codebase.services.compliance.requests import may_soon_change
 from codebase.views.accounts.teams import TEAMS
 from codebase.web.html import Pages, links_to
 from codebase.web.pages import LastReference
@@ -23,7 +22,6 @@ from codebase.web.shell import LOCATION, caller_of, require_admin, require_opera
 PAGES = Pages("codebase.services.compliance")
 AGENTS_SHOWN = 25
 REQUESTS_SHOWN = 20
-REFRESH_SECONDS = 2
 
 Search = Annotated[
     str,
@@ -63,14 +61,12 @@ def add_page(app: FastAPI, desk: Desk, settings: Settings, now: Clock) -> None:
             request, search, blocked=blocked, reference=last_reference, size=AGENTS_SHOWN
         )
         recent = await desk.requests.page(older_than, REQUESTS_SHOWN)
-        moment = now()
-        refresh = {"refresh": REFRESH_SECONDS} if may_soon_change(recent, moment) else {}
         return PAGES.answer(
             "page.html",
             caller,
             may_ask=caller.is_admin,
             links=links,
-            made_at=moment,
+            made_at=now(),
             parked=parked_streams(request.scope),
             search=search,
             blocked=blocked,
@@ -83,7 +79,6 @@ def add_page(app: FastAPI, desk: Desk, settings: Settings, now: Clock) -> None:
             open=await desk.requests.open_requests(),
             away=desk.dispatch.away,
             new_key=uuid4,
-            **refresh,
         )
 
     @app.post(

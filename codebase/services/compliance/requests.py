@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 from uuid import UUID
@@ -28,9 +28,6 @@ DURABLE = "-c synchronous_commit=on"
 
 CATEGORY = "compliance_request"
 """Of the ids that are derived from idempotence keys."""
-
-PATIENCE = timedelta(seconds=30)
-"""How long whoever asked is likely to look at the page."""
 
 Action = Literal["block", "unblock"]
 
@@ -162,11 +159,6 @@ class Open:
 
     waiting: int
     sent: int
-
-
-def may_soon_change(requests: Iterable[ComplianceRequest], now: datetime) -> bool:
-    """Whether one that has no answer was made a moment ago."""
-    return any(each.answered_at is None and now - each.requested_at < PATIENCE for each in requests)
 
 
 class Requests:

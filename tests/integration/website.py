@@ -1,0 +1,157 @@
+"""Every page of ours on real ports, with a past to show, for tests that look at them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from itertools import cycle
+from typing import TYPE_CHECKING
+
+from anyio.from_thread import start_blocking_portal
+from fastapi import FastAPI
+
+from codebase.engine.commands.fingerprint import Fingerprints
+from codebase.engine.projections.projector import projector_team
+from codebase.foundation.errors import ServiceUnavailable
+from codebase.foundation.settings import Settings, extended
+from codebase.model.accounts.account import AccountOpened
+from codebase.model.accounts.agent import AgentCreated
+from codebase.services.billing.projections import billing
+from codebase.services.billing.projections import subscription as billing_subscription
+from codebase.services.billing.service import create_app as billing_app
+from codebase.services.compliance.agents import Agents
+from codebase.services.compliance.desk import Desk
+from codebase.services.compliance.dispatch import Dispatch
+from codebase.services.compliance.projections import COMPLIANCE
+from codebase.services.compliance.projections import SUBSCRIPTION as COMPLIANCE_SUBSCRIPTION
+from codebase.services.compliance.requests import Requests
+from codebase.services.compliance.service import create_app as compliance_app
+from codebase.services.vip_customers.projections import SUBSCRIPTION as VIP_SUBSCRIPTION
+from codebase.services.vip_customers.projections import VIP_CUSTOMERS
+from codebase.services.vip_customers.service import create_app as vip_app
+from codebase.views.accounts.settings import AccountSettings
+from codebase.web.consistent_reads import ConsistentReads
+from codebase.web.shell import assemble, service_app, serving
+from tests.integration.flow import at_work, eventually, is_projected
+from tests.integration.histories import LATER, Happened, busy, write_history
+
+if TYPE_CHECKING:
+    from tests.databases import Databases
+
+BILLING = billing(None)
+FOLLOWERS = (
+    (BILLING, billing_subscription(None)),
+    (VIP_CUSTOMERS, VIP_SUBSCRIPTION),
+    (COMPLIANCE, COMPLIANCE_SUBSCRIPTION),
+)
+PEOPLE = ("Ada Lovelace", "Grace Hopper", "Katherine Johnson", "Maximiliane Schwarzenegger-Ohm")
+COMPANIES = ("Aurora Logistics", "Brightwater & Sons", "Česká přeprava", "Delta")
+LONG = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
+"""A name with nowhere to break it."""
+TOKEN_OF_A_CLIENT = "of a client of these tests"  # noqa: S105
+
+# One request in each state.
+FILL_REQUESTS = """
+    INSERT INTO compliance_request (id, agent_id, action, reason, requested_by, requested_at,
+                                    fingerprint, state, detail, sent_at, answered_at)
+    SELECT gen_random_uuid(), agent.id, 'block', 'papers are missing, for the third time',
+           'local', %(at)s, '', state.name, state.detail,
+           CASE WHEN state.name <> 'waiting' THEN %(at)s END,
+           CASE WHEN state.name NOT IN ('waiting', 'sent') THEN %(at)s END
+    FROM (SELECT id FROM compliance_agent ORDER BY id LIMIT 1) AS agent
+    CROSS JOIN (
+        VALUES ('waiting', 'block_agent is away'), ('sent', NULL), ('done', NULL),
+               ('unchanged', NULL), ('refused', 'Agent ' || gen_random_uuid() || ' not found')
+    ) AS state (name, detail)
+"""
+
+
+def history() -> list[Happened]:
+    """What happened to people and companies with names of all lengths."""
+    names = {AccountOpened: cycle([*COMPANIES, LONG]), AgentCreated: cycle([*PEOPLE, LONG])}
+    return [
+        one._replace(event=_named(one.event, next(names[type(one.event)])))
+        if type(one.event) in names
+        else one
+        for one in busy(14, agents=24, steps=300).happened
+    ]
+
+
+def _named(event: AccountOpened | AgentCreated, name: str) -> AccountOpened | AgentCreated:
+    # What is before the @ is one's own.
+    return replace(event, name=name, email=f"{event.email}.{'a-long-domain-name.' * 2}example")
+
+
+@dataclass(frozen=True, slots=True)
+class Website:
+    """The address of each service with a page.
+
+    `guarded` is billing for those who have a token, and `away` has a database that is away.
+    """
+
+    billing: str
+    vip_customers: str
+    compliance: str
+    guarded: str
+    away: str
+
+
+@contextmanager
+def website(databases: Databases, free_port: Callable[[], int]) -> Iterator[Website]:
+    """All of it, seen from `LATER`."""
+    write_history(databases, history())
+    with ExitStack() as teams:
+        for projector, subscription in FOLLOWERS:
+            teams.enter_context(
+                at_work(projector_team(databases.settings, projector, subscription))
+            )
+        for projector, _ in FOLLOWERS:
+            eventually(lambda name=projector.name: is_projected(databases, name))
+    with databases.as_read_model_owner() as owner:
+        owner.execute(FILL_REQUESTS, {"at": LATER})
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(_listening(databases.settings, free_port)) as site,
+    ):
+        yield site
+
+
+@asynccontextmanager
+async def _listening(plain: Settings, free_port: Callable[[], int]) -> AsyncIterator[Website]:
+    settings = extended(plain, AccountSettings)
+    entry = f"ann:client:{sha256(TOKEN_OF_A_CLIENT.encode()).hexdigest()}"
+    guarded = settings.model_copy(update={"api_tokens": (entry,)})
+    async with AsyncExitStack() as stack:
+
+        async def reads(name: str) -> ConsistentReads:
+            return await stack.enter_async_context(ConsistentReads.open(settings, name))
+
+        async def listen(app: FastAPI, configured: Settings = settings) -> str:
+            serve = serving(assemble([app], configured), configured, free_port())
+            return f"http://127.0.0.1:{await stack.enter_async_context(serve)}"
+
+        fingerprints = Fingerprints.configured(settings)
+        requests = await stack.enter_async_context(Requests.open(settings, fingerprints))
+        desk = Desk(Agents(await reads(COMPLIANCE.name)), requests, Dispatch(settings))
+        invoices = billing_app(await reads(BILLING.name), settings, {}, lambda: LATER)
+        vips = vip_app(await reads(VIP_CUSTOMERS.name), settings, {}, lambda: LATER)
+        yield Website(
+            billing=await listen(invoices),
+            vip_customers=await listen(vips),
+            compliance=await listen(compliance_app(desk, settings, {}, lambda: LATER)),
+            guarded=await listen(invoices, guarded),
+            away=await listen(_away()),
+        )
+
+
+def _away() -> FastAPI:
+    """A service whose database is away."""
+    app = service_app("away", checks={})
+
+    @app.get("/")
+    async def get_page() -> None:
+        raise ServiceUnavailable("read_model", "is away")
+
+    return app
