@@ -111,6 +111,7 @@ def test_what_cannot_be_read_is_named(face: Face) -> None:
         ("?currency=EUR&amount=1e3", nothing, "amount"),
         ("?currency=EUR&amount=1&amount=2", nothing, "amount"),
         ("?currency=EUR&amount=1", {"amount": 2}, "amount"),
+        ("?currency=EUR&amount=1", {"currency": "USD"}, "currency"),
         ("?currency=EUR&amount=1&colour=red", nothing, "colour"),
         ("?currency=%FF&amount=1", nothing, "query"),
         ("", {"currency": "EUR", "amount": True}, "amount"),

@@ -18,8 +18,10 @@ from codebase.model.money import Currency
 from codebase.views.buy_orders import buy_orders
 from codebase.views.buy_orders.buy_orders import ShownOrder, page_of
 from codebase.web.consistent_reads import ConsistentReads
+from codebase.web.pages import LastReference
 from codebase.web.parked import LISTS
 from codebase.web.runtime import Runtime
+from codebase.web.schemas import example
 from codebase.web.shell import caller_of, service_app
 
 PORT = 8020
@@ -33,6 +35,15 @@ START_MAX = 10_000
 class OlderOrder(BaseModel):
     """A placed order; amounts are decimal strings, times UTC."""
 
+    model_config = example(
+        UUID="3f493fce-6c0a-4e20-8c1c-15c8fca1b8fe",
+        TIMESTAMP="2026-11-28T09:30:00.000000Z",
+        AMOUNT="69.00",
+        CURRENCY="EUR",
+        EXCHANGE_RATE="48478.88000000",
+        BITCOIN_AMOUNT="0.00142331",
+    )
+
     id: UUID = Field(serialization_alias="UUID")
     placed_at: datetime = Field(serialization_alias="TIMESTAMP")
     amount: str = Field(serialization_alias="AMOUNT")
@@ -45,7 +56,12 @@ class OlderPage(BaseModel):
     """Orders, newest first; `_links` leads to older ones, and is null where there are none."""
 
     data: list[OlderOrder]
-    links: str | None = Field(serialization_alias="_links")
+    links: str | None = Field(
+        serialization_alias="_links",
+        examples=[
+            "/get_orders/?last_reference=3f493fce-6c0a-4e20-8c1c-15c8fca1b8fe&page_size=10",
+        ],
+    )
 
 
 def create_app(reads: ConsistentReads) -> FastAPI:
@@ -58,17 +74,20 @@ def create_app(reads: ConsistentReads) -> FastAPI:
     @app.get("/get_orders/", responses=LISTS)
     async def get_orders(
         request: Request,
-        start: Annotated[int | None, Query(ge=0, le=START_MAX)] = None,
-        page_size: Annotated[int, Query(ge=1, le=PAGE_SIZE_MAX)] = 10,
-        last_reference: UUID | None = None,
+        start: Annotated[
+            int, Query(ge=0, le=START_MAX, description="How many of the newest are left out.")
+        ] = 0,
+        page_size: Annotated[
+            int, Query(ge=1, le=PAGE_SIZE_MAX, description="How many rows a page has at most.")
+        ] = 10,
+        last_reference: LastReference = None,
     ) -> OlderPage:
         """The orders after the first `start`, or after `last_reference`, as `_links` names it."""
         if start and last_reference is not None:
             raise invalid("start", "must not be given together with last_reference")
-        client, passed_over = caller_of(request).only_client, start or 0
-        size = passed_over + page_size
+        client, size = caller_of(request).only_client, start + page_size
         rows = await reads.fetch(request, pages, client, last_reference, size)
-        found = page_of(rows)[passed_over:]
+        found = page_of(rows)[start:]
         return OlderPage(data=list(map(_older, found)), links=_next(found, page_size))
 
     return app

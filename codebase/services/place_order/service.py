@@ -10,7 +10,7 @@ from typing import Annotated
 from uuid import uuid4
 
 from fastapi import FastAPI
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel, BeforeValidator, Field
 
 from codebase.engine.commands.bus import CommandBus
 from codebase.foundation import needs
@@ -25,6 +25,7 @@ from codebase.web.fields import digits_of
 from codebase.web.openapi_headers import LOCATION
 from codebase.web.request_body import RequestBody
 from codebase.web.runtime import Runtime
+from codebase.web.schemas import example
 from codebase.web.shell import Answer, Command, command, service_app
 
 PORT = 8001
@@ -33,14 +34,24 @@ SEVERAL_PROCESSES = True
 
 
 class Wanted(RequestBody):
-    """What is to be bought; in the query string or in the body."""
+    """What is to be bought; in the query string, in the body, or a part in each."""
 
-    currency: str | None = None
-    amount: Annotated[str, BeforeValidator(digits_of)] | None = None
+    model_config = example(currency="EUR", amount="69")
+
+    currency: Annotated[
+        str | None, Field(description="EUR, GBP or USD, in any case.", examples=["EUR"])
+    ] = None
+    amount: Annotated[
+        str | None,
+        BeforeValidator(digits_of),
+        Field(description="Above 0, at most 2 decimals; a number will do.", examples=["69"]),
+    ] = None
 
 
 class Told(BaseModel):
     """What became of it, in a sentence."""
+
+    model_config = example(data="Order was placed for EUR:69.00")
 
     data: str
 
@@ -48,9 +59,13 @@ class Told(BaseModel):
 class NotAccepted(Told):
     """It says what: the currency, the amount, or more bitcoin than is left."""
 
+    model_config = example(data="Requested currency unsupported")
+
 
 class Away(Told):
     """Something needed is away; try again after `Retry-After` seconds."""
+
+    model_config = example(data="API Service unavailable")
 
 
 class NotAcceptable(Exception):  # noqa: N818 - the status that it leads to
@@ -79,8 +94,8 @@ def create_app(bus: CommandBus, prices: Prices) -> FastAPI:
     async def place_order(request: Command[Wanted]) -> Answer:
         """A new order each time, unless there is an `Idempotency-Key`."""
         try:
-            currency = _currency(_given_once("currency", request))
-            amount = _amount(_given_once("amount", request))
+            currency = _currency(_given("currency", request))
+            amount = _amount(_given("amount", request))
             key = request.idempotence_key or str(uuid4())
             outcome = await bus.execute(submission(request, key, currency, amount, prices))
         except NotAcceptable as refusal:
@@ -98,19 +113,19 @@ def create_app(bus: CommandBus, prices: Prices) -> FastAPI:
     return app
 
 
-def _given_once(name: str, request: Command[Wanted]) -> str:
+def _given(name: str, request: Command[Wanted]) -> str:
     """What the client says of `name`, wherever it says it.
 
     Raises:
-        InvalidInputError: in two places, or nowhere.
+        InvalidInputError: two things, or nothing.
     """
     places = (request.query, request.body)
-    given: list[str] = [one for one in (getattr(each, name) for each in places) if one is not None]
+    given: set[str] = {getattr(each, name) for each in places} - {None}
     if not given:
         raise invalid(name, "is required")
     if len(given) > 1:
-        raise invalid(name, "must be given once")
-    return given[0]
+        raise invalid(name, "must be the same in the address and in the body")
+    return given.pop()
 
 
 def _currency(sent: str) -> Currency:
