@@ -113,9 +113,9 @@ def test_the_queue_brings_the_news_before_the_projector_would_look(
     databases: Databases, with_broker: Settings
 ) -> None:
     slow = with_broker.model_copy(update={"read_model_check_seconds": NEVER_SECONDS})
-    with projecting(slow), relaying(slow):
+    with projecting(slow) as team, relaying(slow):
         place_orders(databases, 5)
-        eventually(lambda: is_projected(databases))
+        eventually(lambda: is_projected(databases) and problem_of(team) is None)
         with channel_to(slow) as channel:
             queues = [projector_queue(READ_MODEL, each) for each in range(slow.partitions)]
             eventually(lambda: all(_is_taken_up(channel, queue) for queue in queues))
@@ -137,9 +137,9 @@ def test_purged_queues_lose_nothing(databases: Databases, with_broker: Settings)
 def test_events_that_are_not_announced_are_found_in_the_log(
     databases: Databases, with_broker: Settings
 ) -> None:
-    with projecting(with_broker), relaying(with_broker):
+    with projecting(with_broker) as team, relaying(with_broker):
         orders = place_orders(databases, 5)
-        eventually(lambda: is_projected(databases))
+        eventually(lambda: is_projected(databases) and problem_of(team) is None)
         with channel_to(with_broker) as channel:
             queues = [projector_queue(READ_MODEL, each) for each in range(with_broker.partitions)]
             eventually(lambda: all(_is_taken_up(channel, queue) for queue in queues))
@@ -152,9 +152,9 @@ def test_events_that_are_not_announced_are_found_in_the_log(
 
 def test_a_deleted_queue_is_declared_again(databases: Databases, with_broker: Settings) -> None:
     slow = with_broker.model_copy(update={"read_model_check_seconds": NEVER_SECONDS})
-    with projecting(slow), relaying(slow):
+    with projecting(slow) as team, relaying(slow):
         place_orders(databases, 5)
-        eventually(lambda: is_projected(databases))
+        eventually(lambda: is_projected(databases) and problem_of(team) is None)
         with channel_to(slow) as channel:
             for partition in range(slow.partitions):
                 channel.queue_delete(projector_queue(READ_MODEL, partition))
@@ -225,8 +225,8 @@ def test_a_relay_of_an_earlier_release_brings_the_news_too(
     slow = with_broker.model_copy(update={"read_model_check_seconds": NEVER_SECONDS})
     bind_as_before(slow)
     before = bindings(rabbitmq_server, slow)
-    with projecting(slow):
-        eventually(lambda: is_projected(databases))
+    with projecting(slow) as team:
+        eventually(lambda: is_projected(databases) and problem_of(team) is None)
         with channel_to(slow) as channel:
             queues = [projector_queue(READ_MODEL, each) for each in range(slow.partitions)]
             eventually(lambda: all(_is_taken_up(channel, queue) for queue in queues))

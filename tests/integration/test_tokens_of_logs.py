@@ -386,9 +386,11 @@ def test_a_command_takes_the_word_latest_for_having_seen_nothing(databases: Data
         assert browser.cookie is not None
         browser.cookie = LATEST
         answer = await browser.get("/accounts")
+        assert answer.status_code == 200
         assert answer.headers["set-cookie"].endswith("; Max-Age=0"), "a cookie is a token"
 
-    browse(databases.settings, story)
+    with projecting(databases.settings):
+        browse(databases.settings, story)
 
 
 def test_a_client_that_keeps_no_token_reads_what_it_wrote_through_the_same_process(

@@ -19,16 +19,13 @@ from codebase.foundation.settings import Settings, extended
 from codebase.model.accounts.account import AccountOpened
 from codebase.model.accounts.agent import AgentCreated
 from codebase.services.billing.projections import billing
-from codebase.services.billing.projections import subscription as billing_subscription
 from codebase.services.billing.service import create_app as billing_app
 from codebase.services.compliance.agents import Agents
 from codebase.services.compliance.desk import Desk
 from codebase.services.compliance.dispatch import Dispatch
 from codebase.services.compliance.projections import COMPLIANCE
-from codebase.services.compliance.projections import SUBSCRIPTION as COMPLIANCE_SUBSCRIPTION
 from codebase.services.compliance.requests import Requests
 from codebase.services.compliance.service import create_app as compliance_app
-from codebase.services.vip_customers.projections import SUBSCRIPTION as VIP_SUBSCRIPTION
 from codebase.services.vip_customers.projections import VIP_CUSTOMERS
 from codebase.services.vip_customers.service import create_app as vip_app
 from codebase.views.accounts.settings import AccountSettings
@@ -41,11 +38,7 @@ if TYPE_CHECKING:
     from tests.databases import Databases
 
 BILLING = billing(None)
-FOLLOWERS = (
-    (BILLING, billing_subscription(None)),
-    (VIP_CUSTOMERS, VIP_SUBSCRIPTION),
-    (COMPLIANCE, COMPLIANCE_SUBSCRIPTION),
-)
+FOLLOWERS = (BILLING, VIP_CUSTOMERS, COMPLIANCE)
 PEOPLE = ("Ada Lovelace", "Grace Hopper", "Katherine Johnson", "Maximiliane Schwarzenegger-Ohm")
 COMPANIES = ("Aurora Logistics", "Brightwater & Sons", "Česká přeprava", "Delta")
 LONG = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
@@ -103,11 +96,9 @@ def website(databases: Databases, free_port: Callable[[], int]) -> Iterator[Webs
     """All of it, seen from `LATER`."""
     write_history(databases, history())
     with ExitStack() as teams:
-        for projector, subscription in FOLLOWERS:
-            teams.enter_context(
-                at_work(projector_team(databases.settings, projector, subscription))
-            )
-        for projector, _ in FOLLOWERS:
+        for projector in FOLLOWERS:
+            teams.enter_context(at_work(projector_team(databases.settings, projector)))
+        for projector in FOLLOWERS:
             eventually(lambda name=projector.name: is_projected(databases, name))
     with databases.as_read_model_owner() as owner:
         owner.execute(FILL_REQUESTS, {"at": LATER})

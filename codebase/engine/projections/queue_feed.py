@@ -98,6 +98,7 @@ class QueueFeed:
         self._deliveries: deque[Delivery] = deque()
         self._rests = Rests(settings.idle_poll_seconds)
         self._is_announced_to = False
+        self._missed_something = False
         # Nobody listens, and nothing is declared, before the projector knows the log for its own.
         self._wanted = threading.Event()
         self._queue = QueueToListenTo(
@@ -136,11 +137,17 @@ class QueueFeed:
         with self._changed:
             patience = 0 if found else self._settings.read_model_check_seconds
             self._changed.wait_for(self._is_worth_waking, patience)
+            self._missed_something = False
             count = min(len(self._deliveries), self._settings.projector_batch)
             return [self._deliveries.popleft() for _ in range(count)]
 
     def _is_worth_waking(self) -> bool:
-        return bool(self._deliveries) or not self._listener.is_listening or self._stop.is_set()
+        return (
+            bool(self._deliveries)
+            or self._missed_something
+            or not self._listener.is_listening
+            or self._stop.is_set()
+        )
 
     def settle(self, taken: Sequence[Delivery], rejected: Sequence[tuple[Delivery, str]]) -> None:
         """Have the listening thread dead-letter `rejected` and then acknowledge `taken`."""
@@ -178,6 +185,8 @@ class QueueFeed:
         self._is_announced_to = False
         with self._changed:
             self._deliveries.clear()
+            # Of what was announced while there was no queue: the log is looked at once more.
+            self._missed_something = True
 
     def _on_arrivals(self, arrivals: list[Arrival]) -> None:
         """Wake the projector once for all messages that came in together."""
