@@ -7,6 +7,7 @@ import io
 import json
 import multiprocessing
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from decimal import Decimal
@@ -173,7 +174,7 @@ def test_the_limit_holds_under_fifty_writers_in_several_processes(databases: Dat
     answers = in_processes(databases.settings, keys, "500")
     names = [name for name, _ in answers]
     assert names.count("Outcome") == 50
-    assert names.count("OrderBookLimit") == 100
+    assert names.count("OrderBookLimit") == 100, Counter(names)
     with databases.as_owner() as connection:
         assert connection.execute("SELECT sum(spent) FROM budget_share").fetchone() == (
             Decimal("0.5"),
