@@ -2,7 +2,7 @@
 
     python python_cqrs.py PORT HOST:PORT/DATABASE USER PASSWORD CONNECTIONS
 
-https://pypi.org/project/python-cqrs
+the package python-cqrs
 """
 
 from __future__ import annotations
