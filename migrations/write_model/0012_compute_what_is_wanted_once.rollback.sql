@@ -274,3 +274,14 @@ REVOKE ALL ON FUNCTION
     append_short(integer[], integer, integer[], text[], text[], text[], smallint[]),
     append_take(integer[], integer, integer[], text[], text[], text[], smallint[])
 FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION lock_budget(budget_name text) RETURNS numeric
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    PERFORM FROM budget AS b WHERE b.name = budget_name FOR UPDATE;
+    PERFORM FROM budget_share AS s WHERE s.name = budget_name ORDER BY s.partition FOR UPDATE;
+    RETURN (SELECT b.limit_value FROM budget AS b WHERE b.name = budget_name)
+         - (SELECT sum(s.spent) FROM budget_share AS s WHERE s.name = budget_name);
+END
+$$;

@@ -493,3 +493,18 @@ def test_a_large_piece_of_work_has_longer_and_the_next_one_has_not(databases: Da
             await log.close()
 
     asyncio.run(story())
+
+
+def test_whoever_moves_a_budget_keeps_no_append_waiting_for_the_budget_itself(
+    databases: Databases,
+) -> None:
+    """An append that changes a share twice has Postgres look whether its budget is still there.
+
+    The mover waits for that share: if this look had to wait as well, they would wait in a circle.
+    """
+    with databases.as_owner() as mover, databases.as_owner() as looker:
+        mover.execute("SELECT set_budget_limit(%s, 1)", [BUDGET])
+        with mover.transaction():
+            mover.execute("SELECT lock_budget(%s)", [BUDGET])
+            looking = "SELECT name FROM budget WHERE name = %s FOR KEY SHARE NOWAIT"
+            assert looker.execute(looking, [BUDGET]).fetchall() == [(BUDGET,)]

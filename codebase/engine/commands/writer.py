@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import partial
 from time import perf_counter, time_ns
 from typing import Any
@@ -169,10 +168,7 @@ class Writer:
         # First of all: what stands in the log is answered, whatever becomes of the rest.
         again = this_round.settle(appended)
         for name, partition, wanted in appended.wanted:
-            move = partial(move_budget, name=name, partition=partition, wanted=wanted)
-            # Whoever was in the way has spent or moved something: they are decided again, and see.
-            with suppress(errors.DeadlockDetected):
-                await self._log.do(move)
+            await self._log.do(partial(move_budget, name=name, partition=partition, wanted=wanted))
         return again
 
     async def _one_by_one(self, work: list[Pending], error: psycopg.DatabaseError) -> Again:
