@@ -9,8 +9,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 import psutil
@@ -19,6 +21,8 @@ from codebase.embedded.keeper import Keeper, Program
 from codebase.embedded.local_stack import SERVER_PORTS
 from codebase.registry import SYSTEM
 from tests.patience import PATIENCE_SECONDS, UNHURRIED
+
+Told = TypeVar("Told")
 
 PROJECT = Path(__file__).parents[2]
 SERVICE_PORTS = SYSTEM.on_one_machine()
@@ -100,14 +104,22 @@ class EmbeddedRun:
     def descendants(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
+    def of_each(self, tell: Callable[[psutil.Process], Told]) -> dict[psutil.Process, Told]:
+        """What `tell` tells of each descendant. A database's backends come and go meanwhile."""
+        told = {}
+        for process in self.descendants():
+            with suppress(psutil.NoSuchProcess):
+                told[process] = tell(process)
+        return told
+
+    def with_argument(self, is_wanted: Callable[[list[str]], bool]) -> psutil.Process:
+        """The first descendant whose command line is wanted; a zombie has none."""
+        lines = self.of_each(psutil.Process.cmdline)
+        return next(process for process, line in lines.items() if is_wanted(line))
+
     def service(self, name: str) -> psutil.Process:
         """The process that serves `name`, among our own descendants."""
-        return next(
-            process
-            for process in self.descendants()
-            if process.status() != psutil.STATUS_ZOMBIE
-            and process.cmdline()[-2:] == ["serve", name]
-        )
+        return self.with_argument(lambda line: line[-2:] == ["serve", name])
 
     def url(self, name: str, path: str) -> str:
         return f"http://127.0.0.1:{SERVICE_PORTS[name] + self.offset}/{path}"

@@ -46,7 +46,10 @@ OF_THE_SHELL = {
 
 def environment_of(process: psutil.Process) -> dict[str, str]:
     """What /proc shows to whoever may look."""
-    shown = Path(f"/proc/{process.pid}/environ").read_text(errors="replace")
+    try:
+        shown = Path(f"/proc/{process.pid}/environ").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise psutil.NoSuchProcess(process.pid) from error
     return dict(entry.split("=", 1) for entry in shown.split("\0") if "=" in entry)
 
 
@@ -108,8 +111,10 @@ def test_no_process_shows_a_secret_of_the_shell_or_of_another(run: EmbeddedRun) 
     secrets = {value for name, value in written.items() if name.lower() in SECRETS}
     secrets |= {(run.home / store / "superuser_password").read_text() for store in databases.PORTS}
     assert len(secrets) > len(databases.PORTS) + len(databases.ROLES)
-    for process in run.descendants():
-        shown = environment_of(process).items()
+    environments = run.of_each(environment_of)
+    assert len(environments) > len(SERVICE_PORTS)
+    for process, environment in environments.items():
+        shown = environment.items()
         assert not [name for name, value in shown if any(secret in value for secret in secrets)]
         assert not [name for name, value in shown if "of-the-shell" in value], process
 
@@ -117,10 +122,11 @@ def test_no_process_shows_a_secret_of_the_shell_or_of_another(run: EmbeddedRun) 
 def test_the_servers_listen_on_loopback_only(run: EmbeddedRun) -> None:
     addresses = {
         connection.laddr.ip
-        for process in run.descendants()
-        for connection in process.net_connections()
+        for connections in run.of_each(psutil.Process.net_connections).values()
+        for connection in connections
         if connection.status == psutil.CONN_LISTEN
     }
+    assert "127.0.0.1" in addresses
     assert addresses <= {"127.0.0.1", "::1"}
 
 
@@ -178,7 +184,7 @@ def test_a_killed_service_is_started_again_and_the_output_says_so(
 
 def test_a_killed_write_model_comes_back_and_with_it_the_commands(run: EmbeddedRun) -> None:
     data = str(run.home / "write_model" / "data")
-    next(p for p in run.descendants() if data in p.cmdline()).kill()
+    run.with_argument(lambda line: data in line).kill()
     run.wait_for(r"write_model ended unexpectedly")
     key = str(uuid.uuid4())
     deadline = time.monotonic() + PATIENCE_SECONDS

@@ -12,7 +12,6 @@ from uuid import uuid4
 import pika
 import psycopg
 import pytest
-from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
 
 from codebase.embedded.private_rabbitmq import USER
@@ -113,12 +112,9 @@ def test_the_queue_brings_the_news_before_the_projector_would_look(
     databases: Databases, with_broker: Settings
 ) -> None:
     slow = with_broker.model_copy(update={"read_model_check_seconds": NEVER_SECONDS})
-    with projecting(slow) as team, relaying(slow):
+    with projecting(slow), relaying(slow):
         place_orders(databases, 5)
-        eventually(lambda: is_projected(databases) and problem_of(team) is None)
-        with channel_to(slow) as channel:
-            queues = [projector_queue(READ_MODEL, each) for each in range(slow.partitions)]
-            eventually(lambda: all(_is_taken_up(channel, queue) for queue in queues))
+        eventually(lambda: is_projected(databases) and is_taken_up(slow))
         place_orders(databases, 1)
         eventually(lambda: is_projected(databases))
 
@@ -137,13 +133,12 @@ def test_purged_queues_lose_nothing(databases: Databases, with_broker: Settings)
 def test_events_that_are_not_announced_are_found_in_the_log(
     databases: Databases, with_broker: Settings
 ) -> None:
-    with projecting(with_broker) as team, relaying(with_broker):
+    with projecting(with_broker), relaying(with_broker):
         orders = place_orders(databases, 5)
-        eventually(lambda: is_projected(databases) and problem_of(team) is None)
+        eventually(lambda: is_projected(databases) and is_taken_up(with_broker))
         with channel_to(with_broker) as channel:
-            queues = [projector_queue(READ_MODEL, each) for each in range(with_broker.partitions)]
-            eventually(lambda: all(_is_taken_up(channel, queue) for queue in queues))
-            for partition, queue in enumerate(queues):
+            for partition in range(with_broker.partitions):
+                queue = projector_queue(READ_MODEL, partition)
                 channel.queue_unbind(queue, POSITIONS, positions_key("buy_order", partition))
         orders += place_orders(databases, 40)
         eventually(lambda: is_projected(databases))
@@ -152,9 +147,9 @@ def test_events_that_are_not_announced_are_found_in_the_log(
 
 def test_a_deleted_queue_is_declared_again(databases: Databases, with_broker: Settings) -> None:
     slow = with_broker.model_copy(update={"read_model_check_seconds": NEVER_SECONDS})
-    with projecting(slow) as team, relaying(slow):
+    with projecting(slow), relaying(slow):
         place_orders(databases, 5)
-        eventually(lambda: is_projected(databases) and problem_of(team) is None)
+        eventually(lambda: is_projected(databases) and is_taken_up(slow))
         with channel_to(slow) as channel:
             for partition in range(slow.partitions):
                 channel.queue_delete(projector_queue(READ_MODEL, partition))
@@ -225,11 +220,8 @@ def test_a_relay_of_an_earlier_release_brings_the_news_too(
     slow = with_broker.model_copy(update={"read_model_check_seconds": NEVER_SECONDS})
     bind_as_before(slow)
     before = bindings(rabbitmq_server, slow)
-    with projecting(slow) as team:
-        eventually(lambda: is_projected(databases) and problem_of(team) is None)
-        with channel_to(slow) as channel:
-            queues = [projector_queue(READ_MODEL, each) for each in range(slow.partitions)]
-            eventually(lambda: all(_is_taken_up(channel, queue) for queue in queues))
+    with projecting(slow):
+        eventually(lambda: is_projected(databases) and is_taken_up(slow))
         orders = place_orders(databases, 50)
         publish_events(slow, databases)
         eventually(lambda: is_projected(databases))
@@ -328,12 +320,11 @@ def test_forged_messages_are_dead_lettered_with_the_reason(
     orders = place_orders(databases, 1)
     publish(with_broker, databases, forge)
     lead = databases.as_read_model_owner()
-    queues = [projector_queue(READ_MODEL, partition) for partition in range(with_broker.partitions)]
     for partition in range(with_broker.partitions):
         lead.execute(LEAD, {"projector": READ_MODEL, "partition": partition})
     with projecting(with_broker), channel_to(with_broker) as channel:
         # All messages are there before the projector looks at the log: later they are repeats.
-        eventually(lambda: all(_is_taken_up(channel, queue) for queue in queues))
+        eventually(lambda: is_taken_up(with_broker))
         lead.close()
         eventually(lambda: is_projected(databases))
         letters = []
@@ -351,10 +342,17 @@ def test_forged_messages_are_dead_lettered_with_the_reason(
     assert letters[0][0].headers["queue"].startswith("read_model_sync.")
 
 
-def _is_taken_up(channel: BlockingChannel, queue: str) -> bool:
-    """Whether a consumer has everything that was in the queue."""
-    declared = channel.queue_declare(queue, passive=True).method
-    return declared.consumer_count == 1 and declared.message_count == 0
+def is_taken_up(settings: Settings) -> bool:
+    """Whether every queue of the projector is listened to, and nothing is left in it."""
+    with channel_to(settings) as channel:
+        try:
+            declared = [
+                channel.queue_declare(projector_queue(READ_MODEL, each), passive=True).method
+                for each in range(settings.partitions)
+            ]
+        except ChannelClosedByBroker:
+            return False
+    return all(each.consumer_count == 1 and each.message_count == 0 for each in declared)
 
 
 def test_a_forged_amount_never_reaches_a_row(databases: Databases, with_broker: Settings) -> None:

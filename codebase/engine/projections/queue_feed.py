@@ -120,11 +120,6 @@ class QueueFeed:
 
     # For the projector's thread
 
-    @property
-    def waiting_for(self) -> str | None:
-        """What keeps the feed from listening, or None."""
-        return None if self._listener.is_listening else "the broker"
-
     def open(self) -> None:
         """Let the listening thread begin."""
         self._wanted.set()
