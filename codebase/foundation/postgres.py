@@ -11,9 +11,14 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import AsyncConnection, Connection, errors, pq
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.json import set_json_loads
+from pydantic_core import from_json
 
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.standing import Standing
+
+# A quarter of the time of json.loads, for what is stored with every event.
+set_json_loads(from_json)
 
 CONNECT_DEADLINE_SECONDS = 3
 

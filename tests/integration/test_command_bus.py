@@ -16,9 +16,11 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from prometheus_client import REGISTRY
 
 from codebase.engine.commands.bus import CommandBus
 from codebase.engine.commands.fingerprint import Content
+from codebase.engine.commands.lane import WRITERS_PER_LANE
 from codebase.engine.commands.submission import Outcome, Submission
 from codebase.engine.log.identifiers import creation_stream_id
 from codebase.foundation.errors import ServiceUnavailable
@@ -107,6 +109,25 @@ def test_a_repeat_needs_neither_a_price_nor_room_in_the_book(databases: Database
         assert await bus.execute(order("a")) == replace(first, replayed=True)
 
     with_bus(databases.settings, story)
+
+
+def test_where_others_repeat_a_repeat_is_decided_once(databases: Databases) -> None:
+    """A writer that has met one reads what its next batch would create before it decides."""
+
+    def decided_again() -> float:
+        return REGISTRY.get_sample_value("orderly_commands_decided_again_total") or 0
+
+    async def story(bus: CommandBus) -> None:
+        first = await bus.execute(order("a"))
+        before = decided_again()
+        for _ in range(10 * WRITERS_PER_LANE):
+            assert await bus.execute(order("a")) == replace(first, replayed=True)
+        assert decided_again() - before <= WRITERS_PER_LANE, "each writer finds out once"
+        new = await bus.execute(order("b"))
+        assert not new.replayed
+
+    with_bus(databases.settings, story)
+    assert events(databases) == 2
 
 
 def test_a_key_with_other_content_is_refused_and_changes_nothing(databases: Databases) -> None:

@@ -126,6 +126,11 @@ class Round:
         """Unit -> a command of it that had nothing to do."""
         return [(unit.number, note) for unit in self._units for note in unit.notes]
 
+    @property
+    def is_new_to_log(self) -> bool:
+        """Whether every creation in it writes something, as if it had never been sent before."""
+        return all(unit.is_new_to_log for unit in self._units)
+
     def everyone(self) -> list[Pending]:
         """All commands of the round."""
         return [*self._later, *(pending for unit in self._units for pending in unit.everyone())]

@@ -209,6 +209,13 @@ class Unit:
             else:
                 yield pending
 
+    @property
+    def is_new_to_log(self) -> bool:
+        """Whether each creation in it writes something, as if it had never been sent before."""
+        return not any(pending.submission.creates for pending, _ in self.refusals) and not any(
+            verdict.replayed and verdict.pending.submission.creates for verdict in self.verdicts
+        )
+
     def is_contested(self, refusal: Refusal) -> bool:
         """Whether it is open which of several writing commands the refusal is about."""
         return refusal.by_guard and len(self.writers) > 1

@@ -75,6 +75,7 @@ class Writer:
         self._standing = standing.writing
         self._reader = reader
         self._appender = Appender(settings.command_notes_days)
+        self._expects_repeats = False
         self._traces = telemetry.current()
 
     async def close(self) -> None:
@@ -103,11 +104,17 @@ class Writer:
             return False
 
     async def _rounds(self, work: list[Pending]) -> list[Pending]:
+        """Decide and append until nobody has to go again, or has gone often enough.
+
+        Creations are written without reading first, unless the batch before had some that had been
+        sent before, or that a rule refused: then all of them are read at once, and no event is made
+        in vain.
+        """
         one_each: set[UUID] = set()
         resting: list[Pending] = []
         for _ in range(ROUNDS_MAX):
             holders = await self._read_holders(work)
-            wanted = _streams_to_read(work, holders)
+            wanted = _streams_to_read(work, holders, creations_too=self._expects_repeats)
             histories = await self._read(work, wanted) if wanted else {}
             this_round = Round(
                 work,
@@ -118,6 +125,7 @@ class Writer:
                 holders=holders,
             )
             again = await self._append(this_round)
+            self._expects_repeats = not this_round.is_new_to_log or bool(again.work)
             DECIDED_AGAIN.inc(len(again.work) + len(again.resting))
             for pending in (*again.work, *again.resting):
                 pending.attempts += 1
@@ -180,12 +188,14 @@ class Writer:
         return Again(work=[pending for each in overtaken for pending in each])
 
 
-def _streams_to_read(work: list[Pending], holders: dict[str, list[UUID]]) -> set[UUID]:
-    """Whatever the rules will ask for; a stream that is being created is assumed to be empty."""
+def _streams_to_read(
+    work: list[Pending], holders: dict[str, list[UUID]], *, creations_too: bool
+) -> set[UUID]:
+    """Whatever the rules will ask for; what is being created is assumed to be empty, as a rule."""
     wanted = {stream_id for held in holders.values() for stream_id in held}
     for pending in work:
         submission = pending.submission
-        if pending.attempts or not submission.creates:
+        if creations_too or pending.attempts or not submission.creates:
             wanted.add(submission.stream_id)
         if submission.given:
             wanted.add(submission.given.stream_id)
