@@ -11,6 +11,7 @@ elements, each after its length in bytes, which is -1 for NULL.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from struct import Struct
 from uuid import UUID
 
@@ -26,8 +27,14 @@ _NULL = _LENGTH(-1)
 _UUID_LENGTH = _LENGTH(16)
 _INTEGER = Struct("!ii").pack
 _SMALLINT = Struct("!ih").pack
+_TIMESTAMP = Struct("!iq").pack
+_ZERO = datetime(2000, 1, 1, tzinfo=UTC)
+"""Postgres counts from here, see src/include/datatype/timestamp.h."""
+_MICROSECOND = timedelta(microseconds=1)
 
-_TEXT, _UUID, _INT4, _INT2 = (types[name].oid for name in ("text", "uuid", "int4", "int2"))
+_TEXT, _UUID, _INT4, _INT2, _TIMESTAMPTZ = (
+    types[name].oid for name in ("text", "uuid", "int4", "int2", "timestamptz")
+)
 
 
 class Array:
@@ -76,3 +83,10 @@ def integers(values: Sequence[int]) -> Array:
 def smallints(values: Sequence[int]) -> Array:
     """For `smallint[]`."""
     return _array(_INT2, [_SMALLINT(2, value) for value in values])
+
+
+def timestamps(values: Sequence[datetime]) -> Array:
+    """For `timestamptz[]`; each value knows its time zone."""
+    return _array(
+        _TIMESTAMPTZ, [_TIMESTAMP(8, (value - _ZERO) // _MICROSECOND) for value in values]
+    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, LiteralString
 from uuid import UUID
 
 import pytest
 from psycopg import sql
 
-from codebase.foundation.arrays import Array, integers, smallints, texts, uuids
+from codebase.foundation.arrays import Array, integers, smallints, texts, timestamps, uuids
 from codebase.foundation.postgres import connect
 
 if TYPE_CHECKING:
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 
 UUIDS = [UUID(int=0), UUID(int=2**128 - 1), UUID("5f0ad1a6-7e0f-5c1e-9d0e-0b1c7a5e4d11")]
 TEXTS = ["", "a", 'quotes " and \\ and {braces},', "€ 𝔘", None, "NULL", "x" * 100_000]
+TIMES = [
+    datetime(1999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+    datetime(2026, 11, 29, 12, tzinfo=timezone(timedelta(hours=5, minutes=30))),
+    datetime(1, 1, 1, tzinfo=UTC),
+    datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+]
 RANGE = [0, 1, -1, 2**15 - 1, -(2**15)]
 
 
@@ -30,6 +37,7 @@ RANGE = [0, 1, -1, 2**15 - 1, -(2**15)]
         ("integer", integers([*RANGE, 2**31 - 1, -(2**31)]), [*RANGE, 2**31 - 1, -(2**31)]),
         ("smallint", smallints(RANGE), RANGE),
         ("smallint", smallints([]), []),
+        ("timestamptz", timestamps(TIMES), TIMES),
     ],
 )
 def test_what_is_written_is_what_postgres_reads(

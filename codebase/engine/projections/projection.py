@@ -13,6 +13,7 @@ from psycopg import Connection, Cursor
 from codebase.engine.log.codec import UnknownEventError
 from codebase.engine.log.events import RecordedEvent
 from codebase.engine.projections.logged_events import LoggedEvent
+from codebase.foundation.arrays import Array, integers, texts, timestamps, uuids
 from codebase.model.aggregate import Aggregate
 
 READ_PROJECTORS = "SELECT DISTINCT projector FROM projection_checkpoint"
@@ -136,18 +137,21 @@ def unknown(event: LoggedEvent) -> str:
     return f"this release knows no event {event.type} in category {event.category}"
 
 
-def columns(events: Sequence[LoggedEvent]) -> dict[str, list[Any]]:
+def columns(events: Sequence[LoggedEvent]) -> dict[str, Array]:
     """The arrays that a projection's SQL takes with `unnest`, one element per event.
+
+    `stream_id` is a `uuid[]`, `version` an `integer[]`, `type` a `text[]`, `recorded_at` a
+    `timestamptz[]`, `data` a `text[]`: the SQL says so, as in `%(version)b::integer[]`.
 
     `data` has to be cast with `::text[]::jsonb[]`: the array is then parsed once, where a cast
     further out would be evaluated again for every column that is taken from it.
     """
     return {
-        "stream_id": [event.stream_id for event in events],
-        "version": [event.version for event in events],
-        "type": [event.type for event in events],
-        "recorded_at": [event.recorded_at for event in events],
-        "data": [event.data for event in events],
+        "stream_id": uuids([event.stream_id for event in events]),
+        "version": integers([event.version for event in events]),
+        "type": texts([event.type for event in events]),
+        "recorded_at": timestamps([event.recorded_at for event in events]),
+        "data": texts([event.data for event in events]),
     }
 
 

@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 CLOSE_ENOUGH = 2_000
 """So many events can be applied while the projector is held off, without anybody noticing."""
 LONGEST_CHASE = 20
+CHUNKS_UNDER_WAY = 8
+"""While Postgres applies one the next is being prepared; so many are waited for together."""
 REPORTED_DIFFERENCES = 20
 
 # A rebuild may take longer than any query of a service may.
@@ -178,9 +180,11 @@ class _Rebuild:
                 after=after,
                 until=position,
             )
-            with reader.chunks() as chunks:
-                for events in chunks:
+            with reader.chunks() as chunks, self._store.pipeline() as sent:
+                for number, events in enumerate(chunks, 1):
                     self._apply(events)
+                    if number % CHUNKS_UNDER_WAY == 0:
+                        sent.sync()
                     advance(len(events))
             self._reached[partition] = position
 
