@@ -41,9 +41,7 @@ if TYPE_CHECKING:
     from tests.databases import Databases
 
 ADD_PARTITIONS = """
-    INSERT INTO log_head (partition) SELECT generate_series(0, 3) ON CONFLICT DO NOTHING;
-    INSERT INTO budget_share (name, partition)
-    SELECT name, partition FROM budget, log_head ON CONFLICT DO NOTHING;
+    INSERT INTO log_partition (partition) SELECT generate_series(0, 3) ON CONFLICT DO NOTHING;
     SELECT set_budget_limit(name, 1) FROM budget;
     SELECT move_budget(name, 0::smallint, 1) FROM budget;
 """

@@ -187,7 +187,8 @@ def test_only_the_owner_changes_the_schema_and_nobody_changes_history(
         ],
         "write_model_url": [
             "INSERT INTO event SELECT * FROM event",
-            "UPDATE log_head SET position = 0",
+            "UPDATE log_partition SET closed = true",
+            "SELECT close_log()",
             "DELETE FROM claim",
             "UPDATE budget_share SET spent = 0",
             "SELECT set_budget_limit('order_book_btc', 1000)",
@@ -207,7 +208,7 @@ def test_only_the_owner_changes_the_schema_and_nobody_changes_history(
             "SELECT FROM budget",
             "SELECT FROM relay_checkpoint",
             "UPDATE log_identity SET id = '0123456789ab'",
-            "UPDATE log_head SET position = 0",
+            "SELECT FROM log_partition",
         ],
         "read_model_url": [
             "DELETE FROM buy_order",
