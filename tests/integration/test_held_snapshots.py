@@ -16,7 +16,7 @@ from codebase.engine.log.budgets import move_budget
 from codebase.engine.log.extent import read_extent
 from codebase.foundation.postgres import connect_async
 from tests.integration.test_append import ADD_PARTITIONS, spend
-from tests.integration.test_event_log import BUDGET, value
+from tests.integration.test_event_log import BUDGET, event, value
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -116,3 +116,24 @@ def test_what_was_appended_while_somebody_looks_is_not_in_the_way(
     free, held = asyncio.run(story())
     assert held <= free + ANOTHER_PAGE
     assert value(databases, "SELECT count(*) FROM budget_share WHERE partition = 0") == 1
+
+
+def test_a_look_at_the_heads_does_not_go_through_the_log(databases: Databases) -> None:
+    """Though the connection has its plan from when going through all of it was quickest."""
+
+    async def story() -> int:
+        async with (
+            await connect_async(databases.settings.required("write_model_url"), "test") as writer,
+            await connect_async(databases.settings.required("write_model_url"), "test") as reader,
+        ):
+            await create(writer)
+            with databases.as_owner() as owner:
+                owner.execute("VACUUM (ANALYZE) event")
+            # Enough looks for a plan to be kept.
+            for _ in range(7):
+                await read_extent(reader)
+            for _ in range(10):
+                await append(writer, [event(unit) for unit in range(200)])
+            return await pages_touched(reader, read_extent)
+
+    assert asyncio.run(story()) < 5 * (1 + databases.settings.partitions)
