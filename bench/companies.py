@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from bench import deciding, people
-from bench.filling import append_pages, insert_copies, move_head, templates_of
+from bench.filling import append_pages, insert_copies, settle, templates_of
 from bench.lab import as_owner
 from codebase.engine.commands.history import History
 from codebase.foundation.settings import Settings
@@ -63,7 +63,7 @@ def found_large_company(settings: Settings, agents: int) -> UUID:
             if isinstance(guard, Claim):
                 owner.execute(CLAIM_FOR_EACH, {"kind": guard.kind, "value": guard.value, **own})
         owner.execute("VACUUM (ANALYZE) claim")
-        move_head(owner, 1 + agents)
+        settle(owner)
     return account.stream_id
 
 

@@ -1,6 +1,6 @@
 """Logs that take long to fill, filled by SQL with copies of rows that append() made.
 
-Nobody does that in operation: only the owner can, and heads and budgets are set to fit by hand.
+Nobody does that in operation: only the owner can, and budgets are set to fit by hand.
 Which columns a row of the log has is asked of the database, so that nothing of it stands here.
 """
 
@@ -37,7 +37,6 @@ INSERT_COPIES = """
     FROM jsonb_populate_recordset(NULL::event, %(templates)s::jsonb) AS template
     {copies}
 """
-MOVE_HEAD = "UPDATE log_head SET position = %(position)s, recorded_at = now() WHERE partition = 0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +150,6 @@ def _value(
     return sql.SQL("{}::{}").format(value, sql.SQL(column.type))
 
 
-def move_head(owner: Connection[Any], position: int) -> None:
-    """The log's first partition ends there."""
-    owner.execute(MOVE_HEAD, {"position": position})
+def settle(owner: Connection[Any]) -> None:
+    """Have Postgres know how much the log holds now."""
     owner.execute("VACUUM (ANALYZE) event")

@@ -6,7 +6,7 @@ from decimal import Decimal
 from uuid import uuid4
 
 from bench import deciding
-from bench.filling import insert_copies, move_head, templates_of
+from bench.filling import insert_copies, settle, templates_of
 from bench.lab import as_owner
 from codebase.engine.commands.fingerprint import Content
 from codebase.engine.commands.submission import Submission
@@ -84,6 +84,6 @@ def fill_log(settings: Settings, until: int, after: int = 0) -> None:
             },
             values={"after": after, "until": until},
         )
-        move_head(owner, until)
+        settle(owner)
         spent = {"orders": until - after, "btc": spend.amount, "name": spend.name}
         owner.execute(SPEND, spent)

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 
 OURS, ANOTHER = "0123456789ab", "ba9876543210"
 
+END_LOG = """
+    INSERT INTO event (partition, position, stream_id, category, version, type, data, meta,
+                       recorded_at)
+    VALUES (%s, %s, gen_random_uuid(), 'test', 1, 'Tested', '{}', '{}', now())
+"""
+
 
 @dataclass
 class KnownLog:
@@ -28,6 +34,12 @@ class KnownLog:
 
 def of_ours(positions: Mapping[int, int]) -> KnownLog:
     return KnownLog(Extent(OURS, positions))
+
+
+def end_log_at(databases: Databases, position: int, partition: int = 0) -> None:
+    """Let a log end there that ended before; it lacks what is between."""
+    with databases.as_owner() as owner:
+        owner.execute(END_LOG, [partition, position])
 
 
 def name_log(databases: Databases, log_id: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from uuid import UUID
 
 from bench import deciding, people
-from bench.filling import insert_copies, move_head, templates_of
+from bench.filling import insert_copies, settle, templates_of
 from bench.lab import PATIENCE_SECONDS, POLL_SECONDS, Lab, as_owner
 from bench.measure import BenchError, alternate, seconds
 from bench.positions import checkpoint
@@ -146,7 +146,7 @@ def _fill(settings: Settings, agents: int) -> UUID:
             texts={str(agent.stream_id): "copy.id::text"},
             values=values,
         )
-        move_head(owner, 1 + agents * (1 + SWITCHES))
+        settle(owner)
     return account.stream_id
 
 

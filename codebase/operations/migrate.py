@@ -35,7 +35,7 @@ UNLOCK = "SELECT pg_advisory_unlock(%(lock)s)"
 COUNT_PARTITIONS = "SELECT count(*) FROM log_head"
 CREATE_PARTITIONS = """
     WITH heads AS (
-        INSERT INTO log_head (partition)
+        INSERT INTO log_partition (partition)
         SELECT partition FROM generate_series(0, %(partitions)s - 1) AS partition
         RETURNING partition
     )

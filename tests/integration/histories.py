@@ -54,7 +54,6 @@ INSERT_EVENT = """
                        recorded_at)
     VALUES (%s, %s, %s, %s, %s, %s, %s::jsonb, %s, %s)
 """
-MOVE_HEAD = "UPDATE log_head SET position = %s, recorded_at = %s WHERE partition = %s"
 READ_HEADS = "SELECT partition, position FROM log_head"
 INSERT_CLAIM = "INSERT INTO claim (kind, value, stream_id) VALUES (%s, %s, %s)"
 DELETE_CLAIM = "DELETE FROM claim WHERE kind = %s AND value = %s AND stream_id = %s"
@@ -230,11 +229,10 @@ def write_history(databases: Databases, happened: Sequence[Happened]) -> None:
     """Put events into the log at times of their own, which only its owner can."""
     with databases.as_owner() as log, log.transaction():
         heads = dict(log.execute(READ_HEADS).fetchall())
-        rows, last = [], {}
+        rows = []
         for one in happened:
             partition = partition_of(one.stream_id, databases.settings.partitions)
             heads[partition] += 1
-            last[partition] = one.at
             rows.append(
                 (
                     partition,
@@ -254,8 +252,6 @@ def write_history(databases: Databases, happened: Sequence[Happened]) -> None:
                     log.execute(statement, [guard.kind, guard.value, one.stream_id])
         with log.cursor() as cursor:
             cursor.executemany(INSERT_EVENT, rows)
-        for partition, at in last.items():
-            log.execute(MOVE_HEAD, [heads[partition], at, partition])
 
 
 def _meta(one: Happened) -> Mapping[str, object]:

@@ -41,9 +41,7 @@ if TYPE_CHECKING:
     from tests.databases import Databases
 
 ADD_PARTITIONS = """
-    INSERT INTO log_head (partition) SELECT generate_series(0, 3) ON CONFLICT DO NOTHING;
-    INSERT INTO budget_share (name, partition)
-    SELECT name, partition FROM budget, log_head ON CONFLICT DO NOTHING;
+    INSERT INTO log_partition (partition) SELECT generate_series(0, 3) ON CONFLICT DO NOTHING;
     SELECT set_budget_limit(name, 1) FROM budget;
     SELECT move_budget(name, 0::smallint, 1) FROM budget;
 """
@@ -495,16 +493,65 @@ def test_a_large_piece_of_work_has_longer_and_the_next_one_has_not(databases: Da
     asyncio.run(story())
 
 
-def test_whoever_moves_a_budget_keeps_no_append_waiting_for_the_budget_itself(
-    databases: Databases,
-) -> None:
-    """An append that changes a share twice has Postgres look whether its budget is still there.
+def test_shares_change_only_for_whoever_has_their_heads(four: Databases) -> None:
+    """So that an append which has its head need not lock its share."""
+    write(four, [spend("0.1")])
+    with ThreadPoolExecutor(1) as pool, four.as_owner() as other, other.transaction():
+        other.execute("SELECT FROM log_head WHERE partition = 2 FOR UPDATE")
+        moving = pool.submit(move, four, 3, "0.7")
+        blocked(four)
+        assert value(four, "SELECT granted FROM budget_share WHERE partition = 3") == 0
+        # Whoever appends to two partitions at once takes them in the same order.
+        other.execute("SELECT FROM log_head WHERE partition = 3 FOR UPDATE NOWAIT")
+        other.execute("ROLLBACK")
+        moving.result()
+    assert value(four, "SELECT granted FROM budget_share WHERE partition = 3") >= Decimal("0.7")
 
-    The mover waits for that share: if this look had to wait as well, they would wait in a circle.
-    """
-    with databases.as_owner() as mover, databases.as_owner() as looker:
-        mover.execute("SELECT set_budget_limit(%s, 1)", [BUDGET])
-        with mover.transaction():
-            mover.execute("SELECT lock_budget(%s)", [BUDGET])
-            looking = "SELECT name FROM budget WHERE name = %s FOR KEY SHARE NOWAIT"
-            assert looker.execute(looking, [BUDGET]).fetchall() == [(BUDGET,)]
+
+def test_a_budget_is_moved_while_every_partition_spends_it(four: Databases) -> None:
+    """Nobody waits in a circle, and nothing is spent twice."""
+    url = four.settings.required("write_model_url")
+
+    async def spending(partition: int) -> Decimal:
+        spent = Decimal(0)
+        async with await connect_async(url, "test") as connection:
+            for _ in range(60):
+                one = [spend("0.01000001", partition), spend("0.001", (partition + 1) % 4)]
+                appended = await append(connection, one)
+                for name, where, wanted in appended.wanted:
+                    await move_budget(connection, name, where, wanted)
+                spent += Decimal("0.01100001") * (not appended.refused)
+        return spent
+
+    async def story() -> list[Decimal]:
+        return await asyncio.gather(*(spending(partition) for partition in range(4)))
+
+    spent = sum(asyncio.run(story()))
+    assert value(four, "SELECT sum(spent) FROM budget_share") == spent
+    assert value(four, "SELECT sum(granted) FROM budget_share") <= 1
+    assert 1 - spent < Decimal("0.0111")
+
+
+@pytest.mark.parametrize("events", [1, 2], ids=["creations", "anything"])
+def test_who_waits_while_a_log_is_closed_is_refused(databases: Databases, events: int) -> None:
+    stream = uuid4()
+    given = [event(0, stream, version=1 + number) for number in range(events)]
+
+    async def appending() -> Appended:
+        connection = await connect_async(databases.settings.required("write_model_url"), "test")
+        async with connection:
+            return await Appender(notes_kept_days=90).append(connection, given)
+
+    def waiting() -> Appended:
+        return asyncio.run(appending())
+
+    with ThreadPoolExecutor(1) as pool, databases.as_owner() as owner:
+        with owner.transaction():
+            owner.execute("SELECT close_log()")
+            refused = pool.submit(waiting)
+            blocked(databases)
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction, match="this log is closed"):
+            refused.result()
+        assert value(databases, "SELECT is_log_closed()")
+        owner.execute("SELECT open_log()")
+    assert len(waiting().recorded) == events

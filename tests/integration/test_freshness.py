@@ -19,7 +19,7 @@ from codebase.engine.projections.read_model import READ_MODEL
 from codebase.engine.projections.waiting_room import TooManyWaitingError, WaitingRoom
 from codebase.foundation.observability import logs
 from tests.clocks import on_a_jumping_clock
-from tests.logs import ANOTHER, OURS, name_log
+from tests.logs import ANOTHER, OURS, end_log_at, name_log
 from tests.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
@@ -43,13 +43,6 @@ def move(databases: Databases, position: int, log_id: str | None = OURS) -> None
             " DO UPDATE SET position = %(position)s, log_id = %(log_id)s",
             {"projector": READ_MODEL, "position": position, "log_id": log_id},
         )
-
-
-def end_log_at(databases: Databases, position: int, log_id: str = OURS) -> None:
-    """The log has that name, and ends there in partition 0."""
-    name_log(databases, log_id)
-    with databases.as_owner() as owner:
-        owner.execute("UPDATE log_head SET position = %s WHERE partition = 0", [position])
 
 
 Test = Callable[[Freshness], Awaitable[None]]
@@ -151,6 +144,7 @@ def test_whoever_gives_up_makes_room(databases: Databases) -> None:
 def test_nobody_waits_for_what_is_not_in_the_log(databases: Databases) -> None:
     """As after a restore: the log is shorter than what browsers have seen of it."""
     move(databases, 5)
+    name_log(databases, OURS)
     end_log_at(databases, 7)
 
     async def test(freshness: Freshness) -> None:
@@ -164,6 +158,7 @@ def test_nobody_waits_for_what_is_not_in_the_log(databases: Databases) -> None:
 @pytest.mark.parametrize("log_is_there", [True, False])
 def test_nobody_waits_for_another_log(databases: Databases, *, log_is_there: bool) -> None:
     move(databases, 5)
+    name_log(databases, OURS)
     end_log_at(databases, 7)
 
     async def test(freshness: Freshness) -> None:
@@ -183,6 +178,7 @@ def test_a_read_model_of_another_log_than_the_present_one_is_never_up_to_date(
 ) -> None:
     """The log was made anew, and the read model is still that of the old one."""
     move(databases, 1_000, ANOTHER)
+    name_log(databases, OURS)
     end_log_at(databases, 7)
 
     async def test(freshness: Freshness) -> None:
@@ -229,6 +225,7 @@ def test_a_log_that_is_away_changes_nothing_for_those_who_wait(
 
 def test_the_log_is_asked_only_about_those_who_wait(databases: Databases) -> None:
     move(databases, 5)
+    name_log(databases, OURS)
     end_log_at(databases, 7)
 
     async def test(freshness: Freshness) -> None:

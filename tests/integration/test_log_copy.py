@@ -38,7 +38,7 @@ from tests.integration.good_log import write_good_log
 from tests.integration.test_command_bus import order
 from tests.integration.test_orderly import environment
 from tests.integration.test_spanning_commands import creating, opening, together, with_bus
-from tests.logs import ANOTHER, OURS, name_log
+from tests.logs import ANOTHER, OURS, end_log_at, name_log
 
 if TYPE_CHECKING:
     from tests.conftest import PostgresUnderTest
@@ -244,7 +244,7 @@ def test_a_log_is_not_copied_to_itself(databases: Databases) -> None:
 
 def test_other_partitions_are_other_positions(databases: Databases, target: Databases) -> None:
     with target.as_owner() as owner:
-        owner.execute("INSERT INTO log_head (partition) VALUES (99)")
+        owner.execute("INSERT INTO log_partition (partition) VALUES (99)")
     with pytest.raises(CopyError, match=r"PARTITIONS: the log has \d and the target has \d"):
         copy(databases, target)
 
@@ -300,11 +300,15 @@ def test_what_arrives_is_compared_before_it_is_committed(
 def test_nobody_else_writes_to_a_target(databases: Databases, target: Databases) -> None:
     place_orders(databases, 1)
     [row] = [row for row in _rows(databases) if row.position == 1]
-    with databases.as_owner() as source, target.as_owner() as owner:
-        owner.execute("UPDATE log_head SET position = 1")
-        with pytest.raises(CopyError, match="somebody else has written to partition"):
-            rows.write_rows(source, owner, [row], [1])
-    assert query(target.as_owner(), LOG) == []
+    end_log_at(target, 1)
+    before = query(target.as_owner(), LOG)
+    with (
+        databases.as_owner() as source,
+        target.as_owner() as owner,
+        pytest.raises(CopyError, match="somebody else has written to partition"),
+    ):
+        rows.write_rows(source, owner, [row], [1])
+    assert query(target.as_owner(), LOG) == before
 
 
 def _rows(databases: Databases) -> list[rows.Row]:

@@ -48,11 +48,6 @@ GROW = """
                               THEN %(first)s ELSE version END AS command) AS command
     WHERE head.partition = %(partition)s
 """
-MOVE_HEAD = """
-    UPDATE log_head SET position = (SELECT max(position) FROM event AS e WHERE e.partition = %s),
-                        recorded_at = now() + interval '1 second'
-    WHERE partition = %s
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +144,6 @@ def grow(
     }
     with databases.as_owner() as owner:
         owner.execute(GROW, values)
-        owner.execute(MOVE_HEAD, [values["partition"]] * 2)
 
 
 class Interrupted(LogConnection):

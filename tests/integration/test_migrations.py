@@ -23,7 +23,7 @@ from codebase.operations.migrate import (
 )
 from codebase.registry import SYSTEM
 from codebase.views.buy_orders.settings import BuyOrderSettings
-from tests.integration.flow import eventually
+from tests.integration.flow import eventually, place_orders
 
 if TYPE_CHECKING:
     from tests.conftest import PostgresUnderTest
@@ -39,6 +39,11 @@ SPENT_GRANTED_AND_LIMIT = """
     FROM budget AS b JOIN budget_share AS s USING (name)
     GROUP BY b.limit_value
 """
+HEADS_AND_SHARES = (
+    "SELECT partition, position, recorded_at FROM log_head ORDER BY 1",
+    "SELECT name, partition, spent, granted FROM budget_share ORDER BY 1, 2",
+    "SELECT is_log_closed()",
+)
 INSERT_EVENT = """
     INSERT INTO event VALUES (0, 1, %s, 'test', 1, 'Tested', NULL, '{}', '{}', now())
 """
@@ -116,6 +121,56 @@ def test_a_log_with_events_in_it_is_not_taken_away(databases: Databases) -> None
         assert connection.execute("SELECT count(*) FROM event").fetchone() == (1,)
 
 
+def back_to_heads_that_are_written(databases: Databases) -> str:
+    """Take back what came when heads were no longer written; returns the owner's address."""
+    url = databases.settings.required("write_model_owner_url")
+    names = [one.name for one in (MIGRATIONS / "write_model").glob("*.rollback.sql")]
+    roll_back("write_model", url, count=sum(name >= "0013" for name in names))
+    return url
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_log_goes_back_to_heads_that_are_written_and_comes_again(
+    databases: Databases, *, closed: bool
+) -> None:
+    place_orders(databases, 3)
+    with databases.as_owner() as owner:
+        owner.execute("SELECT close_log()" if closed else "SELECT open_log()")
+        before = [owner.execute(each).fetchall() for each in HEADS_AND_SHARES]
+        url = back_to_heads_that_are_written(databases)
+        assert [owner.execute(each).fetchall() for each in HEADS_AND_SHARES] == before
+        if closed:
+            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+                place_orders(databases, 1)
+        else:
+            # By the functions of then, which move the head.
+            place_orders(databases, 2)
+            before = [owner.execute(each).fetchall() for each in HEADS_AND_SHARES]
+        assert apply_all("write_model", url)
+        assert [owner.execute(each).fetchall() for each in HEADS_AND_SHARES] == before
+        owner.execute("SELECT open_log()")
+        place_orders(databases, 2)
+        last = "SELECT max(position) FROM event GROUP BY partition ORDER BY 1"
+        heads = "SELECT position FROM log_head WHERE position > 0 ORDER BY 1"
+        assert owner.execute(heads).fetchall() == owner.execute(last).fetchall()
+
+
+def test_a_head_that_says_something_else_than_the_log_is_not_forgotten(
+    databases: Databases,
+) -> None:
+    place_orders(databases, 3)
+    url = back_to_heads_that_are_written(databases)
+    with databases.as_owner() as owner:
+        owner.execute("UPDATE log_head SET position = position + 1 WHERE partition = 0")
+    with pytest.raises(
+        psycopg.Error, match=r"partition 0 of the log ends at \d, and its head says"
+    ):
+        apply_all("write_model", url)
+    with databases.as_owner() as owner:
+        owner.execute("UPDATE log_head SET position = position - 1 WHERE partition = 0")
+    assert apply_all("write_model", url)
+
+
 def test_two_migrations_at_once_take_turns(
     postgres_server: PostgresUnderTest, databases: Databases
 ) -> None:
@@ -187,7 +242,8 @@ def test_only_the_owner_changes_the_schema_and_nobody_changes_history(
         ],
         "write_model_url": [
             "INSERT INTO event SELECT * FROM event",
-            "UPDATE log_head SET position = 0",
+            "UPDATE log_partition SET closed = true",
+            "SELECT close_log()",
             "DELETE FROM claim",
             "UPDATE budget_share SET spent = 0",
             "SELECT set_budget_limit('order_book_btc', 1000)",
@@ -207,7 +263,7 @@ def test_only_the_owner_changes_the_schema_and_nobody_changes_history(
             "SELECT FROM budget",
             "SELECT FROM relay_checkpoint",
             "UPDATE log_identity SET id = '0123456789ab'",
-            "UPDATE log_head SET position = 0",
+            "SELECT FROM log_partition",
         ],
         "read_model_url": [
             "DELETE FROM buy_order",

@@ -50,7 +50,7 @@ from tests.integration.flow import (
     truncate_log,
     waits_for_a_lock,
 )
-from tests.logs import ANOTHER, OURS, name_log
+from tests.logs import ANOTHER, OURS, end_log_at, name_log
 from tests.patience import NEVER_SECONDS, PATIENCE_SECONDS
 
 if TYPE_CHECKING:
@@ -515,11 +515,10 @@ def test_a_log_with_a_hole_is_not_projected_past_it(databases: Databases) -> Non
             read_events(owner, 0, after=0, limit=100)
 
 
-def test_a_log_without_its_last_events_is_told_of(databases: Databases) -> None:
-    with databases.as_owner() as owner:
-        owner.execute("UPDATE log_head SET position = 5")
+def test_a_log_without_its_first_events_is_told_of(databases: Databases) -> None:
+    end_log_at(databases, 5)
     with projecting(databases.settings) as team:
-        eventually(lambda: "has nothing above 0" in (problem_of(team) or ""))
+        eventually(lambda: "lacks a position above 0" in (problem_of(team) or ""))
 
 
 @pytest.mark.parametrize("feed", ["databases", "with_broker"])

@@ -331,15 +331,6 @@ def test_a_log_that_ends_before_the_checkpoint_is_not_relayed_and_the_reason_is_
         eventually(lambda: "of the log ends at 1, and" in (problem_of(team) or ""))
 
 
-def test_a_log_without_its_last_events_is_told_of(
-    databases: Databases, with_broker: Settings
-) -> None:
-    with databases.as_owner() as owner:
-        owner.execute("UPDATE log_head SET position = 5")
-    with relaying(with_broker) as team:
-        eventually(lambda: problem_of(team) == "the log has nothing above 0")
-
-
 def test_partitions_that_the_settings_do_not_know_of_are_refused_and_nothing_is_declared(
     with_broker: Settings,
 ) -> None:

@@ -105,7 +105,6 @@ def test_a_read_model_changed_by_hand_is_found(
         ),
         (f"{UNLOCK} UPDATE event SET type = 'Nonsense' WHERE {EVENT}", "no event Nonsense"),
         (f"{UNLOCK} UPDATE event SET category = 'nonsense' WHERE {EVENT}", "category nonsense"),
-        ("UPDATE log_head SET position = position + 1", "and its head says"),
         ("UPDATE budget_share SET spent = 1 WHERE partition = 0", "budget order_book_btc: 1"),
         ("UPDATE budget_share SET granted = granted + 1", "its limit is 100"),
         ("DELETE FROM budget", "budget order_book_btc: is missing"),
@@ -371,9 +370,6 @@ CLOSE_BY_HAND = """
            head.recorded_at + interval '1 microsecond'
     FROM event JOIN log_head AS head USING (partition)
     WHERE partition = {partition} AND event.position = {position};
-    UPDATE log_head
-    SET position = position + 1, recorded_at = recorded_at + interval '1 microsecond'
-    WHERE partition = {partition};
     DELETE FROM claim WHERE stream_id = '{stream}';
 """
 FIND_AN_ACCOUNT_WITHOUT_AGENTS = """

@@ -201,10 +201,7 @@ class RelaySession:
         if head == self._published:
             return []
         limit = self._settings.relay_window
-        messages = read_messages(self._cursor, self._partition, after=self._published, limit=limit)
-        if not messages:
-            raise LostPlaceError(f"the log has nothing above {self._published}")
-        return messages
+        return read_messages(self._cursor, self._partition, after=self._published, limit=limit)
 
     def _publish_together(self, messages: Sequence[Message]) -> None:
         for begin in range(0, len(messages), TOGETHER):

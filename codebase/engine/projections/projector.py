@@ -217,17 +217,13 @@ class PartitionProjector:
         reached = self._applier.checkpoint
         if self._measure(log) == reached:
             return []
-        events = read_events(
+        return read_events(
             log,
             self._partition,
             after=reached,
             limit=self._settings.projector_batch,
             categories=self._projector.categories,
         )
-        if not events:
-            # A head is committed together with its events.
-            raise LogGapError(f"partition {self._partition} has nothing above {reached}")
-        return events
 
     def _apply_traced(
         self, log: Connection[Any], store: Connection[Any], events: Sequence[LoggedEvent]

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from codebase.engine.log.reading import read_heads
 from codebase.foundation.failpoints import failpoint
 from codebase.operations.log_copy.errors import CopyError
 
@@ -23,17 +24,12 @@ READ_ROWS = """
     LIMIT %(limit)s
 """
 
-LOCK_HEAD = "SELECT position FROM log_head WHERE partition = %(partition)s FOR UPDATE"
+LOCK_HEAD = "SELECT FROM log_partition WHERE partition = %(partition)s FOR UPDATE"
 COPY_ROWS = """
     COPY event (partition, position, stream_id, category, version, type, idempotence_key, data,
                 meta, recorded_at)
     FROM STDIN
 """
-MOVE_HEAD = """
-    UPDATE log_head SET position = %(position)s, recorded_at = %(recorded_at)s
-    WHERE partition = %(partition)s
-"""
-
 DIGEST = """
     SELECT count(*), md5(string_agg(
         ROW(position, stream_id, category, version, type, idempotence_key, data, meta,
@@ -84,7 +80,7 @@ def read_rows(
 def write_rows(
     source: Connection[Any], target: Connection[Any], rows: Sequence[Row], unchanged: Sequence[int]
 ) -> None:
-    """Add rows of one partition to the target, and move its head: all of it, or nothing.
+    """Add rows of one partition to the target: all of them, or none.
 
     Args:
         source: compared with.
@@ -93,19 +89,19 @@ def write_rows(
         unchanged: the positions of those that are in the source just so.
 
     Raises:
-        CopyError: the target's head is elsewhere, or what was written differs from the source.
+        CopyError: the target ends elsewhere, or what was written differs from the source.
     """
-    first, last = rows[0], rows[-1]
+    first = rows[0]
     with target.transaction():
-        head = target.execute(LOCK_HEAD, {"partition": first.partition}).fetchone()
-        if head != (first.position - 1,):
+        target.execute(LOCK_HEAD, {"partition": first.partition})
+        # A statement of its own: it sees what was committed while the lock was waited for.
+        if read_heads(target).get(first.partition) != first.position - 1:
             raise CopyError(f"somebody else has written to partition {first.partition} there")
         with target.cursor() as cursor, cursor.copy(COPY_ROWS) as copy:
             for row in rows:
                 copy.write_row(row)
         _compare(source, target, first.partition, unchanged)
         failpoint("log_copy_before_commit")
-        target.execute(MOVE_HEAD, last._asdict())
     failpoint("log_copy_after_commit")
 
 

@@ -9,7 +9,7 @@ from psycopg import Connection, sql
 BESIDE_THE_LOG = {
     "claim": ("kind", "value", "stream_id"),
     "budget": ("name", "limit_value"),
-    "budget_share": ("name", "partition", "spent", "granted"),
+    "budget_share": ("name", "partition", "spent", "granted", "changes"),
     "command_note": (
         "partition",
         "stream_id",

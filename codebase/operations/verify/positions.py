@@ -1,4 +1,4 @@
-"""Positions run from 1 to the head without a gap, and time runs with them."""
+"""Positions run from 1 to the last without a gap, and time runs with them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,6 @@ from psycopg import Connection
 from codebase.operations.verify.findings import Findings
 
 POSITIONS_PER_STATEMENT = 100_000
-
-READ_BOUNDS = """
-    SELECT head.partition, head.position,
-           coalesce((SELECT max(position) FROM event WHERE partition = head.partition), 0)
-    FROM log_head AS head
-    ORDER BY head.partition
-"""
 
 COUNT_POSITIONS = """
     SELECT count(*), max(position) FROM event
@@ -49,16 +42,6 @@ FIND_TIME_STEPS_BACK = """
 """
 
 READ_RELAY_CHECKPOINTS = "SELECT partition, position FROM relay_checkpoint ORDER BY partition"
-
-
-def read_bounds(log: Connection[Any], findings: Findings) -> dict[int, int]:
-    """Partition -> its last position; what is written from now on is none of our business."""
-    bounds = {}
-    for partition, head, last in log.execute(READ_BOUNDS).fetchall():
-        bounds[partition] = last
-        if last != head:
-            findings.add(f"log: partition {partition} ends at {last}, and its head says {head}")
-    return bounds
 
 
 def read_relayed(log: Connection[Any]) -> dict[int, int]:
