@@ -1,13 +1,17 @@
 """What agents cost: a price for each hour of use, counted exactly, charged month by month.
 
+What was used costs what the price was then: a month in which it changes is charged in parts.
+
 An agent is in use from its creation to its removal, except while it is blocked. Everything here is
 whole numbers of microseconds and cents; there is one rounding, half up, of each agent's month.
 """
 
 from __future__ import annotations
 
+import math
+import operator
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -40,12 +44,20 @@ class Price:
     currency: Currency
 
 
-PRICES: Mapping[Region, Price] = {
+FIRST_PRICES: Mapping[Region, Price] = {
     Region.EMEA: Price(Decimal("1.1850"), Currency.EUR),
     Region.NAM: Price(Decimal("1.2925"), Currency.USD),
     Region.APAC: Price(Decimal("0.9760"), Currency.USD),
 }
-"""A price that changes changes every invoice that has not been sent: past months included."""
+"""Until the first day for which another one was set; a region keeps its currency."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A time of which each hour costs the same, up to the next part's `begin`."""
+
+    begin: datetime
+    per_hour: Decimal
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -138,17 +150,23 @@ def microseconds_within(intervals: Iterable[Interval], begin: datetime, until: d
     return sum(overlap // MICROSECOND for overlap in overlaps if overlap > timedelta(0))
 
 
-def charge(microseconds: int, price: Price) -> Decimal:
-    """What so much use costs, with two decimals: the exact amount, rounded half up once."""
-    return total_charge([microseconds], price)
+def charge(microseconds: Sequence[int], prices: Sequence[Decimal]) -> Decimal:
+    """What so much use costs, with two decimals: the exact amount, rounded half up once.
+
+    Args:
+        microseconds: of use, for each part of the time.
+        prices: for an hour, in the same parts.
+    """
+    return total_charge([microseconds], prices)
 
 
-def total_charge(lines: Iterable[int], price: Price) -> Decimal:
-    """The sum of what each of `lines`, in microseconds of use, is charged."""
-    numerator, denominator = price.per_hour.as_integer_ratio()
-    multiplier = 2 * numerator * CENTS
+def total_charge(lines: Iterable[Sequence[int]], prices: Sequence[Decimal]) -> Decimal:
+    """The sum of what each of `lines` is charged: the use of an agent, as `charge` takes it."""
+    ratios = [price.as_integer_ratio() for price in prices]
+    denominator = math.lcm(*(below for _, below in ratios))
+    factors = [2 * CENTS * above * (denominator // below) for above, below in ratios]
     parts = MICROSECONDS_PER_HOUR * denominator
-    cents = sum((microseconds * multiplier + parts) // (2 * parts) for microseconds in lines)
+    cents = sum((sum(map(operator.mul, line, factors)) + parts) // (2 * parts) for line in lines)
     return Decimal(cents).scaleb(-2)
 
 
