@@ -23,6 +23,7 @@ LastPrice = Annotated[
     Query(
         ge=1,
         le=VERSION_MAX,
+        examples=[4],
         description="The `number` of the last item of the page before; without it, the first page.",
     ),
 ]
@@ -40,7 +41,7 @@ class PriceState(StrEnum):
 PRICE = {
     "number": 4,
     "region": "emea",
-    "from_day": "2027-01-01",
+    "from_day": "2030-01-01",
     "price_per_hour": "1.2500",
     "currency": "EUR",
     "set_at": "2026-11-28T09:30:00.000000Z",

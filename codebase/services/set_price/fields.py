@@ -28,7 +28,7 @@ def read_day(value: object) -> date:
         ValueError: a sentence that says what is wrong; it never repeats the value.
     """
     if not isinstance(value, str):
-        raise ValueError("must be a text such as '2027-01-01'")  # noqa: TRY004 - as pydantic wants
+        raise ValueError("must be a text such as '2030-01-01'")  # noqa: TRY004 - as pydantic wants
     return parse_day(value)
 
 
@@ -55,7 +55,7 @@ Day = Annotated[
             "type": "string",
             "format": "date",
             "description": "After today; days begin at midnight in UTC.",
-            "examples": ["2027-01-01"],
+            "examples": ["2030-01-01"],
         }
     ),
 ]

@@ -48,7 +48,7 @@ OUTCOME = {
 class PostPrice(RequestBody):
     """What an hour of an agent's use costs in a region, from a day's first moment in UTC on."""
 
-    model_config = example(region="emea", from_day="2027-01-01", price_per_hour="1.2500")
+    model_config = example(region="emea", from_day="2030-01-01", price_per_hour="1.2500")
 
     region: FromText[Region]
     from_day: Day
@@ -59,7 +59,7 @@ class Price(BaseModel):
     """A price, and the day from which it holds, until the next day that has one."""
 
     model_config = example(
-        region="emea", from_day="2027-01-01", price_per_hour="1.2500", currency="EUR"
+        region="emea", from_day="2030-01-01", price_per_hour="1.2500", currency="EUR"
     )
 
     region: Region
