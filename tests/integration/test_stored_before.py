@@ -19,6 +19,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from codebase.services.billing.kept_months import TABLES as KEPT
 from tests import processes
 from tests.acceptance.conftest import PROJECT, Service, System, until
 from tests.databases import Databases, settings_for
