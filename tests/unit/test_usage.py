@@ -25,11 +25,10 @@ from codebase.model.accounts.usage import (
     MICROSECOND,
     Interval,
     Month,
-    charge,
+    Tariff,
     in_hours,
     in_iso8601,
     microseconds_within,
-    total_charge,
     usage_of,
 )
 
@@ -97,7 +96,7 @@ def test_an_agent_is_in_use_from_creation_to_removal_except_while_blocked(
 def test_a_charge_is_the_exact_amount_rounded_half_up_once(
     microseconds: int, per_hour: Decimal
 ) -> None:
-    charged = charge([microseconds], [per_hour])
+    charged = Tariff([per_hour]).charge([microseconds])
     assert charged.as_tuple().exponent == -2
     exact = Fraction(microseconds, HOUR) * Fraction(per_hour)
     error = Fraction(charged) - exact
@@ -114,15 +113,15 @@ def test_a_charge_is_the_exact_amount_rounded_half_up_once(
 def test_a_charge_in_parts_is_rounded_once(parts: list[tuple[int, Decimal]]) -> None:
     used, prices = zip(*parts, strict=True)
     exact = sum(Fraction(each, HOUR) * Fraction(price) for each, price in parts)
-    error = Fraction(charge(used, prices)) - exact
+    error = Fraction(Tariff(prices).charge(used)) - exact
     assert Fraction(-1, 200) < error <= Fraction(1, 200)
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**13), st.integers(0, 10**13))))
 def test_a_total_is_the_sum_of_its_lines(lines: list[tuple[int, int]]) -> None:
-    prices = [Decimal("0.9760"), Decimal("1.03")]
-    assert total_charge(lines, prices) == sum(charge(each, prices) for each in lines)
-    assert total_charge(lines, prices).as_tuple().exponent == -2
+    tariff = Tariff([Decimal("0.9760"), Decimal("1.03")])
+    assert tariff.total(lines) == sum(map(tariff.charge, lines))
+    assert tariff.total(lines).as_tuple().exponent == -2
 
 
 @pytest.mark.parametrize(
@@ -137,7 +136,7 @@ def test_a_total_is_the_sum_of_its_lines(lines: list[tuple[int, int]]) -> None:
     ],
 )
 def test_charges_by_hand(microseconds: int, per_hour: str, charged: str) -> None:
-    assert str(charge([microseconds], [Decimal(per_hour)])) == charged
+    assert str(Tariff([Decimal(per_hour)]).charge([microseconds])) == charged
 
 
 @settings(max_examples=25)  # up to a hundred years of months each

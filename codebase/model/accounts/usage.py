@@ -150,24 +150,40 @@ def microseconds_within(intervals: Iterable[Interval], begin: datetime, until: d
     return sum(overlap // MICROSECOND for overlap in overlaps if overlap > timedelta(0))
 
 
-def charge(microseconds: Sequence[int], prices: Sequence[Decimal]) -> Decimal:
-    """What so much use costs, with two decimals: the exact amount, rounded half up once.
+class Tariff:
+    """What use costs in a time that has one price or several, one after the other.
 
     Args:
-        microseconds: of use, for each part of the time.
-        prices: for an hour, in the same parts.
+        prices: for an hour, part by part.
     """
-    return total_charge([microseconds], prices)
 
+    def __init__(self, prices: Sequence[Decimal]) -> None:
+        ratios = [price.as_integer_ratio() for price in prices]
+        denominator = math.lcm(*(below for _, below in ratios))
+        self._factors = [2 * CENTS * above * (denominator // below) for above, below in ratios]
+        self._half = MICROSECONDS_PER_HOUR * denominator
 
-def total_charge(lines: Iterable[Sequence[int]], prices: Sequence[Decimal]) -> Decimal:
-    """The sum of what each of `lines` is charged: the use of an agent, as `charge` takes it."""
-    ratios = [price.as_integer_ratio() for price in prices]
-    denominator = math.lcm(*(below for _, below in ratios))
-    factors = [2 * CENTS * above * (denominator // below) for above, below in ratios]
-    parts = MICROSECONDS_PER_HOUR * denominator
-    cents = sum((sum(map(operator.mul, line, factors)) + parts) // (2 * parts) for line in lines)
-    return Decimal(cents).scaleb(-2)
+    def charge(self, microseconds: Sequence[int]) -> Decimal:
+        """What an agent's use costs, with two decimals: the exact amount, rounded half up once.
+
+        Args:
+            microseconds: of use, in each part.
+        """
+        return self.total([microseconds])
+
+    def total(self, lines: Iterable[Sequence[int]]) -> Decimal:
+        """The sum of what each of `lines` is charged: the use of an agent, as `charge` takes it."""
+        half, whole = self._half, 2 * self._half
+        if len(self._factors) == 1:
+            # As nearly always, in half the time.
+            (factor,) = self._factors
+            cents = sum((used * factor + half) // whole for (used,) in lines)
+        else:
+            cents = sum((self._weighed(line) + half) // whole for line in lines)
+        return Decimal(cents).scaleb(-2)
+
+    def _weighed(self, line: Sequence[int]) -> int:
+        return sum(map(operator.mul, line, self._factors))
 
 
 def in_hours(microseconds: int) -> str:

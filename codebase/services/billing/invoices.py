@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from itertools import chain
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -17,13 +18,11 @@ from codebase.model.accounts.usage import (
     FIRST_PRICES,
     Month,
     Part,
-    charge,
     in_hours,
     in_iso8601,
-    total_charge,
 )
 from codebase.model.money import NOTHING, Currency, sums_by_currency
-from codebase.views.accounts.usage_intervals import parts_of_month, prices_in
+from codebase.views.accounts.usage_intervals import parts_of_month, tariff_of
 from codebase.web.personal import Personal
 from codebase.web.schemas import example
 
@@ -79,14 +78,7 @@ BO = {
     "hours": "26:30:00.250000",
     "duration": "PT26H30M0.250000S",
     "amount": "31.40",
-    "parts": [
-        {
-            "begins": "2026-11-01T00:00:00.000000Z",
-            "price_per_hour": "1.1850",
-            "hours": "26:30:00.250000",
-            "duration": "PT26H30M0.250000S",
-        }
-    ],
+    "parts": [],
 }
 
 
@@ -126,8 +118,8 @@ class PartOfLine(PriceOfPart):
 class Line(BaseModel):
     """What an agent costs in a month; `hours` is hours:minutes:seconds of use, exactly.
 
-    `duration` is the same in ISO 8601. There is one of `parts` for each of the month's prices; what
-    they come to together is exact, and the amount is rounded once.
+    `duration` is the same in ISO 8601. A month with several prices has one of `parts` for each;
+    what they come to together is exact, and the amount is rounded once. With one there are none.
     """
 
     model_config = example(**BO)
@@ -275,8 +267,9 @@ def invoice_of(account_id: UUID, period: Period, rows: Sequence[Sequence[Any]]) 
         return None
     account_name, region, is_closed, begins, prices = rows[0][:5]
     parts = parts_of_month(Region(region), begins, prices)
+    tariff = tariff_of(parts)
     lines = [
-        _line(agent_id, name, microseconds, parts)
+        _line(agent_id, name, microseconds, parts, tariff.charge(microseconds))
         for *_, agent_id, name, microseconds in rows
         if agent_id is not None
     ]
@@ -294,23 +287,29 @@ def invoice_of(account_id: UUID, period: Period, rows: Sequence[Sequence[Any]]) 
     )
 
 
-def _line(agent_id: UUID, name: str, microseconds: Sequence[int], parts: Sequence[Part]) -> Line:
+def _line(
+    agent_id: UUID, name: str, microseconds: Sequence[int], parts: Sequence[Part], amount: Decimal
+) -> Line:
     together = sum(microseconds)
     return Line(
         agent_id=agent_id,
         name=name,
         hours=in_hours(together),
         duration=in_iso8601(together),
-        amount=charge(microseconds, prices_in(parts)),
-        parts=[
-            PartOfLine(
-                begins=part.begin,
-                price_per_hour=part.per_hour,
-                hours=in_hours(used),
-                duration=in_iso8601(used),
-            )
-            for part, used in zip(parts, microseconds, strict=True)
-        ],
+        amount=amount,
+        # With one price they would say the same again, ten thousand times where there are as many.
+        parts=[_part_of_line(part, used) for part, used in zip(parts, microseconds, strict=True)]
+        if len(parts) > 1
+        else [],
+    )
+
+
+def _part_of_line(part: Part, microseconds: int) -> PartOfLine:
+    return PartOfLine(
+        begins=part.begin,
+        price_per_hour=part.per_hour,
+        hours=in_hours(microseconds),
+        duration=in_iso8601(microseconds),
     )
 
 
@@ -335,10 +334,8 @@ def uses_of(rows: Iterable[Sequence[Any]]) -> list[AccountUse]:
             region=Region(region),
             is_closed=is_closed,
             agents=len(microseconds),
-            microseconds=sum(map(sum, microseconds)),
-            total=total_charge(
-                microseconds, prices_in(parts_of_month(Region(region), begins, prices))
-            ),
+            microseconds=sum(chain.from_iterable(microseconds)),
+            total=tariff_of(parts_of_month(Region(region), begins, prices)).total(microseconds),
         )
         for account_id, name, region, is_closed, begins, prices, microseconds in rows
     ]

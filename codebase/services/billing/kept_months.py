@@ -27,11 +27,11 @@ from codebase.foundation.postgres import connect, trouble
 from codebase.foundation.settings import Settings
 from codebase.model.accounts.account import Region
 from codebase.model.accounts.price_list import Held, parts_within
-from codebase.model.accounts.usage import Interval, Month, charge, microseconds_within
+from codebase.model.accounts.usage import Interval, Month, microseconds_within
 from codebase.model.money import NOTHING
 from codebase.services.billing import queries
 from codebase.services.billing.invoices import AccountUse, uses_of
-from codebase.views.accounts.usage_intervals import prices_in
+from codebase.views.accounts.usage_intervals import tariff_of
 
 logger = logging.getLogger(__name__)
 
@@ -225,7 +225,7 @@ def _line(
     parts = parts_within(prices, Region(region), month.begin, month.end)
     bounds = [*(part.begin for part in parts), month.end]
     used = [microseconds_within(intervals, begin, end) for begin, end in itertools.pairwise(bounds)]
-    return sum(used), charge(used, prices_in(parts))
+    return sum(used), tariff_of(parts).charge(used)
 
 
 def _add(

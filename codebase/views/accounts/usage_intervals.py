@@ -18,7 +18,7 @@ from psycopg.types.range import Range
 
 from codebase.model.accounts.account import Region
 from codebase.model.accounts.agent import Agent, Event
-from codebase.model.accounts.usage import FIRST_PRICES, Part, total_charge, usage_of
+from codebase.model.accounts.usage import FIRST_PRICES, Part, Tariff, usage_of
 from codebase.views.accounts.histories import History
 from codebase.views.accounts.prices_of_use import parts
 
@@ -120,19 +120,19 @@ def parts_of_month(
     ]
 
 
-def prices_in(found: Iterable[Part]) -> list[Decimal]:
-    """What an hour costs in each of the parts."""
-    return [part.per_hour for part in found]
+def tariff_of(found: Iterable[Part]) -> Tariff:
+    """What use in the parts of a time costs."""
+    return Tariff([part.per_hour for part in found])
 
 
 def charges_by_region(rows: Iterable[Sequence[Any]]) -> Mapping[Region, Decimal]:
     """What the rows of `use_by_region` come to; nothing for a region without use."""
-    return {
-        Region(region): total_charge(
-            microseconds, prices_in(parts_of_month(Region(region), begins, prices))
-        )
-        for region, begins, prices, microseconds in rows
-    }
+    charges: dict[Region, Decimal] = {}
+    for name, begins, prices, microseconds in rows:
+        region = Region(name)
+        tariff = tariff_of(parts_of_month(region, begins, prices))
+        charges[region] = tariff.total(microseconds)
+    return charges
 
 
 def usage_of_history(history: History[Event, Agent]) -> Multirange[datetime]:
