@@ -6,6 +6,7 @@ import json
 import time
 import urllib.request
 from collections.abc import Iterator
+from datetime import timedelta
 from uuid import UUID
 
 from bench import deciding, people
@@ -22,6 +23,7 @@ from codebase.foundation.settings import Settings
 from codebase.model.accounts.account import ACCOUNT
 from codebase.model.accounts.agent import AGENT
 from codebase.model.accounts.usage import Month
+from codebase.services.billing.kept_months import IS_KEPT
 from codebase.services.billing.projections import billing
 
 AGENTS = 10_000
@@ -33,6 +35,10 @@ CATCH_UPS = 2
 INVOICES = 3
 CATCH_UP_SECONDS = 300.0
 READ_CHUNK = 1_000
+
+OF_ALL_AGENTS, OF_ALL_ACCOUNTS = 200_000, 2_000
+"""As many as use a month whose invoices are asked for all together."""
+KEPT_MONTHS = 2
 
 CREATE_AGENTS = """
     CREATE TEMPORARY TABLE agent AS
@@ -62,6 +68,32 @@ FORGET = """
     DELETE FROM projection_attempt;
     DELETE FROM projection_checkpoint
 """
+
+
+# Straight into billing's tables, for rows that are read and nothing else. Every tenth agent was
+# blocked for a while in the month.
+FILL_TABLES = (
+    "TRUNCATE billing_account, billing_agent, billing_month, billing_month_account",
+    """
+    INSERT INTO billing_account (id, client, name, region, vip, opened_at)
+    SELECT md5('account' || number)::uuid, 'local', 'account ' || number,
+           (ARRAY['emea', 'nam', 'apac'])[1 + number %% 3], false, %(before)s
+    FROM generate_series(0, %(accounts)s - 1) AS number
+    """,
+    """
+    INSERT INTO billing_agent (id, account_id, name, region, created_at, usage, version)
+    SELECT md5('agent' || number)::uuid, account.id, 'agent ' || number, account.region, %(before)s,
+           CASE WHEN number %% 10 = 0
+                THEN tstzmultirange(tstzrange(%(before)s, NULL))
+                     - tstzmultirange(tstzrange(%(begin)s, %(blocked_until)s))
+                ELSE tstzmultirange(tstzrange(%(before)s, NULL)) END,
+           1
+    FROM generate_series(0, %(agents)s - 1) AS number
+    JOIN billing_account AS account
+        ON account.id = md5('account' || number %% %(accounts)s)::uuid
+    """,
+    "ANALYZE billing_account, billing_agent",
+)
 
 
 def measure(lab: Lab) -> Iterator[Result]:
@@ -105,6 +137,59 @@ def measure(lab: Lab) -> Iterator[Result]:
         value=max(seconds(lambda: _get(f"{address}/?month={MONTH}")) for _ in range(invoices)),
         unit="s, worst",
     )
+    yield from _measure_all_invoices(lab, settings, address)
+
+
+def _measure_all_invoices(lab: Lab, settings: Settings, address: str) -> Iterator[Result]:
+    """All invoices of a month that is over, and of the running one, which nobody can keep."""
+    _fill_tables(settings, lab.effort.count(OF_ALL_AGENTS), lab.effort.count(OF_ALL_ACCOUNTS))
+    kept, running = f"{address}/invoices?month={MONTH}", f"{address}/invoices"
+    first = seconds(lambda: _fetch(kept))
+    if not _is_kept(settings):
+        raise BenchError(f"{MONTH} is not kept")
+    numbers = alternate(
+        lab.effort.rounds(INVOICES),
+        {
+            "kept": lambda: max(seconds(lambda: _fetch(kept)) for _ in range(KEPT_MONTHS)),
+            "running": lambda: seconds(lambda: _fetch(running)),
+        },
+    )
+    whose = f"{OF_ALL_AGENTS:,} agents of {OF_ALL_ACCOUNTS:,} accounts"
+    yield Result(
+        name=f"invoices of a month that is over, {whose}",
+        value=1000 * numbers.median("kept"),
+        unit="ms",
+        target=below(100),
+    )
+    yield Result(
+        name="  beside it: of the running month, which is added up for every request",
+        value=1000 * numbers.median("running"),
+        unit="ms",
+    )
+    yield Result(
+        name="  beside it: of the month that is over, for who asks first and has it kept",
+        value=1000 * first,
+        unit="ms",
+    )
+
+
+def _fill_tables(settings: Settings, agents: int, accounts: int) -> None:
+    values = {
+        "agents": agents,
+        "accounts": accounts,
+        "before": MONTH.plus(-1).begin,
+        "begin": MONTH.begin,
+        "blocked_until": MONTH.begin + timedelta(days=3),
+    }
+    with as_owner(settings, "read_model") as owner:
+        for statement in FILL_TABLES:
+            owner.execute(statement, values if "%(" in statement else None)
+
+
+def _is_kept(settings: Settings) -> bool:
+    with as_owner(settings, "read_model") as owner:
+        asked = {"month": MONTH.begin.date()}
+        return owner.execute(IS_KEPT, asked).fetchone() is not None
 
 
 def _fill(settings: Settings, agents: int) -> UUID:

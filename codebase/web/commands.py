@@ -196,6 +196,9 @@ class CommandEndpoint:
         """
         partitions = len(self._log.extent.positions) if self._log is not None else 0
         sent = consistency_token.taken_from(exchange, scope["headers"], partitions)
+        # Before the body: whoever may not send it is not told what is wrong with it.
+        for requirement in self._requires:
+            requirement(Request(scope))
         body = None
         if self._body is not None:
             body = await self._read(self._body, exchange.headers, receive)
@@ -204,8 +207,6 @@ class CommandEndpoint:
         if self._log is not None and sent is not consistency_token.NOTHING_SENT:
             seen = await consistency_token.own(self._log, sent)
         asked = None if self._query is None else read_query(self._query, scope["query_string"])
-        for requirement in self._requires:
-            requirement(Request(scope))
         command = Command(self.name, body, path, exchange, seen.positions, asked)
         answer = await self._handler(command)
         content = _rendered(answer.content)

@@ -25,6 +25,9 @@ from codebase.web.problems import Behind, HttpProblem, StreamParked
 WATCH_SHARE = 0.25
 """Of the time that a request waits, how much a look at the log may take."""
 
+MOMENT_SECONDS = 0.25
+"""How long tables may take to hold what the log holds, for them to count as up to date."""
+
 
 class Query(NamedTuple):
     """A query, and the categories of streams that its answers may lack while they are parked."""
@@ -149,6 +152,17 @@ class ConsistentReads:
         if token is sent.header and self._freshness.reached.log_id in {None, token.log_id}:
             consistency_token.refuse_unknown(token.positions.keys() - known.keys())
         return held
+
+    async def hold_all(self, request: Request) -> bool:
+        """Whether the tables hold everything that the log holds now, or will in a moment."""
+        log = await self._freshness.log_end()
+        if log is None:
+            return False
+        caller = exchange_of(request.scope).caller.name
+        try:
+            return await self._freshness.reach(log, MOMENT_SECONDS, caller) is not None
+        except TooManyWaitingError:
+            return False
 
     @property
     def extent(self) -> Extent:

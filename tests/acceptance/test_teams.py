@@ -216,6 +216,34 @@ def test_an_invoice_can_be_read_with_the_token_of_the_command(company: Company) 
         assert httpx.get(address, headers=token).status_code == 200
 
 
+def test_a_price_is_set_once_and_every_team_has_it(
+    system_without_broker: System, free_port: Callable[[], int]
+) -> None:
+    factor = "a second factor of a test"
+    body = {"region": "emea", "from_day": "2999-01-01", "price_per_hour": "2"}
+    with company_of(system_without_broker, free_port) as company:
+        pricing = Service(company.system, ("set_price",), free_port())
+        company.start_all().start(pricing, TWO_FA=factor)
+        live(company, seed=10, steps=20)
+        sent = {"TWO-FA": factor, "Idempotency-Key": str(uuid4())}
+        address = f"{pricing.url}/prices"
+        assert httpx.post(address, json=body, headers={"TWO-FA": "guess"}).status_code == 403
+        bad = httpx.post(address, json={**body, "from_day": "soon"}, headers=sent)
+        assert (bad.status_code, list(bad.json()["errors"])) == (422, ["from_day"])
+        for replayed in (None, "true"):
+            answer = httpx.post(address, json=body, headers=sent)
+            assert (answer.status_code, answer.json()["price_per_hour"]) == (201, "2.0000")
+            assert answer.headers.get("Idempotent-Replayed") == replayed
+        token = {"Consistency-Token": answer.headers["Consistency-Token"]}
+        told = httpx.get(f"{company.teams['billing'].url}/prices", headers=token).json()["items"]
+        assert [(one["from_day"], one["state"]) for one in told] == [("2999-01-01", "coming")]
+        check(company)
+        with company.system.databases.as_read_model_owner() as store:
+            for table in ("billing_price", "vip_price"):
+                rows = store.execute(f"SELECT region, per_hour::text FROM {table}").fetchall()  # noqa: S608 - ours
+                assert rows == [("emea", "2.0000")]
+
+
 def test_operators_look_after_every_team(
     system_without_broker: System, free_port: Callable[[], int]
 ) -> None:
@@ -225,13 +253,23 @@ def test_operators_look_after_every_team(
         company.wait_until_the_teams_know()
         verified = company.orderly("verify")
         assert verified.stdout == "everything is as the log says: billing, vip_customers\n"
-        for view in ("billing_accounts", "billing_agents", "vip_accounts", "vip_agents"):
+        for view in (
+            "billing_accounts",
+            "billing_agents",
+            "billing_prices",
+            "vip_accounts",
+            "vip_agents",
+            "vip_prices",
+        ):
             rebuilt = company.orderly("rebuild", view)
             assert rebuilt.returncode == 0, rebuilt.stderr
             assert "0 rows had been different" in rebuilt.stdout
         unknown = company.orderly("rebuild", "invoices")
         assert unknown.returncode == 2
-        assert "there is: billing_accounts, billing_agents, vip_accounts" in unknown.stderr
+        assert (
+            "there is: billing_accounts, billing_agents, billing_prices, vip_accounts"
+            in unknown.stderr
+        )
         live(company, seed=9, steps=20)
         check(company)
 

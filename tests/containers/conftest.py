@@ -43,6 +43,7 @@ PORTS = {
     "block_agent": 9093,
     "fetch_accounts": 9094,
     "fetch_agents": 9095,
+    "set_price": 9096,
     "compliance": 8060,
     "billing": 8070,
     "vip_customers": 8073,

@@ -5,12 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from codebase.engine.commands.bus import CommandBus
 from codebase.engine.commands.submission import Outcome, Submission
+from codebase.model.accounts.account import Region
 from codebase.model.accounts.agent import AGENT, RemoveAgent
+from codebase.model.accounts.price_list import PRICE_LIST, PRICE_LIST_ID, SetPrice
 from tests.integration.test_command_bus import order
 from tests.integration.test_spanning_commands import (
     ALICE,
@@ -52,10 +56,20 @@ def removing(account_id: UUID, agent_id: UUID, key: str | None = None) -> Submis
     return submission(AGENT, agent_id, RemoveAgent(account_id=account_id, actor=ALICE), key)
 
 
+def pricing(region: Region, day: int, key: str) -> Submission:
+    command = SetPrice(
+        region=region,
+        from_day=date(2030, 1, day),
+        per_hour=Decimal("1.2500"),
+        today=date(2029, 12, 31),
+    )
+    return submission(PRICE_LIST, PRICE_LIST_ID, command, key)
+
+
 def write_good_log(
     databases: Databases, accounts: int = 12, orders: int = 100, name: str = ""
 ) -> None:
-    """Orders; accounts and agents that come, change, and go; and addresses that come again.
+    """Orders; accounts and agents that come, change, and go; prices; addresses that come again.
 
     Args:
         databases: whose log it is.
@@ -74,6 +88,13 @@ def write_good_log(
             each: await office.all_of([creating(each, f"{name}{n}.{m}") for m in range(AGENTS)])
             for n, each in enumerate(opened)
         }
+        await office.all_of(
+            [
+                pricing(region, day, f"{name} price {region} {day}")
+                for region in Region
+                for day in (1, 2)
+            ]
+        )
         await _work(office, [agent for agents in team.values() for agent in agents])
         await _leave(office, team)
         await office.all_of(

@@ -6,9 +6,10 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID, uuid4
 
@@ -20,6 +21,7 @@ from codebase.engine.log.identifiers import new_event_id, partition_of
 from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.model.accounts import account as accounts
 from codebase.model.accounts import agent as agents
+from codebase.model.accounts import price_list
 from codebase.model.accounts.account import (
     Account,
     AccountOpened,
@@ -39,9 +41,10 @@ from codebase.model.accounts.agent import (
     RemoveAgent,
     UnblockAgent,
 )
+from codebase.model.accounts.price_list import PRICE_LIST_ID, PriceList, PriceSet, SetPrice
 from codebase.model.accounts.usage import Month
 from codebase.model.actor import Actor
-from codebase.model.aggregate import Claim, Release
+from codebase.model.aggregate import Claim, Release, no_guards
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -69,7 +72,14 @@ class Happened(NamedTuple):
 
     @property
     def category(self) -> str:
-        return "account" if type(self.event).__name__.startswith("Account") else "agent"
+        kinds = {"Account": "account", "Agent": "agent", "Price": "price_list"}
+        name = type(self.event).__name__
+        return next(category for kind, category in kinds.items() if name.startswith(kind))
+
+    @property
+    def model(self) -> Any:  # noqa: ANN401 - a module
+        """Where its rules are."""
+        return {"account": accounts, "agent": agents, "price_list": price_list}[self.category]
 
 
 @dataclass
@@ -79,6 +89,7 @@ class World:
     happened: list[Happened] = field(default_factory=list)
     accounts: dict[UUID, Account] = field(default_factory=dict)
     agents: dict[UUID, Agent] = field(default_factory=dict)
+    prices: PriceList | None = None
     _versions: defaultdict[UUID, int] = field(default_factory=lambda: defaultdict(int))
     _numbers: Iterator[int] = field(default_factory=lambda: iter(range(1, 1_000_000)))
 
@@ -131,6 +142,14 @@ class World:
             self._note(at, account_id, event)
             state = accounts.evolve(self.accounts[account_id], event)
             self.accounts[account_id] = state
+
+    def set_price(self, at: datetime, region: Region, from_day: date, per_hour: str) -> None:
+        command = SetPrice(
+            region=region, from_day=from_day, per_hour=Decimal(per_hour), today=at.date()
+        )
+        for event in price_list.decide(command, self.prices):
+            self._note(at, PRICE_LIST_ID, event)
+            self.prices = price_list.evolve(self.prices, event)
 
     def agents_of(self, account_id: UUID) -> list[UUID]:
         """Those that have not been removed."""
@@ -191,6 +210,14 @@ def worlds(draw: Callable[[Any], Any]) -> World:
         actions: list[Callable[[], object]] = [
             lambda at=at: world.open(at, draw(st.sampled_from(Region)), vip=draw(st.booleans()))
         ]
+        actions += [
+            lambda at=at: world.set_price(
+                at,
+                draw(st.sampled_from(Region)),
+                at.date() + timedelta(days=draw(st.sampled_from([1, 2, 20, 45]))),
+                draw(st.sampled_from(["0.0001", "0.3333", "1.1850", "2.0000"])),
+            )
+        ] * 2
         for account_id in world.open_accounts:
             actions.append(lambda at=at, one=account_id: world.close(at, one))
             actions += [lambda at=at, one=account_id: world.create(at, one)] * 3
@@ -255,7 +282,6 @@ def write_history(databases: Databases, happened: Sequence[Happened]) -> None:
 
 
 def _meta(one: Happened) -> Mapping[str, object]:
-    topic = (accounts if one.category == "account" else agents).topic
     command_id = uuid4().hex
     return {
         "event_id": new_event_id(),
@@ -263,13 +289,14 @@ def _meta(one: Happened) -> Mapping[str, object]:
         "causation_id": command_id,
         "actor": "local",
         "schema": 1,
-        "topic": topic(one.event),
+        "topic": one.model.topic(one.event),
         "traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01",
     }
 
 
 def _guards(one: Happened) -> Sequence[object]:
-    return (accounts if one.category == "account" else agents).guards(one.event)
+    guards = getattr(one.model, "guards", no_guards)
+    return list(guards(one.event))
 
 
 # The other way: straight from the contract, in fractions, without the code under test.
@@ -290,28 +317,46 @@ class Charged(NamedTuple):
     amount: Decimal
 
 
-def charged(happened: Iterable[Happened], since: datetime, until: datetime) -> list[Charged]:
+def charged(happened: Sequence[Happened], since: datetime, until: datetime) -> list[Charged]:
     """What each agent costs between two moments, clipping each step from event to event."""
     histories: defaultdict[UUID, list[Happened]] = defaultdict(list)
     for one in happened:
         if one.category == "agent":
             histories[one.stream_id].append(one)
+    prices = [one.event for one in happened if isinstance(one.event, PriceSet)]
+    midnights = {midnight(price.from_day) for price in prices}
+    cuts = sorted({since, until, *(each for each in midnights if since < each < until)})
     lines = []
     for agent_id, history in histories.items():
-        used = timedelta(0)
+        used, exact = timedelta(0), Fraction(0)
         steps = [*(one.at for one in history), until]
+        event = history[0].event
         for nth, one in enumerate(history):
-            if isinstance(one.event, AgentCreated | AgentUnblocked):
-                used += max(timedelta(0), min(steps[nth + 1], until) - max(one.at, since))
-            else:
+            if not isinstance(one.event, AgentCreated | AgentUnblocked):
                 assert isinstance(one.event, AgentBlocked | AgentRemoved)
+                continue
+            for begin, end in pairwise(cuts):
+                piece = max(timedelta(0), min(steps[nth + 1], end) - max(one.at, begin))
+                used += piece
+                exact += piece // MICROSECOND * price_at(prices, event.region, begin)
         if used:
-            event = history[0].event
-            exact = Fraction(used // MICROSECOND) * PER_HOUR[event.region] / (HOUR // MICROSECOND)
-            lines.append(
-                Charged(event.account_id, agent_id, event.region, event.vip, used, cents(exact))
-            )
+            amount = cents(exact / (HOUR // MICROSECOND))
+            lines.append(Charged(event.account_id, agent_id, event.region, event.vip, used, amount))
     return lines
+
+
+def price_at(prices: Iterable[PriceSet], region: str, moment: datetime) -> Fraction:
+    """What an hour costs at a moment: the price of the latest day, and of that the one set last."""
+    day, per_hour = date.min, PER_HOUR[region]
+    for price in prices:
+        if price.region == region and day <= price.from_day and midnight(price.from_day) <= moment:
+            day, per_hour = price.from_day, Fraction(price.per_hour)
+    return per_hour
+
+
+def midnight(day: date) -> datetime:
+    """The first moment of a day in UTC."""
+    return datetime.combine(day, time(), UTC)
 
 
 def cents(exact: Fraction) -> Decimal:
@@ -339,8 +384,9 @@ LATER = datetime(2024, 5, 20, 12, tzinfo=UTC)
 
 
 def busy(seed: int, *, agents: int = 12, steps: int = 150) -> World:
-    """A history with much blocking, from December to May."""
+    """A history with much blocking, from December to May, and now and then another price."""
     chance = random.Random(seed)  # noqa: S311 - repeatable
+    of_prices = random.Random(seed)  # noqa: S311 - repeatable
     world = World()
     step = (LATER - EDGES[0]) / (steps + 2)
     for number in range(steps):
@@ -354,4 +400,8 @@ def busy(seed: int, *, agents: int = 12, steps: int = 150) -> World:
         elif world.present_agents:
             agent = chance.choice(world.present_agents)
             (world.unblock if world.agents[agent].is_blocked else world.block)(at, agent)
+        if of_prices.random() < 10 / steps:
+            day = at.date() + timedelta(days=of_prices.choice([1, 10, 40]))
+            price = of_prices.choice(["0.5000", "1.0101", "3.3333"])
+            world.set_price(at, of_prices.choice(list(Region)), day, price)
     return world

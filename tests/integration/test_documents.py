@@ -17,7 +17,7 @@ import pytest
 from ai_api_lint.rules import create_default_engine
 from openapi_spec_validator import validate
 
-from tests.integration.documented import ADMIN, Document, World, every_document
+from tests.integration.documented import ADMIN, FACTOR, Document, World, every_document
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -133,7 +133,7 @@ def test_what_is_tried_out_is_taken_and_a_key_is_never_the_same(world: World) ->
             world.urls[name]
             + path.replace("{account_id}", FORMAT_OF_IDS).replace("{agent_id}", FORMAT_OF_IDS),
             json=body,
-            headers={"X-Token": ADMIN, "Idempotency-Key": uuid4().hex},
+            headers={"X-Token": ADMIN, "TWO-FA": FACTOR, "Idempotency-Key": uuid4().hex},
         )
         tried.add(reference)
         # 404: there is nothing of the id that stands in for one; 409: it was tried out before;
@@ -203,7 +203,7 @@ def test_the_second_factor_is_asked_for_where_the_document_says_so(world: World)
             assert refused.status_code == 403
             assert "TWO-FA" in refused.json()["detail"]
             assert "TWO-FA" in operation["responses"]["403"]["description"]
-    assert asked == {("create_account", "/dev/erase_db")}
+    assert asked == {("create_account", "/dev/erase_db"), ("set_price", "/prices")}
 
 
 BOOLEANS = [(True, True), (False, False)] + [

@@ -19,7 +19,7 @@ from codebase.foundation.settings import Settings
 from codebase.model.accounts.account import Region
 from codebase.model.accounts.usage import Month
 from codebase.services.billing.charts import charts_of, months_up_to
-from codebase.services.billing.invoices import Invoice, Invoices, Standing
+from codebase.services.billing.invoices import Invoice, Invoices, PriceOfPart, Standing
 from codebase.views.accounts.teams import TEAMS
 from codebase.web.auth import LOCAL
 from codebase.web.charts import HEIGHT, LABELS_MAX, WIDTH, Chart, Series, bar_chart
@@ -110,6 +110,7 @@ def test_a_page_loads_nothing_and_runs_nothing() -> None:
             region="emea",
             currency="EUR",
             price_per_hour=Decimal("0.0850"),
+            prices=[PriceOfPart(begins=NOW, price_per_hour=Decimal("0.0850"))],
             total=Decimal("0.00"),
             lines=[],
         ),

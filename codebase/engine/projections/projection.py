@@ -19,6 +19,7 @@ from codebase.model.aggregate import Aggregate
 READ_PROJECTORS = "SELECT DISTINCT projector FROM projection_checkpoint"
 
 
+Check = Callable[[Connection[Any]], Iterable[str]]
 Apply = Callable[[Cursor[Any], Sequence[LoggedEvent]], None]
 ExpectedRows = Callable[[UUID, Sequence[RecordedEvent]], Iterable[Any]]
 
@@ -37,6 +38,11 @@ class Projection:
         expected_rows: (stream id, the stream's events) -> the rows of the first table that the
             stream accounts for, as dataclasses with the table's column names. It goes through the
             model's fold and not through `apply`, so that `verify` compares two independent ways.
+        order_in_stream: columns of the first table by which the rows of one stream are in the
+            order in which `expected_rows` has them; none where a stream has one row at most.
+        kept: further tables that `apply` only deletes from, shared by projections of a projector:
+            they hold what was added up of their rows, and can be added up again. A rebuild empties
+            them.
     """
 
     name: str
@@ -44,6 +50,8 @@ class Projection:
     tables: tuple[str, ...]
     apply: Apply
     expected_rows: ExpectedRows
+    order_in_stream: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
 
     @cached_property
     def known_types(self) -> Mapping[str, frozenset[str]]:
@@ -66,10 +74,13 @@ class Projector:
     Args:
         name: names the checkpoint and the queues; it never changes.
         projections: applied in this order, in one transaction.
+        check_kept: what `verify` asks about tables that are `kept`: a connection to the store, in a
+            transaction -> a sentence for each difference from the rows that they follow from.
     """
 
     name: str
     projections: tuple[Projection, ...]
+    check_kept: Check | None = None
 
     @cached_property
     def known_types(self) -> Mapping[str, frozenset[str]]:

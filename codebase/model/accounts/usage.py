@@ -1,13 +1,17 @@
 """What agents cost: a price for each hour of use, counted exactly, charged month by month.
 
+What was used costs what the price was then: a month in which it changes is charged in parts.
+
 An agent is in use from its creation to its removal, except while it is blocked. Everything here is
 whole numbers of microseconds and cents; there is one rounding, half up, of each agent's month.
 """
 
 from __future__ import annotations
 
+import math
+import operator
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -40,12 +44,20 @@ class Price:
     currency: Currency
 
 
-PRICES: Mapping[Region, Price] = {
+FIRST_PRICES: Mapping[Region, Price] = {
     Region.EMEA: Price(Decimal("1.1850"), Currency.EUR),
     Region.NAM: Price(Decimal("1.2925"), Currency.USD),
     Region.APAC: Price(Decimal("0.9760"), Currency.USD),
 }
-"""A price that changes changes every invoice that has not been sent: past months included."""
+"""Until the first day for which another one was set; a region keeps its currency."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A time of which each hour costs the same, up to the next part's `begin`."""
+
+    begin: datetime
+    per_hour: Decimal
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -138,18 +150,40 @@ def microseconds_within(intervals: Iterable[Interval], begin: datetime, until: d
     return sum(overlap // MICROSECOND for overlap in overlaps if overlap > timedelta(0))
 
 
-def charge(microseconds: int, price: Price) -> Decimal:
-    """What so much use costs, with two decimals: the exact amount, rounded half up once."""
-    return total_charge([microseconds], price)
+class Tariff:
+    """What use costs in a time that has one price or several, one after the other.
 
+    Args:
+        prices: for an hour, part by part.
+    """
 
-def total_charge(lines: Iterable[int], price: Price) -> Decimal:
-    """The sum of what each of `lines`, in microseconds of use, is charged."""
-    numerator, denominator = price.per_hour.as_integer_ratio()
-    multiplier = 2 * numerator * CENTS
-    parts = MICROSECONDS_PER_HOUR * denominator
-    cents = sum((microseconds * multiplier + parts) // (2 * parts) for microseconds in lines)
-    return Decimal(cents).scaleb(-2)
+    def __init__(self, prices: Sequence[Decimal]) -> None:
+        ratios = [price.as_integer_ratio() for price in prices]
+        denominator = math.lcm(*(below for _, below in ratios))
+        self._factors = [2 * CENTS * above * (denominator // below) for above, below in ratios]
+        self._half = MICROSECONDS_PER_HOUR * denominator
+
+    def charge(self, microseconds: Sequence[int]) -> Decimal:
+        """What an agent's use costs, with two decimals: the exact amount, rounded half up once.
+
+        Args:
+            microseconds: of use, in each part.
+        """
+        return self.total([microseconds])
+
+    def total(self, lines: Iterable[Sequence[int]]) -> Decimal:
+        """The sum of what each of `lines` is charged: the use of an agent, as `charge` takes it."""
+        half, whole = self._half, 2 * self._half
+        if len(self._factors) == 1:
+            # As nearly always, in half the time.
+            (factor,) = self._factors
+            cents = sum((used * factor + half) // whole for (used,) in lines)
+        else:
+            cents = sum((self._weighed(line) + half) // whole for line in lines)
+        return Decimal(cents).scaleb(-2)
+
+    def _weighed(self, line: Sequence[int]) -> int:
+        return sum(map(operator.mul, line, self._factors))
 
 
 def in_hours(microseconds: int) -> str:

@@ -48,12 +48,20 @@ class NewTables:
         store: in autocommit mode; finds no other tables than these from `create` to `drop`.
         schema: where they are made.
         names: of the tables.
+        kept: tables of what was added up of them, which are emptied when these take the place.
     """
 
-    def __init__(self, store: Connection[Any], schema: str, names: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        store: Connection[Any],
+        schema: str,
+        names: tuple[str, ...],
+        kept: tuple[str, ...] = (),
+    ) -> None:
         self._store = store
         self._schema = sql.Identifier(schema)
         self._names = names
+        self._kept = kept
         self._to_index: list[str] = []
 
     def create(self) -> None:
@@ -61,7 +69,8 @@ class NewTables:
         # What is there was left behind by a rebuild that was killed.
         self._execute("DROP SCHEMA IF EXISTS {schema} CASCADE")
         self._execute("CREATE SCHEMA {schema}")
-        for table in self._names:
+        # Those of what is kept stay empty; they are there to be deleted from.
+        for table in (*self._names, *self._kept):
             self._execute(
                 "CREATE TABLE {schema}.{table} (LIKE public.{table} INCLUDING ALL)",
                 table=sql.Identifier(table),
@@ -118,6 +127,8 @@ class NewTables:
             identifier = sql.Identifier(table)
             self._execute("DROP TABLE public.{table}", table=identifier)
             self._execute("ALTER TABLE {schema}.{table} SET SCHEMA public", table=identifier)
+        for table in self._kept:
+            self._execute("TRUNCATE public.{table}", table=sql.Identifier(table))
 
     def drop(self) -> None:
         """Leave nothing of a rebuild behind, whether it succeeded or not."""

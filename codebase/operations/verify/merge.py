@@ -11,7 +11,7 @@ class Merge:
     """Compares what is stored with what is expected, both in the order of their keys.
 
     Args:
-        stored: (key, value) in key order, each key once.
+        stored: (key, value) in key order; of several with one key, in the order they are expected.
         compare: told (key, stored or None, expected or None) for every key on either side.
     """
 

@@ -86,6 +86,7 @@ def verify(
         with progress(sum(bounds.values())) as advance:
             for within in read_ranges(log):
                 advance(_check_range((read_model, log), within, projectors, streams, findings))
+        _check_kept(read_model, projectors, findings)
         budgets.end()
         history.end(ClaimsNow(log, by_category), findings)
         event_ids.end(findings)
@@ -106,6 +107,17 @@ def _read_checkpoints(
                 say(f"{projector.name}: {sentence}")
             found[projector.name] = reached.checkpoints
     return found
+
+
+def _check_kept(
+    read_model: Connection[Any], projectors: Sequence[Projector], findings: Findings
+) -> None:
+    """Compare what was added up of a projector's rows with these, which were compared before."""
+    for projector in projectors:
+        if projector.check_kept is not None:
+            with read_model.transaction():
+                for sentence in projector.check_kept(read_model):
+                    findings.add(sentence)
 
 
 class _Check(Protocol):

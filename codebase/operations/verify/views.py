@@ -23,7 +23,7 @@ READ_CHECKPOINTS = """
 """
 
 READ_ROWS_IN_ORDER = """
-    SELECT * FROM {table} WHERE {key} BETWEEN %(first)s AND %(last)s ORDER BY {key}
+    SELECT * FROM {table} WHERE {key} BETWEEN %(first)s AND %(last)s ORDER BY {order}
 """
 KEY = "id"
 """The key of a view's first table: the stream's id."""
@@ -74,7 +74,8 @@ class ViewCheck:
         self._reached = reached
         self._findings = findings
         self._table = projection.tables[0]
-        self._rows = Merge(_read_rows(read_model, self._table, within), self._compare)
+        order = (KEY, *projection.order_in_stream)
+        self._rows = Merge(_read_rows(read_model, self._table, within, order), self._compare)
 
     def stream(self, stream_id: UUID, recorded: Sequence[RecordedEvent]) -> None:
         """The next stream, with all its events."""
@@ -110,9 +111,13 @@ class ViewCheck:
 
 
 def _read_rows(
-    read_model: Connection[Any], table: str, within: Range
+    read_model: Connection[Any], table: str, within: Range, order: Sequence[str]
 ) -> Iterator[tuple[UUID, dict[str, Any]]]:
-    query = sql.SQL(READ_ROWS_IN_ORDER).format(table=sql.Identifier(table), key=sql.Identifier(KEY))
+    query = sql.SQL(READ_ROWS_IN_ORDER).format(
+        table=sql.Identifier(table),
+        key=sql.Identifier(KEY),
+        order=sql.SQL(", ").join(map(sql.Identifier, order)),
+    )
     with read_model.cursor(f"rows_{table}", row_factory=dict_row) as cursor:
         cursor.itersize = FETCH
         cursor.execute(query, within.parameters)

@@ -17,14 +17,19 @@ from codebase.services.billing.invoices import (
     Invoice,
     Invoices,
     Standing,
+    charges_of_regions,
     invoice_of,
     invoices_of,
+    kept_invoices_of,
     period_at,
     standings_of,
 )
+from codebase.services.billing.kept_months import MonthKeeper
+from codebase.services.billing.prices import PricePage, price_page
 from codebase.views.accounts.months import chosen_month
 from codebase.views.accounts.usage_intervals import MONTH_ARGUMENTS, charges_by_region
-from codebase.web.consistent_reads import ConsistentReads
+from codebase.web.consistent_reads import ConsistentReads, Query
+from codebase.web.group_read import Row
 from codebase.web.shell import caller_of
 
 
@@ -34,13 +39,27 @@ class Ledger:
     Args:
         reads: of the store that billing fills.
         regions: that it looks after.
+        keeper: keeps the sums of months that are over.
         now: up to when a running month is charged.
     """
 
-    def __init__(self, reads: ConsistentReads, regions: Sequence[Region], now: Clock) -> None:
+    def __init__(
+        self,
+        reads: ConsistentReads,
+        regions: Sequence[Region],
+        keeper: MonthKeeper,
+        now: Clock,
+    ) -> None:
         self.regions = regions
         self.now = now
         self._reads = reads
+        self._keeper = keeper
+        self._kept = reads.query(queries.KEPT_INVOICES, queries.KEPT_ARGUMENTS)
+        self._kept_regions = reads.query(queries.KEPT_REGIONS, queries.KEPT_REGIONS_ARGUMENTS)
+        self._prices_now = reads.query(queries.PRICES_NOW, queries.PRICES_NOW_ARGUMENTS)
+        self._prices = reads.query(
+            queries.PRICES, queries.PRICE_ARGUMENTS, categories=("price_list",)
+        )
         self._standings = reads.query(queries.REGIONS, queries.REGION_ARGUMENTS)
         self._by_region = reads.query(queries.USE_BY_REGION, MONTH_ARGUMENTS)
         self._by_account = reads.query(queries.USE_BY_ACCOUNT, MONTH_ARGUMENTS)
@@ -57,11 +76,21 @@ class Ledger:
     async def standings(self, request: Request) -> list[Standing]:
         """What there is in each region at the moment."""
         rows = await self._reads.fetch(request, self._standings, True)  # noqa: FBT003 - a row asked for
-        return standings_of(rows, self.regions)
+        prices = await self._reads.fetch(request, self._prices_now, self.now())
+        return standings_of(rows, ((region, per_hour) for region, per_hour in prices), self.regions)
+
+    async def prices(self, request: Request, last_reference: int | None, size: int) -> PricePage:
+        """Prices that were set, the latest first."""
+        rows = await self._reads.fetch(request, self._prices, last_reference, size, self.now())
+        return price_page(rows, size)
 
     async def invoices(self, request: Request, month: Month, size: int) -> Invoices:
         """The month's largest invoices."""
         period = period_at(month, self.now())
+        if period.is_complete:
+            kept = await self._kept_rows(request, month, self._kept, size)
+            if kept:
+                return kept_invoices_of(period, kept)
         rows = await self._reads.fetch(request, self._by_account, month.begin, period.charged_until)
         return invoices_of(period, rows, size)
 
@@ -86,9 +115,29 @@ class Ledger:
         self, request: Request, months: Sequence[Month]
     ) -> list[Mapping[Region, Decimal]]:
         """What was billed in each of the months, by region."""
+        asked = (self._billed_in(request, month) for month in months)
+        return await asyncio.gather(*asked)
+
+    async def _billed_in(self, request: Request, month: Month) -> Mapping[Region, Decimal]:
         now = self.now()
-        asked = (
-            self._reads.fetch(request, self._by_region, month.begin, month.up_to(now))
-            for month in months
+        if month.is_over(now):
+            kept = await self._kept_rows(request, month, self._kept_regions)
+            if kept:
+                return charges_of_regions(kept[0][0])
+        return charges_by_region(
+            await self._reads.fetch(request, self._by_region, month.begin, month.up_to(now))
         )
-        return [charges_by_region(rows) for rows in await asyncio.gather(*asked)]
+
+    async def _kept_rows(
+        self, request: Request, month: Month, query: Query, *more: int
+    ) -> list[Row]:
+        """What is kept of a month that is over, which is kept if it is not; none if it cannot be.
+
+        It is only once the tables hold all that the log holds: until then every event might delete
+        it again.
+        """
+        asked = (month.begin.date(), *more)
+        found = await self._reads.fetch(request, query, *asked)
+        if found or not await self._reads.hold_all(request) or not await self._keeper.keep(month):
+            return found
+        return await self._reads.fetch(request, query, *asked)

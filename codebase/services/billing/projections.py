@@ -1,9 +1,9 @@
-"""What billing remembers: accounts, and when each of their agents was in use."""
+"""What billing remembers: accounts, when each of their agents was in use, and prices."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -17,8 +17,11 @@ from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.engine.projections.projection import Projection, Projector, of_type, write
 from codebase.model.accounts.account import ACCOUNT, AccountClosed, AccountOpened, Region
 from codebase.model.accounts.agent import AGENT, AgentCreated
+from codebase.services.billing.kept_months import TABLES as KEPT
+from codebase.services.billing.kept_months import check_kept_months, forget_months
 from codebase.views.accounts.accounts import closing
 from codebase.views.accounts.histories import account_history, agent_history
+from codebase.views.accounts.prices_of_use import prices_projection
 from codebase.views.accounts.usage_intervals import switching, usage_of_history
 
 INSERT_OPENED = """
@@ -130,22 +133,35 @@ def expected_agents(
 
 def billing(region: Region | None) -> Projector:
     """The projector of one region, or of all; a store has one of them."""
+    own = (
+        Projection(
+            name="billing_accounts",
+            aggregates=(ACCOUNT,),
+            tables=("billing_account",),
+            apply=partial(apply_to_accounts, region),
+            expected_rows=partial(expected_accounts, region),
+        ),
+        Projection(
+            name="billing_agents",
+            aggregates=(AGENT,),
+            tables=("billing_agent",),
+            apply=partial(apply_to_agents, region),
+            expected_rows=partial(expected_agents, region),
+        ),
+        prices_projection("billing_prices", "billing_price", region),
+    )
     return Projector(
         name=f"billing_{region}" if region else "billing",
-        projections=(
-            Projection(
-                name="billing_accounts",
-                aggregates=(ACCOUNT,),
-                tables=("billing_account",),
-                apply=partial(apply_to_accounts, region),
-                expected_rows=partial(expected_accounts, region),
-            ),
-            Projection(
-                name="billing_agents",
-                aggregates=(AGENT,),
-                tables=("billing_agent",),
-                apply=partial(apply_to_agents, region),
-                expected_rows=partial(expected_agents, region),
-            ),
-        ),
+        projections=tuple(map(forgetting_months, own)),
+        check_kept=check_kept_months,
     )
+
+
+def forgetting_months(projection: Projection) -> Projection:
+    """The projection, by which what is kept of months is deleted that its events change."""
+
+    def apply(cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> None:
+        projection.apply(cursor, events)
+        forget_months(cursor, events)
+
+    return replace(projection, apply=apply, kept=KEPT)

@@ -1,4 +1,4 @@
-"""Follows accounts and agents, and charges for agents in use: `GET /invoices/{account_id}`."""
+"""Follows accounts, agents and prices, and charges for use: `GET /invoices/{account_id}`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ from codebase.foundation.clock import Clock, utc_now
 from codebase.model.accounts.account import Region
 from codebase.services.billing.charts import charts_of, months_up_to
 from codebase.services.billing.invoices import Invoice, Invoices, Standing
+from codebase.services.billing.kept_months import MonthKeeper
 from codebase.services.billing.ledger import Ledger
 from codebase.services.billing.one_per_store import refuse_beside_another
+from codebase.services.billing.prices import LastPrice, PricePage
 from codebase.services.billing.projections import billing
 from codebase.views.accounts.months import ChosenMonth
 from codebase.views.accounts.settings import AccountSettings
 from codebase.views.accounts.teams import TEAMS
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.html import Pages, links_to
+from codebase.web.pages import SIZE_DEFAULT, Size
 from codebase.web.parked import LISTS, NAMES_ONE, Responses, parked_streams
 from codebase.web.runtime import Runtime
 from codebase.web.shell import Check, caller_of, require_operator, service_app
@@ -63,13 +66,23 @@ def create_app(
     }
     links = links_to(TEAMS, settings, "Billing")
     ledger = Ledger(
-        reads, [settings.billing_region] if settings.billing_region else list(Region), now
+        reads,
+        [settings.billing_region] if settings.billing_region else list(Region),
+        MonthKeeper(settings, billing(settings.billing_region).name),
+        now,
     )
 
     @app.get("/regions", **listing)
     async def get_regions(request: Request) -> Regions:
         """Accounts and agents of every region, at the moment."""
         return Regions(regions=await ledger.standings(request))
+
+    @app.get("/prices", response_model=PricePage, **listing)
+    async def get_prices(
+        request: Request, last_reference: LastPrice = None, size: Size = SIZE_DEFAULT
+    ) -> Response:
+        """Prices of use that hold, are to come, or have been, the latest set first."""
+        return as_json(await ledger.prices(request, last_reference, size))
 
     @app.get("/invoices", response_model=Invoices, **listing)
     async def get_invoices(

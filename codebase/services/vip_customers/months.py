@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from codebase.model.accounts.account import Region
-from codebase.model.accounts.usage import PRICES, Month
+from codebase.model.accounts.usage import FIRST_PRICES, Month
 from codebase.model.money import NOTHING, Currency, sums_by_currency
 from codebase.views.accounts.charts import charts_by_currency, series_of
 from codebase.views.accounts.usage_intervals import charges_by_region
@@ -72,7 +72,7 @@ def month_of(
                 closed=closed,
                 standing=standing,
                 turnover=turnover.get(region, NOTHING),
-                currency=PRICES[region].currency,
+                currency=FIRST_PRICES[region].currency,
             )
         )
     return MonthOfVips(

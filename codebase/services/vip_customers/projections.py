@@ -1,4 +1,4 @@
-"""What vip_customers remembers: VIP accounts, and when each of their agents was in use."""
+"""What vip_customers remembers: VIP accounts, when each of their agents was in use, and prices."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from codebase.model.accounts.account import ACCOUNT, AccountClosed, AccountOpene
 from codebase.model.accounts.agent import AGENT, AgentCreated
 from codebase.views.accounts.accounts import closing
 from codebase.views.accounts.histories import account_history, agent_history
+from codebase.views.accounts.prices_of_use import prices_projection
 from codebase.views.accounts.usage_intervals import switching, usage_of_history
 
 INSERT_OPENED = """
@@ -124,6 +125,7 @@ VIP_CUSTOMERS = Projector(
             apply=apply_to_agents,
             expected_rows=expected_agents,
         ),
+        prices_projection("vip_prices", "vip_price"),
     ),
 )
 

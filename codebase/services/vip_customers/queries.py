@@ -22,4 +22,4 @@ ACCOUNTS = """
     ) AS counted
 """
 
-USE = use_by_region("vip_agent")
+USE = use_by_region("vip_agent", "vip_price")

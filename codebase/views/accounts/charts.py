@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from codebase.model.accounts.account import Region
-from codebase.model.accounts.usage import PRICES
+from codebase.model.accounts.usage import FIRST_PRICES
 from codebase.web.charts import Chart, Series, bar_chart
 
 COLOURS = {region: number for number, region in enumerate(Region)}
@@ -35,8 +35,8 @@ def charts_by_currency(
             unit=currency,
             groups=groups,
             series=series_of(
-                {one: its for one, its in values.items() if PRICES[one].currency == currency}
+                {one: its for one, its in values.items() if FIRST_PRICES[one].currency == currency}
             ),
         )
-        for currency in sorted({PRICES[region].currency for region in values})
+        for currency in sorted({FIRST_PRICES[region].currency for region in values})
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from codebase.engine.context import AddressOf, Context, Group
 from codebase.model.accounts.account import ACCOUNT
 from codebase.model.accounts.agent import AGENT
+from codebase.model.accounts.price_list import PRICE_LIST
 from codebase.views.accounts.accounts import ACCOUNTS
 from codebase.views.accounts.agents import AGENTS
 from codebase.views.accounts.settings import AccountSettings
@@ -24,7 +25,7 @@ def welcome(address_of: AddressOf, *, with_tokens: bool) -> str:  # noqa: ARG001
 
 ACCOUNT_CONTEXT = Context(
     name="accounts",
-    aggregates=(ACCOUNT, AGENT),
+    aggregates=(ACCOUNT, AGENT, PRICE_LIST),
     projections=(ACCOUNTS, AGENTS),
     settings=AccountSettings,
     groups={
@@ -34,6 +35,7 @@ ACCOUNT_CONTEXT = Context(
                 "create_account",
                 "create_agent",
                 "block_agent",
+                "set_price",
                 "fetch_accounts",
                 "fetch_agents",
             ),
