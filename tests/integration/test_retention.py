@@ -25,8 +25,6 @@ from tests.integration.flow import at_work, eventually
 if TYPE_CHECKING:
     from tests.databases import Databases
 
-pytestmark = pytest.mark.postgres
-
 GUIDE = (Path(__file__).parents[2] / "docs/operations.md").read_text(encoding="utf-8")
 SECTION = GUIDE.split("\n## What is kept, and for how long\n")[1].split("\n## ")[0]
 ROWS = [
