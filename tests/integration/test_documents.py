@@ -119,7 +119,7 @@ def test_examples_are_what_their_models_allow(world: World) -> None:
 
 
 def test_what_is_tried_out_is_taken_and_a_key_is_never_the_same(world: World) -> None:
-    """As Swagger's page sends a body: the example of its model, without a key."""
+    """As the documentation's page sends a body: the example of its model, without a key."""
     tried = set()
     for name, method, path, operation in world.operations():
         content = operation.get("requestBody", {}).get("content", {})

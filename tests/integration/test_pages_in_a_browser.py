@@ -33,6 +33,8 @@ TEXT_MIN = 12
 
 LONG = "three years"
 """Of months: the same as six to axe-core, but for the time that it takes."""
+DOCUMENTATION = "documentation"
+"""With everything unfolded that can be."""
 # (service, path, status) of every kind of page.
 PAGES = {
     "billing": ("billing", "/", 200),
@@ -40,6 +42,7 @@ PAGES = {
     "vip_customers": ("vip_customers", "/", 200),
     LONG: ("vip_customers", "/?count=36", 200),
     "compliance": ("compliance", "/", 200),
+    DOCUMENTATION: ("compliance", "/docs", 200),
     "not there": ("compliance", "/nowhere", 404),
     "no invoice": ("billing", "/invoices/0b0b7e0a-97c0-4f0b-8b0e-1a6a3d0b6b7c/page", 404),
     "no month": ("billing", "/?month=2024-13", 422),
@@ -88,6 +91,8 @@ def show(site: Website, browser: Browser) -> Iterator[Open]:
         if name == "invoice":
             with page.expect_navigation():
                 page.get_by_role("rowheader").get_by_role("link").first.click()
+        if name == DOCUMENTATION:
+            page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
         return page
 
     yield visit
@@ -152,7 +157,9 @@ LABELS = """
 """
 
 
-@pytest.mark.parametrize("name", ["billing", "invoice", "vip_customers", "compliance"])
+@pytest.mark.parametrize(
+    "name", ["billing", "invoice", "vip_customers", "compliance", DOCUMENTATION]
+)
 def test_a_cell_of_a_card_is_called_what_its_column_is_called(show: Open, name: str) -> None:
     page = show(name)
     page.set_viewport_size({"width": PHONE, "height": HEIGHT})
@@ -195,7 +202,7 @@ def test_charts_can_be_read_on_any_screen(show: Open, name: str) -> None:
         assert (text["stretched"], text["overlapping"]) == (0, 0), f"{width} px"
 
 
-CONTROLS = "a[href], button, input:not([type=hidden]), select, [tabindex]"
+CONTROLS = "a[href], button, input:not([type=hidden]), select, summary, textarea, [tabindex]"
 # Which control has the focus, and how that is seen.
 FOCUSED = """
     controls => {
@@ -274,4 +281,36 @@ def test_pages_need_no_script(site: Website, browser: Browser) -> None:
     box = page.get_by_role("button", name="Block").first.bounding_box()
     assert box is not None
     assert box["x"] + box["width"] <= PHONE
+    context.close()
+
+
+def test_the_documentation_is_tried_out(show: Open, site: Website) -> None:
+    """Twice is two commands; a path has what it needs, and what goes wrong is shown as well."""
+    page = show(DOCUMENTATION)
+    agent = page.request.get(f"{site.compliance}/agents").json()["items"][0]["id"]
+    form = page.get_by_role("form", name="Try block_agent", exact=True)
+    form.get_by_label("agent_id").fill(agent)
+    form.get_by_label("Body").fill('{"reason": "tried out"}')
+    for _ in range(2):
+        with page.expect_response(f"{site.compliance}/block_agent/{agent}") as answer:
+            form.get_by_role("button").click()
+        assert answer.value.status == 202
+    form.get_by_role("status").filter(has_text='"reason": "tried out"').wait_for()
+    asked = page.request.get(f"{site.compliance}/requests").json()["items"]
+    assert [one["reason"] for one in asked].count("tried out") == 2
+    requests = page.get_by_role("form", name="Try get_requests", exact=True)
+    requests.get_by_label("size").fill("0")
+    requests.get_by_role("button").click()
+    requests.get_by_role("status").filter(has_text="422 ").filter(has_text="size").wait_for()
+    found = Axe().run(page, options=EVERY_RULE)
+    assert found.violations_count == 0, found.generate_report()
+
+
+def test_the_documentation_is_read_without_a_script(site: Website, browser: Browser) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{site.compliance}/docs")
+    page.get_by_text("Have an agent blocked").click()
+    assert page.get_by_text("What block_agent answers").is_visible()
+    assert page.get_by_role("button").count() == 0
     context.close()

@@ -1,12 +1,14 @@
-"""The threads that send requests and take in their outcomes, by the way that there is."""
+"""The threads that send requests, take in their outcomes, by the way that there is, and forget."""
 
 from __future__ import annotations
 
 import threading
 
+from codebase.foundation.forgetting import Forgetting, Kept
 from codebase.foundation.worker import Team, Worker
 from codebase.services.compliance.carriers import ByBroker, ByHttp
 from codebase.services.compliance.replies import Replies
+from codebase.services.compliance.requests import FORGET_ANSWERED
 from codebase.services.compliance.sender import Sender
 from codebase.views.accounts.settings import AccountSettings
 
@@ -30,6 +32,14 @@ class Dispatch:
             carrier = ByHttp(settings)
         self._sender = Sender(settings, carrier, stop)
         workers.append(Worker("compliance sender", self._sender.run, stop=stop, wake=self.wake))
+        kept = Kept(
+            table="compliance_request",
+            days=settings.compliance_requests_days,
+            remove=FORGET_ANSWERED,
+        )
+        url = settings.required("read_model_projector_url")
+        forgetting = Forgetting(url, "compliance forgetting", [kept], stop)
+        workers.append(Worker("compliance forgetting", forgetting.run, stop=stop))
         self.team = Team(workers, [])
 
     def wake(self) -> None:

@@ -78,6 +78,17 @@ OPEN_ACTIONS = """
     ORDER BY agent_id, number DESC
 """
 
+# The oldest first.
+FORGET_ANSWERED = """
+    DELETE FROM compliance_request
+    WHERE id = ANY (ARRAY(
+        SELECT id FROM compliance_request
+        WHERE answered_at < now() - make_interval(days => %(days)s)
+        ORDER BY answered_at
+        LIMIT %(rows)s
+    ))
+"""
+
 
 class State(StrEnum):
     """How far a request is."""
@@ -221,17 +232,23 @@ class Requests:
             KeyReused: the same key stands for another request.
             ServiceUnavailable: not known whether it was stored; the same key finds out.
         """
+        is_new = await self._insert(request)
+        while (found := await self.find(request.id)) is None:
+            # It was there, and so old that it was forgotten in between.
+            is_new = await self._insert(request)
+        if not self._fingerprints.is_of(found.fingerprint, request.content):
+            raise KeyReused("this idempotence key already stands for another request")
+        asked = Asked(**found.model_dump(include=set(Asked.model_fields)))
+        return asked, not is_new
+
+    async def _insert(self, request: NewRequest) -> bool:
+        """Whether it was not there already."""
         values = {name: getattr(request, name) for name in request.__slots__}
         values["fingerprint"] = self._fingerprints.of(values.pop("content"))
         async with self._turn:
             connection = await self._connection.get()
             inserted = await self._connection.in_time(connection.execute(INSERT_REQUEST, values))
-        found = await self.find(request.id)
-        assert found is not None, "requests stay"  # noqa: S101 - an invariant
-        if not self._fingerprints.is_of(found.fingerprint, request.content):
-            raise KeyReused("this idempotence key already stands for another request")
-        asked = Asked(**found.model_dump(include=set(Asked.model_fields)))
-        return asked, inserted.rowcount == 0
+        return inserted.rowcount == 1
 
     async def find(self, request_id: UUID) -> StoredRequest | None:
         """One request."""

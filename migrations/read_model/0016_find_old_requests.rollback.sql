@@ -1,0 +1,3 @@
+-- Nothing is forgotten.
+
+DROP INDEX compliance_request_answered_at_idx;

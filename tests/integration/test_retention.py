@@ -1,0 +1,178 @@
+"""What grows for ever is the log and its fold; all else is in the guide, and goes in time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import pytest
+from prometheus_client import REGISTRY
+from psycopg import Connection
+
+from codebase.engine.commands.fingerprint import Content, Fingerprints
+from codebase.foundation.forgetting import BATCH_ROWS, LEAD, Forgetting, Kept
+from codebase.foundation.settings import Settings
+from codebase.foundation.worker import Team, Worker
+from codebase.registry import SYSTEM
+from codebase.services.compliance.requests import FORGET_ANSWERED, NewRequest, Requests
+from tests.integration.flow import at_work, eventually
+
+if TYPE_CHECKING:
+    from tests.databases import Databases
+
+GUIDE = (Path(__file__).parents[2] / "docs/operations.md").read_text(encoding="utf-8")
+SECTION = GUIDE.split("\n## What is kept, and for how long\n")[1].split("\n## ")[0]
+ROWS = [
+    [cell.strip(" `") for cell in line.strip("|").split("|")]
+    for line in SECTION.splitlines()
+    if line.startswith("| `")
+]
+TABLES = {row[0]: row[2] for row in ROWS if row[0].islower()}
+VARIABLES = {row[0]: row[1] for row in ROWS if row[0].isupper()}
+WITHOUT_A_LIMIT = {"log", "one each", "seconds", "until decided"}
+
+# yoyo's own tables have a row for each migration.
+READ_TABLES = """
+    SELECT tablename FROM pg_tables
+    WHERE schemaname = 'public' AND tablename NOT LIKE '%yoyo%'
+"""
+
+
+def test_the_guide_says_of_every_table_how_long_it_is_kept(databases: Databases) -> None:
+    with databases.as_owner() as write_model, databases.as_read_model_owner() as read_model:
+        there = {name for store in (write_model, read_model) for (name,) in tables(store)}
+    assert set(TABLES) == there
+    assert set(TABLES.values()) - WITHOUT_A_LIMIT == set(VARIABLES)
+
+
+def tables(store: Connection[Any]) -> list[tuple[str]]:
+    return store.execute(READ_TABLES).fetchall()
+
+
+def test_the_guide_has_the_variables_and_their_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = [Settings, *SYSTEM.settings]
+    known = {name.upper(): kind for kind in kinds for name in kind.model_fields}
+    days = {name for name in known if name.endswith("_DAYS")}
+    assert set(VARIABLES) == days
+    for name, default in VARIABLES.items():
+        monkeypatch.delenv(name, raising=False)
+        assert str(getattr(known[name](), name.lower())) == default
+
+
+# Requests of compliance.
+
+FILL = """
+    INSERT INTO compliance_request (id, agent_id, action, requested_by, fingerprint, state,
+                                    requested_at, answered_at)
+    SELECT gen_random_uuid(), gen_random_uuid(), 'block', %(by)s, '', %(state)s,
+           now() - make_interval(days => %(days)s),
+           CASE WHEN %(state)s NOT IN ('waiting', 'sent')
+                THEN now() - make_interval(days => %(days)s) END
+    FROM generate_series(1, %(rows)s)
+"""
+LEFT = "SELECT requested_by, count(*) FROM compliance_request GROUP BY 1 ORDER BY 1"
+A_YEAR = Kept(table="compliance_request", days=365, remove=FORGET_ANSWERED)
+
+
+def fill(databases: Databases, by: str, state: str, days: int, rows: int = 1) -> None:
+    with databases.as_read_model_owner() as owner:
+        owner.execute(FILL, {"by": by, "state": state, "days": days, "rows": rows})
+
+
+def left(databases: Databases) -> list[tuple[str, int]]:
+    with databases.as_read_model_owner() as owner:
+        return owner.execute(LEFT).fetchall()
+
+
+def forgotten() -> float:
+    return REGISTRY.get_sample_value("orderly_forgotten_rows_total", {"table": A_YEAR.table}) or 0
+
+
+@contextmanager
+def forgetting(databases: Databases, *kept: Kept) -> Iterator[None]:
+    stop = threading.Event()
+    url = databases.settings.required("read_model_projector_url")
+    work = Forgetting(url, "forgetting", kept, stop)
+    with at_work(Team([Worker("forgetting", work.run, stop=stop)], [])):
+        yield
+
+
+def test_what_was_answered_long_ago_is_forgotten_and_nothing_else(databases: Databases) -> None:
+    for state in ("done", "unchanged", "refused"):
+        fill(databases, "old", state, days=366, rows=BATCH_ROWS)
+        fill(databases, "young", state, days=364)
+    for state in ("waiting", "sent"):
+        fill(databases, "open", state, days=9_999)
+    before = forgotten()
+    with forgetting(databases, A_YEAR):
+        eventually(lambda: left(databases) == [("open", 2), ("young", 3)])
+        eventually(lambda: forgotten() == before + 3 * BATCH_ROWS)
+
+
+def test_of_several_processes_one_forgets(databases: Databases) -> None:
+    fill(databases, "old", "done", days=366)
+    another = Kept(
+        table="another",
+        days=1,
+        remove="""
+            DELETE FROM compliance_request
+            WHERE requested_by = 'another' AND %(days)s > 0 AND %(rows)s > 0
+        """,
+    )
+    fill(databases, "another", "done", days=2)
+    with databases.as_read_model_owner() as leader:
+        leader.execute(LEAD, {"table": A_YEAR.table})
+        with forgetting(databases, A_YEAR, another):
+            # It has passed by the first table when it comes to the second.
+            eventually(lambda: left(databases) == [("old", 1)])
+    with forgetting(databases, A_YEAR):
+        eventually(lambda: left(databases) == [])
+
+
+def asked(request_id: UUID) -> NewRequest:
+    return NewRequest(
+        id=request_id,
+        agent_id=uuid4(),
+        action="block",
+        reason=None,
+        requested_by="local",
+        content=Content(b"block"),
+    )
+
+
+# As if the old request was forgotten between the attempt to store its repeat and the look at it.
+FORGET_AFTER_AN_INSERT = """
+    CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        DELETE FROM compliance_request WHERE answered_at IS NOT NULL;
+        RETURN NULL;
+    END
+    $$;
+    CREATE TRIGGER forget AFTER INSERT ON compliance_request
+        FOR EACH STATEMENT EXECUTE FUNCTION forget();
+    UPDATE compliance_request SET state = 'done', answered_at = now();
+"""
+
+
+def test_a_repeat_of_what_is_forgotten_meanwhile_is_a_new_request(databases: Databases) -> None:
+    request = asked(uuid4())
+    fingerprints = Fingerprints.configured(databases.settings)
+
+    async def scenario() -> None:
+        async with Requests.open(databases.settings, fingerprints) as requests:
+            first, was_there = await requests.add(request)
+            assert not was_there
+            assert await requests.add(request) == (first, True)
+            with databases.as_read_model_owner() as owner:
+                owner.execute(FORGET_AFTER_AN_INSERT)
+            again, was_there = await requests.add(request)
+            assert not was_there
+            assert again.id == first.id
+            assert again.requested_at > first.requested_at
+
+    asyncio.run(scenario())
