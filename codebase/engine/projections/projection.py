@@ -12,6 +12,7 @@ from psycopg import Connection, Cursor
 
 from codebase.engine.log.codec import UnknownEventError
 from codebase.engine.log.events import RecordedEvent
+from codebase.engine.projections.checkpoint import READ_MODEL_STORE, Store
 from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.model.aggregate import Aggregate
 
@@ -58,6 +59,10 @@ class Projection:
         return frozenset(self.known_types)
 
 
+def nobody_waits() -> None:
+    """What is done after a commit that nobody waits for."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Projector:
     """Projections that share a store and move through the log together, with one checkpoint.
@@ -65,10 +70,14 @@ class Projector:
     Args:
         name: names the checkpoint and the queues; it never changes.
         projections: applied in this order, in one transaction.
+        store: where its rows are.
+        committed: called after each commit, by the thread that has committed.
     """
 
     name: str
     projections: tuple[Projection, ...]
+    store: Store = READ_MODEL_STORE
+    committed: Callable[[], None] = nobody_waits
 
     @cached_property
     def known_types(self) -> Mapping[str, frozenset[str]]:
