@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 from uuid import UUID, uuid4
 
-import psycopg
 from aiohttp import web
+from prometheus_client import REGISTRY
 
 from codebase.engine.commands.bus import CommandBus
 from codebase.engine.log.codec import encode
@@ -37,11 +37,12 @@ from codebase.engine.reactions.reaction import (
     Send,
     Sent,
 )
+from codebase.engine.reactions.reading import projector_of
 from codebase.engine.reactions.target import Target
 from codebase.engine.reactions.team import ReactionTeam
 from codebase.foundation.settings import Settings
 from codebase.model.aggregate import Aggregate
-from tests.integration.flow import meta
+from tests.integration.flow import eventually, heads, meta, projecting
 from tests.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
@@ -188,6 +189,7 @@ class Shop:
     inquiries: Counter[str] = field(default_factory=Counter)
     manner: Callable[[Mapping[str, Any], int], str] = lambda _body, _nth: "do"
     """(what was asked, which call of its key this is) -> what the shop does."""
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     async def do(self, request: web.Request) -> web.StreamResponse:
@@ -202,7 +204,8 @@ class Shop:
             case "fail":
                 return web.json_response({}, status=HTTPStatus.INTERNAL_SERVER_ERROR)
             case "hang":
-                await asyncio.sleep(PATIENCE_SECONDS)
+                await self.closing.wait()
+                return web.json_response({}, status=HTTPStatus.SERVICE_UNAVAILABLE)
         self._act(key, request.match_info["job"], body["what"])
         if manner == "cut" and request.transport is not None:
             request.transport.abort()
@@ -229,44 +232,57 @@ def shop_open(port: int) -> Iterator[Shop]:
     shop = Shop(url=f"http://127.0.0.1:{port}")
 
     @asynccontextmanager
-    async def serving() -> AsyncIterator[None]:
+    async def serving() -> AsyncIterator[Shop]:
         app = web.Application()
         app.add_routes([web.post("/do/{job}", shop.do), web.get("/done/{key}", shop.tell)])
         runner = web.AppRunner(app, shutdown_timeout=0)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", port).start()
         try:
-            yield
+            yield shop
         finally:
+            shop.closing.set()
             await runner.cleanup()
 
     with on_a_loop(serving):
         yield shop
 
 
+class OnALoop:
+    """What was opened on an event loop of a thread, for tests that have none."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, opened: Any) -> None:  # noqa: ANN401 - whatever was opened
+        self._loop = loop
+        self._opened = opened
+
+    def problem(self) -> str | None:
+        """What a team's readiness check says."""
+        asked = asyncio.run_coroutine_threadsafe(self._opened.problem(), self._loop)
+        found: str | None = asked.result(PATIENCE_SECONDS)
+        return found
+
+
 @contextmanager
-def on_a_loop(opening: Callable[[], Any]) -> Iterator[None]:
+def on_a_loop(opening: Callable[[], Any]) -> Iterator[OnALoop]:
     """What an asynchronous context manager opens, on an event loop of its own thread."""
     begun, ended = threading.Event(), threading.Event()
-    problems: list[BaseException] = []
+    found: list[OnALoop] = []
 
     async def work() -> None:
         try:
-            async with opening():
+            async with opening() as opened:
+                found.append(OnALoop(asyncio.get_running_loop(), opened))
                 begun.set()
                 await asyncio.to_thread(ended.wait)
-        except BaseException as error:
-            problems.append(error)
-            raise
         finally:
             begun.set()
 
     thread = threading.Thread(target=lambda: asyncio.run(work()), daemon=True)
     thread.start()
     assert begun.wait(PATIENCE_SECONDS)
-    assert not problems, problems
+    assert found, "it could not be opened; the thread's traceback says why"
     try:
-        yield
+        yield found[0]
     finally:
         ended.set()
         thread.join(PATIENCE_SECONDS)
@@ -300,9 +316,44 @@ async def jobs_at_work(
 
 
 @contextmanager
-def working(settings: Settings, shop_url: str, *more: Any, **options: Any) -> Iterator[None]:  # noqa: ANN401 - of jobs_at_work
-    with on_a_loop(lambda: jobs_at_work(settings, shop_url, *more, **options)):
-        yield
+def working(settings: Settings, shop_url: str, *more: Any, **options: Any) -> Iterator[OnALoop]:  # noqa: ANN401 - of jobs_at_work
+    with on_a_loop(lambda: jobs_at_work(settings, shop_url, *more, **options)) as team:
+        yield team
+
+
+def breaker_is_open(target: str) -> bool:
+    labels = {"reaction": JOBS.name, "target": target}
+    return REGISTRY.get_sample_value("orderly_reaction_breaker_open", labels) == 1
+
+
+def ids(databases: Databases, statement: LiteralString) -> set[UUID]:
+    with databases.as_owner() as store:
+        return {row[0] for row in store.execute(statement).fetchall()}
+
+
+def parked_streams(databases: Databases) -> set[UUID]:
+    return ids(databases, "SELECT stream_id FROM reaction.parked_stream")
+
+
+def reminders(databases: Databases) -> set[UUID]:
+    """The jobs of all that have not fired."""
+    return ids(databases, "SELECT subject FROM reaction.reminder")
+
+
+def reached(databases: Databases) -> dict[int, int]:
+    """How far the reaction has read."""
+    with databases.as_owner() as store:
+        return dict(
+            store.execute(
+                "SELECT partition, position FROM reaction.projection_checkpoint"
+            ).fetchall()
+        )
+
+
+def read_by_reaction(databases: Databases, reaction: Reaction = JOBS) -> None:
+    """Have the reaction read the log, and nobody act."""
+    with projecting(databases.settings, projector_of(reaction)):
+        eventually(lambda: reached(databases) == heads(databases))
 
 
 def outcomes(databases: Databases) -> dict[UUID, list[str]]:
@@ -323,19 +374,3 @@ def intents(databases: Databases) -> list[tuple[str, str, str | None]]:
         return store.execute(
             "SELECT target, state, reason FROM reaction.intent ORDER BY number"
         ).fetchall()
-
-
-def open_intents(store: psycopg.Connection[Any]) -> int:
-    row = store.execute("SELECT count(*) FROM reaction.intent WHERE ended_at IS NULL").fetchone()
-    assert row is not None
-    return int(row[0])
-
-
-def recorded_at(databases: Databases, job: UUID) -> datetime:
-    with databases.as_owner() as log:
-        row = log.execute(
-            "SELECT recorded_at FROM event WHERE stream_id = %s AND version = 1", [job]
-        ).fetchone()
-    assert row is not None
-    found: datetime = row[0]
-    return found
