@@ -3,9 +3,17 @@
 #
 #   ./test.sh          everything that needs no container engine
 #   ./test.sh docker   the images and the cluster, with an engine
+#   ./test.sh torture  processes that die anywhere between an event and its effect, with many seeds
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . requirements/environment.sh
+
+if [ "${1:-}" = torture ]; then
+  prepare_environment .venv "" development
+  prepare_postgres
+  TORTURE_SEEDS=${TORTURE_SEEDS:-25} exec .venv/bin/python -m pytest -q -n 2 --dist worksteal \
+    tests/integration/test_reaction_kills.py
+fi
 
 if [ "${1:-}" = docker ]; then
   shift

@@ -256,6 +256,7 @@ class Lab:
             "write_model_relay_url": self.write.url("event_relay", write_model),
             "write_model_reader_url": self.write.url("log_reader", write_model),
             "write_model_head_url": self.write.url("log_head_reader", write_model),
+            "write_model_reaction_url": self.write.url("reaction_worker", write_model),
             "read_model_owner_url": self.read.url(OWNER, read_model),
             "read_model_url": self.read.url("query_service", read_model),
             "read_model_projector_url": self.read.url("projector", read_model),

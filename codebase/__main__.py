@@ -46,8 +46,10 @@ if TYPE_CHECKING:
 
 orderly = group("One way to start, look at and repair everything.")
 parked_group = group("List, retry or discard events that a projector parked.")
+reactions_group = group("See what reactions could not do, and say what is to be done about it.")
 log_group = group("Show events of the log, or follow it.")
 orderly.add_typer(parked_group, name="parked")
+orderly.add_typer(reactions_group, name="reactions")
 orderly.add_typer(log_group, name="log")
 
 FAILURES_SHOWN = 20
@@ -57,6 +59,12 @@ LATE_IMPORTS = ("encodings.idna", "httpcore", "pydantic.v1")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
 Stream = Annotated[UUID, typer.Argument(metavar="STREAM", help="Its id.")]
 OnlyStream = Annotated[UUID | None, typer.Argument(metavar="STREAM", help="Only this stream.")]
+OnlyKey = Annotated[
+    UUID | None, typer.Argument(metavar="[KEY]", help="Of what is parked: reactions list shows it.")
+]
+Key = Annotated[
+    UUID, typer.Argument(metavar="KEY", help="Of what is parked: reactions list shows it.")
+]
 ProjectorName = Annotated[
     str | None, typer.Option("--projector", help="Which one, when several have parked the stream.")
 ]
@@ -326,9 +334,13 @@ def _projectors(settings: Settings) -> list[Projector]:
 @command(parked_group, "list", example="orderly parked list")
 def list_parked(*, json: Json = False) -> int:
     """What projectors have parked, and why."""
+    from codebase.engine.reactions.store import REACTION_STORE
     from codebase.operations.parked import ParkedStream, list_parked
 
-    streams = list_parked(_settings())
+    settings = _settings()
+    streams = list_parked(settings)
+    if SYSTEM.reactions():
+        streams += list_parked(settings, REACTION_STORE)
     if not streams:
         to_stderr("nothing is parked")
     show_list(streams, json=json, record=asdict, line=ParkedStream.line, cells=ParkedStream.cells)
@@ -361,7 +373,8 @@ def _retry_all(settings: Settings, name: str | None) -> int:
     from codebase.operations import parked
 
     status = DONE
-    for projector in [_projector(name)] if name else _projectors(settings):
+    everybody = [*_projectors(settings), *_readers()]
+    for projector in [_projector(name)] if name else everybody:
         retried = parked.retry_all(settings, projector)
         told = f"{retried.events} events applied; {retried.streams} streams flow again"
         print(f"{projector.name}: {told}")
@@ -386,9 +399,12 @@ def discard_parked(stream: Stream, *, projector: ProjectorName = None) -> int:
 
 def _who_parked(settings: Settings, stream_id: UUID, name: str | None) -> Projector:
     """The one that was named, or else the only one that has parked the stream."""
+    from codebase.engine.reactions.store import REACTION_STORE
     from codebase.operations import parked
 
     names = [name] if name else parked.parked_by(settings, stream_id)
+    if not name and SYSTEM.reactions():
+        names += parked.parked_by(settings, stream_id, REACTION_STORE)
     if not names:
         raise parked.NotParkedError(f"stream {stream_id} is not parked")
     if len(names) > 1:
@@ -398,10 +414,76 @@ def _who_parked(settings: Settings, stream_id: UUID, name: str | None) -> Projec
 
 
 def _projector(name: str) -> Projector:
-    known = {projector.name: projector for projector in SYSTEM.projectors()}
+    known = {projector.name: projector for projector in [*SYSTEM.projectors(), *_readers()]}
     if name not in known:
         raise ConfigurationError(f"no projector {name}; there is: {', '.join(known)}")
     return known[name]
+
+
+def _readers() -> list[Projector]:
+    """The half of each reaction that reads the log."""
+    from codebase.engine.reactions.reading import projector_of
+
+    return [projector_of(reaction) for reaction in SYSTEM.reactions()]
+
+
+# Reactions
+
+
+@command(reactions_group, "list", example="orderly reactions list --json")
+def list_intents(*, json: Json = False) -> int:
+    """What reactions could not do, and why; what follows it for the same subject waits."""
+    from codebase.operations.intents import ParkedIntent, list_parked
+
+    found = list_parked(_settings())
+    if not found:
+        to_stderr("nothing is parked")
+    show_list(found, json=json, record=asdict, line=ParkedIntent.line, cells=ParkedIntent.cells)
+    return DONE
+
+
+@command(reactions_group, "retry", example="orderly reactions retry --all")
+def retry_intents(
+    key: OnlyKey = None,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="All that is parked.")] = False,
+) -> int:
+    """Have what is parked tried again, with the same key, by whichever service does it."""
+    from codebase.operations import intents
+
+    if everything == (key is not None):
+        raise typer.BadParameter("name one KEY, or all of them with --all")
+    print(f"{intents.retry(_settings(), key)} will be tried again")
+    return DONE
+
+
+@command(reactions_group, "skip", example="orderly reactions skip KEY")
+def skip_intent(key: Key) -> int:
+    """Do without something that is parked; what waits for it has its turn."""
+    from codebase.operations import intents
+
+    intents.skip(_settings(), key)
+    print("it is left out, and the next has its turn")
+    return DONE
+
+
+@command(reactions_group, "adopt", example="orderly reactions adopt --skip-open")
+def adopt_reactions(
+    *,
+    skip_open: Annotated[
+        bool,
+        typer.Option("--skip-open", help="Do without what is noted and not done, and reminders."),
+    ] = False,
+) -> int:
+    """Let reactions act in a database that was restored or copied from elsewhere."""
+    from codebase.operations import intents
+
+    adopted = intents.adopt(_settings(), skip_open=skip_open)
+    print(
+        f"reactions act here from now on; {adopted.skipped} intents and {adopted.reminders}"
+        " reminders are left out"
+    )
+    return DONE
 
 
 @command(log_group, "show", example="orderly log show STREAM")

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from codebase.engine.context import Context, Group
 from codebase.engine.projections.projection import Projector
 from codebase.engine.projections.read_model import read_model
+from codebase.engine.reactions.reaction import Reaction
 from codebase.foundation.settings import Settings
 from codebase.model.aggregate import Aggregate
 from codebase.views.accounts.context import ACCOUNT_CONTEXT
@@ -30,9 +31,10 @@ class System:
 
     A service is a folder with a `service.py`, which has `PORT`, `NEEDS` (the secrets that it is
     told) and `open_service(runtime)`, and may have `PROJECTOR` (or `PROJECTORS`, if they are
-    alternatives) for tables of its own, `MESSAGES`, routing key -> body, for the commands that
-    it takes by message, and `SEVERAL_PROCESSES`: true, if it is right that several share its port,
-    because whatever one of them keeps in memory the others can do without.
+    alternatives) for tables of its own, `REACTIONS` for what events cause, `MESSAGES`, routing key
+    -> body, for the commands that it takes by message, and `SEVERAL_PROCESSES`: true, if it is right
+    that several share its port, because whatever one of them keeps in memory the others can do
+    without.
     """
 
     contexts: tuple[Context, ...]
@@ -112,6 +114,14 @@ class System:
             own = getattr(module, "PROJECTOR", None)
             found += [own] if own else getattr(module, "PROJECTORS", ())
         return found
+
+    def reactions(self) -> list[Reaction]:
+        """What events cause, by any service."""
+        return [
+            each
+            for module in map(self.load, self.names())
+            for each in getattr(module, "REACTIONS", ())
+        ]
 
     def messages(self) -> dict[str, type[BaseModel]]:
         """Routing key -> body, of every command that is taken by message."""

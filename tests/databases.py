@@ -35,6 +35,7 @@ def settings_for(server: PostgresUnderTest, write_model: str, read_model: str) -
         write_model_relay_url=url("event_relay", write_model),
         write_model_reader_url=url("log_reader", write_model),
         write_model_head_url=url("log_head_reader", write_model),
+        write_model_reaction_url=url("reaction_worker", write_model),
         read_model_owner_url=server.owner_url(read_model),
         read_model_url=url("query_service", read_model),
         read_model_projector_url=url("projector", read_model),

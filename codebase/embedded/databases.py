@@ -35,7 +35,13 @@ FALLBACK_FOLDER = Path("/var/lib/orderly")
 
 _SETTINGS = {WRITE_MODEL: WRITE_MODEL_SETTINGS, READ_MODEL: READ_MODEL_SETTINGS}
 ROLES: Mapping[str, Sequence[str]] = {
-    WRITE_MODEL: ("command_service", "event_relay", "log_reader", "log_head_reader"),
+    WRITE_MODEL: (
+        "command_service",
+        "event_relay",
+        "log_reader",
+        "log_head_reader",
+        "reaction_worker",
+    ),
     READ_MODEL: ("query_service", "projector"),
 }
 """What migrations give rights to, beside the owner."""
@@ -45,6 +51,7 @@ _ADDRESSES: Mapping[str, tuple[str, str]] = {
     "WRITE_MODEL_RELAY_URL": (WRITE_MODEL, "event_relay"),
     "WRITE_MODEL_READER_URL": (WRITE_MODEL, "log_reader"),
     "WRITE_MODEL_HEAD_URL": (WRITE_MODEL, "log_head_reader"),
+    "WRITE_MODEL_REACTION_URL": (WRITE_MODEL, "reaction_worker"),
     "READ_MODEL_OWNER_URL": (READ_MODEL, OWNER),
     "READ_MODEL_URL": (READ_MODEL, "query_service"),
     "READ_MODEL_PROJECTOR_URL": (READ_MODEL, "projector"),

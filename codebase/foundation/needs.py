@@ -15,6 +15,8 @@ QUERIES = ("read_model_url", "write_model_head_url")
 """To answer pages, and to tell whether the log is what a client's token is about."""
 PROJECTOR = ("write_model_reader_url", "read_model_projector_url")
 """To fill tables with what the log says."""
+REACTION = ("write_model_reader_url", "write_model_reaction_url")
+"""To follow the log, and to do what events cause."""
 RELAY = ("write_model_relay_url",)
 BROKER = ("broker_url",)
 FINGERPRINTS = ("fingerprint_keys",)

@@ -21,6 +21,7 @@ STORES = (
     "write_model_relay_url",
     "write_model_reader_url",
     "write_model_head_url",
+    "write_model_reaction_url",
     "read_model_url",
     "read_model_owner_url",
     "read_model_projector_url",
@@ -68,6 +69,8 @@ class Settings(BaseSettings):
     write_model_head_url: str | None = None
     """The role that sees how far the log goes: query services ask before they wait for a position.
     Without it they wait for whatever a token of their log names."""
+    write_model_reaction_url: str | None = None
+    """The role of reactions: reads and writes what events cause, beside the log."""
     read_model_url: str | None = None
     """The role of the query services: SELECT and nothing else."""
     read_model_owner_url: str | None = None
@@ -114,6 +117,14 @@ class Settings(BaseSettings):
     """How long a queue may be silent before the projector compares itself with the log."""
     projector_delay_seconds: float = Field(0, ge=0)
     """For tests: how long a projector rests before it applies what it has read."""
+
+    # What events cause.
+    reaction_attempts_max: int = Field(20, ge=1, le=1000)
+    """How often something is tried at a target that is there, before it is parked."""
+    reaction_in_flight: int = Field(32, ge=1, le=1000)
+    """How much of one reaction may be on its way to one target at a time, in each process."""
+    reaction_done_days: int = Field(30, ge=1, le=36_500)
+    """How long it is known what became of something."""
 
     # The read side and HTTP.
     consistency_wait_ms: int = Field(2000, ge=0, le=60_000)

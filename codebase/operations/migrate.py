@@ -53,6 +53,7 @@ WRITE_MODEL_ROLES = (
     "write_model_relay_url",
     "write_model_reader_url",
     "write_model_head_url",
+    "write_model_reaction_url",
 )
 READ_MODEL_ROLES = ("read_model_url", "read_model_projector_url")
 

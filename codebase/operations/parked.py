@@ -13,6 +13,7 @@ from psycopg import Connection, Cursor
 from psycopg.rows import class_row
 
 from codebase.engine.projections.blame import describe
+from codebase.engine.projections.checkpoint import READ_MODEL_STORE, Store
 from codebase.engine.projections.logged_events import LoggedEvent, read_at
 from codebase.engine.projections.projection import Projector
 from codebase.foundation.postgres import connect
@@ -156,7 +157,7 @@ class Retried:
 class Stores(NamedTuple):
     """Connections that retrying takes: rows are written as their owner, the log is read."""
 
-    read_model: Connection[Any]
+    rows: Connection[Any]
     log: Connection[Any]
 
 
@@ -180,18 +181,18 @@ class LeftOut:
         return sentences
 
 
-def list_parked(settings: Settings) -> list[ParkedStream]:
-    """Every parked stream of every projector, the longest parked first."""
+def list_parked(settings: Settings, place: Store = READ_MODEL_STORE) -> list[ParkedStream]:
+    """Every parked stream of every projector of a store, the longest parked first."""
     with (
-        connect(settings.required("read_model_owner_url"), "parked") as store,
+        _open(settings, place) as store,
         store.cursor(row_factory=class_row(ParkedStream)) as cursor,
     ):
         return cursor.execute(LIST_PARKED).fetchall()
 
 
-def parked_by(settings: Settings, stream_id: UUID) -> list[str]:
-    """The names of the projectors that have parked a stream."""
-    with connect(settings.required("read_model_owner_url"), "parked") as store:
+def parked_by(settings: Settings, stream_id: UUID, place: Store = READ_MODEL_STORE) -> list[str]:
+    """The names of the projectors of a store that have parked a stream."""
+    with _open(settings, place) as store:
         rows = store.execute(FIND_PROJECTORS, {"stream_id": stream_id}).fetchall()
     return [row[0] for row in rows]
 
@@ -206,7 +207,7 @@ def retry(settings: Settings, projector: Projector, stream_id: UUID) -> int:
         NotParkedError: the stream is not parked.
         RetryFailedError: an event still fails; the text says which and how. Nothing changed.
     """
-    with _stores(settings) as stores:
+    with _stores(settings, projector.store) as stores:
         return _retry(stores, projector, stream_id)
 
 
@@ -216,8 +217,8 @@ def retry_all(settings: Settings, projector: Projector) -> Retried:
     Each is a transaction of its own, so that the projector is held off for no longer than that, and
     one that still fails keeps nobody else.
     """
-    with _stores(settings) as stores:
-        found = stores.read_model.execute(FIND_STREAMS, {"projector": projector.name}).fetchall()
+    with _stores(settings, projector.store) as stores:
+        found = stores.rows.execute(FIND_STREAMS, {"projector": projector.name}).fetchall()
         applied, failures = 0, dict[UUID, str]()
         for (stream_id,) in found:
             try:
@@ -241,7 +242,7 @@ def discard(settings: Settings, projector: Projector, stream_id: UUID) -> int:
         NotParkedError: the stream is not parked.
     """
     with (
-        _read_model(settings) as store,
+        _open(settings, projector.store) as store,
         _parked_stream(store, projector, stream_id) as (cursor, partition, positions),
     ):
         key = {"projector": projector.name, "partition": partition, "position": positions[0]}
@@ -250,20 +251,20 @@ def discard(settings: Settings, projector: Projector, stream_id: UUID) -> int:
         return positions[0]
 
 
-def _read_model(settings: Settings) -> Connection[Any]:
-    return connect(settings.required("read_model_owner_url"), "parked")
+def _open(settings: Settings, place: Store) -> Connection[Any]:
+    return connect(settings.required(place.owner_url), "parked", options=place.options)
 
 
 @contextmanager
-def _stores(settings: Settings) -> Iterator[Stores]:
+def _stores(settings: Settings, place: Store) -> Iterator[Stores]:
     log_url = settings.required("write_model_reader_url")
-    with _read_model(settings) as read_model, connect(log_url, "parked") as log:
-        yield Stores(read_model, log)
+    with _open(settings, place) as rows, connect(log_url, "parked") as log:
+        yield Stores(rows, log)
 
 
 def _retry(stores: Stores, projector: Projector, stream_id: UUID) -> int:
     """What `retry` does, over connections that are there."""
-    with _parked_stream(stores.read_model, projector, stream_id) as (cursor, partition, positions):
+    with _parked_stream(stores.rows, projector, stream_id) as (cursor, partition, positions):
         events = read_at(stores.log, partition, positions)
         for event in events:
             _apply(projector, cursor, event)

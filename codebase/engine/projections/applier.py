@@ -158,6 +158,7 @@ class Applier:
             self._tell_of_parking(event, unknown(event))
         self._arrived(events)
         failpoint("projector_after_apply")
+        self._projector.committed()
 
     def _park(self, store: Connection[Any], event: LoggedEvent, reason: str) -> None:
         with store.transaction(), store.cursor(binary=True) as cursor:

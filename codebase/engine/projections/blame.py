@@ -25,12 +25,13 @@ def is_circumstance(error: BaseException) -> bool:
     """Whether an error comes from the circumstances, so that no event is to blame for it.
 
     A statement that ran into its deadline, or into a limit of Postgres, is blamed on its events; a
-    lost connection, a deadlock, a full disk, a missing table and a missing privilege are not.
+    lost connection, a deadlock, a full disk, a missing table, a missing privilege, and another log
+    are not.
     """
     state = error.sqlstate if isinstance(error, psycopg.Error) else None
     if isinstance(error, QueryCanceled) or (state or "").startswith(LIMIT_EXCEEDED_CLASS):
         return False
-    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | LogMismatchError):
         return True
     return state is not None and state.startswith(PROGRAMMING_ERROR_CLASS)
 

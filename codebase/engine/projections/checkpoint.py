@@ -50,6 +50,31 @@ NAME_LOG = """
 STORE_OPTIONS = "-c synchronous_commit=off"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """Where a projector keeps its rows and its checkpoint.
+
+    Args:
+        name: as operators see it.
+        worker_url: the setting that holds the address of whoever writes the rows.
+        owner_url: the setting that holds the address of the schema's owner.
+        options: what its connections ask of the server, as `connect` takes it.
+    """
+
+    name: str
+    worker_url: str
+    owner_url: str
+    options: str
+
+
+READ_MODEL_STORE = Store(
+    name="read_model",
+    worker_url="read_model_projector_url",
+    owner_url="read_model_owner_url",
+    options=STORE_OPTIONS,
+)
+
+
 class FencedError(Exception):
     """The checkpoint is not where this worker left it: somebody else moved it."""
 

@@ -12,6 +12,7 @@ from psycopg import Connection, Cursor
 
 from codebase.engine.log.codec import UnknownEventError
 from codebase.engine.log.events import RecordedEvent
+from codebase.engine.projections.checkpoint import READ_MODEL_STORE, Store
 from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.foundation.arrays import Array, integers, texts, timestamps, uuids
 from codebase.model.aggregate import Aggregate
@@ -67,6 +68,10 @@ class Projection:
         return frozenset(self.known_types)
 
 
+def nobody_waits() -> None:
+    """What is done after a commit that nobody waits for."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Projector:
     """Projections that share a store and move through the log together, with one checkpoint.
@@ -76,11 +81,15 @@ class Projector:
         projections: applied in this order, in one transaction.
         check_kept: what `verify` asks about tables that are `kept`: a connection to the store, in a
             transaction -> a sentence for each difference from the rows that they follow from.
+        store: where its rows are.
+        committed: called after each commit, by the thread that has committed.
     """
 
     name: str
     projections: tuple[Projection, ...]
     check_kept: Check | None = None
+    store: Store = READ_MODEL_STORE
+    committed: Callable[[], None] = nobody_waits
 
     @cached_property
     def known_types(self) -> Mapping[str, frozenset[str]]:

@@ -27,11 +27,7 @@ from codebase.engine.log.check import (
 )
 from codebase.engine.projections.applier import Applier
 from codebase.engine.projections.blame import describe
-from codebase.engine.projections.checkpoint import (
-    STORE_OPTIONS,
-    FencedError,
-    check_checkpoint,
-)
+from codebase.engine.projections.checkpoint import FencedError, check_checkpoint
 from codebase.engine.projections.feed import Delivery, Feed
 from codebase.engine.projections.log_feed import LogFeed
 from codebase.engine.projections.logged_events import LogGapError, LoggedEvent, read_events
@@ -96,7 +92,7 @@ class PartitionProjector:
                 (projector.name, partition),
                 settings.read_model_check_seconds * CHECKS_PER_MEASUREMENT,
             )
-            for each in ("write_model", "read_model")
+            for each in ("write_model", projector.store.name)
         ]
         self._traces = telemetry.current()
         self._progress = Progress(GAUGES, projector.name, partition)
@@ -127,10 +123,11 @@ class PartitionProjector:
     @contextmanager
     def _connections(self) -> Iterator[tuple[Connection[Any], Connection[Any]]]:
         log_url = self._settings.required("write_model_reader_url")
-        store_url = self._settings.required("read_model_projector_url")
+        place = self._projector.store
+        store_url = self._settings.required(place.worker_url)
         with (
             connect(log_url, self._projector.name) as log,
-            connect(store_url, self._projector.name, options=STORE_OPTIONS) as store,
+            connect(store_url, self._projector.name, options=place.options) as store,
         ):
             yield self._watch.over(log), self._watch.over(store)
 

@@ -1,0 +1,71 @@
+"""One attempt to have something done, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeVar
+
+from codebase.engine.projections.blame import describe
+from codebase.engine.reactions.reaction import Answer, Sent
+from codebase.engine.reactions.target import FailedError, InDoubtError, NotSentError, Target
+from codebase.foundation.failpoints import failpoint
+
+Result = TypeVar("Result")
+
+
+class Ended(Enum):
+    """How an attempt ended."""
+
+    ANSWERED = "answered"
+    NOT_SENT = "not_sent"
+    FAILED = "failed"
+    IN_DOUBT = "in_doubt"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """How an attempt ended: with an answer, or with the reason why there is none."""
+
+    ended: Ended
+    answer: Answer | None = None
+    reason: str | None = None
+
+
+async def attempt(target: Target, sent: Sent, *, in_doubt: bool) -> Attempt:
+    """Have something done, within the target's deadline.
+
+    Args:
+        target: who does it.
+        sent: what.
+        in_doubt: whether it may have been done by an attempt before: then that is asked first.
+    """
+    doubt = in_doubt
+    try:
+        answer = None
+        if in_doubt:
+            failpoint("reaction_before_inquiry")
+            answer = await _in_time(target, target.inquire(sent))
+            failpoint("reaction_after_inquiry")
+        if answer is None:
+            doubt = False
+            failpoint("reaction_before_call")
+            answer = await _in_time(target, target.send(sent))
+            failpoint("reaction_after_call")
+    except NotSentError as error:
+        # If it was the inquiry that did not come through, what was in doubt still is.
+        return Attempt(ended=Ended.IN_DOUBT if doubt else Ended.NOT_SENT, reason=str(error))
+    except FailedError as error:
+        return Attempt(ended=Ended.FAILED, reason=str(error))
+    except (InDoubtError, TimeoutError) as error:
+        return Attempt(ended=Ended.IN_DOUBT, reason=str(error) or "no answer in time")
+    except Exception as error:  # noqa: BLE001 - a target's bug: what it was to do is not forgotten
+        return Attempt(ended=Ended.FAILED, reason=describe(error))
+    return Attempt(ended=Ended.ANSWERED, answer=answer)
+
+
+async def _in_time(target: Target, asked: Awaitable[Result]) -> Result:
+    async with asyncio.timeout(target.deadline_seconds):
+        return await asked

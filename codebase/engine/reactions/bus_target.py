@@ -1,0 +1,91 @@
+"""The target that decides commands in this process, where it may write to the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+from codebase.engine.commands.bus import CommandBus
+from codebase.engine.commands.fingerprint import Content
+from codebase.engine.commands.submission import Submission
+from codebase.engine.messages.command_message import Became
+from codebase.engine.reactions.reaction import Answer, Sent
+from codebase.engine.reactions.target import InDoubtError
+from codebase.foundation.errors import ServiceUnavailable
+from codebase.model.actor import Actor
+from codebase.model.aggregate import Aggregate
+from codebase.model.refusals import Rejected
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CommandOn:
+    """A command, and the stream that it is for.
+
+    Args:
+        aggregate: whose rules decide.
+        stream_id: the stream.
+        command: as `aggregate.decide` takes it.
+    """
+
+    aggregate: Aggregate[Any, Any, Any]
+    stream_id: UUID
+    command: Any
+
+
+class BusTarget:
+    """Commands by the bus. Each key is decided once, so that what is in doubt is sent again.
+
+    Args:
+        bus: of this process.
+        reaction: who commands, as the events will say; it never changes, for keys are its own.
+        command: what was sent -> the command that it stands for.
+        deadline_seconds: longer than the bus takes to give up by itself.
+    """
+
+    def __init__(
+        self,
+        bus: CommandBus,
+        reaction: str,
+        command: Callable[[Sent], CommandOn],
+        *,
+        deadline_seconds: float = 10.0,
+    ) -> None:
+        self._bus = bus
+        self._actor = Actor(f"reaction {reaction}", is_admin=True)
+        self._command = command
+        self.deadline_seconds = deadline_seconds
+
+    async def send(self, sent: Sent) -> Answer:
+        """Have it decided; `outcome` of the answer says whether there was anything to do.
+
+        Raises:
+            InDoubtError: the log did not answer.
+        """
+        try:
+            outcome = await self._bus.execute(self._submission(sent))
+        except Rejected as error:
+            return Answer(refused=str(error))
+        except ServiceUnavailable as error:
+            raise InDoubtError(str(error)) from error
+        became = Became.DONE if outcome.changed else Became.UNCHANGED
+        return Answer(data={"outcome": became.value, "version": outcome.version})
+
+    async def inquire(self, sent: Sent) -> Answer | None:  # noqa: ARG002 - as every target
+        """Nothing to ask: a repeat of the command is answered as the command was."""
+        return None
+
+    def _submission(self, sent: Sent) -> Submission:
+        asked = self._command(sent)
+        return Submission(
+            aggregate=asked.aggregate,
+            stream_id=asked.stream_id,
+            command=asked.command,
+            idempotence_key=str(sent.key),
+            content=Content.of(
+                sent.send.action, dict(sent.send.data), {"stream_id": asked.stream_id}
+            ),
+            actor=self._actor,
+            command_id=uuid4().hex,
+        )

@@ -1,0 +1,253 @@
+"""Intents in the store: who may take which, and what is written when they come back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg import Connection, Cursor
+
+from codebase.engine.projections.blame import describe
+from codebase.engine.reactions.attempt import Attempt, Ended
+from codebase.engine.reactions.reaction import Answer, Reaction, Send, Sent
+from codebase.engine.reactions.recording import Caused, checked, lock_subjects, record
+from codebase.foundation.backoff import doubled, with_jitter
+from codebase.foundation.failpoints import failpoint
+
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 60.0
+
+# Who takes something notes that first, and that it is in doubt: whoever finds it after the end of
+# the lease asks what became of it. All times are the server's.
+TAKE = """
+    WITH due AS MATERIALIZED (
+        SELECT number, in_doubt FROM intent
+        WHERE reaction = %(reaction)s AND target = %(target)s
+          AND is_next AND state = 'waiting' AND due_at <= clock_timestamp()
+        ORDER BY due_at
+        LIMIT %(limit)s
+        FOR UPDATE SKIP LOCKED
+    )
+    UPDATE intent
+    SET token = %(token)s, attempts = attempts + 1, in_doubt = true,
+        due_at = clock_timestamp() + make_interval(secs => %(lease_seconds)s)
+    FROM due
+    WHERE intent.number = due.number
+    RETURNING intent.number, intent.key, intent.subject, intent.target, intent.action, intent.data,
+              intent.attempts, due.in_doubt
+"""
+
+# Whose lease is over has another token, or none, and changes nothing.
+SETTLE = """
+    UPDATE intent
+    SET state = settled.state, reason = settled.reason, in_doubt = settled.in_doubt,
+        attempts = intent.attempts - settled.forgiven, token = NULL,
+        due_at = clock_timestamp() + make_interval(secs => settled.pause_seconds),
+        ended_at = CASE WHEN settled.state = 'done' THEN clock_timestamp() END,
+        is_next = settled.state <> 'done'
+    FROM unnest(%(numbers)s::bigint[], %(tokens)s::uuid[], %(states)s::text[], %(reasons)s::text[],
+                %(in_doubt)s::boolean[], %(forgiven)s::integer[], %(pauses)s::float8[])
+        AS settled (number, token, state, reason, in_doubt, forgiven, pause_seconds)
+    WHERE intent.number = settled.number AND intent.token = settled.token
+    RETURNING intent.number
+"""
+
+# The next of each subject has its turn. Planned anew: a plan from when the table was small would go
+# through all of it.
+PROMOTE = """
+    UPDATE intent SET is_next = true
+    FROM unnest(%(subjects)s::uuid[]) AS concerned (subject)
+    CROSS JOIN LATERAL (
+        SELECT number FROM intent
+        WHERE reaction = %(reaction)s AND intent.subject = concerned.subject AND ended_at IS NULL
+        ORDER BY number
+        LIMIT 1
+    ) AS first
+    WHERE intent.number = first.number AND NOT intent.is_next
+"""
+
+FORGET_DONE = """
+    DELETE FROM intent WHERE number IN (
+        SELECT number FROM intent
+        WHERE reaction = %(reaction)s
+          AND ended_at < clock_timestamp() - make_interval(days => %(days)s)
+        ORDER BY ended_at
+        LIMIT %(limit)s
+    )
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Taken:
+    """An intent under a lease: `token` is that of the lease."""
+
+    number: int
+    token: UUID
+    in_doubt: bool
+    sent: Sent
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Returned:
+    """An intent that was taken, how the attempt ended, and whether the target answers at all."""
+
+    taken: Taken
+    attempt: Attempt
+    target_answers: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Settled:
+    """What is to be written of an intent; `caused` if it has an outcome."""
+
+    returned: Returned
+    state: str
+    reason: str | None = None
+    in_doubt: bool = False
+    forgiven: int = 0
+    pause_seconds: float = 0.0
+    caused: Caused | None = None
+
+
+class Desk:
+    """Gives out one reaction's intents and takes them back.
+
+    Args:
+        reaction: whose they are.
+        attempts_max: how often something is tried at a target that answers.
+    """
+
+    def __init__(self, reaction: Reaction, attempts_max: int) -> None:
+        self._reaction = reaction
+        self._attempts_max = attempts_max
+
+    def take(
+        self, store: Connection[Any], target: str, limit: int, lease_seconds: float
+    ) -> list[Taken]:
+        """At most so many intents for a target, each the first of its subject."""
+        token = uuid4()
+        parameters = {
+            "reaction": self._reaction.name,
+            "target": target,
+            "limit": limit,
+            "token": token,
+            "lease_seconds": lease_seconds,
+        }
+        rows = store.execute(TAKE, parameters, prepare=True).fetchall()
+        if rows:
+            failpoint("reaction_after_taking")
+        return [
+            Taken(
+                number=number,
+                token=token,
+                in_doubt=in_doubt,
+                sent=Sent(key=key, subject=subject, send=Send(to, action, data), attempts=attempts),
+            )
+            for number, key, subject, to, action, data, attempts, in_doubt in rows
+        ]
+
+    def settle(self, store: Connection[Any], returned: Sequence[Returned]) -> None:
+        """Write down how attempts ended, together with what follows from that; all or nothing."""
+        settled = [self._judge(each) for each in returned]
+        try:
+            self._write(store, settled)
+        except psycopg.DataError as error:
+            # One of them holds what the store does not take; the others are not to wait for it.
+            for each in settled:
+                self._write_alone(store, each, error)
+
+    def forget_done(self, store: Connection[Any], days: int, limit: int) -> int:
+        """Remove what was done so many days ago, `limit` at a time; how many that were."""
+        what = {"reaction": self._reaction.name, "days": days, "limit": limit}
+        return store.execute(FORGET_DONE, what).rowcount
+
+    def _write_alone(
+        self, store: Connection[Any], settled: _Settled, reason: psycopg.DataError
+    ) -> None:
+        try:
+            self._write(store, [settled])
+        except psycopg.DataError:
+            self._write(store, [_parked(settled.returned, describe(reason))])
+
+    def _write(self, store: Connection[Any], settled: Sequence[_Settled]) -> None:
+        subjects = {each.returned.taken.sent.subject for each in settled}
+        with store.transaction(), store.cursor() as cursor:
+            lock_subjects(cursor, self._reaction.name, subjects)
+            ours = _update(cursor, settled)
+            caused = [
+                each.caused
+                for each in settled
+                if each.caused and each.returned.taken.number in ours
+            ]
+            record(cursor, self._reaction.name, caused)
+            self._promote(cursor, subjects)
+            failpoint("reaction_before_outcome_commit")
+        failpoint("reaction_after_outcome_commit")
+
+    def _promote(self, cursor: Cursor[Any], subjects: Collection[UUID]) -> None:
+        concerned = {"reaction": self._reaction.name, "subjects": sorted(subjects)}
+        cursor.execute(PROMOTE, concerned, prepare=False)
+
+    def _judge(self, returned: Returned) -> _Settled:
+        answer = returned.attempt.answer
+        if answer is None:
+            return self._judge_failure(returned)
+        if answer.refused is not None and not self._reaction.takes_refusals:
+            return _parked(returned, f"refused: {answer.refused}")
+        return self._judge_answer(returned, answer)
+
+    def _judge_answer(self, returned: Returned, answer: Answer) -> _Settled:
+        sent = returned.taken.sent
+        try:
+            intents = checked(self._reaction.outcome(sent, answer))
+        except Exception as error:  # noqa: BLE001 - the boundary between neighbours
+            return _parked(returned, f"what follows from the answer: {describe(error)}")
+        caused = Caused(subject=sent.subject, cause=sent.key, intents=intents)
+        return _Settled(returned=returned, state="done", reason=answer.refused, caused=caused)
+
+    def _judge_failure(self, returned: Returned) -> _Settled:
+        attempt, tried = returned.attempt, returned.taken.sent.attempts
+        was_not_sent = attempt.ended is Ended.NOT_SENT
+        if tried >= self._attempts_max and self._is_to_blame(returned):
+            return _parked(returned, f"{tried} attempts, the last: {attempt.reason}")
+        return _Settled(
+            returned=returned,
+            state="waiting",
+            reason=attempt.reason,
+            in_doubt=not was_not_sent,
+            forgiven=1 if was_not_sent else 0,
+            pause_seconds=pause_after(tried),
+        )
+
+    @staticmethod
+    def _is_to_blame(returned: Returned) -> bool:
+        """Nobody is for a target that is away."""
+        ended = returned.attempt.ended
+        return ended is Ended.FAILED or (ended is Ended.IN_DOUBT and returned.target_answers)
+
+
+def pause_after(attempts: int) -> float:
+    """Seconds until the next attempt, longer with every one."""
+    return with_jitter(doubled(FIRST_PAUSE_SECONDS, attempts - 1, LONGEST_PAUSE_SECONDS))
+
+
+def _parked(returned: Returned, reason: str) -> _Settled:
+    doubt = returned.attempt.answer is None
+    return _Settled(returned=returned, state="parked", reason=reason, in_doubt=doubt)
+
+
+def _update(cursor: Cursor[Any], settled: Sequence[_Settled]) -> set[int]:
+    """Write it, and tell which of the leases were still ours."""
+    columns = {
+        "numbers": [each.returned.taken.number for each in settled],
+        "tokens": [each.returned.taken.token for each in settled],
+        "states": [each.state for each in settled],
+        "reasons": [each.reason for each in settled],
+        "in_doubt": [each.in_doubt for each in settled],
+        "forgiven": [each.forgiven for each in settled],
+        "pauses": [each.pause_seconds for each in settled],
+    }
+    return {row[0] for row in cursor.execute(SETTLE, columns, prepare=False).fetchall()}

@@ -1,0 +1,96 @@
+"""What is on its way to one target: calls on the event loop, started and counted by a thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from codebase.engine.reactions.attempt import Attempt, Ended, attempt
+from codebase.engine.reactions.breaker import Breaker
+from codebase.engine.reactions.desk import Returned, Taken
+from codebase.engine.reactions.figures import ATTEMPTS, BREAKER
+from codebase.engine.reactions.target import Target
+from codebase.foundation.standing import Standing
+
+LEASE_MARGIN_SECONDS = 10.0
+"""On top of what an inquiry and an attempt may take: for a process that is busy or paused."""
+
+
+class Errands:
+    """One target's share of the work.
+
+    `room`, `start` and `note` are called by the dispatcher's thread, the rest happens on the loop.
+
+    Args:
+        reaction: the name of the reaction that it is done for.
+        name: of the target.
+        target: who does it.
+        most: how many may be on their way together.
+        loop: what calls are made on.
+        returned: is given every attempt that has ended; called on the loop.
+    """
+
+    def __init__(
+        self,
+        reaction: str,
+        name: str,
+        target: Target,
+        *,
+        most: int,
+        loop: asyncio.AbstractEventLoop,
+        returned: Callable[[Taken, Attempt], None],
+    ) -> None:
+        self.name = name
+        self._target = target
+        self._most = most
+        self._loop = loop
+        self._returned = returned
+        self._breaker = Breaker()
+        self._on_their_way = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._standing = Standing(name, f"do what {reaction} asks for")
+        self._labels = (reaction, name)
+        BREAKER.labels(*self._labels).set(0)
+        for ended in Ended:
+            ATTEMPTS.labels(*self._labels, ended.value)
+
+    @property
+    def lease_seconds(self) -> float:
+        """How long something may be away before others look for it."""
+        return 2 * self._target.deadline_seconds + LEASE_MARGIN_SECONDS
+
+    @property
+    def on_their_way(self) -> int:
+        """How many have gone and not come back."""
+        return self._on_their_way
+
+    def room(self) -> int:
+        """How many more may go."""
+        return self._breaker.room(self._on_their_way, self._most)
+
+    def start(self, taken: Sequence[Taken]) -> None:
+        """Have these on their way."""
+        self._on_their_way += len(taken)
+        self._loop.call_soon_threadsafe(self._spawn, taken)
+
+    def note(self, taken: Taken, ended: Attempt) -> Returned:
+        """One has come back; what that says of the target."""
+        self._on_their_way -= 1
+        ATTEMPTS.labels(*self._labels, ended.ended.value).inc()
+        if ended.ended is Ended.ANSWERED:
+            self._breaker.succeeded()
+            self._standing.succeeded()
+        else:
+            self._breaker.failed()
+            self._standing.failed(ended.reason or ended.ended.value)
+        BREAKER.labels(*self._labels).set(0 if self._breaker.is_closed else 1)
+        return Returned(taken=taken, attempt=ended, target_answers=self._breaker.is_closed)
+
+    def _spawn(self, taken: Sequence[Taken]) -> None:
+        for each in taken:
+            task = self._loop.create_task(self._carry(each), name=f"{self.name} {each.sent.key}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _carry(self, taken: Taken) -> None:
+        self._returned(taken, await attempt(self._target, taken.sent, in_doubt=taken.in_doubt))

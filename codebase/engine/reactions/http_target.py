@@ -1,0 +1,181 @@
+"""Targets by HTTP: other services where there is no broker, and whoever is outside."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import aiohttp
+
+from codebase.engine.reactions.reaction import Answer, Sent
+from codebase.engine.reactions.target import FailedError, InDoubtError, NotSentError
+
+CONNECTIONS_MAX = 100
+"""Of a process, to all that it calls."""
+CONNECT_DEADLINE_SECONDS = 3.0
+ANSWER_LIMIT_BYTES = 65_536
+
+# They speak of what is configured, or of what passes, and nothing was done.
+NOT_NOW = frozenset(
+    {
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.TOO_EARLY,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+    }
+)
+REFUSAL_MAX = 500
+"""Characters of what a refusal says that are kept."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """A request, but for what every request has.
+
+    Args:
+        method: of HTTP.
+        path: below the target's address.
+        body: as JSON knows it; None: there is none.
+        headers: beside `Idempotency-Key` and those of the target.
+    """
+
+    method: str
+    path: str
+    body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@asynccontextmanager
+async def http_session() -> AsyncIterator[aiohttp.ClientSession]:
+    """One for all targets of a process; what is configured for the way to the internet is not used.
+
+    Redirects are followed by nobody, and no cookie is kept.
+    """
+    connector = aiohttp.TCPConnector(limit=CONNECTIONS_MAX)
+    async with aiohttp.ClientSession(
+        connector=connector,
+        trust_env=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(connect=CONNECT_DEADLINE_SECONDS),
+        auto_decompress=False,
+    ) as session:
+        yield session
+
+
+class HttpTarget:
+    """A service that honours `Idempotency-Key`: the same key has one effect and one answer.
+
+    Args:
+        session: of this process.
+        url: the service's address.
+        call: what was sent -> the request for it.
+        inquiry: what was sent -> the request that tells what became of it, answered 404 when
+            nothing did; None: to send the same key again tells it as well.
+        headers: with every request, such as a token.
+        deadline_seconds: for each request, all of it.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        call: Callable[[Sent], Call],
+        *,
+        inquiry: Callable[[Sent], Call] | None = None,
+        headers: Mapping[str, str] | None = None,
+        deadline_seconds: float = 5.0,
+    ) -> None:
+        self._session = session
+        self._url = url.rstrip("/")
+        self._call = call
+        self._inquiry = inquiry
+        self._headers = dict(headers or {})
+        self.deadline_seconds = deadline_seconds
+
+    async def send(self, sent: Sent) -> Answer:
+        """Make the request.
+
+        Raises:
+            NotSentError, FailedError, InDoubtError: there is no answer yet.
+        """
+        status, data = await self._request(sent, self._call(sent))
+        return answer_of(status, data)
+
+    async def inquire(self, sent: Sent) -> Answer | None:
+        """Ask what became of it, if that can be asked.
+
+        Raises:
+            NotSentError, FailedError, InDoubtError: there is no answer yet.
+        """
+        if self._inquiry is None:
+            return None
+        status, data = await self._request(sent, self._inquiry(sent))
+        return None if status == HTTPStatus.NOT_FOUND else answer_of(status, data)
+
+    async def _request(self, sent: Sent, call: Call) -> tuple[int, Mapping[str, Any]]:
+        headers = {**self._headers, **call.headers, "Idempotency-Key": str(sent.key)}
+        try:
+            async with self._session.request(
+                call.method,
+                f"{self._url}{call.path}",
+                json=call.body,
+                headers=headers,
+                allow_redirects=False,
+            ) as answer:
+                return answer.status, await _body(answer)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise NotSentError("cannot be reached") from error
+        except aiohttp.InvalidURL as error:
+            raise FailedError("its address is none") from error
+        except (aiohttp.ClientError, asyncio.IncompleteReadError, OSError) as error:
+            raise InDoubtError(f"the connection broke: {type(error).__name__}") from error
+
+
+async def _body(answer: aiohttp.ClientResponse) -> Mapping[str, Any]:
+    """The JSON object that was answered, with the header `Outcome` as `outcome`; else nothing.
+
+    A number with a fraction comes as the text that it was: nothing is rounded.
+    """
+    text = await answer.content.read(ANSWER_LIMIT_BYTES + 1)
+    while len(text) <= ANSWER_LIMIT_BYTES and (
+        more := await answer.content.read(ANSWER_LIMIT_BYTES)
+    ):
+        text += more
+    found: dict[str, Any] = {}
+    if len(text) <= ANSWER_LIMIT_BYTES and "json" in answer.content_type:
+        try:
+            read = json.loads(text, parse_float=str)
+        except ValueError:
+            read = None
+        if isinstance(read, dict):
+            found = read
+    outcome = answer.headers.get("Outcome")
+    return {**found, "outcome": outcome} if outcome else found
+
+
+def answer_of(status: int, data: Mapping[str, Any]) -> Answer:
+    """What an answer means.
+
+    Args:
+        status: of HTTP.
+        data: the JSON object that came with it.
+
+    Raises:
+        NotSentError: nothing was done, and may be later.
+        FailedError: the service failed, or a proxy did.
+    """
+    if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+        return Answer(data=data)
+    if status in NOT_NOW:
+        raise NotSentError(f"answered {status}")
+    is_refusal = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+    if is_refusal and status != HTTPStatus.REQUEST_TIMEOUT:
+        detail = str(data.get("detail", ""))[:REFUSAL_MAX]
+        return Answer(refused=f"{status} {detail}".strip(), data=data)
+    raise FailedError(f"answered {status}")

@@ -1,0 +1,169 @@
+"""What a reaction is: pure functions that say what events cause. Somebody else does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from codebase.model.aggregate import Aggregate
+
+State = Any
+"""What a reaction remembers of a subject, as JSON knows it; None before the first event."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Happened:
+    """An event, with what is known of it.
+
+    Args:
+        event: of one of the reaction's aggregates.
+        stream_id: whose event it is.
+        version: of the stream after it.
+        recorded_at: when it was recorded, in UTC. There is no other clock in a reaction.
+    """
+
+    event: Any
+    stream_id: UUID
+    version: int
+    recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Have a target do something: decide a command, or take a call.
+
+    Args:
+        target: one of those that the service opens.
+        action: what it is to do, by the target's own name for it.
+        data: what it needs for that, as JSON knows it.
+    """
+
+    target: str
+    action: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Remind:
+    """Be asked again at `due_at`; a reminder of the same name is replaced.
+
+    Args:
+        name: of the reminder, for its subject.
+        due_at: when, in UTC.
+        data: what is to be known then, as JSON knows it.
+    """
+
+    name: str
+    due_at: datetime
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Do without a reminder, if there is one."""
+
+    name: str
+
+
+Intent = Send | Remind | Forget
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reminder:
+    """A reminder that is due."""
+
+    subject: UUID
+    name: str
+    due_at: datetime
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sent:
+    """Something that was sent to a target.
+
+    Args:
+        key: names the effect; it is the same in each attempt.
+        subject: whom it concerns.
+        send: what is to be done.
+        attempts: how often that has been tried, this time included.
+    """
+
+    key: UUID
+    subject: UUID
+    send: Send
+    attempts: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What a target says became of it.
+
+    Args:
+        refused: None if it is done, otherwise why it never will be.
+        data: what else was answered, as JSON knows it.
+    """
+
+    refused: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def nothing_to_remember(state: State, _happened: Happened) -> State:
+    """For reactions that need no state."""
+    return state
+
+
+def nothing_due(_reminder: Reminder, _state: State) -> Sequence[Intent]:
+    """For reactions without reminders."""
+    return ()
+
+
+def no_outcome(_sent: Sent, _answer: Answer) -> Sequence[Intent]:
+    """For reactions that nobody has to be told about."""
+    return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reaction:
+    """How events cause something else. All of its functions are pure.
+
+    Args:
+        name: names the checkpoint, the queues and the keys of effects; it never changes.
+        aggregates: whose events it follows.
+        subject: event -> whom it is about; None: the event is of no interest. What is caused for
+            one subject is done in order.
+        react: (event, state of its subject, this event included) -> what is to be done.
+        evolve: (state, event) -> the state after it.
+        remind: (reminder, state) -> what is to be done now; nothing when its reason is gone.
+        outcome: (what was sent, the target's answer) -> what is to be done about that, usually a
+            command on the stream that it concerns.
+        takes_refusals: whether `outcome` is told of refusals as well. Otherwise what is refused is
+            parked, and what comes after it for the same subject waits.
+    """
+
+    name: str
+    aggregates: tuple[Aggregate[Any, Any, Any], ...]
+    subject: Callable[[Happened], UUID | None]
+    react: Callable[[Happened, State], Sequence[Intent]]
+    evolve: Callable[[State, Happened], State] = nothing_to_remember
+    remind: Callable[[Reminder, State], Sequence[Intent]] = nothing_due
+    outcome: Callable[[Sent, Answer], Sequence[Intent]] = no_outcome
+    takes_refusals: bool = False
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it has a state at all."""
+        return self.evolve is not nothing_to_remember
+
+    def fold(self, happened: Sequence[Happened], state: State = None) -> State:
+        """The state of a subject after these events, which are all about it."""
+        for each in happened:
+            state = self.evolve(state, each)
+        return state
+
+    def after(self, *happened: Happened) -> Sequence[Intent]:
+        """What the last of these events causes, all of which are about one subject: for tests."""
+        return self.react(happened[-1], self.fold(happened))

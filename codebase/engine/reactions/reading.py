@@ -1,0 +1,171 @@
+"""The half that reads the log: a projector whose rows are what events cause.
+
+Leadership, the fence, attempts that are noted before they are made, parked streams, the queue that
+announces and the name of the log are a projector's, and come from there.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+from psycopg import Cursor
+
+from codebase.engine.log.codec import UnknownEventError
+from codebase.engine.projections.logged_events import LoggedEvent
+from codebase.engine.projections.projection import Projection, Projector, nobody_waits
+from codebase.engine.reactions.keys import cause_of_event
+from codebase.engine.reactions.reaction import Happened, Reaction, State
+from codebase.engine.reactions.recording import (
+    Caused,
+    Source,
+    checked,
+    lock_subjects,
+    record,
+    to_json,
+    write_states,
+)
+from codebase.engine.reactions.store import REACTION_STORE, check_may_act
+from codebase.foundation.validation import adapter
+
+READ_LOG_ID = "SELECT id FROM log_identity"
+
+
+def projector_of(reaction: Reaction, *, recorded: Callable[[], None] = nobody_waits) -> Projector:
+    """What moves a reaction through the log.
+
+    Args:
+        reaction: which one.
+        recorded: called when something may have been caused, and is committed.
+    """
+    reading = Reading(reaction, recorded)
+    rows = Projection(
+        name=reaction.name,
+        aggregates=reaction.aggregates,
+        tables=("subject", "intent", "reminder"),
+        apply=reading.apply,
+        # They are never computed again: `operations/verify` has a check of their own.
+        expected_rows=lambda _stream_id, _recorded: (),
+    )
+    return Projector(
+        name=reaction.name,
+        projections=(rows,),
+        store=REACTION_STORE,
+        committed=reading.committed,
+    )
+
+
+class Reading:
+    """Gives events to a reaction, and writes down what it says.
+
+    Args:
+        reaction: whose functions are asked.
+        recorded: called after something was caused and committed.
+    """
+
+    def __init__(self, reaction: Reaction, recorded: Callable[[], None]) -> None:
+        self._reaction = reaction
+        self._recorded = recorded
+        # Each partition has a thread, which applies and then commits.
+        self._of_this_thread = threading.local()
+        self._classes = {
+            (aggregate.category, event.__name__): event
+            for aggregate in reaction.aggregates
+            for event in aggregate.events
+        }
+
+    def apply(self, cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> None:
+        """Write down what events cause, in the transaction that moves the checkpoint.
+
+        Raises:
+            ForbiddenError: this is a copy of another log, or a restored one.
+            UnknownEventError: an event cannot be read.
+        """
+        found = [
+            (event, happened, self._reaction.subject(happened))
+            for event, happened in zip(events, map(self.happened, events), strict=True)
+        ]
+        concerned = [
+            (event, happened, subject) for event, happened, subject in found if subject is not None
+        ]
+        if not concerned:
+            return
+        check_may_act(cursor.connection)
+        if self._reaction.remembers:
+            self._apply_remembering(cursor, concerned)
+        else:
+            self._apply_forgetful(cursor, concerned)
+
+    def committed(self) -> None:
+        """What this thread has applied is committed."""
+        if getattr(self._of_this_thread, "has_caused", False):
+            self._of_this_thread.has_caused = False
+            self._recorded()
+
+    def happened(self, event: LoggedEvent) -> Happened:
+        """An event of the log as a reaction gets it.
+
+        Raises:
+            UnknownEventError: it cannot be read.
+        """
+        kind = self._classes[event.category, event.type]
+        try:
+            read = adapter(kind).validate_json(event.data or "")
+        except ValueError:
+            place = f"{event.type} at {event.partition}:{event.position}"
+            raise UnknownEventError(f"{place} cannot be read") from None
+        return Happened(
+            event=read,
+            stream_id=event.stream_id,
+            version=event.version,
+            recorded_at=event.recorded_at,
+        )
+
+    def _apply_remembering(self, cursor: Cursor[Any], concerned: Sequence[Concerned]) -> None:
+        subjects = {subject for _, _, subject in concerned}
+        before = lock_subjects(cursor, self._reaction.name, subjects)
+        # As texts: whoever changes a state in its place has changed it as well.
+        texts = {each: to_json(state) for each, state in before.items()}
+        states, caused = before, list[Caused]()
+        log_id = _log_id(cursor)
+        for event, happened, subject in concerned:
+            states[subject] = self._reaction.evolve(states[subject], happened)
+            caused.append(self._caused(log_id, event, happened, subject, states[subject]))
+        changed = {each: state for each, state in states.items() if to_json(state) != texts[each]}
+        write_states(cursor, self._reaction.name, changed)
+        self._record(cursor, [each for each in caused if each.intents])
+
+    def _apply_forgetful(self, cursor: Cursor[Any], concerned: Sequence[Concerned]) -> None:
+        """Nobody is locked for whom there is nothing to do."""
+        log_id = _log_id(cursor)
+        found = (self._caused(log_id, *each, None) for each in concerned)
+        caused = [each for each in found if each.intents]
+        if caused:
+            lock_subjects(cursor, self._reaction.name, {each.subject for each in caused})
+            self._record(cursor, caused)
+
+    def _record(self, cursor: Cursor[Any], caused: Sequence[Caused]) -> None:
+        if caused:
+            record(cursor, self._reaction.name, caused)
+            self._of_this_thread.has_caused = True
+
+    def _caused(
+        self, log_id: str, event: LoggedEvent, happened: Happened, subject: UUID, state: State
+    ) -> Caused:
+        event_id = event.event_id or f"{event.partition}:{event.position}"
+        return Caused(
+            subject=subject,
+            cause=cause_of_event(self._reaction.name, log_id, event_id),
+            intents=checked(self._reaction.react(happened, state)),
+            source=Source(event_id=event_id, partition=event.partition, position=event.position),
+        )
+
+
+Concerned = tuple[LoggedEvent, Happened, UUID]
+
+
+def _log_id(cursor: Cursor[Any]) -> str:
+    row = cursor.execute(READ_LOG_ID).fetchone()
+    return str(row[0]) if row else ""

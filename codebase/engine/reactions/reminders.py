@@ -1,0 +1,123 @@
+"""Reminders that are due: each fires once, together with what it causes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection, Cursor
+
+from codebase.engine.projections.blame import describe
+from codebase.engine.reactions.reaction import Reaction, Reminder, State
+from codebase.engine.reactions.recording import Caused, checked, record
+from codebase.foundation.failpoints import failpoint
+
+BATCH = 500
+"""Of a hundred thousand that are due together, so many at a time."""
+
+FIND_DUE = """
+    SELECT subject, name FROM reminder
+    WHERE reaction = %(reaction)s AND reason IS NULL AND due_at <= clock_timestamp()
+    ORDER BY due_at
+    LIMIT %(limit)s
+"""
+
+# The subject is locked before its reminder, as everybody does. Whom somebody else has locked is
+# found again next time.
+LOCK_FREE = """
+    SELECT id, state FROM subject
+    WHERE reaction = %(reaction)s AND id = ANY (%(subjects)s::uuid[])
+    ORDER BY id
+    FOR UPDATE SKIP LOCKED
+"""
+
+# Once more, now that nobody can replace them or have them forgotten.
+READ_DUE = """
+    SELECT reminder.subject, reminder.name, reminder.due_at, reminder.data, reminder.key
+    FROM reminder
+    JOIN unnest(%(subjects)s::uuid[], %(names)s::text[]) AS found (subject, name)
+      ON reminder.subject = found.subject AND reminder.name = found.name
+    WHERE reminder.reaction = %(reaction)s AND reminder.reason IS NULL
+      AND reminder.due_at <= clock_timestamp() AND reminder.subject = ANY (%(locked)s::uuid[])
+    ORDER BY reminder.due_at, reminder.subject, reminder.name
+"""
+
+REMOVE = """
+    DELETE FROM reminder
+    USING unnest(%(subjects)s::uuid[], %(names)s::text[]) AS fired (subject, name)
+    WHERE reminder.reaction = %(reaction)s
+      AND reminder.subject = fired.subject AND reminder.name = fired.name
+"""
+
+SET_ASIDE = """
+    UPDATE reminder SET reason = failed.reason
+    FROM unnest(%(subjects)s::uuid[], %(names)s::text[], %(reasons)s::text[])
+        AS failed (subject, name, reason)
+    WHERE reminder.reaction = %(reaction)s
+      AND reminder.subject = failed.subject AND reminder.name = failed.name
+"""
+
+
+@dataclass(slots=True)
+class _Fired:
+    """Reminders that have fired, those that could not, and what follows."""
+
+    done: list[Reminder] = field(default_factory=list)
+    failed: list[tuple[Reminder, str]] = field(default_factory=list)
+    caused: list[Caused] = field(default_factory=list)
+
+
+def fire_due(store: Connection[Any], reaction: Reaction) -> int:
+    """Fire reminders that are due, at most `BATCH`.
+
+    Returns:
+        How many there were; some may be left to somebody else.
+    """
+    key = {"reaction": reaction.name}
+    found = store.execute(FIND_DUE, {**key, "limit": BATCH}, prepare=True).fetchall()
+    if not found:
+        return 0
+    subjects, names = (list(column) for column in zip(*found, strict=True))
+    with store.transaction(), store.cursor() as cursor:
+        states = dict(cursor.execute(LOCK_FREE, {**key, "subjects": subjects}).fetchall())
+        asked = {**key, "subjects": subjects, "names": names, "locked": list(states)}
+        due = cursor.execute(READ_DUE, asked, prepare=False).fetchall()
+        _write(cursor, reaction, _fire(reaction, due, states))
+        failpoint("reaction_before_reminder_commit")
+    failpoint("reaction_after_reminder_commit")
+    return len(due)
+
+
+def _fire(reaction: Reaction, due: Sequence[Any], states: dict[UUID, State]) -> _Fired:
+    fired = _Fired()
+    for subject, name, due_at, data, cause in due:
+        reminder = Reminder(subject=subject, name=name, due_at=due_at, data=data)
+        try:
+            intents = checked(reaction.remind(reminder, states[subject]))
+        except Exception as error:  # noqa: BLE001 - the boundary between neighbours
+            fired.failed.append((reminder, describe(error)))
+        else:
+            fired.done.append(reminder)
+            fired.caused.append(Caused(subject=subject, cause=cause, intents=intents))
+    return fired
+
+
+def _write(cursor: Cursor[Any], reaction: Reaction, fired: _Fired) -> None:
+    """Those that have fired go first: one of the same name may follow from them."""
+    if fired.done:
+        cursor.execute(REMOVE, _named(reaction, fired.done), prepare=False)
+    if fired.failed:
+        reminders, reasons = zip(*fired.failed, strict=True)
+        named = _named(reaction, reminders)
+        cursor.execute(SET_ASIDE, {**named, "reasons": list(reasons)}, prepare=False)
+    record(cursor, reaction.name, fired.caused)
+
+
+def _named(reaction: Reaction, reminders: Sequence[Reminder]) -> dict[str, Any]:
+    return {
+        "reaction": reaction.name,
+        "subjects": [each.subject for each in reminders],
+        "names": [each.name for each in reminders],
+    }

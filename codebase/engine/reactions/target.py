@@ -1,0 +1,50 @@
+"""Whom things are sent to, and how it is told what became of them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from codebase.engine.reactions.reaction import Answer, Sent
+
+
+class NotSentError(Exception):
+    """It was not done, that is sure: the target is away, or had no time for it. To be tried again.
+
+    The text says what is wrong, for everybody's eyes.
+    """
+
+
+class FailedError(Exception):
+    """The target is there and says that it failed; whether anything was done is not known."""
+
+
+class InDoubtError(Exception):
+    """There was no answer: it may have been done."""
+
+
+class Target(Protocol):
+    """Somebody who does things, each key once.
+
+    Whoever cannot promise that needs an `inquire` that tells what has become of a key.
+    """
+
+    @property
+    def deadline_seconds(self) -> float:
+        """How long an attempt may take, and how long an inquiry; what takes longer is in doubt."""
+
+    async def send(self, sent: Sent) -> Answer:
+        """Have it done.
+
+        Raises:
+            NotSentError, FailedError, InDoubtError: there is no answer yet.
+        """
+
+    async def inquire(self, sent: Sent) -> Answer | None:
+        """What has become of an earlier attempt.
+
+        Returns:
+            None: nothing, or the target does the same key once, so that it may be sent again.
+
+        Raises:
+            NotSentError, FailedError, InDoubtError: that could not be found out.
+        """

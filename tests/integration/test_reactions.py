@@ -1,0 +1,297 @@
+"""What an event causes happens once: from the event to the effect, and back to the log."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from codebase.engine.reactions.attempt import Attempt, Ended
+from codebase.engine.reactions.desk import Desk, Returned
+from codebase.engine.reactions.reaction import Answer, Forget
+from codebase.engine.reactions.store import REACTION_STORE
+from tests.integration.flow import eventually, heads, write
+from tests.integration.jobs import (
+    JOBS,
+    LOG,
+    SHOP,
+    JobAsked,
+    JobEnded,
+    Shop,
+    asked,
+    breaker_is_open,
+    intents,
+    job_event,
+    outcomes,
+    parked_streams,
+    reached,
+    react,
+    read_by_reaction,
+    reminders,
+    shop_open,
+    working,
+)
+
+if TYPE_CHECKING:
+    from tests.databases import Databases
+
+
+@pytest.fixture
+def databases(databases: Databases) -> Databases:
+    """Databases of tests are cloned from a template, and a clone acts only if it is told to."""
+    with databases.as_owner() as owner:
+        owner.execute("SELECT reaction.adopt()")
+    return databases
+
+
+@pytest.fixture
+def shop(free_port: Callable[[], int]) -> Iterator[Shop]:
+    with shop_open(free_port()) as opened:
+        yield opened
+
+
+def test_an_event_has_its_effect_and_the_log_is_told_what_became_of_it(
+    databases: Databases, shop: Shop
+) -> None:
+    jobs = [write(databases, asked(databases.settings, "bread"))[0] for _ in range(3)]
+    with working(databases.settings, shop.url):
+        eventually(lambda: len(outcomes(databases)) == len(jobs))
+        eventually(lambda: all(state == "done" for _, state, _ in intents(databases)))
+    assert outcomes(databases) == {job: ["bread done"] for job in jobs}
+    assert sorted(shop.done) == sorted((str(job), "bread") for job in jobs)
+    assert set(shop.calls.values()) == {1}
+
+
+def test_a_database_that_was_copied_does_not_act_before_it_is_told_to(
+    new_databases: Callable[[], Databases], shop: Shop
+) -> None:
+    clone = new_databases()
+    write(clone, asked(clone.settings, "bread"))
+    with working(clone.settings, shop.url) as team:
+        eventually(lambda: "orderly reactions adopt" in (team.problem() or ""))
+        assert not shop.done
+        with clone.as_owner() as owner:
+            owner.execute("SELECT reaction.adopt()")
+        eventually(lambda: list(outcomes(clone).values()) == [["bread done"]])
+
+
+def test_a_closed_log_is_not_acted_on(databases: Databases, shop: Shop) -> None:
+    write(databases, asked(databases.settings, "bread"))
+    with databases.as_owner() as owner:
+        owner.execute("SELECT close_log()")
+        with working(databases.settings, shop.url) as team:
+            eventually(lambda: "the log is closed" in (team.problem() or ""))
+            assert not shop.done
+            assert not intents(databases)
+            owner.execute("SELECT open_log()")
+            eventually(lambda: shop.done)
+
+
+def test_what_one_job_causes_is_done_in_order_and_others_do_not_wait_for_it(
+    databases: Databases, shop: Shop
+) -> None:
+    refusing = threading.Event()
+    refusing.set()
+    shop.manner = lambda body, _nth: (
+        "fail" if body["what"] == "second" and refusing.is_set() else "do"
+    )
+    [slow, *_] = write(databases, asked(databases.settings, "first", "second", "third"))
+    with working(databases.settings, shop.url):
+        eventually(lambda: max(shop.calls.values(), default=0) > 1)
+        [quick] = write(databases, asked(databases.settings, "bread"))
+        eventually(lambda: outcomes(databases).get(quick) == ["bread done"])
+        assert [what for job, what in shop.done if job == str(slow)] == ["first"]
+        refusing.clear()
+        eventually(lambda: len(shop.done) == 4)
+    assert [what for job, what in shop.done if job == str(slow)] == ["first", "second", "third"]
+
+
+@pytest.mark.parametrize("asks", [True, False], ids=["inquiry", "no inquiry"])
+def test_a_connection_cut_after_acting_has_no_second_effect(
+    databases: Databases, shop: Shop, *, asks: bool
+) -> None:
+    shop.manner = lambda _body, nth: "cut" if nth == 1 else "do"
+    [job] = write(databases, asked(databases.settings, "bread"))
+    with working(databases.settings, shop.url, asks=asks):
+        eventually(lambda: outcomes(databases).get(job) == ["bread done"])
+    assert shop.done == [(str(job), "bread")]
+    # Who is asked is not called again; who cannot be asked takes the same key again.
+    assert list(shop.inquiries.values()) == ([1] if asks else [])
+    assert list(shop.calls.values()) == [1 if asks else 2]
+
+
+def test_a_target_that_hangs_is_left_alone_and_others_go_on(
+    databases: Databases, shop: Shop
+) -> None:
+    hanging = threading.Event()
+    hanging.set()
+    shop.manner = lambda _body, _nth: "hang" if hanging.is_set() else "do"
+    jobs = [write(databases, asked(databases.settings, "bread"))[0] for _ in range(8)]
+    # Its deadline is the only one that passes here.
+    with working(databases.settings, shop.url, deadline_seconds=0.3):
+        eventually(lambda: breaker_is_open(SHOP))
+        called = sum(shop.calls.values())
+        # By another target a reminder has its job given up meanwhile.
+        late = uuid4()
+        ask = job_event(databases.settings, late, 1, JobAsked(what="bread", seconds=0))
+        write(databases, [ask])
+        eventually(lambda: outcomes(databases).get(late) == ["given up"])
+        eventually(lambda: sum(shop.calls.values()) > called)  # one finds out, after a pause
+        hanging.clear()
+        eventually(lambda: len(outcomes(databases)) == len(jobs) + 1)
+        assert not breaker_is_open(SHOP)
+    assert sorted(shop.done) == sorted((str(job), "bread") for job in jobs)
+
+
+def test_a_target_that_is_away_costs_no_attempt(
+    databases: Databases, free_port: Callable[[], int]
+) -> None:
+    hasty = databases.settings.model_copy(update={"reaction_attempts_max": 1})
+    [job] = write(databases, asked(databases.settings, "bread"))
+    port = free_port()
+    with working(hasty, f"http://127.0.0.1:{port}"):
+        eventually(lambda: breaker_is_open(SHOP))
+        assert [(state, reason) for _, state, reason in intents(databases)] == [
+            ("waiting", "cannot be reached")
+        ]
+        with shop_open(port) as shop:
+            eventually(lambda: outcomes(databases).get(job) == ["bread done"])
+            assert list(shop.calls.values()) == [1]
+
+
+def test_what_is_refused_is_parked_and_what_follows_it_waits(
+    databases: Databases, shop: Shop
+) -> None:
+    shop.manner = lambda body, _nth: "refuse" if body["what"] == "second" else "do"
+    write(databases, asked(databases.settings, "first", "second", "third"))
+    with working(databases.settings, shop.url):
+        eventually(lambda: "parked" in [state for _, state, _ in intents(databases)])
+        [quick] = write(databases, asked(databases.settings, "bread"))
+        eventually(lambda: quick in outcomes(databases))
+    found = {(target, state, reason) for target, state, reason in intents(databases)}
+    assert (SHOP, "parked", "refused: 409 not here") in found
+    assert [what for _, what in shop.done] == ["first", "bread"]
+
+
+def test_what_fails_too_often_is_parked(databases: Databases, shop: Shop) -> None:
+    shop.manner = lambda _body, _nth: "fail"
+    impatient = databases.settings.model_copy(update={"reaction_attempts_max": 2})
+    write(databases, asked(databases.settings, "bread"))
+    with working(impatient, shop.url):
+        eventually(
+            lambda: intents(databases) == [(SHOP, "parked", "2 attempts, the last: answered 500")]
+        )
+    assert list(shop.calls.values()) == [2]
+
+
+def test_a_reaction_that_raises_has_its_stream_parked_and_everything_else_flows(
+    databases: Databases, shop: Shop
+) -> None:
+    job = uuid4()
+    write(databases, asked(databases.settings, "poison", "after", job=job))
+    [good] = write(databases, asked(databases.settings, "bread"))
+    with working(databases.settings, shop.url):
+        eventually(lambda: outcomes(databases).get(good) == ["bread done"])
+        eventually(lambda: parked_streams(databases) == {job})
+    assert shop.done == [(str(good), "bread")]
+
+
+def test_an_event_that_the_reaction_does_not_know_is_parked(
+    databases: Databases, shop: Shop
+) -> None:
+    [event] = asked(databases.settings, "bread")
+    event.type = "JobOfTomorrow"
+    [job] = write(databases, [event])
+    with working(databases.settings, shop.url):
+        eventually(lambda: parked_streams(databases) == {job})
+
+
+def test_a_reminder_fires_once_and_one_whose_reason_is_gone_does_nothing(
+    databases: Databases, shop: Shop
+) -> None:
+    late, done, later = uuid4(), uuid4(), uuid4()
+    settings = databases.settings
+    write(databases, [job_event(settings, late, 1, JobAsked(what="bread", seconds=0))])
+    write(databases, [job_event(settings, later, 1, JobAsked(what="bread", seconds=3600))])
+    write(databases, [job_event(settings, done, 1, JobAsked(what="bread", seconds=3600))])
+    write(databases, [job_event(settings, done, 2, JobEnded(outcome="by hand"))])
+    with working(settings, shop.url):
+        eventually(lambda: outcomes(databases).get(late) == ["given up"])
+        eventually(lambda: reminders(databases) == {later})
+    assert outcomes(databases) == {late: ["given up"], done: ["by hand"]}
+
+
+def test_a_reminder_that_is_due_after_its_reason_has_gone_causes_nothing(
+    databases: Databases, shop: Shop
+) -> None:
+    """So a reaction that forgets no reminder is right as well."""
+    job = uuid4()
+    forgetful = replace(
+        JOBS,
+        react=lambda happened, state: [
+            each for each in react(happened, state) if not isinstance(each, Forget)
+        ],
+    )
+    settings = databases.settings
+    write(databases, [job_event(settings, job, 1, JobAsked(what="bread", seconds=0))])
+    write(databases, [job_event(settings, job, 2, JobEnded(outcome="by hand"))])
+    with working(settings, shop.url, forgetful):
+        eventually(lambda: reached(databases) == heads(databases))
+        eventually(lambda: not reminders(databases))
+    assert outcomes(databases) == {job: ["by hand"]}
+    assert not intents(databases)
+
+
+def test_many_reminders_that_are_due_together_each_fire_once(
+    databases: Databases, shop: Shop
+) -> None:
+    count = 2_000
+    settings = databases.settings
+    for _ in range(count // 500):
+        write(
+            databases,
+            [
+                job_event(settings, uuid4(), 1, JobAsked(what="bread", seconds=0))
+                for _ in range(500)
+            ],
+        )
+    with working(settings, shop.url), working(settings, shop.url):
+        eventually(lambda: len(outcomes(databases)) == count)
+    assert all(ended == ["given up"] for ended in outcomes(databases).values())
+    assert not reminders(databases)
+
+
+def test_what_was_done_long_ago_is_forgotten_in_batches(databases: Databases, shop: Shop) -> None:
+    write(databases, asked(databases.settings, "bread"))
+    with working(databases.settings, shop.url):
+        eventually(lambda: [state for _, state, _ in intents(databases)] == ["done", "done"])
+    with databases.as_owner() as owner:
+        owner.execute("UPDATE reaction.intent SET ended_at = ended_at - interval '31 days'")
+    with working(databases.settings, shop.url):
+        eventually(lambda: not intents(databases))
+
+
+def test_who_comes_back_after_the_end_of_the_lease_changes_nothing(
+    databases: Databases,
+) -> None:
+    write(databases, asked(databases.settings, "bread"))
+    desk = Desk(JOBS, attempts_max=20)
+    read_by_reaction(databases)
+    url = databases.settings.required("write_model_reaction_url")
+    with psycopg.connect(url, autocommit=True, options=REACTION_STORE.options) as store:
+        [late] = desk.take(store, SHOP, 10, lease_seconds=-1)
+        assert not late.in_doubt
+        [again] = desk.take(store, SHOP, 10, lease_seconds=3600)
+        assert again.in_doubt
+        assert again.sent.attempts == 2
+        assert desk.take(store, SHOP, 10, lease_seconds=3600) == []
+        answer = Attempt(ended=Ended.ANSWERED, answer=Answer(data={"became": "done"}))
+        desk.settle(store, [Returned(taken=late, attempt=answer)])
+        assert intents(databases) == [(SHOP, "waiting", None)]
+        desk.settle(store, [Returned(taken=again, attempt=answer)])
+        assert intents(databases) == [(SHOP, "done", None), (LOG, "waiting", None)]
