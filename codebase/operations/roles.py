@@ -25,12 +25,19 @@ CREATE_OWNER = sql.SQL("CREATE ROLE {owner}")
 IS_FIRST = "SELECT oid = 10 FROM pg_roles WHERE rolname = current_user"
 # What was made by the first superuser, and what he has let others do with what he makes.
 HAND_OVER = """
+    WITH ours AS (
+        SELECT oid, nspname, nspowner FROM pg_namespace
+        WHERE nspname <> 'information_schema' AND NOT starts_with(nspname, 'pg_')
+    )
+    SELECT format('ALTER SCHEMA %%I OWNER TO %%I', nspname, %(owner)s::text) FROM ours
+    WHERE nspowner = 10
+    UNION ALL
     SELECT format('ALTER TABLE %%s OWNER TO %%I', oid::regclass, %(owner)s::text) FROM pg_class
-    WHERE relowner = 10 AND relnamespace = 'public'::regnamespace
+    WHERE relowner = 10 AND relnamespace IN (SELECT oid FROM ours)
     AND relkind IN ('r', 'p', 'v', 'm')
     UNION ALL
     SELECT format('ALTER ROUTINE %%s OWNER TO %%I', oid::regprocedure, %(owner)s::text) FROM pg_proc
-    WHERE proowner = 10 AND pronamespace = 'public'::regnamespace
+    WHERE proowner = 10 AND pronamespace IN (SELECT oid FROM ours)
     UNION ALL
     SELECT format(
         'ALTER DEFAULT PRIVILEGES FOR ROLE %%I GRANT %%s ON TABLES TO %%s',
