@@ -1,6 +1,7 @@
 -- What accounts used in a month that is over, added up once instead of for every request. Both tables
 -- follow from billing's others: whoever changes one of those for a time before a month's end deletes
--- what is kept of it, in the same transaction, and it is added up again when it is asked for.
+-- the month's row, in the same transaction, and it is added up again when it is asked for. Rows of its
+-- accounts count for nothing without it, and are replaced then.
 
 CREATE TABLE billing_month (
     -- Its first day.

@@ -20,7 +20,7 @@ SLOW_PROJECTOR = {"PROJECTOR_DELAY_SECONDS": "0.05"}
 
 @pytest.fixture
 def management(system_without_broker: System) -> Service:
-    """The five services on one address; not started yet."""
+    """The six services on one address; not started yet."""
     return system_without_broker.another("account_management")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Iterator
+from datetime import date
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -216,6 +217,20 @@ def test_a_generated_client_is_shown_the_pages(clients: Clients, business: Busin
     )
     pressed = clients.call("compliance", "post_form", body=form)
     assert (pressed.status_code, pressed.headers["location"]) == (303, "/?")
+
+
+def test_a_generated_client_sets_a_price_with_the_second_factor_only(clients: Clients) -> None:
+    price = clients.model("set_price", "PostPrice")(
+        region=clients.model("set_price", "Region").EMEA,
+        from_day=date(2999, 1, 1),
+        price_per_hour="2.5",
+    )
+    assert clients.call("set_price", "set_price", body=price, two_fa="guess").status_code == 403
+    done = clients.call("set_price", "set_price", body=price, two_fa=FACTOR)
+    assert (done.status_code, done.parsed.price_per_hour) == (201, "2.5000")
+    token = done.headers["consistency-token"]
+    listed = clients.call("billing", "get_prices", consistency_token=token).parsed.items
+    assert [(one.from_day, one.price_per_hour) for one in listed] == [(date(2999, 1, 1), "2.5000")]
 
 
 def test_a_generated_client_erases_with_the_second_factor_only(

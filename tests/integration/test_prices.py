@@ -193,7 +193,7 @@ def test_administrators_set_prices_with_their_second_factor(databases: Databases
 
 @pytest.fixture
 def projected(databases: Databases) -> Iterator[tuple[Settings, World, Any]]:
-    """A world with two changes of a price in February, one of them set twice."""
+    """A world with two changes of a price in February, each of them set twice."""
     world = World()
     account = world.open(EDGES[0], Region.EMEA, vip=True)
     agent = world.create(EDGES[0], account)
@@ -203,6 +203,7 @@ def projected(databases: Databases) -> Iterator[tuple[Settings, World, Any]]:
     world.set_price(EDGES[1], Region.EMEA, date(2024, 6, 1), "5.0000")
     world.block(datetime(2024, 2, 20, tzinfo=UTC), agent)
     world.unblock(datetime(2024, 2, 25, tzinfo=UTC), agent)
+    world.set_price(EDGES[2], Region.EMEA, date(2024, 2, 26), "0.4000")
     world.set_price(EDGES[2], Region.EMEA, date(2024, 2, 26), "0.5000")
     write_history(databases, world.happened)
     with billing_at_work(databases.settings):
@@ -214,15 +215,17 @@ def test_a_month_is_charged_in_parts_and_rounded_once(
     projected: tuple[Settings, World, Any],
 ) -> None:
     settings, world, account = projected
-    before, invoice, page, whole, regions = get(
+    before, after, invoice, page, whole, regions = get(
         settings,
         f"/invoices/{account}?month=2024-01",
+        f"/invoices/{account}?month=2024-03",
         f"/invoices/{account}?month=2024-02",
         f"/invoices/{account}/page?month=2024-02",
         "/invoices?month=2024-02",
         "/regions",
     )
     assert [part["price_per_hour"] for part in before.json()["prices"]] == ["1.1850"]
+    assert [part["price_per_hour"] for part in after.json()["prices"]] == ["0.5000"]
     told = invoice.json()
     assert told["price_per_hour"] == "0.5000"
     assert [(part["begins"], part["price_per_hour"]) for part in told["prices"]] == [
@@ -254,7 +257,8 @@ def test_prices_are_listed_page_by_page_with_what_became_of_them(
         (one["number"], one["price_per_hour"], one["state"]) for one in everything.json()["items"]
     ]
     assert states == [
-        (5, "0.5000", "holds"),
+        (6, "0.5000", "holds"),
+        (5, "0.4000", "replaced"),
         (4, "5.0000", "coming"),
         (3, "9.0000", "holds"),
         (2, "3.0001", "over"),

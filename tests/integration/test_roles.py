@@ -57,6 +57,7 @@ READS = {
     "fetch_agents POST /agents/find_agent/{email}": WHO_SEES_PERSONAL_VALUES,
     "billing GET /": OPERATORS,
     "billing GET /regions": OPERATORS,
+    "billing GET /prices": OPERATORS,
     "billing GET /invoices": OPERATORS,
     "billing GET /invoices/{account_id}": WHOSE_IT_IS,
     "billing GET /invoices/{account_id}/page": WHOSE_IT_IS,
@@ -75,6 +76,7 @@ IMPERSONAL = {
     "get_orders GET /get_orders/",
     "price_record GET /record",
     "billing GET /regions",
+    "billing GET /prices",
     "vip_customers GET /",
     "vip_customers GET /months",
 }
@@ -88,6 +90,7 @@ CHANGES = {
     "create_agent DELETE /accounts/{account_id}/agents/{agent_id}",
     "block_agent POST /agents/block_agent/{agent_id}",
     "block_agent POST /agents/unblock_agent/{agent_id}",
+    "set_price POST /prices",
     "compliance POST /",
     "compliance POST /block_agent/{agent_id}",
     "compliance POST /unblock_agent/{agent_id}",

@@ -37,17 +37,14 @@ logger = logging.getLogger(__name__)
 
 TABLES = ("billing_month", "billing_month_account")
 
+# The month's own row only, without which nobody looks at its accounts': there may be very many of
+# those, and whoever applies an event has a deadline. They go when the month is kept again.
 FORGET = """
-    WITH forgotten AS (
-        DELETE FROM billing_month
-        WHERE month >= (
-            SELECT date_trunc('month', min(recorded_at) AT TIME ZONE 'UTC')::date
-            FROM unnest(%(recorded_at)b::timestamptz[]) AS recorded_at
-        )
-        RETURNING month
+    DELETE FROM billing_month
+    WHERE month >= (
+        SELECT date_trunc('month', min(recorded_at) AT TIME ZONE 'UTC')::date
+        FROM unnest(%(recorded_at)b::timestamptz[]) AS recorded_at
     )
-    DELETE FROM billing_month_account USING forgotten
-    WHERE billing_month_account.month = forgotten.month
 """
 
 # In the order in which everybody locks them.
@@ -57,6 +54,7 @@ LOCK_CHECKPOINTS = """
     FOR UPDATE
 """
 IS_KEPT = "SELECT FROM billing_month WHERE month = %(month)s"
+FORGET_ACCOUNTS = "DELETE FROM billing_month_account WHERE month = %(month)s"
 KEEP_MONTH = """
     INSERT INTO billing_month (month, accounts, regions)
     VALUES (%(month)s, %(accounts)s, %(regions)s)
@@ -136,6 +134,7 @@ def keep_month(cursor: Cursor[Any], month: Month, projector: str, partitions: in
     rows = cursor.execute(queries.USE_BY_ACCOUNT, asked).fetchall()
     uses = uses_of(row[1:] for row in rows)
     regions = Jsonb({region: str(total) for region, total in totals_by_region(uses).items()})
+    cursor.execute(FORGET_ACCOUNTS, {"month": begin})
     cursor.execute(KEEP_MONTH, {"month": begin, "accounts": len(uses), "regions": regions})
     with cursor.copy(KEEP_ACCOUNTS) as copy:
         for one in uses:
