@@ -29,8 +29,8 @@ LOOK = "SELECT position FROM log_head"
 def measure(lab: Lab) -> Iterator[Result]:
     """Two logs of the same length; one of them was written while somebody was looking at it.
 
-    A snapshot keeps the old versions of the rows of its own database only: heads and budgets, which
-    every append changes.
+    A snapshot keeps the old versions of the rows of its own database only: those of shares of
+    budgets, which every append changes.
     """
     held, free = lab.stores("held"), lab.stores("free")
     held_for, per_round = lab.effort.count(HELD_FOR), lab.effort.count(APPENDS_PER_ROUND)

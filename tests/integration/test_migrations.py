@@ -26,6 +26,8 @@ from codebase.views.buy_orders.settings import BuyOrderSettings
 from tests.integration.flow import eventually, place_orders
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conftest import PostgresUnderTest
     from tests.databases import Databases
 
@@ -169,6 +171,28 @@ def test_a_head_that_says_something_else_than_the_log_is_not_forgotten(
     with databases.as_owner() as owner:
         owner.execute("UPDATE log_head SET position = position - 1 WHERE partition = 0")
     assert apply_all("write_model", url)
+
+
+def test_a_dump_of_before_is_restored_where_todays_schema_was(
+    postgres_server: PostgresUnderTest, databases: Databases, tmp_path: Path
+) -> None:
+    """As the operations guide says. A dump takes away what it knows, as what it was then."""
+    place_orders(databases, 3)
+    url, file = back_to_heads_that_are_written(databases), tmp_path / "dump"
+    dump, restore = (postgres_server.program(name) for name in ("pg_dump", "pg_restore"))
+    subprocess.run([dump, "--format=custom", f"--file={file}", url], check=True)
+    with databases.as_owner() as owner:
+        before = [owner.execute(each).fetchall() for each in HEADS_AND_SHARES]
+        apply_all("write_model", url)
+        owner.execute("DROP OWNED BY CURRENT_USER")
+    options = ["--clean", "--if-exists", "--single-transaction", "--dbname", url]
+    subprocess.run([restore, *options, file], check=True)
+    migrate(databases.settings, SYSTEM.contexts)
+    place_orders(databases, 2)
+    with databases.as_owner() as owner:
+        (heads, shares, _) = [owner.execute(each).fetchall() for each in HEADS_AND_SHARES]
+    assert sum(row[1] for row in heads) == sum(row[1] for row in before[0]) + 2
+    assert sum(row[2] for row in shares) > sum(row[2] for row in before[1])
 
 
 def test_two_migrations_at_once_take_turns(

@@ -181,7 +181,7 @@ def test_an_owner_restores_its_own_dump_and_empties_a_store(
 RIGHTS_ON_TABLES = """
     SELECT relname, pg_get_userbyid(grantee) AS role, privilege_type
     FROM pg_class, aclexplode(relacl)
-    WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+    WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v')
     UNION ALL
     SELECT proname, CASE grantee WHEN 0 THEN '' ELSE pg_get_userbyid(grantee) END, privilege_type
     FROM pg_proc, aclexplode(proacl) WHERE pronamespace = 'public'::regnamespace
