@@ -291,10 +291,13 @@ def test_the_documentation_is_tried_out(show: Open, site: Website) -> None:
     form = page.get_by_role("form", name="Try block_agent", exact=True)
     form.get_by_label("agent_id").fill(agent)
     form.get_by_label("Body").fill('{"reason": "tried out"}')
+    keys = set()
     for _ in range(2):
         with page.expect_response(f"{site.compliance}/block_agent/{agent}") as answer:
             form.get_by_role("button").click()
         assert answer.value.status == 202
+        keys.add(answer.value.request.headers.get("idempotency-key"))
+    assert len(keys - {None}) == 2
     form.get_by_role("status").filter(has_text='"reason": "tried out"').wait_for()
     asked = page.request.get(f"{site.compliance}/requests").json()["items"]
     assert [one["reason"] for one in asked].count("tried out") == 2

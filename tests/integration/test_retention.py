@@ -34,7 +34,7 @@ ROWS = [
 ]
 TABLES = {row[0]: row[2] for row in ROWS if row[0].islower()}
 VARIABLES = {row[0]: row[1] for row in ROWS if row[0].isupper()}
-WITHOUT_A_LIMIT = {"log", "one each", "seconds", "until decided"}
+WITHOUT_A_LIMIT = {"log", "one each", "until decided"}
 
 # yoyo's own tables have a row for each migration.
 READ_TABLES = """
