@@ -25,12 +25,21 @@ CREATE_OWNER = sql.SQL("CREATE ROLE {owner}")
 IS_FIRST = "SELECT oid = 10 FROM pg_roles WHERE rolname = current_user"
 # What was made by the first superuser, and what he has let others do with what he makes.
 HAND_OVER = """
+    WITH ours AS (
+        SELECT oid FROM pg_namespace
+        WHERE nspname = 'public'
+           OR nspowner = 10 AND nspname !~ '^pg_' AND nspname <> 'information_schema'
+    )
+    SELECT format('ALTER SCHEMA %%s OWNER TO %%I', oid::regnamespace, %(owner)s::text)
+    FROM pg_namespace WHERE nspowner = 10 AND oid IN (SELECT oid FROM ours)
+    AND nspname <> 'public'
+    UNION ALL
     SELECT format('ALTER TABLE %%s OWNER TO %%I', oid::regclass, %(owner)s::text) FROM pg_class
-    WHERE relowner = 10 AND relnamespace = 'public'::regnamespace
+    WHERE relowner = 10 AND relnamespace IN (SELECT oid FROM ours)
     AND relkind IN ('r', 'p', 'v', 'm')
     UNION ALL
     SELECT format('ALTER ROUTINE %%s OWNER TO %%I', oid::regprocedure, %(owner)s::text) FROM pg_proc
-    WHERE proowner = 10 AND pronamespace = 'public'::regnamespace
+    WHERE proowner = 10 AND pronamespace IN (SELECT oid FROM ours)
     UNION ALL
     SELECT format(
         'ALTER DEFAULT PRIVILEGES FOR ROLE %%I GRANT %%s ON TABLES TO %%s',
