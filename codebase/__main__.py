@@ -281,7 +281,14 @@ def verify_everything(*, json: Json = False) -> int:
     settings = _settings()
     projectors = _projectors(settings)
     say = to_stderr if json else print
-    differences = verify(settings, SYSTEM.aggregates, projectors, say=say, progress=progress_bar)
+    differences = verify(
+        settings,
+        SYSTEM.aggregates,
+        projectors,
+        reactions=SYSTEM.reactions(),
+        say=say,
+        progress=progress_bar,
+    )
     names = [projector.name for projector in projectors]
     if json:
         print(as_json({"projectors": names, "differences": differences}))

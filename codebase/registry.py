@@ -32,9 +32,9 @@ class System:
     A service is a folder with a `service.py`, which has `PORT`, `NEEDS` (the secrets that it is
     told) and `open_service(runtime)`, and may have `PROJECTOR` (or `PROJECTORS`, if they are
     alternatives) for tables of its own, `REACTIONS` for what events cause, `MESSAGES`, routing key
-    -> body, for the commands that it takes by message, and `SEVERAL_PROCESSES`: true, if it is right
-    that several share its port, because whatever one of them keeps in memory the others can do
-    without.
+    -> body, for the commands that it takes by message, and `SEVERAL_PROCESSES`: true, if it is
+    right that several share its port, because whatever one of them keeps in memory the others can
+    do without.
     """
 
     contexts: tuple[Context, ...]

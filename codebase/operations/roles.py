@@ -26,11 +26,13 @@ IS_FIRST = "SELECT oid = 10 FROM pg_roles WHERE rolname = current_user"
 # What was made by the first superuser, and what he has let others do with what he makes.
 HAND_OVER = """
     WITH ours AS (
-        SELECT oid, nspname, nspowner FROM pg_namespace
-        WHERE nspname <> 'information_schema' AND NOT starts_with(nspname, 'pg_')
+        SELECT oid FROM pg_namespace
+        WHERE nspname = 'public'
+           OR nspowner = 10 AND nspname !~ '^pg_' AND nspname <> 'information_schema'
     )
-    SELECT format('ALTER SCHEMA %%I OWNER TO %%I', nspname, %(owner)s::text) FROM ours
-    WHERE nspowner = 10
+    SELECT format('ALTER SCHEMA %%s OWNER TO %%I', oid::regnamespace, %(owner)s::text)
+    FROM pg_namespace WHERE nspowner = 10 AND oid IN (SELECT oid FROM ours)
+    AND nspname <> 'public'
     UNION ALL
     SELECT format('ALTER TABLE %%s OWNER TO %%I', oid::regclass, %(owner)s::text) FROM pg_class
     WHERE relowner = 10 AND relnamespace IN (SELECT oid FROM ours)

@@ -156,11 +156,13 @@ CREATE TABLE reaction.reminder (
 CREATE INDEX reminder_due ON reaction.reminder (reaction, due_at) WHERE reason IS NULL;
 CREATE INDEX reminder_parked ON reaction.reminder (reaction) WHERE reason IS NOT NULL;
 
--- In which database this was filled. A dump that is restored elsewhere brings this row along, and
--- whoever finds another place in it than the one where he is does nothing before he is told to.
+-- In which database, and in which table of it, this was written. A dump that is restored, elsewhere or
+-- over what was there, brings this row along into another table; and whoever finds another place in it
+-- than the one where he is does nothing before he is told to.
 CREATE TABLE reaction.place (
     system_identifier text NOT NULL,
     database_id oid NOT NULL,
+    table_id oid NOT NULL,
     single boolean PRIMARY KEY DEFAULT true CHECK (single)
 );
 
@@ -175,6 +177,7 @@ AS $$
             SELECT FROM reaction.place
             WHERE system_identifier = (SELECT system_identifier::text FROM pg_control_system())
               AND database_id = (SELECT oid FROM pg_database WHERE datname = current_database())
+              AND table_id = 'reaction.place'::regclass
         ) THEN
             'the log was restored or copied from elsewhere: orderly reactions adopt'
     END
@@ -184,12 +187,13 @@ $$;
 CREATE FUNCTION reaction.adopt() RETURNS void LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-    INSERT INTO reaction.place (system_identifier, database_id)
-    SELECT control.system_identifier::text, there.oid
+    INSERT INTO reaction.place (system_identifier, database_id, table_id)
+    SELECT control.system_identifier::text, there.oid, 'reaction.place'::regclass
     FROM pg_control_system() AS control, pg_database AS there
     WHERE there.datname = current_database()
     ON CONFLICT (single) DO UPDATE
-    SET system_identifier = excluded.system_identifier, database_id = excluded.database_id
+    SET system_identifier = excluded.system_identifier, database_id = excluded.database_id,
+        table_id = excluded.table_id
 $$;
 DO $$
 BEGIN

@@ -14,8 +14,12 @@ from uuid import UUID, uuid4
 import pytest
 
 from codebase.foundation.failpoints import EXIT_STATUS
+from codebase.operations.verify import verify
+from codebase.registry import SYSTEM
 from tests.integration.flow import eventually, running, write
 from tests.integration.jobs import (
+    JOB,
+    JOBS,
     JobAsked,
     Shop,
     asked,
@@ -99,4 +103,6 @@ def test_a_death_anywhere_costs_and_doubles_nothing(
         assert len(outcomes(databases)[job]) == 1
     for job in given_up | more_given_up:
         assert outcomes(databases)[job] == ["given up"]
+    aggregates = [*SYSTEM.aggregates, JOB]
+    assert verify(databases.settings, aggregates, [], reactions=[JOBS]) == []
     assert len(shop.done) == sum(map(len, (wanted | more).values()))

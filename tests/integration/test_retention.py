@@ -38,8 +38,9 @@ WITHOUT_A_LIMIT = {"log", "one each", "until decided"}
 
 # yoyo's own tables have a row for each migration.
 READ_TABLES = """
-    SELECT tablename FROM pg_tables
-    WHERE schemaname = 'public' AND tablename NOT LIKE '%yoyo%'
+    SELECT CASE WHEN schemaname = 'public' THEN '' ELSE schemaname || '.' END || tablename
+    FROM pg_tables
+    WHERE schemaname NOT IN ('pg_catalog', 'information_schema') AND tablename NOT LIKE '%yoyo%'
 """
 
 

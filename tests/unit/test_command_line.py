@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM: Any = typer.main.get_command(orderly)
 PLACEHOLDERS = {
     "STREAM": "2f6c63a5-6a9b-4b0c-9c1c-1f4f7d7f3a55",
+    "KEY": "2f6c63a5-6a9b-4b0c-9c1c-1f4f7d7f3a56",
     "PORT": "9000",
     "NAME…": "billing compliance",
 }
@@ -84,6 +85,8 @@ MISUSES = {
     "parked": "Missing command",
     "parked retry": "name one STREAM, or all of them with --all",
     f"parked retry {UUID(int=7)} --all": "name one STREAM, or all of them with --all",
+    "reactions retry": "name one KEY, or all of them with --all",
+    "reactions skip": "Missing argument 'KEY'",
     "parked discard": "Missing argument 'STREAM'",
     "parked retry 7": "'STREAM': Input should be a valid UUID",
     "token shop boss": "'boss' is not one of 'client', 'operator', 'personal', 'admin'",

@@ -112,6 +112,11 @@ class QueueListener:
         """Whether there is a connection, as far as anybody knows."""
         return self._connection is not None
 
+    @property
+    def connection(self) -> int | None:
+        """Which connection there is, as far as anybody knows, for orders; None: there is none."""
+        return self._number if self._connection is not None else None
+
     def is_current(self, connection: int) -> bool:
         """Whether messages of this connection can still be acknowledged."""
         return self._connection is not None and connection == self._number

@@ -23,7 +23,7 @@ COPY_LOCK = 0x636F7079
 LOCK_SOURCE = "SELECT pg_try_advisory_lock_shared(%(lock)s)"
 LOCK_TARGET = "SELECT pg_try_advisory_lock(%(lock)s)"
 
-HAS_SCHEMA = "SELECT to_regclass('log_partition') IS NOT NULL"
+HAS_SCHEMA = "SELECT to_regproc('reaction.adopt') IS NOT NULL"
 HAS_EVENTS = "SELECT EXISTS (SELECT FROM event)"
 TAKE_NAME = "UPDATE log_identity SET id = %(id)s"
 IS_CLOSED = "SELECT is_log_closed()"

@@ -14,15 +14,22 @@ from codebase.operations.log_copy.tables import BESIDE_THE_LOG, replace_table
 
 FIND_WRITERS = """
     SELECT DISTINCT usename FROM pg_stat_activity
-    WHERE datname = current_database() AND usename IN ('command_service', 'event_relay')
+    WHERE datname = current_database()
+      AND usename IN ('command_service', 'event_relay', 'reaction_worker')
     ORDER BY usename
 """
 COUNT_EVENTS = "SELECT count(*) FROM event WHERE partition = %(partition)s"
 OPEN = "SELECT open_log()"
+# What comes next is numbered after what was copied.
+NUMBER_ON = """
+    SELECT setval(pg_get_serial_sequence('reaction.intent', 'number'), max(number))
+    FROM reaction.intent
+    HAVING max(number) IS NOT NULL
+"""
 
 
 def check_writers(source: Connection[Any]) -> None:
-    """Refuse while a service is connected that writes to the log, or moves the relay's checkpoint.
+    """Refuse while somebody is connected who writes to the log, relays it, or acts on it.
 
     Raises:
         CopyError: one is.
@@ -59,5 +66,6 @@ def take_over(source: Connection[Any], target: Connection[Any]) -> None:
     with source.transaction(), target.transaction():
         for table in BESIDE_THE_LOG:
             replace_table(source, target, table)
+        target.execute(NUMBER_ON)
         target.execute(OPEN)
         failpoint("log_copy_before_opening")

@@ -20,9 +20,77 @@ BESIDE_THE_LOG = {
         "noted_at",
     ),
     "relay_checkpoint": ("partition", "position"),
+    "reaction.projection_checkpoint": (
+        "projector",
+        "partition",
+        "position",
+        "event_position",
+        "event_id",
+        "log_id",
+    ),
+    "reaction.projection_attempt": (
+        "projector",
+        "partition",
+        "first_position",
+        "last_position",
+        "attempts",
+    ),
+    "reaction.parked_stream": (
+        "projector",
+        "stream_id",
+        "partition",
+        "category",
+        "reason",
+        "parked_at",
+    ),
+    "reaction.parked_event": (
+        "projector",
+        "partition",
+        "position",
+        "stream_id",
+        "version",
+        "type",
+    ),
+    "reaction.discarded_event": (
+        "projector",
+        "partition",
+        "position",
+        "stream_id",
+        "version",
+        "type",
+        "reason",
+        "discarded_at",
+    ),
+    "reaction.subject": ("reaction", "id", "state"),
+    "reaction.intent": (
+        "number",
+        "key",
+        "reaction",
+        "subject",
+        "target",
+        "action",
+        "data",
+        "event_id",
+        "partition",
+        "position",
+        "ordinal",
+        "cause",
+        "state",
+        "is_next",
+        "due_at",
+        "token",
+        "attempts",
+        "in_doubt",
+        "reason",
+        "created_at",
+        "ended_at",
+    ),
+    "reaction.reminder": ("reaction", "subject", "name", "key", "due_at", "data", "reason"),
 }
 """Table -> its columns; one that refers to another comes later. Who holds back a kind of claim for
-a moment (`claim_hold`) is nobody's memory, and the log's name is taken before anything else."""
+a moment (`claim_hold`) is nobody's memory, and the log's name is taken before anything else. What
+reactions know moves along: what is to be done is done there, by the same keys, and here no more,
+for nobody acts on a closed log."""
 
 EMPTY = sql.SQL("DELETE FROM {table}")
 READ = sql.SQL("COPY {table} ({columns}) TO STDOUT")
@@ -32,7 +100,7 @@ WRITE = sql.SQL("COPY {table} ({columns}) FROM STDIN")
 def replace_table(source: Connection[Any], target: Connection[Any], table: str) -> None:
     """Have in the target's table what the source's holds, and nothing else."""
     columns = sql.SQL(", ").join(map(sql.Identifier, BESIDE_THE_LOG[table]))
-    names = {"table": sql.Identifier(table), "columns": columns}
+    names = {"table": sql.Identifier(*table.split(".")), "columns": columns}
     with source.cursor() as reading, target.cursor() as writing:
         writing.execute(EMPTY.format(**names))
         with reading.copy(READ.format(**names)) as read, writing.copy(WRITE.format(**names)) as out:

@@ -19,9 +19,11 @@ from codebase.engine.log.codec import UnknownEventError
 from codebase.engine.log.events import RecordedEvent
 from codebase.engine.log.reading import read_heads
 from codebase.engine.projections.projection import Projector
+from codebase.engine.reactions.reaction import Reaction
 from codebase.foundation.settings import Settings
 from codebase.model.aggregate import Aggregate
 from codebase.operations.terminal import Progress, no_progress
+from codebase.operations.verify import reactions as reactions_check
 from codebase.operations.verify.claim_history import ClaimHistory
 from codebase.operations.verify.claims import ClaimsNow, read_claims
 from codebase.operations.verify.event_ids import EventIds
@@ -44,6 +46,7 @@ def verify(
     aggregates: Sequence[Aggregate[Any, Any, Any]],
     projectors: Sequence[Projector],
     *,
+    reactions: Sequence[Reaction] = (),
     say: Callable[[str], None] = print,
     progress: Progress = no_progress,
 ) -> list[str]:
@@ -53,6 +56,7 @@ def verify(
         settings: needs the readers' addresses of both stores.
         aggregates: whose streams the log may hold.
         projectors: whose tables are in the read-model store.
+        reactions: what events cause.
         say: told each difference as it is found, and what was left out.
         progress: shown how far the events of the log have been gone through.
 
@@ -72,6 +76,7 @@ def verify(
         by_category = {aggregate.category: aggregate for aggregate in aggregates}
         history, event_ids = ClaimHistory(file), EventIds(file)
         reached = _read_checkpoints(read_model, projectors, say)
+        reacted = {each.name: reactions_check.read_reached(log, each) for each in reactions}
         with log.transaction():
             # What is written from now on is none of our business.
             bounds = read_heads(log)
@@ -81,6 +86,7 @@ def verify(
         for whose, checkpoints in reached.items():
             check_checkpoints(whose, bounds, checkpoints, findings)
         check_positions(log, bounds, findings)
+        reactions_check.check_reactions(log, reactions, reacted, bounds, findings)
         guards = GuardCheck(budgets, history, findings)
         streams = _Streams(bounds, by_category, guards, event_ids, findings)
         with progress(sum(bounds.values())) as advance:

@@ -1,0 +1,108 @@
+"""Whether what reactions have noted fits the log, and fits together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from psycopg import Connection
+
+from codebase.engine.log.extent import read_log_id
+from codebase.engine.reactions.keys import cause_of_event, key_of
+from codebase.engine.reactions.reaction import Reaction
+from codebase.operations.verify.findings import Findings
+from codebase.operations.verify.positions import check_checkpoints
+
+SLICE = 5_000
+
+READ_CHECKPOINTS = """
+    SELECT partition, position FROM reaction.projection_checkpoint WHERE projector = %(reaction)s
+"""
+
+READ_INTENTS = """
+    SELECT intent.number, intent.key, intent.cause, intent.ordinal, intent.event_id,
+           intent.partition, intent.position, event.meta ->> 'event_id'
+    FROM reaction.intent
+    LEFT JOIN event
+        ON event.partition = intent.partition AND event.position = intent.position
+    WHERE intent.reaction = %(reaction)s AND intent.number > %(after)s
+    ORDER BY intent.number
+    LIMIT %(limit)s
+"""
+
+# The first that is not done has its turn, and nobody else.
+FIND_WRONG_TURNS = """
+    SELECT number FROM (
+        SELECT number, is_next,
+               row_number() OVER (PARTITION BY subject ORDER BY number) = 1 AS is_first
+        FROM reaction.intent
+        WHERE reaction = %(reaction)s AND ended_at IS NULL
+    ) AS open
+    WHERE is_next <> is_first
+    ORDER BY number
+"""
+
+FIND_UNKNOWN_SUBJECTS = """
+    SELECT DISTINCT found.subject
+    FROM (
+        SELECT subject FROM reaction.intent WHERE reaction = %(reaction)s AND ended_at IS NULL
+        UNION ALL
+        SELECT subject FROM reaction.reminder WHERE reaction = %(reaction)s
+    ) AS found
+    WHERE NOT EXISTS (
+        SELECT FROM reaction.subject AS known
+        WHERE known.reaction = %(reaction)s AND known.id = found.subject
+    )
+"""
+
+
+def read_reached(log: Connection[Any], reaction: Reaction) -> dict[int, int]:
+    """How far a reaction has read, as the connection's transaction sees it."""
+    return dict(log.execute(READ_CHECKPOINTS, {"reaction": reaction.name}).fetchall())
+
+
+def check_reactions(
+    log: Connection[Any],
+    reactions: Sequence[Reaction],
+    reached: Mapping[str, Mapping[int, int]],
+    bounds: Mapping[int, int],
+    findings: Findings,
+) -> None:
+    """Compare what reactions have noted with the log.
+
+    Args:
+        log: a connection that may read schema `reaction` as well.
+        reactions: those that there are.
+        reached: how far each had read before the bounds were read, by its name.
+        bounds: partition -> the last position.
+        findings: are told.
+    """
+    log_id = read_log_id(log)
+    for reaction in reactions:
+        check_checkpoints(f"reaction {reaction.name}", bounds, reached[reaction.name], findings)
+        _check_intents(log, reaction, log_id, findings)
+        key = {"reaction": reaction.name}
+        for (number,) in log.execute(FIND_WRONG_TURNS, key).fetchall():
+            findings.add(f"reaction {reaction.name}: intent {number} has its turn out of order")
+        for (subject,) in log.execute(FIND_UNKNOWN_SUBJECTS, key).fetchall():
+            findings.add(f"reaction {reaction.name}: nothing is known of the subject {subject}")
+
+
+def _check_intents(
+    log: Connection[Any], reaction: Reaction, log_id: str, findings: Findings
+) -> None:
+    """Each comes from an event that the log holds, and is named after it."""
+    after = 0
+    while True:
+        key = {"reaction": reaction.name, "after": after, "limit": SLICE}
+        rows = log.execute(READ_INTENTS, key).fetchall()
+        for number, own_key, cause, ordinal, event_id, partition, position, there in rows:
+            whose = f"reaction {reaction.name}: intent {number}"
+            if event_id is not None and there != event_id:
+                findings.add(f"{whose} comes from {partition}:{position}, where another event is")
+            named = cause if event_id is None else cause_of_event(reaction.name, log_id, event_id)
+            if own_key != key_of(named, ordinal) or named != cause:
+                findings.add(f"{whose} is not named after what causes it")
+        if len(rows) < SLICE:
+            return
+        after = rows[-1][0]

@@ -1,0 +1,221 @@
+"""What operators do about reactions: look, retry, skip, verify, move the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pytest
+
+from codebase.engine.reactions.reading import projector_of
+from codebase.engine.reactions.store import REACTION_STORE
+from codebase.operations import intents as operations
+from codebase.operations import parked
+from codebase.operations.log_copy import copy_log
+from codebase.operations.log_copy.errors import CopyError
+from codebase.operations.verify import verify
+from codebase.registry import SYSTEM
+from tests.databases import Databases, settings_for
+from tests.integration.flow import eventually, write
+from tests.integration.jobs import (
+    JOB,
+    JOBS,
+    SHOP,
+    JobAsked,
+    Shop,
+    asked,
+    intents,
+    job_event,
+    outcomes,
+    parked_streams,
+    read_by_reaction,
+    reminders,
+    shop_open,
+    working,
+)
+
+if TYPE_CHECKING:
+    from tests.conftest import PostgresUnderTest
+
+AGGREGATES = [*SYSTEM.aggregates, JOB]
+
+
+@pytest.fixture
+def databases(databases: Databases) -> Databases:
+    with databases.as_owner() as owner:
+        owner.execute("SELECT reaction.adopt()")
+    return databases
+
+
+@pytest.fixture
+def shop(free_port: Callable[[], int]) -> Iterator[Shop]:
+    with shop_open(free_port()) as opened:
+        yield opened
+
+
+def with_a_parked_intent(databases: Databases, shop: Shop) -> operations.ParkedIntent:
+    shop.manner = lambda body, _nth: "refuse" if body["what"] == "second" else "do"
+    write(databases, asked(databases.settings, "first", "second", "third"))
+    with working(databases.settings, shop.url):
+        eventually(lambda: operations.list_parked(databases.settings))
+    shop.manner = lambda _body, _nth: "do"
+    [found] = operations.list_parked(databases.settings)
+    assert (found.target, found.action, found.reason) == (SHOP, "do", "refused: 409 not here")
+    return found
+
+
+def test_what_is_parked_is_retried_and_what_follows_it_comes_after_it(
+    databases: Databases, shop: Shop
+) -> None:
+    found = with_a_parked_intent(databases, shop)
+    assert found.waiting >= 1
+    assert operations.retry(databases.settings, found.key) == 1
+    with working(databases.settings, shop.url):
+        eventually(lambda: len(shop.done) == 3)
+    assert [what for _, what in shop.done] == ["first", "second", "third"]
+    with pytest.raises(operations.NotParkedError):
+        operations.retry(databases.settings, found.key)
+
+
+def test_what_is_parked_is_done_without_and_what_follows_it_has_its_turn(
+    databases: Databases, shop: Shop
+) -> None:
+    found = with_a_parked_intent(databases, shop)
+    operations.skip(databases.settings, found.key)
+    with working(databases.settings, shop.url):
+        eventually(lambda: len(shop.done) == 2)
+        eventually(lambda: {state for _, state, _ in intents(databases)} == {"done", "skipped"})
+    assert [what for _, what in shop.done] == ["first", "third"]
+    with pytest.raises(operations.NotParkedError):
+        operations.skip(databases.settings, found.key)
+
+
+def test_a_stream_that_was_parked_is_repaired_and_repeated_in_order(
+    databases: Databases, shop: Shop
+) -> None:
+    repaired = replace(
+        JOBS,
+        react=lambda happened, state: (
+            JOBS.react(replace(happened, event=JobAsked(what="cake")), state)
+            if happened.event == JobAsked(what="poison")
+            else JOBS.react(happened, state)
+        ),
+    )
+    job = uuid4()
+    write(databases, asked(databases.settings, "poison", "after", job=job))
+    with working(databases.settings, shop.url):
+        eventually(lambda: parked_streams(databases) == {job})
+        [listed] = parked.list_parked(databases.settings, REACTION_STORE)
+        assert listed.stream_id == job
+        assert "ValueError in react" in listed.reason
+        with pytest.raises(parked.RetryFailedError):
+            parked.retry(databases.settings, projector_of(JOBS), job)
+        eventually(lambda: len(parked.list_parked(databases.settings, REACTION_STORE)) == 1)
+    assert parked.retry(databases.settings, projector_of(repaired), job) == 2
+    with working(databases.settings, shop.url, repaired):
+        eventually(lambda: len(shop.done) == 2)
+    assert [what for _, what in shop.done] == ["cake", "after"]
+
+
+def test_a_reminder_that_could_not_fire_is_parked_and_retried(
+    databases: Databases, shop: Shop
+) -> None:
+    def raise_(*_: object) -> tuple[()]:
+        raise KeyError("a bug")
+
+    job = uuid4()
+    write(databases, [job_event(databases.settings, job, 1, JobAsked(what="bread", seconds=0))])
+    with working(databases.settings, shop.url, replace(JOBS, remind=raise_)):
+        eventually(lambda: operations.list_parked(databases.settings))
+    [found] = operations.list_parked(databases.settings)
+    assert (found.target, found.action, found.subject) == ("reminder", "give up", job)
+    operations.retry(databases.settings, None)
+    with working(databases.settings, shop.url):
+        eventually(lambda: outcomes(databases).get(job) == ["given up"])
+
+
+def test_verify_finds_what_does_not_fit_the_log(databases: Databases) -> None:
+    write(databases, asked(databases.settings, "bread", "cake"))
+    read_by_reaction(databases)
+
+    def findings() -> list[str]:
+        return verify(databases.settings, AGGREGATES, [], reactions=[JOBS], say=lambda _: None)
+
+    assert findings() == []
+    for change, found in (
+        (b"event_id = 'another'", "where another event is"),
+        (b"ordinal = ordinal + 1", "not named after what causes it"),
+        (b"is_next = NOT is_next", "its turn out of order"),
+    ):
+        with databases.as_owner() as owner, owner.transaction():
+            owner.execute("CREATE TABLE kept AS TABLE reaction.intent")
+            owner.execute(b"UPDATE reaction.intent SET " + change)
+        assert any(found in sentence for sentence in findings()), change
+        with databases.as_owner() as owner, owner.transaction():
+            owner.execute("DELETE FROM reaction.intent")
+            owner.execute("INSERT INTO reaction.intent TABLE kept")
+            owner.execute("DROP TABLE kept")
+    with databases.as_owner() as owner:
+        owner.execute("UPDATE reaction.projection_checkpoint SET position = position + 9")
+    assert any("beyond the log" in sentence for sentence in findings())
+
+
+def test_a_log_that_moves_takes_along_what_is_to_be_done_and_does_not_act_again(
+    databases: Databases, shop: Shop, postgres_server: PostgresUnderTest, templates: tuple[str, str]
+) -> None:
+    settings = databases.settings
+    done = write(databases, asked(settings, "bread"))[0]
+    with working(settings, shop.url):
+        eventually(lambda: outcomes(databases) == {done: ["bread done"]})
+    later = uuid4()
+    waiting = write(databases, asked(settings, "cake"))[0]
+    write(databases, [job_event(settings, later, 1, JobAsked(what="bread", seconds=3600))])
+    read_by_reaction(databases)
+    names = [
+        urlsplit(settings.required(f"{each}_owner_url")).path[1:]
+        for each in ("write_model", "read_model")
+    ]
+    postgres_server.create_database(f"{names[0]}_copy", templates[0])
+    copied = Databases(postgres_server, settings_for(postgres_server, f"{names[0]}_copy", names[1]))
+    try:
+        with copied.as_owner() as owner:
+            owner.execute("SELECT reaction.adopt()")  # it is a clone of a template
+        target = copied.settings.required("write_model_owner_url")
+        with working(settings, shop.url):
+            eventually(lambda: waiting in outcomes(databases))
+            with pytest.raises(CopyError, match="reaction_worker"):
+                copy_log(settings, target, AGGREGATES, finish=True)
+        more = write(databases, asked(settings, "pie"))[0]
+        read_by_reaction(databases)
+        copy_log(settings, target, AGGREGATES, finish=True)
+        before = len(shop.done)
+        with working(settings, shop.url) as old, working(copied.settings, shop.url):
+            eventually(lambda: outcomes(copied).get(more) == ["pie done"])
+            eventually(lambda: "the log is closed" in (old.problem() or ""))
+        assert len(shop.done) == before + 1
+        assert more not in outcomes(databases)
+        assert reminders(copied) == {later}
+        assert verify(copied.settings, AGGREGATES, [], reactions=[JOBS]) == []
+    finally:
+        postgres_server.drop_database(f"{names[0]}_copy")
+
+
+def test_adopting_may_leave_out_what_is_open(databases: Databases, shop: Shop) -> None:
+    write(databases, asked(databases.settings, "bread"))
+    later = uuid4()
+    write(
+        databases, [job_event(databases.settings, later, 1, JobAsked(what="bread", seconds=3600))]
+    )
+    read_by_reaction(databases)
+    with databases.as_owner() as owner:
+        owner.execute("DELETE FROM reaction.place")
+    adopted = operations.adopt(databases.settings, skip_open=True)
+    assert (adopted.skipped, adopted.reminders) == (1, 1)
+    with working(databases.settings, shop.url) as team:
+        eventually(lambda: team.problem() is None)
+        [new] = write(databases, asked(databases.settings, "cake"))
+        eventually(lambda: outcomes(databases) == {new: ["cake done"]})
+    assert shop.done == [(str(new), "cake")]
