@@ -109,6 +109,8 @@ class Office:
             f"{name}:{role}:{sha256(_token(name)).hexdigest()}" for name, role in ROLES.items()
         ]
         system.environment |= {
+            # What is stored there is older than what is kept by default.
+            "COMPLIANCE_REQUESTS_DAYS": "36500",
             "API_TOKENS": ",".join(entries),
             "SERVICE_TOKEN": _token("boss").decode(),
             "BTC_PRICE_URL": self.services["shop"].url,
