@@ -593,6 +593,7 @@ BEGIN
 END
 $$;
 
+DROP FUNCTION append_too_large(integer[], text[], numeric[]);
 DROP FUNCTION budget_left(text);
 DROP FUNCTION newest_shares(text);
 DROP FUNCTION log_end(smallint);

@@ -364,6 +364,32 @@ BEGIN
 END
 $$;
 
+-- Units that want more of a budget than nobody has spent yet.
+CREATE FUNCTION append_too_large(
+    wanted_unit integer[], wanted_name text[], wanted_amount numeric[]
+)
+RETURNS append_refusal[]
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    RETURN ARRAY(
+        -- Each budget is looked at once.
+        WITH budgets AS MATERIALIZED (
+            SELECT u.name, budget_left(u.name) AS remaining
+            FROM (SELECT DISTINCT n.name FROM unnest(wanted_name) AS n (name)) AS u
+        )
+        SELECT DISTINCT ON (w.unit)
+               (w.unit, 'budget', w.name, greatest(coalesce(b.remaining, 0), 0)::text)
+                   ::append_refusal
+        FROM budgets AS b
+        JOIN unnest(wanted_unit, wanted_name, wanted_amount) AS w (unit, name, amount)
+            ON w.name = b.name
+        WHERE (w.amount <= b.remaining) IS NOT TRUE
+        ORDER BY w.unit, w.name
+    );
+END
+$$;
+
 -- Spends what the units want, all of it at once in the usual case.
 CREATE OR REPLACE FUNCTION append_spend(
     refused integer[], guard_unit integer[], guard_action text[], guard_name text[],
@@ -376,6 +402,7 @@ DECLARE
     refusals append_refusal[] := '{}';
     refusal append_refusal;
     wanted record;
+    too_large integer[];
     since integer := 1;
 BEGIN
     wanted := append_wanted(
@@ -389,9 +416,16 @@ BEGIN
         RETURN refusals;
     END IF;
 
-    -- Close to the limit each unit is asked in turn; a smaller one may still fit.
+    -- Close to the limit each unit is asked in turn; a smaller one may still fit. One that wants more
+    -- than all that is left fits no more whatever the others do: once nothing is left that is everybody.
+    refusals := append_too_large(wanted.wanted_unit, wanted.wanted_name, wanted.wanted_amount);
+    too_large := append_units(refusals);
     FOR until IN 1 .. cardinality(wanted.wanted_unit) LOOP
         CONTINUE WHEN wanted.wanted_unit[until] = wanted.wanted_unit[until + 1];
+        IF wanted.wanted_unit[until] = ANY (too_large) THEN
+            since := until + 1;
+            CONTINUE;
+        END IF;
         refusal := append_take(
             wanted.wanted_unit[until], wanted.wanted_name[since:until],
             wanted.wanted_partition[since:until], wanted.wanted_amount[since:until]);
@@ -704,4 +738,6 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION newest_shares(text), budget_left(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION
+    newest_shares(text), budget_left(text), append_too_large(integer[], text[], numeric[])
+FROM PUBLIC;
