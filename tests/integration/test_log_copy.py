@@ -300,7 +300,7 @@ def test_what_arrives_is_compared_before_it_is_committed(
 def test_nobody_else_writes_to_a_target(databases: Databases, target: Databases) -> None:
     place_orders(databases, 1)
     [row] = [row for row in _rows(databases) if row.position == 1]
-    end_log_at(target, 1)
+    end_log_at(target, 1, row.partition)
     before = query(target.as_owner(), LOG)
     with (
         databases.as_owner() as source,

@@ -42,7 +42,7 @@ SPENT_GRANTED_AND_LIMIT = """
     GROUP BY b.limit_value
 """
 HEADS_AND_SHARES = (
-    "SELECT partition, position, recorded_at FROM log_head ORDER BY 1",
+    "SELECT partition, position, recorded_at::text FROM log_head ORDER BY 1",
     "SELECT name, partition, spent, granted FROM budget_share ORDER BY 1, 2",
     "SELECT is_log_closed()",
 )
