@@ -22,11 +22,13 @@ LONGEST_PAUSE_SECONDS = 60.0
 
 # Who takes something notes that first, and that it is in doubt: whoever finds it after the end of
 # the lease asks what became of it. All times are the server's.
+# What is compared with an index is the statement's: clock_timestamp() could change from row to row,
+# so that every row would be looked at.
 TAKE = """
     WITH due AS MATERIALIZED (
         SELECT number, in_doubt FROM intent
         WHERE reaction = %(reaction)s AND target = %(target)s
-          AND is_next AND state = 'waiting' AND due_at <= clock_timestamp()
+          AND is_next AND state = 'waiting' AND due_at <= statement_timestamp()
         ORDER BY due_at
         LIMIT %(limit)s
         FOR UPDATE SKIP LOCKED
@@ -73,7 +75,7 @@ FORGET_DONE = """
     DELETE FROM intent WHERE number IN (
         SELECT number FROM intent
         WHERE reaction = %(reaction)s
-          AND ended_at < clock_timestamp() - make_interval(days => %(days)s)
+          AND ended_at < statement_timestamp() - make_interval(days => %(days)s)
         ORDER BY ended_at
         LIMIT %(limit)s
     )

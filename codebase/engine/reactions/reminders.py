@@ -19,7 +19,7 @@ BATCH = 500
 
 FIND_DUE = """
     SELECT subject, name FROM reminder
-    WHERE reaction = %(reaction)s AND reason IS NULL AND due_at <= clock_timestamp()
+    WHERE reaction = %(reaction)s AND reason IS NULL AND due_at <= statement_timestamp()
     ORDER BY due_at
     LIMIT %(limit)s
 """
@@ -40,7 +40,7 @@ READ_DUE = """
     JOIN unnest(%(subjects)s::uuid[], %(names)s::text[]) AS found (subject, name)
       ON reminder.subject = found.subject AND reminder.name = found.name
     WHERE reminder.reaction = %(reaction)s AND reminder.reason IS NULL
-      AND reminder.due_at <= clock_timestamp() AND reminder.subject = ANY (%(locked)s::uuid[])
+      AND reminder.due_at <= statement_timestamp() AND reminder.subject = ANY (%(locked)s::uuid[])
     ORDER BY reminder.due_at, reminder.subject, reminder.name
 """
 
