@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -188,7 +189,7 @@ def _command(routing_key: str, body: type[BaseModel]) -> dict[str, Any]:
     return {
         "name": routing_key,
         "title": routing_key,
-        "summary": (body.__doc__ or "").strip(),
+        "summary": inspect.getdoc(body) or "",
         "description": f"Routing key `{routing_key}`. Without a key in the body the property "
         "`message_id` is the idempotence key. With the properties `reply_to` and `correlation_id` "
         "its outcome is told.",
@@ -203,7 +204,7 @@ def _reply() -> dict[str, Any]:
     return {
         "name": name,
         "title": name,
-        "summary": (Reply.__doc__ or "").strip(),
+        "summary": inspect.getdoc(Reply) or "",
         "description": "Property `correlation_id` is the command's.",
         "contentType": "application/json",
         "payload": {"$ref": SCHEMAS.format(model=name)},
@@ -227,7 +228,7 @@ def _event(category: str, event_class: type[Any]) -> dict[str, Any]:
     return {
         "name": name,
         "title": name,
-        "summary": (event_class.__doc__ or "").strip(),
+        "summary": inspect.getdoc(event_class) or "",
         "description": f"Routing keys begin with `{category}.` Property `message_id` is the "
         "event's id, `type` its type, `timestamp` when it was recorded, in seconds.",
         "contentType": "application/json",
