@@ -32,7 +32,7 @@ BOUNDS = {
 class Field:
     """A parameter, or a field of a model; `place` is path, query, header or body.
 
-    `model` is the one that its kind speaks of, if any.
+    `model` is the one that its kind speaks of, if any. What is secret is typed unseen.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Field:
     is_required: bool
     description: str
     example: str
+    is_secret: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,6 +151,7 @@ def _field(name: str, schema: Schema, *, place: str, is_required: bool) -> Field
         is_required=is_required,
         description=schema.get("description", ""),
         example=_text(next(iter(schema.get("examples", ())), "")),
+        is_secret=schema.get("format") == "password",
     )
 
 

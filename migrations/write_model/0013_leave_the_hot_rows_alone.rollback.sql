@@ -1,6 +1,7 @@
 -- Back to heads and shares that every append changes. A log that is closed stays closed.
 
-LOCK TABLE log_partition IN ACCESS EXCLUSIVE MODE;
+-- The view before what it reads, as its readers have them.
+LOCK TABLE log_head IN ACCESS EXCLUSIVE MODE;
 
 CREATE TABLE log_head_before (
     partition smallint PRIMARY KEY,

@@ -17,7 +17,12 @@ CREATE TABLE log_partition (
 );
 
 -- Nobody moves a budget or appends from here on: whoever moves one has it first, and then looks at heads.
-LOCK TABLE budget IN EXCLUSIVE MODE;
+-- The table of budgets stays open for appends, which look whether a budget is there, with a head locked.
+DO $$
+BEGIN
+    PERFORM FROM budget AS b ORDER BY b.name FOR NO KEY UPDATE;
+END
+$$;
 LOCK TABLE log_head IN ACCESS EXCLUSIVE MODE;
 
 -- A head that says anything else than the log does is looked into before it is forgotten.
@@ -228,16 +233,15 @@ BEGIN
 END
 $$;
 
--- What nobody has spent yet, as it is at this moment.
+-- What nobody has spent yet. The limit is read last, in a statement of its own: it is never below what
+-- was spent before that, so that nothing is refused for which there was room all the time.
 CREATE FUNCTION budget_left(budget_name text) RETURNS numeric
 LANGUAGE plpgsql
 AS $$
+DECLARE
+    already_spent numeric := (SELECT sum(s.spent) FROM newest_shares(budget_name) AS s);
 BEGIN
-    RETURN (
-        SELECT b.limit_value - (SELECT sum(s.spent) FROM newest_shares(b.name) AS s)
-        FROM budget AS b
-        WHERE b.name = budget_name
-    );
+    RETURN (SELECT b.limit_value - already_spent FROM budget AS b WHERE b.name = budget_name);
 END
 $$;
 
@@ -354,7 +358,6 @@ BEGIN
         WHERE s.ctid = newest.ctid;
         RETURN NULL;
     END IF;
-    -- What all partitions have spent, and what has been committed, of one moment.
     remaining := budget_left(short.name);
     IF short.amount <= remaining THEN
         RETURN (refused_unit, 'short', short.name, short.amount::text)::append_refusal;
@@ -710,7 +713,7 @@ BEGIN
         SELECT array_agg(paying.partition) INTO paid FROM paying;
         IF cardinality(paid) IS DISTINCT FROM cardinality(to_partition) THEN
             UPDATE budget_share AS s
-            SET spent = s.spent - w.amount
+            SET spent = s.spent - w.amount, changes = s.changes + 1
             FROM unnest(to_partition, amount) AS w (partition, amount)
             CROSS JOIN LATERAL (
                 SELECT newest.ctid FROM budget_share AS newest

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import timedelta
 from decimal import Decimal
@@ -19,8 +21,9 @@ from codebase.operations import parked
 from codebase.operations.rebuild import rebuild
 from codebase.operations.verify import verify
 from codebase.registry import SYSTEM
-from codebase.services.billing.kept_months import keep_month
+from codebase.services.billing.kept_months import PAUSE_SECONDS, MonthKeeper, keep_month
 from codebase.services.billing.projections import billing
+from codebase.web import consistent_reads
 from tests.integration.flow import eventually, is_projected, query
 from tests.integration.histories import (
     EDGES,
@@ -32,6 +35,7 @@ from tests.integration.histories import (
     write_history,
 )
 from tests.integration.test_billing import billing_at_work, by, get
+from tests.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -43,6 +47,23 @@ BLOCKED = """
     WHERE datname = current_database() AND wait_event_type = 'Lock'
       AND application_name = 'billing'
 """
+
+
+WAITING = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
+READ_KEPT = """
+    SELECT FROM billing_month JOIN billing_month_account USING (month)
+    JOIN billing_account ON id = account_id
+"""
+
+
+@pytest.fixture(autouse=True)
+def _unhurried(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Whether tables hold what the log holds is not asked in a moment, but in time."""
+    if "behind" not in request.node.name:
+        monkeypatch.setattr(consistent_reads, "MOMENT_SECONDS", PATIENCE_SECONDS)
 
 
 def project(databases: Databases, happened: Sequence[Happened]) -> None:
@@ -195,7 +216,7 @@ def test_nobody_changes_a_month_while_it_is_added_up(databases: Databases) -> No
         ExitStack() as at_work,
     ):
         with store.transaction(), store.cursor(binary=True) as cursor:
-            assert keep_month(cursor, FEBRUARY, "billing", settings.partitions)
+            assert keep_month(cursor, FEBRUARY, "billing", settings.partitions, PATIENCE_SECONDS)
             write_history(databases, world.happened[before:])
             at_work.enter_context(billing_at_work(settings))
             eventually(lambda: query(databases.as_read_model_owner(), BLOCKED)[0][0])
@@ -211,13 +232,58 @@ def test_no_month_is_kept_of_a_store_that_nobody_fills(databases: Databases) -> 
         store.transaction(),
         store.cursor(binary=True) as cursor,
     ):
-        assert not keep_month(cursor, FEBRUARY, "billing", settings.partitions)
+        assert not keep_month(cursor, FEBRUARY, "billing", settings.partitions, PATIENCE_SECONDS)
     assert kept(databases) == []
 
 
 def test_the_page_of_a_kept_month_is_as_before_it_was_kept(databases: Databases) -> None:
     happened = busy(25).happened
     project(databases, happened)
+    # Who cannot see where the log ends keeps nothing.
+    blind = databases.settings.model_copy(update={"write_model_head_url": None})
+    (live,) = get(blind, "/?month=2024-03")
+    assert kept(databases) == []
     first, second = (get(databases.settings, "/?month=2024-03")[0].text for _ in range(2))
     assert kept(databases) == [str(Month(2024, 3).plus(back)) for back in range(-5, 1)]
-    assert first == second
+    assert live.text == first == second
+
+
+def test_a_rebuild_and_a_read_of_what_is_kept_wait_for_each_other_in_one_order(
+    databases: Databases,
+) -> None:
+    project(databases, busy(26).happened)
+    get(databases.settings, "/invoices?month=2024-03")
+    assert kept(databases)
+    with (
+        ThreadPoolExecutor(2) as others,
+        databases.as_read_model_owner() as long_read,
+        databases.as_read_model_owner() as watcher,
+    ):
+
+        def are_waiting(count: int) -> bool:
+            return watcher.execute(WAITING).fetchone() == (count,)
+
+        with long_read.transaction():
+            long_read.execute("SELECT FROM billing_account")
+            rebuilding = others.submit(
+                rebuild, databases.settings, billing(None), "billing_accounts", say=lambda _: None
+            )
+            eventually(lambda: are_waiting(1))
+            reading = others.submit(query, databases.as_read_model_owner(), READ_KEPT)
+            eventually(lambda: are_waiting(2) or reading.done())
+        reading.result()
+        assert rebuilding.result().differences == []
+
+
+def test_a_month_that_cannot_be_kept_is_left_alone_for_a_while(databases: Databases) -> None:
+    project(databases, busy(27).happened)
+    now = 0.0
+    keeper = MonthKeeper(databases.settings, "billing", clock=lambda: now)
+    with databases.as_read_model_owner() as somebody, somebody.transaction():
+        somebody.execute("LOCK TABLE projection_checkpoint")
+        assert not asyncio.run(keeper.keep(FEBRUARY))
+    now = PAUSE_SECONDS - 1
+    assert not asyncio.run(keeper.keep(FEBRUARY))
+    now = PAUSE_SECONDS
+    assert asyncio.run(keeper.keep(FEBRUARY))
+    assert kept(databases) == [str(FEBRUARY)]

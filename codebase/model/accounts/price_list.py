@@ -114,8 +114,8 @@ def evolve(state: PriceList | None, event: PriceSet) -> PriceList:
 def decide(command: SetPrice, state: PriceList | None) -> list[PriceSet]:
     """A price holds from a day to come, so that nothing that was used costs something else.
 
-    A whole day lies between the decision and anything that it must not touch: neither clocks that
-    differ nor a log that takes its time bring a price into a month that is over.
+    Around midnight it may be recorded when its day has begun, and holds from the beginning of that
+    day all the same; a month that is over it leaves alone in any case, see `holds_from`.
     """
     key = (command.region, command.from_day)
     if state is not None and state.prices.get(key) == command.per_hour:

@@ -238,7 +238,7 @@ class _Rebuild:
             try:
                 with self._store.transaction():
                     self._swap_in_transaction()
-            except psycopg.errors.LockNotAvailable:
+            except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
                 # A long query holds a table. Let everybody who queued behind us pass, catch up.
                 logger.info("the tables are in use; trying again")
                 self._apply_until(self._checkpoints(), lambda _count: None)

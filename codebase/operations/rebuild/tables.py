@@ -123,12 +123,13 @@ class NewTables:
 
     def take_the_place(self) -> None:
         """Drop those that serve, and put these where they were."""
+        # First: who reads what is kept comes from it to the tables that are dropped below.
+        for table in self._kept:
+            self._execute("TRUNCATE public.{table}", table=sql.Identifier(table))
         for table in self._names:
             identifier = sql.Identifier(table)
             self._execute("DROP TABLE public.{table}", table=identifier)
             self._execute("ALTER TABLE {schema}.{table} SET SCHEMA public", table=identifier)
-        for table in self._kept:
-            self._execute("TRUNCATE public.{table}", table=sql.Identifier(table))
 
     def drop(self) -> None:
         """Leave nothing of a rebuild behind, whether it succeeded or not."""

@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import date
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -27,7 +28,7 @@ from codebase.foundation.postgres import connect, trouble
 from codebase.foundation.settings import Settings
 from codebase.model.accounts.account import Region
 from codebase.model.accounts.price_list import Held, parts_within
-from codebase.model.accounts.usage import Interval, Month, microseconds_within
+from codebase.model.accounts.usage import Interval, Month, Tariff, microseconds_within
 from codebase.model.money import NOTHING
 from codebase.services.billing import queries
 from codebase.services.billing.invoices import AccountUse, uses_of
@@ -63,6 +64,11 @@ KEEP_ACCOUNTS = """
     COPY billing_month_account (month, account_id, agents, microseconds, total) FROM STDIN
 """
 
+LEAVE_SO_MUCH_TIME = "SELECT set_config('statement_timeout', %(milliseconds)s::text, true)"
+LOCK_WAIT_MILLISECONDS = 1_000
+PAUSE_SECONDS = 300.0
+"""After a month could not be kept: whoever tries holds the projector off meanwhile."""
+
 READ_KEPT = "SELECT month, accounts, regions FROM billing_month ORDER BY month"
 READ_PRICES = "SELECT region, holds_from, per_hour FROM billing_price ORDER BY version"
 READ_AGENTS = """
@@ -90,41 +96,64 @@ class MonthKeeper:
     Args:
         settings: where the store is; how long a month may take.
         projector: who fills the tables.
+        clock: seconds that only ever grow.
     """
 
-    def __init__(self, settings: Settings, projector: str) -> None:
+    def __init__(
+        self, settings: Settings, projector: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._url = settings.required("read_model_projector_url")
         self._deadline_seconds = settings.command_deadline_seconds
         self._partitions = settings.partitions
         self._projector = projector
         self._one_at_a_time = asyncio.Lock()
+        self._clock = clock
+        self._try_at = clock()
 
     async def keep(self, month: Month) -> bool:
-        """Keep the month, unless it is kept already; whether it is now."""
+        """Keep the month, unless it is kept already; whether it is now.
+
+        Where that has failed nobody tries again for some minutes.
+        """
         async with self._one_at_a_time:
+            if self._clock() < self._try_at:
+                return False
             try:
                 return await asyncio.to_thread(self._keep, month)
             except psycopg.Error as error:
+                self._try_at = self._clock() + PAUSE_SECONDS
                 logger.warning("month %s cannot be kept: %s", month, trouble(error))
                 return False
 
     def _keep(self, month: Month) -> bool:
-        milliseconds = int(self._deadline_seconds * 1000)
-        options = f"{STORE_OPTIONS} -c statement_timeout={milliseconds}"
+        options = f"{STORE_OPTIONS} -c lock_timeout={LOCK_WAIT_MILLISECONDS}"
         with (
             connect(self._url, "keep_month", options=options) as store,
             store.transaction(),
             store.cursor(binary=True) as cursor,
         ):
-            return keep_month(cursor, month, self._projector, self._partitions)
+            return keep_month(
+                cursor, month, self._projector, self._partitions, self._deadline_seconds
+            )
 
 
-def keep_month(cursor: Cursor[Any], month: Month, projector: str, partitions: int) -> bool:
+def keep_month(
+    cursor: Cursor[Any], month: Month, projector: str, partitions: int, seconds: float
+) -> bool:
     """Keep the month in a transaction of its own, in which nobody else changes billing's tables.
+
+    Args:
+        cursor: in that transaction.
+        month: which is over.
+        projector: who fills the tables.
+        partitions: how many the log has.
+        seconds: for all of it.
 
     Returns:
         Whether it is kept: not before the projector has begun with every partition.
     """
+    ends_at = time.monotonic() + seconds
+    _leave_time(cursor, ends_at)
     if len(cursor.execute(LOCK_CHECKPOINTS, {"projector": projector}).fetchall()) < partitions:
         return False
     begin = month.begin.date()
@@ -134,12 +163,20 @@ def keep_month(cursor: Cursor[Any], month: Month, projector: str, partitions: in
     rows = cursor.execute(queries.USE_BY_ACCOUNT, asked).fetchall()
     uses = uses_of(row[1:] for row in rows)
     regions = Jsonb({region: str(total) for region, total in totals_by_region(uses).items()})
+    _leave_time(cursor, ends_at)
     cursor.execute(FORGET_ACCOUNTS, {"month": begin})
     cursor.execute(KEEP_MONTH, {"month": begin, "accounts": len(uses), "regions": regions})
+    _leave_time(cursor, ends_at)
     with cursor.copy(KEEP_ACCOUNTS) as copy:
         for one in uses:
             copy.write_row((begin, one.account_id, one.agents, one.microseconds, one.total))
     return True
+
+
+def _leave_time(cursor: Cursor[Any], ends_at: float) -> None:
+    """The next statement may take what is left."""
+    left = max(1, int((ends_at - time.monotonic()) * 1000))
+    cursor.execute(LEAVE_SO_MUCH_TIME, {"milliseconds": left})
 
 
 def totals_by_region(uses: Iterable[AccountUse]) -> Mapping[Region, Decimal]:
@@ -203,28 +240,35 @@ def _add_up(store: Connection[Any], months: Sequence[Month]) -> dict[date, dict[
         for region, begin, per_hour in store.execute(READ_PRICES).fetchall()
     ]
     added: dict[date, dict[UUID, Use]] = {month.begin.date(): {} for month in months}
+    tariffs = {
+        (region.value, month): _tariff(prices, region, month)
+        for region in Region
+        for month in months
+    }
     with store.cursor("agents_of_kept_months") as cursor:
         cursor.itersize = FETCH
         cursor.execute(READ_AGENTS)
         for account_id, region, usage in cursor:
             intervals = [Interval(one.lower, one.upper) for one in usage]
             for month in months:
-                _add(
-                    added[month.begin.date()],
-                    account_id,
-                    region,
-                    _line(prices, region, month, intervals),
-                )
+                line = _line(*tariffs[region, month], intervals)
+                _add(added[month.begin.date()], account_id, region, line)
     return added
 
 
+def _tariff(
+    prices: Sequence[Held], region: Region, month: Month
+) -> tuple[Sequence[datetime], Tariff]:
+    """The bounds of the month's parts, and what each of them costs."""
+    parts = parts_within(prices, region, month.begin, month.end)
+    return [*(part.begin for part in parts), month.end], tariff_of(parts)
+
+
 def _line(
-    prices: Sequence[Held], region: str, month: Month, intervals: Sequence[Interval]
+    bounds: Sequence[datetime], tariff: Tariff, intervals: Sequence[Interval]
 ) -> tuple[int, Decimal]:
-    parts = parts_within(prices, Region(region), month.begin, month.end)
-    bounds = [*(part.begin for part in parts), month.end]
     used = [microseconds_within(intervals, begin, end) for begin, end in itertools.pairwise(bounds)]
-    return sum(used), tariff_of(parts).charge(used)
+    return sum(used), tariff.charge(used)
 
 
 def _add(

@@ -21,9 +21,10 @@ const requestOf = (form) => {
     }
   }
   // A command that names no key gets one of its own here: tried twice, it is carried out twice.
-  const named = request.headers["Idempotency-Key"] || String(request.body).includes("idempotence_key");
+  const named = request.headers["Idempotency-Key"] || /"idempotence_key"\s*:/.test(request.body);
   if (changes.has(request.method) && !named) request.headers["Idempotency-Key"] = newKey();
-  return [query.size ? `${path}?${query}` : path, request];
+  const asked = query.toString();
+  return [asked ? `${path}?${asked}` : path, request];
 };
 
 const answerTo = async (form) => {
