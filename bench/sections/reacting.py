@@ -172,7 +172,7 @@ async def _waits(settings: Settings, count: int) -> list[float]:
 
 def _how_much(lab: Lab) -> Iterator[Result]:
     intents = lab.effort.count(INTENTS)
-    alone, beside = _stores(lab, "alone"), _stores(lab, "beside")
+    alone, beside = _stores(lab, "no_reminders"), _stores(lab, "reminders")
     for settings in (alone, beside):
         # By append(): rows that are copied share their event's id, after which effects are named.
         append_pages(settings, (new_events(size) for size in _pages(intents)))
