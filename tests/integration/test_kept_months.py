@@ -285,5 +285,6 @@ def test_a_month_that_cannot_be_kept_is_left_alone_for_a_while(databases: Databa
     now = PAUSE_SECONDS - 1
     assert not asyncio.run(keeper.keep(FEBRUARY))
     now = PAUSE_SECONDS
-    assert asyncio.run(keeper.keep(FEBRUARY))
+    # The second time it is kept already.
+    assert [asyncio.run(keeper.keep(FEBRUARY)) for _ in range(2)] == [True, True]
     assert kept(databases) == [str(FEBRUARY)]

@@ -157,7 +157,7 @@ def keep_month(
     if len(cursor.execute(LOCK_CHECKPOINTS, {"projector": projector}).fetchall()) < partitions:
         return False
     begin = month.begin.date()
-    if cursor.execute(IS_KEPT, {"month": begin}).fetchone():
+    if cursor.execute(IS_KEPT, {"month": begin}).fetchone() is not None:
         return True
     asked = {"since": [month.begin], "until": [month.end]}
     rows = cursor.execute(queries.USE_BY_ACCOUNT, asked).fetchall()
