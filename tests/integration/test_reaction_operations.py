@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -201,6 +202,29 @@ def test_a_log_that_moves_takes_along_what_is_to_be_done_and_does_not_act_again(
         assert verify(copied.settings, AGGREGATES, [], reactions=[JOBS]) == []
     finally:
         postgres_server.drop_database(f"{names[0]}_copy")
+
+
+def test_what_is_adopted_is_asked_about_before_it_is_done(databases: Databases, shop: Shop) -> None:
+    write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases)
+    operations.adopt(databases.settings, skip_open=False)
+    with working(databases.settings, shop.url):
+        eventually(lambda: shop.done)
+    assert list(shop.inquiries.values()) == [1]
+
+
+def test_an_event_without_an_id_is_known_by_its_place(databases: Databases) -> None:
+    [event] = asked(databases.settings, "bread")
+    event.meta = json.dumps({**json.loads(event.meta), "event_id": None})
+    write(databases, [event])
+    read_by_reaction(databases)
+    with databases.as_owner() as owner:
+        [noted] = owner.execute(
+            "SELECT event_id = partition || ':' || position FROM reaction.intent"
+        ).fetchall()
+    assert noted == (True,)
+    found = verify(databases.settings, AGGREGATES, [], reactions=[JOBS], say=lambda _: None)
+    assert not [sentence for sentence in found if "reaction jobs" in sentence]
 
 
 def test_adopting_may_leave_out_what_is_open(databases: Databases, shop: Shop) -> None:
