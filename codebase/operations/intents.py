@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -63,6 +64,9 @@ PROMOTE = """
 """
 
 ADOPT = "SELECT reaction.adopt()"
+
+# Where the database came from, each may have been done since.
+DOUBT_OPEN = "UPDATE intent SET in_doubt = true WHERE ended_at IS NULL AND NOT in_doubt"
 
 LOCK_OPEN = """
     SELECT FROM subject
@@ -142,11 +146,23 @@ def retry(settings: Settings, key: UUID | None) -> int:
     Raises:
         NotParkedError: nothing of this key is parked.
     """
-    keys = [key] if key else [each.key for each in list_parked(settings)]
+    if key is None:
+        return _retry_all(settings)
     with _store(settings) as store:
-        for each in keys:
-            _change(store, each, RETRY, RETRY_REMINDER)
-    return len(keys)
+        _change(store, key, RETRY, RETRY_REMINDER)
+    return 1
+
+
+def _retry_all(settings: Settings) -> int:
+    """What somebody else was faster with is left to him."""
+    keys = [each.key for each in list_parked(settings)]
+    retried = 0
+    with _store(settings) as store:
+        for key in keys:
+            with suppress(NotParkedError):
+                _change(store, key, RETRY, RETRY_REMINDER)
+                retried += 1
+    return retried
 
 
 def skip(settings: Settings, key: UUID) -> None:
@@ -173,6 +189,8 @@ def adopt(settings: Settings, *, skip_open: bool) -> Adopted:
             store.execute(LOCK_OPEN)
             skipped = store.execute(SKIP_OPEN).rowcount
             reminders = store.execute(FORGET_REMINDERS).rowcount
+        else:
+            store.execute(DOUBT_OPEN)
         store.execute(ADOPT)
     return Adopted(skipped=skipped, reminders=reminders)
 

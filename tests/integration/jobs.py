@@ -189,6 +189,8 @@ class Shop:
     inquiries: Counter[str] = field(default_factory=Counter)
     manner: Callable[[Mapping[str, Any], int], str] = lambda _body, _nth: "do"
     """(what was asked, which call of its key this is) -> what the shop does."""
+    unwilling: int = 0
+    """So many inquiries of each key are refused at first."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -201,6 +203,12 @@ class Shop:
         match manner:
             case "refuse":
                 return web.json_response({"detail": "not here"}, status=HTTPStatus.CONFLICT)
+            case "mumble":
+                return web.json_response(
+                    text=r'{"detail": "\ud800\u0000"}', status=HTTPStatus.CONFLICT
+                )
+            case "forbid":
+                return web.json_response({}, status=HTTPStatus.FORBIDDEN)
             case "fail":
                 return web.json_response({}, status=HTTPStatus.INTERNAL_SERVER_ERROR)
             case "hang":
@@ -209,11 +217,15 @@ class Shop:
         self._act(key, request.match_info["job"], body["what"])
         if manner == "cut" and request.transport is not None:
             request.transport.abort()
-        return web.json_response(self.keys[key])
+        answer = web.json_response(self.keys[key])
+        answer.enable_compression()  # for whoever says that he takes it
+        return answer
 
     async def tell(self, request: web.Request) -> web.Response:
         key = request.match_info["key"]
         self.inquiries[key] += 1
+        if self.inquiries[key] <= self.unwilling:
+            return web.json_response({"detail": "ask nicely"}, status=HTTPStatus.BAD_REQUEST)
         if key not in self.keys:
             return web.json_response({}, status=HTTPStatus.NOT_FOUND)
         return web.json_response(self.keys[key])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -36,6 +38,7 @@ from tests.integration.jobs import (
     shop_open,
     working,
 )
+from tests.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.conftest import PostgresUnderTest
@@ -78,6 +81,27 @@ def test_what_is_parked_is_retried_and_what_follows_it_comes_after_it(
     assert [what for _, what in shop.done] == ["first", "second", "third"]
     with pytest.raises(operations.NotParkedError):
         operations.retry(databases.settings, found.key)
+
+
+def test_who_retries_all_goes_on_past_what_somebody_else_was_faster_with(
+    databases: Databases, shop: Shop
+) -> None:
+    shop.manner = lambda _body, _nth: "refuse"
+    for _ in range(2):
+        write(databases, asked(databases.settings, "bread"))
+    with working(databases.settings, shop.url):
+        eventually(lambda: len(operations.list_parked(databases.settings)) == 2)
+    first, second = operations.list_parked(databases.settings)
+    waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s"
+    with ThreadPoolExecutor(1) as pool, databases.as_owner() as owner, databases.as_owner() as look:
+        with owner.transaction():
+            key = {"id": first.subject}
+            owner.execute("SELECT FROM reaction.subject WHERE id = %(id)s FOR UPDATE", key)
+            retrying = pool.submit(operations.retry, databases.settings, None)
+            eventually(lambda: look.execute(waits, [look.info.dbname]).fetchall())
+            operations.retry(databases.settings, second.key)
+        assert retrying.result(PATIENCE_SECONDS) == 1
+    assert [state for _, state, _ in intents(databases)] == ["waiting", "waiting"]
 
 
 def test_what_is_parked_is_done_without_and_what_follows_it_has_its_turn(
@@ -201,6 +225,29 @@ def test_a_log_that_moves_takes_along_what_is_to_be_done_and_does_not_act_again(
         assert verify(copied.settings, AGGREGATES, [], reactions=[JOBS]) == []
     finally:
         postgres_server.drop_database(f"{names[0]}_copy")
+
+
+def test_what_is_adopted_is_asked_about_before_it_is_done(databases: Databases, shop: Shop) -> None:
+    write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases)
+    operations.adopt(databases.settings, skip_open=False)
+    with working(databases.settings, shop.url):
+        eventually(lambda: shop.done)
+    assert list(shop.inquiries.values()) == [1]
+
+
+def test_an_event_without_an_id_is_known_by_its_place(databases: Databases) -> None:
+    [event] = asked(databases.settings, "bread")
+    event.meta = json.dumps({**json.loads(event.meta), "event_id": None})
+    write(databases, [event])
+    read_by_reaction(databases)
+    with databases.as_owner() as owner:
+        [noted] = owner.execute(
+            "SELECT event_id = partition || ':' || position FROM reaction.intent"
+        ).fetchall()
+    assert noted == (True,)
+    found = verify(databases.settings, AGGREGATES, [], reactions=[JOBS], say=lambda _: None)
+    assert not [sentence for sentence in found if "reaction jobs" in sentence]
 
 
 def test_adopting_may_leave_out_what_is_open(databases: Databases, shop: Shop) -> None:

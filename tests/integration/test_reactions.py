@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import psycopg
 import pytest
+from prometheus_client import REGISTRY
+from psycopg import Connection
 
 from codebase.engine.reactions.attempt import Attempt, Ended
 from codebase.engine.reactions.desk import Desk, Returned
-from codebase.engine.reactions.reaction import Answer, Forget
+from codebase.engine.reactions.figures import ReactionFigures
+from codebase.engine.reactions.reaction import Answer, Forget, Happened, Reaction, Send
 from codebase.engine.reactions.store import REACTION_STORE
 from tests.integration.flow import eventually, heads, write
 from tests.integration.jobs import (
@@ -295,3 +300,201 @@ def test_who_comes_back_after_the_end_of_the_lease_changes_nothing(
         assert intents(databases) == [(SHOP, "waiting", None)]
         desk.settle(store, [Returned(taken=again, attempt=answer)])
         assert intents(databases) == [(SHOP, "done", None), (LOG, "waiting", None)]
+
+
+@contextmanager
+def store_of(databases: Databases) -> Iterator[Connection[Any]]:
+    url = databases.settings.required("write_model_reaction_url")
+    with psycopg.connect(url, autocommit=True, options=REACTION_STORE.options) as store:
+        yield store
+
+
+def states(databases: Databases) -> list[tuple[str, bool, int, bool]]:
+    """(state, in doubt, attempts, rests for long) of all intents, in their order."""
+    with databases.as_owner() as owner:
+        return owner.execute(
+            "SELECT state, in_doubt, attempts, due_at > clock_timestamp() + interval '10 s'"
+            " FROM reaction.intent ORDER BY number"
+        ).fetchall()
+
+
+def too_long_for_an_index() -> str:
+    """Postgres says that this exceeds a limit of its own, which psycopg takes for operational."""
+    return secrets.token_hex(10_000)
+
+
+ANSWERED = Attempt(ended=Ended.ANSWERED, answer=Answer(data={"became": "done"}))
+
+
+def test_a_refusal_that_is_no_text_is_parked_and_everything_else_flows(
+    databases: Databases, shop: Shop
+) -> None:
+    shop.manner = lambda body, _nth: "mumble" if body["what"] == "riddle" else "do"
+    write(databases, asked(databases.settings, "riddle"))
+    [good] = write(databases, asked(databases.settings, "bread"))
+    with working(databases.settings, shop.url):
+        eventually(lambda: outcomes(databases).get(good) == ["bread done"])
+        eventually(lambda: (SHOP, "parked", "refused: 409 ??") in intents(databases))
+
+
+def test_what_cannot_be_written_keeps_nobody_else_from_being_settled(
+    databases: Databases,
+) -> None:
+    for _ in range(2):
+        write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases)
+    desk = Desk(JOBS, attempts_max=1)
+    with store_of(databases) as store:
+        bad, good = desk.take(store, SHOP, 10, lease_seconds=3600)
+        half_a_pair = Attempt(ended=Ended.FAILED, reason="\ud800")
+        attempts = [(bad, half_a_pair), (good, ANSWERED)]
+        desk.settle(store, [Returned(taken=taken, attempt=ended) for taken, ended in attempts])
+    with databases.as_owner() as owner:
+        found = dict(owner.execute("SELECT number, state FROM reaction.intent").fetchall())
+    assert (found[bad.number], found[good.number]) == ("parked", "done")
+
+
+def test_what_postgres_has_no_place_for_keeps_nobody_else_from_being_settled(
+    databases: Databases,
+) -> None:
+    bad = write(databases, asked(databases.settings, "bread"))[0]
+    write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases)
+    target = too_long_for_an_index()
+    greedy = replace(
+        JOBS,
+        outcome=lambda sent, _answer: [Send(target, "do")] if sent.subject == bad else [],
+    )
+    desk = Desk(greedy, attempts_max=20)
+    with store_of(databases) as store:
+        taken = desk.take(store, SHOP, 10, lease_seconds=3600)
+        desk.settle(store, [Returned(taken=each, attempt=ANSWERED) for each in taken])
+    found = {(state, (reason or "")[:20]) for _, state, reason in intents(databases)}
+    assert found == {("parked", "ProgramLimitExceeded"), ("done", "")}
+
+
+def test_a_reminder_whose_effect_has_no_place_is_parked_and_others_fire(
+    databases: Databases, shop: Shop
+) -> None:
+    bad, good = uuid4(), uuid4()
+    for job in (bad, good):
+        write(databases, [job_event(databases.settings, job, 1, JobAsked(what="x", seconds=0))])
+    target = too_long_for_an_index()
+    greedy = replace(
+        JOBS,
+        remind=lambda reminder, state: (
+            [Send(target, "do")] if reminder.subject == bad else JOBS.remind(reminder, state)
+        ),
+    )
+    with working(databases.settings, shop.url, greedy):
+        eventually(lambda: outcomes(databases) == {good: ["given up"]})
+        eventually(lambda: reminders(databases) == {bad})
+    with databases.as_owner() as owner:
+        [reason] = owner.execute("SELECT reason FROM reaction.reminder").fetchall()[0]
+    assert reason.startswith("ProgramLimitExceeded")
+
+
+def test_what_ends_the_process_of_everybody_who_tries_it_is_parked_and_not_sent(
+    databases: Databases,
+) -> None:
+    write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases)
+    desk = Desk(JOBS, attempts_max=2)
+    with store_of(databases) as store:
+        assert len(desk.take(store, SHOP, 10, lease_seconds=-1)) == 1
+        assert len(desk.take(store, SHOP, 10, lease_seconds=-1)) == 1
+        assert desk.take(store, SHOP, 10, lease_seconds=-1) == []
+    reason = "2 attempts, the last: the process ended while it was being done"
+    assert intents(databases) == [(SHOP, "parked", reason)]
+    assert [in_doubt for _, in_doubt, _, _ in states(databases)] == [True]
+
+
+def try_often(
+    databases: Databases, desk: Desk, times: int, ended: Ended, *, target_answers: bool
+) -> None:
+    """Let an attempt end like this so many times, as if its pauses were over."""
+    attempt = Attempt(ended=ended, reason="no")
+    with store_of(databases) as store:
+        for _ in range(times):
+            store.execute("UPDATE intent SET due_at = statement_timestamp()")
+            [taken] = desk.take(store, SHOP, 10, lease_seconds=3600)
+            returned = Returned(taken=taken, attempt=attempt, target_answers=target_answers)
+            desk.settle(store, [returned])
+
+
+@pytest.mark.parametrize("ended", [Ended.NOT_SENT, Ended.NOT_ALLOWED, Ended.IN_DOUBT])
+def test_pauses_grow_though_a_target_that_is_away_costs_no_attempt(
+    databases: Databases, ended: Ended
+) -> None:
+    write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases)
+    try_often(databases, Desk(JOBS, attempts_max=2), 9, ended, target_answers=False)
+    assert states(databases) == [("waiting", ended is Ended.IN_DOUBT, 0, True)]
+
+
+def test_what_alone_is_forbidden_is_parked(databases: Databases, shop: Shop) -> None:
+    shop.manner = lambda _body, _nth: "forbid"
+    impatient = databases.settings.model_copy(update={"reaction_attempts_max": 2})
+    write(databases, asked(databases.settings, "bread"))
+    with working(impatient, shop.url):
+        eventually(
+            lambda: intents(databases) == [(SHOP, "parked", "2 attempts, the last: answered 403")]
+        )
+    assert [in_doubt for _, in_doubt, _, _ in states(databases)] == [False]
+
+
+def test_an_inquiry_that_is_refused_is_no_refusal_of_the_effect(
+    databases: Databases, shop: Shop
+) -> None:
+    shop.manner = lambda _body, _nth: "cut"
+    shop.unwilling = 1
+    [job] = write(databases, asked(databases.settings, "bread"))
+    with working(databases.settings, shop.url):
+        eventually(lambda: outcomes(databases).get(job) == ["bread done"])
+    assert list(shop.calls.values()) == [1]
+    assert list(shop.inquiries.values()) == [2]
+
+
+def test_what_waits_for_a_target_that_nobody_opens_is_told(
+    databases: Databases, shop: Shop
+) -> None:
+    lost: Reaction = replace(JOBS, react=lambda _happened, _state: [Send("nowhere", "do")])
+    write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases, lost)
+    with working(databases.settings, shop.url, lost) as team:
+        eventually(lambda: "not opened here: ['nowhere']" in (team.problem() or ""))
+
+
+def test_figures_that_take_too_long_stay_as_they_were(databases: Databases) -> None:
+    def told() -> float | None:
+        labels = {"reaction": "jobs", "target": SHOP}
+        return REGISTRY.get_sample_value("orderly_reaction_waiting", labels)
+
+    write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases)
+    seconds = iter(range(0, 10_000, 1_000))
+    figures = ReactionFigures("jobs", [SHOP], clock=lambda: float(next(seconds)))
+    with store_of(databases) as store, databases.as_owner() as owner:
+        figures.show(store)
+        assert told() == 1
+        store.execute("SET statement_timeout = '50ms'")
+        with owner.transaction():
+            owner.execute("LOCK TABLE reaction.intent")
+            figures.show(store)
+        assert told() == 1
+
+
+def test_a_state_that_is_changed_in_its_place_changes_nothing_that_was_caused_before(
+    databases: Databases,
+) -> None:
+    def count(state: dict[str, int] | None, _happened: Happened) -> Mapping[str, int]:
+        known = state or {"asked": 0}
+        known["asked"] += 1
+        return known
+
+    counting = replace(JOBS, evolve=count, react=lambda _happened, state: [Send(SHOP, "do", state)])
+    write(databases, asked(databases.settings, "first", "second", "third"))
+    read_by_reaction(databases, counting)
+    with databases.as_owner() as owner:
+        found = owner.execute("SELECT data FROM reaction.intent ORDER BY number").fetchall()
+    assert [data["asked"] for (data,) in found] == [1, 2, 3]

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TypeVar
 
 from codebase.engine.projections.blame import describe
 from codebase.engine.reactions.reaction import Answer, Sent
-from codebase.engine.reactions.target import FailedError, InDoubtError, NotSentError, Target
+from codebase.engine.reactions.target import (
+    FailedError,
+    InDoubtError,
+    NotAllowedError,
+    NotSentError,
+    Target,
+)
 from codebase.foundation.failpoints import failpoint
 
 Result = TypeVar("Result")
@@ -21,6 +27,7 @@ class Ended(Enum):
 
     ANSWERED = "answered"
     NOT_SENT = "not_sent"
+    NOT_ALLOWED = "not_allowed"
     FAILED = "failed"
     IN_DOUBT = "in_doubt"
 
@@ -56,14 +63,25 @@ async def attempt(target: Target, sent: Sent, *, in_doubt: bool) -> Attempt:
             failpoint("reaction_after_call")
     except NotSentError as error:
         # If it was the inquiry that did not come through, what was in doubt still is.
-        return Attempt(ended=Ended.IN_DOUBT if doubt else Ended.NOT_SENT, reason=str(error))
+        return Attempt(ended=Ended.IN_DOUBT if doubt else _not_sent(error), reason=legible(error))
     except FailedError as error:
-        return Attempt(ended=Ended.FAILED, reason=str(error))
+        return Attempt(ended=Ended.FAILED, reason=legible(error))
     except (InDoubtError, TimeoutError) as error:
-        return Attempt(ended=Ended.IN_DOUBT, reason=str(error) or "no answer in time")
+        return Attempt(ended=Ended.IN_DOUBT, reason=legible(error) or "no answer in time")
     except Exception as error:  # noqa: BLE001 - a target's bug: what it was to do is not forgotten
         return Attempt(ended=Ended.FAILED, reason=describe(error))
+    if answer.refused is not None:
+        answer = replace(answer, refused=legible(answer.refused))
     return Attempt(ended=Ended.ANSWERED, answer=answer)
+
+
+def legible(said: object) -> str:
+    """What a target said, without what the store keeps in no text: a NUL, half of a pair."""
+    return str(said).replace("\0", "?").encode("utf-8", "replace").decode()
+
+
+def _not_sent(error: NotSentError) -> Ended:
+    return Ended.NOT_ALLOWED if isinstance(error, NotAllowedError) else Ended.NOT_SENT
 
 
 async def _in_time(target: Target, asked: Awaitable[Result]) -> Result:

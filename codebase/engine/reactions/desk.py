@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,11 +16,14 @@ from codebase.engine.projections.blame import describe
 from codebase.engine.reactions.attempt import Attempt, Ended
 from codebase.engine.reactions.reaction import Answer, Reaction, Send, Sent
 from codebase.engine.reactions.recording import Caused, checked, lock_subjects, record
+from codebase.engine.reactions.store import is_not_taken
 from codebase.foundation.backoff import doubled, with_jitter
 from codebase.foundation.failpoints import failpoint
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 60.0
+FORGIVEN_KNOWN = 10_000
+"""For so many intents a process knows how often they were tried in vain; then it begins anew."""
 
 # Who takes something notes that first, and that it is in doubt: whoever finds it after the end of
 # the lease asks what became of it. All times are the server's.
@@ -26,7 +31,7 @@ LONGEST_PAUSE_SECONDS = 60.0
 # so that every row would be looked at.
 TAKE = """
     WITH due AS MATERIALIZED (
-        SELECT number, in_doubt FROM intent
+        SELECT number, in_doubt, token IS NOT NULL AS is_lost FROM intent
         WHERE reaction = %(reaction)s AND target = %(target)s
           AND is_next AND state = 'waiting' AND due_at <= statement_timestamp()
         ORDER BY due_at
@@ -39,7 +44,7 @@ TAKE = """
     FROM due
     WHERE intent.number = due.number
     RETURNING intent.number, intent.key, intent.subject, intent.target, intent.action, intent.data,
-              intent.attempts, due.in_doubt
+              intent.attempts, due.in_doubt, due.is_lost
 """
 
 # Whose lease is over has another token, or none, and changes nothing.
@@ -78,17 +83,29 @@ FORGET_DONE = """
           AND ended_at < statement_timestamp() - make_interval(days => %(days)s)
         ORDER BY ended_at
         LIMIT %(limit)s
+        FOR UPDATE SKIP LOCKED
     )
 """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Taken:
-    """An intent under a lease: `token` is that of the lease."""
+    """An intent under a lease.
+
+    Args:
+        number: of the intent.
+        token: of the lease.
+        ends_at: when the lease does, or a little before that, by the clock of the desk.
+        in_doubt: whether it may have been done before.
+        is_lost: whether who had it before did not come back.
+        sent: what is to be done.
+    """
 
     number: int
     token: UUID
+    ends_at: float
     in_doubt: bool
+    is_lost: bool
     sent: Sent
 
 
@@ -120,17 +137,40 @@ class Desk:
     Args:
         reaction: whose they are.
         attempts_max: how often something is tried at a target that answers.
+        clock: seconds that only ever grow.
     """
 
-    def __init__(self, reaction: Reaction, attempts_max: int) -> None:
+    def __init__(
+        self, reaction: Reaction, attempts_max: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._reaction = reaction
         self._attempts_max = attempts_max
+        self._clock = clock
+        # How often it was tried in vain and for nothing: that is no attempt, but pauses grow by it.
+        self._forgiven = Counter[int]()
 
     def take(
         self, store: Connection[Any], target: str, limit: int, lease_seconds: float
     ) -> list[Taken]:
-        """At most so many intents for a target, each the first of its subject."""
+        """At most so many intents for a target, each the first of its subject.
+
+        What has ended the process of everybody who tried it is parked instead.
+        """
+        taken = self._take(store, target, limit, lease_seconds)
+        deadly = [each for each in taken if self._is_deadly(each)]
+        if deadly:
+            self._write(store, [_parked_as_deadly(each) for each in deadly])
+        return [each for each in taken if not self._is_deadly(each)]
+
+    def _is_deadly(self, taken: Taken) -> bool:
+        """Whoever comes back compares as well; so more than that are tried by those who did not."""
+        return taken.is_lost and taken.sent.attempts > self._attempts_max
+
+    def _take(
+        self, store: Connection[Any], target: str, limit: int, lease_seconds: float
+    ) -> list[Taken]:
         token = uuid4()
+        ends_at = self._clock() + lease_seconds
         parameters = {
             "reaction": self._reaction.name,
             "target": target,
@@ -145,10 +185,12 @@ class Desk:
             Taken(
                 number=number,
                 token=token,
+                ends_at=ends_at,
                 in_doubt=in_doubt,
+                is_lost=is_lost,
                 sent=Sent(key=key, subject=subject, send=Send(to, action, data), attempts=attempts),
             )
-            for number, key, subject, to, action, data, attempts, in_doubt in rows
+            for number, key, subject, to, action, data, attempts, in_doubt, is_lost in rows
         ]
 
     def settle(self, store: Connection[Any], returned: Sequence[Returned]) -> None:
@@ -156,23 +198,36 @@ class Desk:
         settled = [self._judge(each) for each in returned]
         try:
             self._write(store, settled)
-        except psycopg.DataError as error:
+        except (psycopg.Error, UnicodeError) as error:
+            if not is_not_taken(error):
+                raise
             # One of them holds what the store does not take; the others are not to wait for it.
             for each in settled:
-                self._write_alone(store, each, error)
+                self._write_alone(store, each)
+        self._note_forgiven(settled)
 
     def forget_done(self, store: Connection[Any], days: int, limit: int) -> int:
         """Remove what was done so many days ago, `limit` at a time; how many that were."""
         what = {"reaction": self._reaction.name, "days": days, "limit": limit}
         return store.execute(FORGET_DONE, what).rowcount
 
-    def _write_alone(
-        self, store: Connection[Any], settled: _Settled, reason: psycopg.DataError
-    ) -> None:
+    def _note_forgiven(self, settled: Sequence[_Settled]) -> None:
+        for each in settled:
+            number = each.returned.taken.number
+            if each.forgiven:
+                self._forgiven[number] += each.forgiven
+            else:
+                del self._forgiven[number]
+        if len(self._forgiven) > FORGIVEN_KNOWN:
+            self._forgiven.clear()
+
+    def _write_alone(self, store: Connection[Any], settled: _Settled) -> None:
         try:
             self._write(store, [settled])
-        except psycopg.DataError:
-            self._write(store, [_parked(settled.returned, describe(reason))])
+        except (psycopg.Error, UnicodeError) as error:
+            if not is_not_taken(error):
+                raise
+            self._write(store, [_parked(settled.returned, describe(error))])
 
     def _write(self, store: Connection[Any], settled: Sequence[_Settled]) -> None:
         subjects = {each.returned.taken.sent.subject for each in settled}
@@ -212,23 +267,25 @@ class Desk:
 
     def _judge_failure(self, returned: Returned) -> _Settled:
         attempt, tried = returned.attempt, returned.taken.sent.attempts
-        was_not_sent = attempt.ended is Ended.NOT_SENT
-        if tried >= self._attempts_max and self._is_to_blame(returned):
+        is_to_blame = self._is_to_blame(returned)
+        if tried >= self._attempts_max and is_to_blame:
             return _parked(returned, f"{tried} attempts, the last: {attempt.reason}")
         return _Settled(
             returned=returned,
             state="waiting",
             reason=attempt.reason,
-            in_doubt=not was_not_sent,
-            forgiven=1 if was_not_sent else 0,
-            pause_seconds=pause_after(tried),
+            in_doubt=_is_in_doubt(attempt),
+            forgiven=0 if is_to_blame else 1,
+            pause_seconds=pause_after(tried + self._forgiven[returned.taken.number]),
         )
 
     @staticmethod
     def _is_to_blame(returned: Returned) -> bool:
-        """Nobody is for a target that is away."""
+        """Nobody is for a target that is away, or that lets nobody in."""
         ended = returned.attempt.ended
-        return ended is Ended.FAILED or (ended is Ended.IN_DOUBT and returned.target_answers)
+        if ended in {Ended.IN_DOUBT, Ended.NOT_ALLOWED}:
+            return returned.target_answers
+        return ended is Ended.FAILED
 
 
 def pause_after(attempts: int) -> float:
@@ -236,9 +293,20 @@ def pause_after(attempts: int) -> float:
     return with_jitter(doubled(FIRST_PAUSE_SECONDS, attempts - 1, LONGEST_PAUSE_SECONDS))
 
 
+def _is_in_doubt(attempt: Attempt) -> bool:
+    return attempt.ended in {Ended.FAILED, Ended.IN_DOUBT}
+
+
 def _parked(returned: Returned, reason: str) -> _Settled:
-    doubt = returned.attempt.answer is None
+    doubt = _is_in_doubt(returned.attempt)
     return _Settled(returned=returned, state="parked", reason=reason, in_doubt=doubt)
+
+
+def _parked_as_deadly(taken: Taken) -> _Settled:
+    reason = "the process ended while it was being done"
+    attempt = Attempt(ended=Ended.IN_DOUBT, reason=reason)
+    tried = taken.sent.attempts - 1
+    return _parked(Returned(taken=taken, attempt=attempt), f"{tried} attempts, the last: {reason}")
 
 
 def _update(cursor: Cursor[Any], settled: Sequence[_Settled]) -> set[int]:

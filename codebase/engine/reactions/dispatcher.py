@@ -87,7 +87,7 @@ class Dispatcher:
 
     def what_is_missing(self) -> str | None:
         """What keeps the worker from working, or None; called by other threads."""
-        return self._watch.what_is_late() or self._waiting_for
+        return self._watch.what_is_late() or self._waiting_for or self._figures.what_is_unopened()
 
     def wake(self) -> None:
         """There may be something to do, or to stop for; from any thread."""

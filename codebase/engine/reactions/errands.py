@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 
 from codebase.engine.reactions.attempt import Attempt, Ended, attempt
@@ -28,6 +29,7 @@ class Errands:
         most: how many may be on their way together.
         loop: what calls are made on.
         returned: is given every attempt that has ended; called on the loop.
+        clock: seconds that only ever grow, as the desk's.
     """
 
     def __init__(
@@ -39,12 +41,14 @@ class Errands:
         most: int,
         loop: asyncio.AbstractEventLoop,
         returned: Callable[[Taken, Attempt], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self._target = target
         self._most = most
         self._loop = loop
         self._returned = returned
+        self._clock = clock
         self._breaker = Breaker()
         self._on_their_way = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -57,7 +61,12 @@ class Errands:
     @property
     def lease_seconds(self) -> float:
         """How long something may be away before others look for it."""
-        return 2 * self._target.deadline_seconds + LEASE_MARGIN_SECONDS
+        return self._longest_seconds + LEASE_MARGIN_SECONDS
+
+    @property
+    def _longest_seconds(self) -> float:
+        """What an inquiry and the call after it may take."""
+        return 2 * self._target.deadline_seconds
 
     @property
     def on_their_way(self) -> int:
@@ -93,4 +102,10 @@ class Errands:
             task.add_done_callback(self._tasks.discard)
 
     async def _carry(self, taken: Taken) -> None:
-        self._returned(taken, await attempt(self._target, taken.sent, in_doubt=taken.in_doubt))
+        self._returned(taken, await self._attempt(taken))
+
+    async def _attempt(self, taken: Taken) -> Attempt:
+        """Who starts so late that others may have it before he is back does not start."""
+        if taken.ends_at - self._clock() < self._longest_seconds:
+            return Attempt(ended=Ended.IN_DOUBT, reason="this process was too busy to begin")
+        return await attempt(self._target, taken.sent, in_doubt=taken.in_doubt)

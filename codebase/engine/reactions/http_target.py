@@ -13,23 +13,22 @@ from typing import Any
 import aiohttp
 
 from codebase.engine.reactions.reaction import Answer, Sent
-from codebase.engine.reactions.target import FailedError, InDoubtError, NotSentError
+from codebase.engine.reactions.target import (
+    FailedError,
+    InDoubtError,
+    NotAllowedError,
+    NotSentError,
+)
 
-CONNECTIONS_MAX = 100
-"""Of a process, to all that it calls."""
 CONNECT_DEADLINE_SECONDS = 3.0
 ANSWER_LIMIT_BYTES = 65_536
 
-# They speak of what is configured, or of what passes, and nothing was done.
+# They speak of what passes, and nothing was done.
 NOT_NOW = frozenset(
-    {
-        HTTPStatus.UNAUTHORIZED,
-        HTTPStatus.FORBIDDEN,
-        HTTPStatus.TOO_EARLY,
-        HTTPStatus.TOO_MANY_REQUESTS,
-        HTTPStatus.SERVICE_UNAVAILABLE,
-    }
+    {HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 )
+# They speak of what is configured, or of the one thing that is asked for.
+NOT_ALLOWED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 REFUSAL_MAX = 500
 """Characters of what a refusal says that are kept."""
 
@@ -55,14 +54,18 @@ class Call:
 async def http_session() -> AsyncIterator[aiohttp.ClientSession]:
     """One for all targets of a process; what is configured for the way to the internet is not used.
 
-    Redirects are followed by nobody, and no cookie is kept.
+    Redirects are followed by nobody, no cookie is kept, and nothing is to come compressed: a small
+    answer must not become a large one here.
     """
-    connector = aiohttp.TCPConnector(limit=CONNECTIONS_MAX)
+    # What is on its way is bounded for each target. Waiting for a place here would count as
+    # connecting, and a target that hangs would make others seem to be away.
+    connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(
         connector=connector,
         trust_env=False,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(connect=CONNECT_DEADLINE_SECONDS),
+        headers={"Accept-Encoding": "identity"},
         auto_decompress=False,
     ) as session:
         yield session
@@ -116,7 +119,7 @@ class HttpTarget:
         if self._inquiry is None:
             return None
         status, data = await self._request(sent, self._inquiry(sent))
-        return None if status == HTTPStatus.NOT_FOUND else answer_of(status, data)
+        return None if status == HTTPStatus.NOT_FOUND else what_became(status, data)
 
     async def _request(self, sent: Sent, call: Call) -> tuple[int, Mapping[str, Any]]:
         headers = {**self._headers, **call.headers, "Idempotency-Key": str(sent.key)}
@@ -159,6 +162,22 @@ async def _body(answer: aiohttp.ClientResponse) -> Mapping[str, Any]:
     return {**found, "outcome": outcome} if outcome else found
 
 
+def what_became(status: int, data: Mapping[str, Any]) -> Answer:
+    """What the answer to an inquiry means; one that is refused says nothing of the effect.
+
+    Args:
+        status: of HTTP, which is not 404.
+        data: the JSON object that came with it.
+
+    Raises:
+        NotSentError: it may be asked later.
+        FailedError: what became of it was not said.
+    """
+    if (answer := answer_of(status, data)).refused is not None:
+        raise FailedError(f"the inquiry was answered {status}")
+    return answer
+
+
 def answer_of(status: int, data: Mapping[str, Any]) -> Answer:
     """What an answer means.
 
@@ -172,6 +191,8 @@ def answer_of(status: int, data: Mapping[str, Any]) -> Answer:
     """
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         return Answer(data=data)
+    if status in NOT_ALLOWED:
+        raise NotAllowedError(f"answered {status}")
     if status in NOT_NOW:
         raise NotSentError(f"answered {status}")
     is_refusal = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any
 from uuid import UUID
 
 from psycopg import Cursor
@@ -99,19 +99,33 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Checked:
+    """An intent that can be written down.
+
+    Args:
+        intent: as a reaction said it.
+        data: of it, as JSON: whatever is done to a state or an answer that it has parts of later
+            changes nothing here.
+    """
+
+    intent: Intent
+    data: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Caused:
     """What is to be done for one subject.
 
     Args:
         subject: whom it is about.
         cause: names what causes it: an event, a reminder, the outcome of something before.
-        intents: what is to be done, in this order.
+        intents: what is to be done, in this order, `checked`.
         source: the event, if it is one.
     """
 
     subject: UUID
     cause: UUID
-    intents: Sequence[Intent]
+    intents: Sequence[Checked]
     source: Source | None = None
 
 
@@ -136,37 +150,37 @@ def write_states(cursor: Cursor[Any], reaction: str, states: Mapping[UUID, State
         cursor.execute(WRITE_STATES, new, prepare=False)
 
 
-def checked(intents: Sequence[Intent]) -> Sequence[Intent]:
+def checked(intents: Sequence[Intent]) -> Sequence[Checked]:
     """The same, if they can be written down.
 
     Raises:
         TypeError, ValueError: one is no intent, or holds what is not JSON.
     """
-    for intent in intents:
-        if not isinstance(intent, Send | Remind | Forget):
-            raise TypeError(f"{type(intent).__name__} is no intent")
-        to_json(_texts(intent))
-    return intents
+    return [_checked(intent) for intent in intents]
 
 
-def _texts(intent: Intent) -> object:
+def _checked(intent: Intent) -> Checked:
     match intent:
         case Send():
-            return [intent.target, intent.action, intent.data]
+            to_json([intent.target, intent.action])
+            return Checked(intent=intent, data=to_json(intent.data))
         case Remind():
             if intent.due_at.tzinfo is None:
                 raise ValueError("due_at has no time zone")
-            return [intent.name, intent.data]
+            to_json(intent.name)
+            return Checked(intent=intent, data=to_json(intent.data))
         case Forget():
-            return intent.name
+            return Checked(intent=intent, data=to_json(intent.name))
         case _:
-            assert_never(intent)
+            raise TypeError(f"{type(intent).__name__} is no intent")
 
 
 def record(cursor: Cursor[Any], reaction: str, caused: Sequence[Caused]) -> None:
-    """Write down what is caused, which is `checked`, for subjects that are locked."""
+    """Write down what is caused, for subjects that are locked."""
     numbered = [
-        (each, ordinal, intent) for each in caused for ordinal, intent in enumerate(each.intents)
+        (each, ordinal, checked.intent, checked.data)
+        for each in caused
+        for ordinal, checked in enumerate(each.intents)
     ]
     _record_sends(cursor, reaction, [each for each in numbered if isinstance(each[2], Send)])
     _record_reminders(
@@ -174,33 +188,33 @@ def record(cursor: Cursor[Any], reaction: str, caused: Sequence[Caused]) -> None
     )
 
 
-Numbered = tuple[Caused, int, Any]
+Numbered = tuple[Caused, int, Any, str]
 
 
 def _record_sends(cursor: Cursor[Any], reaction: str, sends: Sequence[Numbered]) -> None:
     if not sends:
         return
-    sources = [caused.source for caused, _, _ in sends]
+    sources = [caused.source for caused, *_ in sends]
     columns = {
         "reaction": reaction,
-        "keys": [key_of(caused.cause, ordinal) for caused, ordinal, _ in sends],
-        "subjects": [caused.subject for caused, _, _ in sends],
-        "targets": [send.target for _, _, send in sends],
-        "actions": [send.action for _, _, send in sends],
-        "data": [to_json(send.data) for _, _, send in sends],
+        "keys": [key_of(caused.cause, ordinal) for caused, ordinal, *_ in sends],
+        "subjects": [caused.subject for caused, *_ in sends],
+        "targets": [send.target for _, _, send, _ in sends],
+        "actions": [send.action for _, _, send, _ in sends],
+        "data": [data for *_, data in sends],
         "event_ids": [source and source.event_id for source in sources],
         "partitions": [source and source.partition for source in sources],
         "positions": [source and source.position for source in sources],
-        "ordinals": [ordinal for _, ordinal, _ in sends],
-        "causes": [caused.cause for caused, _, _ in sends],
+        "ordinals": [ordinal for _, ordinal, *_ in sends],
+        "causes": [caused.cause for caused, *_ in sends],
     }
     cursor.execute(INSERT_INTENTS, columns, prepare=False)
 
 
 def _record_reminders(cursor: Cursor[Any], reaction: str, changes: Iterable[Numbered]) -> None:
     """The last word on each reminder counts."""
-    last = {(caused.subject, change.name): each for each in changes for caused, _, change in [each]}
-    forgotten = [key for key, (_, _, change) in last.items() if isinstance(change, Forget)]
+    last = {(each[0].subject, each[2].name): each for each in changes}
+    forgotten = [key for key, (_, _, change, _) in last.items() if isinstance(change, Forget)]
     if forgotten:
         subjects, names = zip(*forgotten, strict=True)
         gone = {"reaction": reaction, "subjects": list(subjects), "names": list(names)}
@@ -209,11 +223,11 @@ def _record_reminders(cursor: Cursor[Any], reaction: str, changes: Iterable[Numb
     if kept:
         columns = {
             "reaction": reaction,
-            "subjects": [caused.subject for caused, _, _ in kept],
-            "names": [remind.name for _, _, remind in kept],
-            "keys": [key_of(caused.cause, ordinal) for caused, ordinal, _ in kept],
-            "due_at": [remind.due_at for _, _, remind in kept],
-            "data": [to_json(remind.data) for _, _, remind in kept],
+            "subjects": [caused.subject for caused, *_ in kept],
+            "names": [remind.name for _, _, remind, _ in kept],
+            "keys": [key_of(caused.cause, ordinal) for caused, ordinal, *_ in kept],
+            "due_at": [remind.due_at for _, _, remind, _ in kept],
+            "data": [data for *_, data in kept],
         }
         cursor.execute(WRITE_REMINDERS, columns, prepare=False)
 

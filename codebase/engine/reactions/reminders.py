@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from psycopg import Connection, Cursor
 
 from codebase.engine.projections.blame import describe
 from codebase.engine.reactions.reaction import Reaction, Reminder, State
 from codebase.engine.reactions.recording import Caused, checked, record
+from codebase.engine.reactions.store import is_not_taken
 from codebase.foundation.failpoints import failpoint
 
 BATCH = 500
@@ -69,6 +71,10 @@ class _Fired:
     caused: list[Caused] = field(default_factory=list)
 
 
+Fire = Callable[[Reaction, Sequence[Any], dict[UUID, State]], _Fired]
+"""(whose, rows of `READ_DUE`, the state of each subject) -> what became of them."""
+
+
 def fire_due(store: Connection[Any], reaction: Reaction) -> int:
     """Fire reminders that are due, at most `BATCH`.
 
@@ -79,15 +85,47 @@ def fire_due(store: Connection[Any], reaction: Reaction) -> int:
     found = store.execute(FIND_DUE, {**key, "limit": BATCH}, prepare=True).fetchall()
     if not found:
         return 0
+    try:
+        return _fire_found(store, reaction, found, _fire)
+    except (psycopg.Error, UnicodeError) as error:
+        if not is_not_taken(error):
+            raise
+    # What one of them causes cannot be written; the others are not to wait for it.
+    return sum(_fire_alone(store, reaction, each) for each in found)
+
+
+def _fire_alone(store: Connection[Any], reaction: Reaction, found: Sequence[Any]) -> int:
+    try:
+        return _fire_found(store, reaction, [found], _fire)
+    except (psycopg.Error, UnicodeError) as error:
+        if not is_not_taken(error):
+            raise
+        reason = describe(error)
+    return _fire_found(store, reaction, [found], lambda _, due, __: _failed(due, reason))
+
+
+def _fire_found(
+    store: Connection[Any], reaction: Reaction, found: Sequence[Any], fire: Fire
+) -> int:
+    key = {"reaction": reaction.name}
     subjects, names = (list(column) for column in zip(*found, strict=True))
     with store.transaction(), store.cursor() as cursor:
         states = dict(cursor.execute(LOCK_FREE, {**key, "subjects": subjects}).fetchall())
         asked = {**key, "subjects": subjects, "names": names, "locked": list(states)}
         due = cursor.execute(READ_DUE, asked, prepare=False).fetchall()
-        _write(cursor, reaction, _fire(reaction, due, states))
+        _write(cursor, reaction, fire(reaction, due, states))
         failpoint("reaction_before_reminder_commit")
     failpoint("reaction_after_reminder_commit")
     return len(due)
+
+
+def _failed(due: Sequence[Any], reason: str) -> _Fired:
+    return _Fired(
+        failed=[
+            (Reminder(subject=subject, name=name, due_at=due_at, data=data), reason)
+            for subject, name, due_at, data, _ in due
+        ]
+    )
 
 
 def _fire(reaction: Reaction, due: Sequence[Any], states: dict[UUID, State]) -> _Fired:

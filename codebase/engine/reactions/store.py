@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 from psycopg import Connection
 
 from codebase.engine.log.check import LogMismatchError
 from codebase.engine.projections.checkpoint import Store
+from codebase.foundation.postgres import is_about_values
 
 REACTION_STORE = Store(
     name="reaction",
@@ -22,6 +24,14 @@ WHAT_FORBIDS_ACTING = "SELECT reaction.what_forbids_acting()"
 
 class ForbiddenError(LogMismatchError):
     """Nothing may be acted on in this database; the text says why."""
+
+
+def is_not_taken(error: psycopg.Error | UnicodeError) -> bool:
+    """Whether it is what was to be written that cannot be, so that something else can.
+
+    psycopg encodes texts before it sends them, and what Python says then is no error of psycopg's.
+    """
+    return isinstance(error, UnicodeError) or is_about_values(error)
 
 
 def check_may_act(store: Connection[Any]) -> None:

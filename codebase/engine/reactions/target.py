@@ -14,6 +14,13 @@ class NotSentError(Exception):
     """
 
 
+class NotAllowedError(NotSentError):
+    """It was not done: we are not let in, by what is configured or by what this one is about.
+
+    Where the target does what it is asked for otherwise, it is parked as what fails is.
+    """
+
+
 class FailedError(Exception):
     """The target is there and says that it failed; whether anything was done is not known."""
 

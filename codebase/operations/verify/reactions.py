@@ -19,9 +19,11 @@ READ_CHECKPOINTS = """
     SELECT partition, position FROM reaction.projection_checkpoint WHERE projector = %(reaction)s
 """
 
+# Events of the first releases have no id, and are noted by their place.
 READ_INTENTS = """
     SELECT intent.number, intent.key, intent.cause, intent.ordinal, intent.event_id,
-           intent.partition, intent.position, event.meta ->> 'event_id'
+           intent.partition, intent.position,
+           coalesce(event.meta ->> 'event_id', event.partition || ':' || event.position)
     FROM reaction.intent
     LEFT JOIN event
         ON event.partition = intent.partition AND event.position = intent.position

@@ -1,0 +1,62 @@
+"""What is on its way to a target: who may still start."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+
+from codebase.engine.reactions.attempt import Attempt, Ended
+from codebase.engine.reactions.desk import Taken
+from codebase.engine.reactions.errands import Errands
+from codebase.engine.reactions.reaction import Answer, Send, Sent
+
+
+class Notary:
+    """A target that notes what it was asked for."""
+
+    deadline_seconds = 5.0
+
+    def __init__(self) -> None:
+        self.asked: list[Sent] = []
+
+    async def send(self, sent: Sent) -> Answer:
+        self.asked.append(sent)
+        return Answer()
+
+    async def inquire(self, sent: Sent) -> Answer | None:
+        self.asked.append(sent)
+        return None
+
+
+@pytest.mark.parametrize(
+    ("now", "ended", "asked"),
+    [(89.0, Ended.ANSWERED, 1), (91.0, Ended.IN_DOUBT, 0), (101.0, Ended.IN_DOUBT, 0)],
+    ids=["in time", "could come back after the lease", "after the lease"],
+)
+def test_who_starts_too_late_for_his_lease_does_not_start(
+    now: float, ended: Ended, asked: int
+) -> None:
+    notary = Notary()
+
+    async def carry() -> Attempt:
+        loop = asyncio.get_running_loop()
+        back = loop.create_future()
+        errands = Errands(
+            "jobs",
+            "notary",
+            notary,
+            most=1,
+            loop=loop,
+            returned=lambda _taken, attempt: back.set_result(attempt),
+            clock=lambda: now,
+        )
+        errands.start([taken])
+        found: Attempt = await back
+        return found
+
+    sent = Sent(key=uuid4(), subject=uuid4(), send=Send("notary", "do"))
+    taken = Taken(number=1, token=uuid4(), ends_at=100.0, in_doubt=False, is_lost=False, sent=sent)
+    assert asyncio.run(carry()).ended is ended
+    assert len(notary.asked) == asked
