@@ -605,14 +605,22 @@ def write_service(
         bool, typer.Option("--query", help="It answers pages of a view; the default.")
     ] = False,
     worker: Annotated[bool, typer.Option("--worker", help="It follows events.")] = False,
+    reaction: Annotated[
+        bool, typer.Option("--reaction", help="It does what events cause, once.")
+    ] = False,
 ) -> int:
     """Write a new service, and its test, into this checkout."""
     from codebase.operations.new_service import Kind, new_service
 
-    flags = {Kind.COMMAND: command, Kind.QUERY: query, Kind.WORKER: worker}
+    flags = {
+        Kind.COMMAND: command,
+        Kind.QUERY: query,
+        Kind.WORKER: worker,
+        Kind.REACTION: reaction,
+    }
     kinds = [kind for kind, chosen in flags.items() if chosen] or [Kind.QUERY]
     if len(kinds) > 1:
-        raise ConfigurationError("a service is one of --command, --query and --worker")
+        raise ConfigurationError("a service is one of --command, --query, --worker and --reaction")
     ports = {name: SYSTEM.port_of(name) for name in [*SYSTEM.names(), *SYSTEM.groups]}
     root = Path(__file__).parents[1]
     print("\n".join(new_service(root, name, kinds[0], ports)))

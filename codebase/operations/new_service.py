@@ -9,7 +9,7 @@ nothing behind.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -47,6 +47,7 @@ class Kind(StrEnum):
     COMMAND = "command"
     QUERY = "query"
     WORKER = "worker"
+    REACTION = "reaction"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,19 +65,27 @@ class NewService:
 
     @property
     def test(self) -> str:
-        """Its test, below the checkout."""
-        return f"tests/integration/test_{self.name}.py"
+        """The test that goes with its first edit, below the checkout."""
+        kind = "unit" if self.kind is Kind.REACTION else "integration"
+        return f"tests/{kind}/test_{self.name}.py"
+
+    @property
+    def is_for_clients(self) -> bool:
+        """Whether it has routes of its own, which the gateway has to know."""
+        return self.kind in {Kind.COMMAND, Kind.QUERY}
 
 
 COMPOSE_ENVIRONMENT: Mapping[Kind, str] = {
     Kind.COMMAND: "*everyone, *commands, *fingerprints",
     Kind.QUERY: "*everyone, *queries",
     Kind.WORKER: "*everyone, *projectors, *broker",
+    Kind.REACTION: "*everyone, *reactions, *broker",
 }
 NEXT: Mapping[Kind, str] = {
     Kind.COMMAND: "what a client sends, and which command of codebase/model it stands for",
     Kind.QUERY: "the route; and what is read, which lies in codebase/views, with its context",
     Kind.WORKER: "in projections.py, which events make which rows; in the migration, the table",
+    Kind.REACTION: "in reaction.py, what events cause; in service.py, who does it",
 }
 
 
@@ -101,11 +110,7 @@ def new_service(root: Path, name: str, kind: Kind, ports: Mapping[str, int]) -> 
         raise NewServiceError(f"no port is free from {PORTS[0]} to {PORTS[-1]}")
     service = NewService(name=name, kind=kind, port=port)
     files = dict(_new_files(root, service))
-    # pytest wants names of tests to be unique in all folders together.
-    there = [each for each in files if (root / each).exists()]
-    there += [str(each.relative_to(root)) for each in root.glob(f"tests/*/test_{name}.py")]
-    if there:
-        raise NewServiceError(f"{there[0]} is there already")
+    _refuse_to_overwrite(root, files)
     changed = _registered(root, service)
     _write(root, files, changed)
     return [
@@ -132,6 +137,17 @@ def _refuse_bad_name(root: Path, name: str, ports: Mapping[str, int]) -> None:
             raise NewServiceError(f"{path.name} makes a table of the name {name}")
 
 
+def _refuse_to_overwrite(root: Path, files: Collection[str]) -> None:
+    there = [each for each in files if (root / each).exists()]
+    # pytest wants names of tests to be unique in all folders together.
+    tests = [Path(each).name for each in files if each.startswith("tests/")]
+    there += [
+        str(found.relative_to(root)) for each in tests for found in root.glob(f"tests/*/{each}")
+    ]
+    if there:
+        raise NewServiceError(f"{there[0]} is there already")
+
+
 def _new_files(root: Path, service: NewService) -> Iterator[tuple[str, str]]:
     """(path below the root, text) of each."""
     number = max(int(path.name[:4]) for path in (root / MIGRATIONS).glob("*.sql")) + 1
@@ -153,6 +169,7 @@ def _places(service: NewService) -> list[Insertion]:
         Kind.COMMAND: f"`POST /{service.noun}`",
         Kind.QUERY: f"`GET /{service.noun}`",
         Kind.WORKER: "follows accounts",
+        Kind.REACTION: "does what events of accounts cause",
     }
     everywhere = [
         Insertion(
@@ -189,7 +206,7 @@ def _places(service: NewService) -> list[Insertion]:
         ),
         Insertion(file=GATEWAY, beside="        listen 9090;", lines=f"        listen {port};\n"),
     ]
-    return everywhere if service.kind is Kind.WORKER else [*everywhere, *for_clients]
+    return [*everywhere, *for_clients] if service.is_for_clients else everywhere
 
 
 def _registered(root: Path, service: NewService) -> dict[str, str]:

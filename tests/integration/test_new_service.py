@@ -38,8 +38,18 @@ NAMES = {
     Kind.COMMAND: "do_it",
     Kind.QUERY: f"fetch_{'x' * (NAME_MAX - 6)}",
     Kind.WORKER: f"follow_{'y' * (NAME_MAX - 7)}",
+    Kind.REACTION: f"greet_{'z' * (NAME_MAX - 6)}",
 }
-WRITTEN = [f"tests/integration/test_{name}.py" for name in NAMES.values()]
+WRITTEN = [
+    f"tests/{place}.py"
+    for kind, name in NAMES.items()
+    for place in (
+        [f"unit/test_{name}", f"integration/test_{name}_at_work"]
+        if kind is Kind.REACTION
+        else [f"integration/test_{name}"]
+    )
+]
+ACCOUNT = {"name": "Ada", "email": "ada@example.org", "region": "emea"}
 LEFT_OUT = shutil.ignore_patterns(
     ".git", ".venv*", ".local", "__pycache__", ".hypothesis", ".pytest_cache", "*.egg-info"
 )
@@ -100,7 +110,7 @@ def test_a_new_service_passes_every_check(checkout: Path, check: tuple[str, ...]
 def test_a_new_service_passes_its_own_test(checkout: Path) -> None:
     done = run(checkout, "pytest", "-q", "-p", "no:cacheprovider", *WRITTEN)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "\n5 passed" in done.stdout
+    assert "\n18 passed" in done.stdout
 
 
 def test_the_cluster_with_new_services_is_whole(checkout: Path) -> None:
@@ -108,9 +118,11 @@ def test_the_cluster_with_new_services_is_whole(checkout: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_new_services_are_served(
-    checkout: Path, databases: Databases, free_port: Callable[[], int]
+def test_new_services_are_served_and_what_is_done_by_one_has_its_effect_by_another(
+    checkout: Path, databases: Databases, free_port: Callable[[], int], tmp_path: Path
 ) -> None:
+    with databases.as_owner() as owner:
+        owner.execute("SELECT reaction.adopt()")
     port = free_port()
     addresses = {
         field.upper(): str(value)
@@ -118,12 +130,18 @@ def test_new_services_are_served(
     }
     command = [sys.executable, "-m", "codebase", "serve", *NAMES.values(), "--port", str(port)]
     environment = {**os.environ, **addresses, "PYTHONPATH": str(checkout)}
-    with subprocess.Popen(command, cwd=checkout, env=environment) as process:
+    said = tmp_path / "log"
+    with (
+        said.open("wb") as log,
+        subprocess.Popen(command, cwd=checkout, env=environment, stdout=log) as process,
+    ):
         try:
             url = f"http://127.0.0.1:{port}"
             eventually(lambda: is_alive(url), "it is not served")
             paths = httpx.get(f"{url}/openapi.json").json()["paths"]
             assert {"/it", f"/{'x' * (NAME_MAX - 6)}"} <= set(paths)
+            assert httpx.post(f"{url}/it", json=ACCOUNT).status_code == 201
+            eventually(lambda: "welcome: " in said.read_text(), "nobody is told of the account")
         finally:
             process.terminate()
         assert process.wait(PATIENCE_SECONDS) == 0
@@ -154,6 +172,7 @@ def test_a_new_service_is_known_wherever_it_has_to_be(checkout: Path) -> None:
             Kind.COMMAND: {"WRITE_MODEL_URL"},
             Kind.QUERY: {"READ_MODEL_URL", "WRITE_MODEL_HEAD_URL"},
             Kind.WORKER: {"WRITE_MODEL_READER_URL", "READ_MODEL_PROJECTOR_URL"},
+            Kind.REACTION: {"WRITE_MODEL_READER_URL", "WRITE_MODEL_REACTION_URL"},
         }
         environment = compose["services"][name]["environment"]
         assert {one for one in environment if "_MODEL_" in one} == stores[kind]
@@ -217,8 +236,9 @@ def test_nothing_is_left_half_written(untouched: Path) -> None:
         test = untouched / f"tests/{kind}/test_do_it.py"
         test.parent.mkdir(exist_ok=True)
         test.touch()
-        with pytest.raises(NewServiceError, match=rf"{kind}/test_do_it\.py is there already"):
-            new_service(untouched, "do_it", Kind.QUERY, PORTS)
+        for kind_of_service in (Kind.QUERY, Kind.REACTION):
+            with pytest.raises(NewServiceError, match=rf"{kind}/test_do_it\.py is there already"):
+                new_service(untouched, "do_it", kind_of_service, PORTS)
         test.unlink()
     readme = untouched / "README.md"
     text = readme.read_text()

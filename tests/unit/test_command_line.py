@@ -98,7 +98,7 @@ MISUSES = {
     "log copy --to x --through json:no": "module 'json' has no attribute 'no'",
     "log copy --to x --through codebase.registry:SYSTEM": "is no function",
     "verify everything": "Got unexpected extra argument",
-    "new-service do_it --query --worker": "one of --command, --query and --worker",
+    "new-service do_it --query --reaction": "one of --command, --query, --worker and --reaction",
 }
 
 

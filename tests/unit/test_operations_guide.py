@@ -91,3 +91,8 @@ def test_dashboards_show_metrics_that_exist() -> None:
     known = exported() | {f"{name}{suffix}" for name in exported() for suffix in SUFFIXES}
     for path in (ROOT / "config").rglob("*.json"):
         assert set(NAME.findall(path.read_text(encoding="utf-8"))) <= known, path
+
+
+def test_the_dashboard_shows_whatever_is_told_of_reactions() -> None:
+    shown = NAME.findall((ROOT / "config/grafana/dashboards/orderly.json").read_text())
+    assert {name for name in exported() if name.startswith("orderly_reaction_")} <= set(shown)
