@@ -117,13 +117,17 @@ class Cluster:
 
     def heal(self) -> None:
         """Everything that an earlier test has stopped runs again."""
-        stopped = self.containers("status=exited")
+        stopped = self.lasting() & set(self.containers("status=exited"))
         if stopped:
-            self.docker("start", *stopped)
+            self.docker("start", *sorted(stopped))
         until(self.is_healthy, "the cluster is not healthy")
 
     def is_healthy(self) -> bool:
-        return len(self.containers("health=healthy")) == len(self.containers())
+        return self.lasting() <= set(self.containers("health=healthy"))
+
+    def lasting(self) -> set[str]:
+        """All containers but the one that makes the roles, and ends by itself."""
+        return set(self.containers()) - set(self.of_service("roles"))
 
 
 class Containers:
