@@ -83,8 +83,7 @@ def test_no_secret_is_in_an_image(cluster: Cluster) -> None:
 def test_the_client_scripts_work(cluster: Cluster) -> None:
     environment = {
         **cluster.environment,
-        "LISTEN_ADDRESS": ADDRESS,
-        "PORT_OFFSET": "0",
+        "ORDERLY_URL": f"http://{ADDRESS}",
         "API_TOKEN": cluster.secret("API_TOKEN"),
     }
     first, second = (
@@ -197,9 +196,7 @@ def test_a_process_that_crashes_is_started_again(
     kill_all_but_init = "import os; os.kill(-1, 9)"
     before = system.put().json()["buy_order"]["id"]
     cluster.docker("exec", "--detach", service.id, "python", "-c", kill_all_but_init)
-    until(
-        lambda: inspect(cluster, [service.id])[0]["RestartCount"] > 0, "nobody starts it again", 60
-    )
+    until(lambda: inspect(cluster, [service.id])[0]["RestartCount"] > 0, "nobody starts it again")
     after = system.put_until_answered(str(uuid4())).json()["buy_order"]["id"]
     system.until_shown({before, after})
 
@@ -221,7 +218,6 @@ def test_scaled_services_share_the_work_and_double_nothing(
         until(
             lambda: all(answered_orders(scaled, each) > 0 for each in writers),
             "one of three writers gets no orders",
-            60,
         )
         for victim in (writers[0], *projectors):
             scaled.docker("kill", victim)
