@@ -386,3 +386,10 @@ def intents(databases: Databases) -> list[tuple[str, str, str | None]]:
         return store.execute(
             "SELECT target, state, reason FROM reaction.intent ORDER BY number"
         ).fetchall()
+
+
+def told_to_act(databases: Databases) -> Databases:
+    """Databases of tests are cloned from a template, and a clone acts only if it is told to."""
+    with databases.as_owner() as owner:
+        owner.execute("SELECT reaction.adopt()")
+    return databases

@@ -36,6 +36,7 @@ from tests.integration.jobs import (
     read_by_reaction,
     reminders,
     shop_open,
+    told_to_act,
     working,
 )
 from tests.patience import PATIENCE_SECONDS
@@ -48,9 +49,7 @@ AGGREGATES = [*SYSTEM.aggregates, JOB]
 
 @pytest.fixture
 def databases(databases: Databases) -> Databases:
-    with databases.as_owner() as owner:
-        owner.execute("SELECT reaction.adopt()")
-    return databases
+    return told_to_act(databases)
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ from tests.integration.jobs import (
     read_by_reaction,
     reminders,
     shop_open,
+    told_to_act,
     working,
 )
 
@@ -48,10 +49,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def databases(databases: Databases) -> Databases:
-    """Databases of tests are cloned from a template, and a clone acts only if it is told to."""
-    with databases.as_owner() as owner:
-        owner.execute("SELECT reaction.adopt()")
-    return databases
+    return told_to_act(databases)
 
 
 @pytest.fixture

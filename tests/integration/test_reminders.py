@@ -24,6 +24,7 @@ from tests.integration.jobs import (
     job_event,
     read_by_reaction,
     reminders,
+    told_to_act,
 )
 
 if TYPE_CHECKING:
@@ -83,9 +84,7 @@ class Clock:
 
 @pytest.fixture
 def databases(databases: Databases) -> Databases:
-    with databases.as_owner() as owner:
-        owner.execute("SELECT reaction.adopt()")
-    return databases
+    return told_to_act(databases)
 
 
 @pytest.fixture

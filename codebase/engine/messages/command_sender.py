@@ -72,13 +72,7 @@ def commands_to(url: str, name: str) -> Iterator[Callable[[OutgoingCommand], Non
             declare_commands(channel)
 
         def send(command: OutgoingCommand) -> None:
-            properties = pika.BasicProperties(
-                content_type="application/json",
-                delivery_mode=pika.DeliveryMode.Persistent.value,
-                message_id=command.message_id,
-                correlation_id=command.message_id,
-                reply_to=command.reply_to,
-            )
+            properties = properties_of(command)
             with deadline(connection, PUBLISH_DEADLINE_SECONDS):
                 channel.basic_publish(
                     COMMANDS, command.routing_key, command.body, properties, mandatory=True
@@ -91,3 +85,14 @@ def _why_not_sent(error: Exception) -> str:
     if isinstance(error, UnroutableError):
         return "no service takes this command"
     return f"no confirm for the command, {what_the_broker_does(error)}"
+
+
+def properties_of(command: OutgoingCommand) -> pika.BasicProperties:
+    """What the message of a command says of itself."""
+    return pika.BasicProperties(
+        content_type="application/json",
+        delivery_mode=pika.DeliveryMode.Persistent.value,
+        message_id=command.message_id,
+        correlation_id=command.message_id,
+        reply_to=command.reply_to,
+    )

@@ -7,12 +7,15 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
-import pika
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import UnroutableError
 
 from codebase.engine.messages.command_message import Became, CommandMessage, MalformedError, Reply
-from codebase.engine.messages.command_sender import PUBLISH_DEADLINE_SECONDS, OutgoingCommand
+from codebase.engine.messages.command_sender import (
+    PUBLISH_DEADLINE_SECONDS,
+    OutgoingCommand,
+    properties_of,
+)
 from codebase.engine.messages.connection import deadline
 from codebase.engine.messages.listener import Arrival, QueueListener, QueueToListenTo
 from codebase.engine.messages.reply_queues import RESERVED
@@ -105,13 +108,7 @@ class BrokerTarget:
         channel.queue_declare(self._queue, durable=True, arguments={"x-expires": UNUSED_MS})
 
     def _publish(self, channel: BlockingChannel, command: OutgoingCommand) -> None:
-        properties = pika.BasicProperties(
-            content_type="application/json",
-            delivery_mode=pika.DeliveryMode.Persistent.value,
-            message_id=command.message_id,
-            correlation_id=command.message_id,
-            reply_to=command.reply_to,
-        )
+        properties = properties_of(command)
         try:
             with deadline(channel.connection, PUBLISH_DEADLINE_SECONDS):
                 channel.basic_publish(
