@@ -7,19 +7,24 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg import Cursor
 
+from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.foundation.settings import Settings
 from codebase.operations import parked
 from codebase.operations.rebuild import RebuildError, Report, rebuild
 from codebase.operations.terminal import Advance
 from codebase.registry import SYSTEM
+from codebase.views.buy_orders.buy_orders import BUY_ORDERS
 from tests.integration.flow import (
     ROOT,
     eventually,
@@ -164,24 +169,54 @@ def test_a_rebuild_reads_the_log_in_no_transaction_that_outlives_a_chunk(
     assert seen <= {"idle", "active"}
 
 
-def test_rows_are_written_before_the_indexes_that_only_queries_need(databases: Databases) -> None:
+@pytest.mark.parametrize(("only_inserts", "needed"), [(False, ("buy_order_pkey",)), (True, ())])
+def test_rows_are_written_before_the_indexes_that_nothing_needs_meanwhile(
+    databases: Databases, *, only_inserts: bool, needed: tuple[str, ...]
+) -> None:
     project(databases, 100)
-    indexes = "SELECT indexname FROM pg_indexes WHERE schemaname = %s ORDER BY indexname"
-    seen: list[tuple[str, ...]] = []
+    indexes = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY indexname"
+    before = query(databases.as_read_model_owner(), indexes)
+    projector = replace(
+        SYSTEM.read_model, projections=(replace(BUY_ORDERS, only_inserts=only_inserts),)
+    )
+    seen: set[tuple[str, ...]] = set()
+    rebuild(
+        databases.settings,
+        projector,
+        "buy_orders",
+        say=print,
+        progress=partial(_seeing_indexes, databases, seen),
+    )
+    assert seen == {needed}
+    assert query(databases.as_read_model_owner(), indexes) == before
+    assert len(before) > 1
 
-    @contextmanager
-    def progress(_total: int) -> Iterator[Advance]:
-        with databases.as_read_model_owner() as owner:
 
-            def advance(_count: int) -> None:
-                found = owner.execute(indexes, ["rebuild_buy_orders"]).fetchall()
-                seen.append(tuple(row[0] for row in found))
+@contextmanager
+def _seeing_indexes(
+    databases: Databases, seen: set[tuple[str, ...]], _total: int
+) -> Iterator[Advance]:
+    indexes = "SELECT indexname FROM pg_indexes WHERE schemaname = 'rebuild_buy_orders'"
+    with databases.as_read_model_owner() as owner:
 
-            yield advance
+        def advance(_count: int) -> None:
+            seen.add(tuple(row[0] for row in owner.execute(indexes).fetchall()))
 
-    rebuild(databases.settings, SYSTEM.read_model, "buy_orders", say=print, progress=progress)
-    assert set(seen) == {("buy_order_pkey",)}
-    assert len(query(databases.as_read_model_owner(), indexes, "public")) > 1
+        yield advance
+
+
+def test_a_key_that_is_there_twice_is_found_when_the_table_is_full(databases: Databases) -> None:
+    project(databases, 5)
+    before = rows(databases)
+
+    def twice(cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> None:
+        BUY_ORDERS.apply(cursor, [*events, *events])
+
+    projector = replace(SYSTEM.read_model, projections=(replace(BUY_ORDERS, apply=twice),))
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        rebuild(databases.settings, projector, "buy_orders", say=print)
+    assert rows(databases) == before
+    assert query(databases.as_read_model_owner(), SCHEMAS) == []
 
 
 def test_a_rebuild_killed_half_way_leaves_the_old_tables_and_the_next_one_starts_clean(

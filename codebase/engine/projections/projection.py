@@ -44,6 +44,8 @@ class Projection:
         kept: further tables that `apply` only deletes from, shared by projections of a projector:
             they hold what was added up of their rows, and can be added up again. A rebuild empties
             them.
+        only_inserts: whether `apply` adds rows and looks for none: then a rebuild makes the keys as
+            well when the table is full, and finds out then if one is there twice.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Projection:
     expected_rows: ExpectedRows
     order_in_stream: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    only_inserts: bool = False
 
     @cached_property
     def known_types(self) -> Mapping[str, frozenset[str]]:

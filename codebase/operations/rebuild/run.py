@@ -105,7 +105,13 @@ def rebuild(
         row = store.execute(LOCK, {"name": name}).fetchone()
         if row is None or not row[0]:
             raise RebuildError(f"another rebuild of {projection.name} is running")
-        tables = NewTables(store, name, projection.tables, projection.kept)
+        tables = NewTables(
+            store,
+            name,
+            projection.tables,
+            projection.kept,
+            finds_rows=not projection.only_inserts,
+        )
         job = _Rebuild(settings, projector, projection, store=store, tables=tables, say=say)
         try:
             return job.run(progress)

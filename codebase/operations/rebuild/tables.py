@@ -39,6 +39,12 @@ SECONDARY_INDEXES = """
     WHERE indrelid = %(table)s::regclass AND NOT indisunique AND NOT indisexclusion
     ORDER BY relname
 """
+KEYS = """
+    SELECT conname, pg_get_constraintdef(oid)
+    FROM pg_constraint
+    WHERE conrelid = %(table)s::regclass AND contype IN ('p', 'u')
+    ORDER BY conname
+"""
 
 
 class NewTables:
@@ -49,6 +55,7 @@ class NewTables:
         schema: where they are made.
         names: of the tables.
         kept: tables of what was added up of them, which are emptied when these take the place.
+        finds_rows: whether rows are found by their keys while the tables are filled.
     """
 
     def __init__(
@@ -57,12 +64,15 @@ class NewTables:
         schema: str,
         names: tuple[str, ...],
         kept: tuple[str, ...] = (),
+        *,
+        finds_rows: bool = True,
     ) -> None:
         self._store = store
         self._schema = sql.Identifier(schema)
         self._names = names
         self._kept = kept
-        self._to_index: list[str] = []
+        self._finds_rows = finds_rows
+        self._to_index: list[sql.SQL | sql.Composed] = []
 
     def create(self) -> None:
         """Make them, without the indexes that nothing needs while they are filled."""
@@ -80,6 +90,8 @@ class NewTables:
         self._execute("SET search_path = {schema}")
         for table in self._names:
             self._put_indexes_off(table)
+            if not self._finds_rows:
+                self._put_keys_off(table)
 
     def _copy_storage_options(self, table: str) -> None:
         parameters = {"table": f"public.{table}"}
@@ -93,13 +105,23 @@ class NewTables:
 
     def _put_indexes_off(self, table: str) -> None:
         for name, definition in self._store.execute(SECONDARY_INDEXES, {"table": table}).fetchall():
-            self._to_index.append(definition)
+            self._to_index.append(sql.SQL(definition))
             self._execute("DROP INDEX {schema}.{name}", name=sql.Identifier(name))
+
+    def _put_keys_off(self, table: str) -> None:
+        for name, definition in self._store.execute(KEYS, {"table": table}).fetchall():
+            key = {"table": sql.Identifier(table), "name": sql.Identifier(name)}
+            self._to_index.append(
+                sql.SQL("ALTER TABLE {table} ADD CONSTRAINT {name} {definition}").format(
+                    **key, definition=sql.SQL(definition)
+                )
+            )
+            self._execute("ALTER TABLE {table} DROP CONSTRAINT {name}", **key)
 
     def index(self) -> None:
         """Make the indexes that were put off, which sorts rows once instead of placing each."""
         for definition in self._to_index:
-            self._store.execute(definition.encode())
+            self._store.execute(definition)
         self._to_index.clear()
 
     def analyze(self) -> None:

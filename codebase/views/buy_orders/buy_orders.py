@@ -91,6 +91,7 @@ BUY_ORDERS = Projection(
     tables=("buy_order",),
     apply=apply,
     expected_rows=expected_rows,
+    only_inserts=True,
 )
 
 # The pages, newest first; see web/group_read.py for how many requests share one.
