@@ -29,12 +29,29 @@ START_DEADLINE_SECONDS = 60.0
 _CONNECT_DEADLINE_SECONDS = 3
 _POLL_SECONDS = 0.02
 
+SMALLEST_BUFFERS_MB, LARGEST_BUFFERS_MB = 128, 1024
+
+
+def buffers_megabytes(memory_bytes: int) -> int:
+    """How much memory one of our clusters keeps pages in, on a machine with so much: a sixteenth.
+
+    Streams and keys are random, so that an append touches random pages of two indexes: as long as
+    these fit, a long log costs what a short one does. What no page is in takes no memory.
+    """
+    megabytes = memory_bytes // 2**20 // 16
+    return min(max(megabytes, SMALLEST_BUFFERS_MB), LARGEST_BUFFERS_MB)
+
+
+def _machine_memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 _PRIVATE_SERVER: Mapping[str, str] = {
     "listen_addresses": "127.0.0.1",
     # A socket's path may not exceed about 100 bytes, and a home may be deeper than that.
     "unix_socket_directories": "",
     "password_encryption": "scram-sha-256",
-    "shared_buffers": "128MB",
+    "shared_buffers": f"{buffers_megabytes(_machine_memory_bytes())}MB",
     "max_connections": "100",
     # Compressing the first image of each page after a checkpoint costs an append more than writing
     # it does: streams have random ids, so that nearly every append is the first to touch its pages.
@@ -80,6 +97,7 @@ DISPOSABLE_SETTINGS: Mapping[str, str] = {
     "full_page_writes": "off",
     "synchronous_commit": "off",
     "max_wal_size": "1GB",
+    "shared_buffers": f"{SMALLEST_BUFFERS_MB}MB",
     "max_connections": "200",
 }
 
