@@ -33,9 +33,11 @@ SAVE_INTERVAL_SECONDS = 0.05
 CONFIRM_DEADLINE_SECONDS = 10.0
 TOGETHER = 50
 """Messages that go to the socket in one piece, about 50 kB."""
-GATHER_SECONDS = 0.005
+GATHER_SECONDS, LONG_GATHER_SECONDS = 0.005, 0.02
 """The rest after a look that found little. What is written meanwhile is read, sent, announced and
-projected together, which takes a fraction of the processor time."""
+projected together, which takes a fraction of the processor time: where much is written it is worth
+more than being there at once."""
+MUCH_PER_SECOND = 2_000
 DRAIN_DEADLINE_SECONDS = 1.0
 CLOSE_DEADLINE_SECONDS = 2.0
 WATCH_SECONDS = 0.1
@@ -49,6 +51,12 @@ REPUBLISHED = Counter(
 
 class InDoubtError(Exception):
     """The broker did not confirm; what was in flight may or may not have arrived."""
+
+
+def gather_seconds(found: int, since_seconds: float) -> float:
+    """How long to let events gather, after a look that found so many of so many seconds."""
+    is_much = found > MUCH_PER_SECOND * since_seconds
+    return LONG_GATHER_SECONDS if is_much else GATHER_SECONDS
 
 
 class RelaySession:
@@ -82,6 +90,7 @@ class RelaySession:
         self._last_progress = time.monotonic()
         self._waiting: deque[Message] = deque()
         self._rests = Rests(settings.idle_poll_seconds)
+        self._looked_at = time.monotonic()
         self._channel: Channel | None = None
         self._announcing: Channel | None = None
         self._failure: Exception | None = None
@@ -184,6 +193,7 @@ class RelaySession:
             return
         if not self._waiting:
             self._waiting.extend(self._read())
+        before, self._looked_at = self._looked_at, time.monotonic()
         found = len(self._waiting)
         if found:
             self._publish_together([self._waiting.popleft() for _ in range(room) if self._waiting])
@@ -192,8 +202,9 @@ class RelaySession:
             self.on_progress()
         if self._in_flight() < self._settings.relay_window:
             rest = self._rests.after(found=found > 0)
-            is_little = 0 < found * 2 <= self._settings.relay_window
-            self._schedule_pump(GATHER_SECONDS if is_little else rest)
+            if 0 < found * 2 <= self._settings.relay_window:
+                rest = gather_seconds(found, self._looked_at - before)
+            self._schedule_pump(rest)
 
     def _read(self) -> list[Message]:
         head = read_head(self._database, self._partition, self._published)
