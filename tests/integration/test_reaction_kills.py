@@ -20,16 +20,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 from uuid import UUID
 
 import pytest
+from psycopg import Connection
 
 from codebase.engine.log.events import NewEvent
 from codebase.foundation.settings import Settings
 from codebase.operations.verify import verify
 from codebase.registry import SYSTEM
-from tests.integration.flow import eventually, heads, query, relaying, running, write
+from tests.integration.flow import eventually, relaying, running, write
 from tests.integration.jobs import (
     JOB,
     JOBS,
@@ -39,8 +40,6 @@ from tests.integration.jobs import (
     ending_jobs_by_message,
     job_event,
     outcomes,
-    reached,
-    reminders,
     shop_open,
     told_to_act,
 )
@@ -79,7 +78,22 @@ END_LEASES = """
         FOR UPDATE SKIP LOCKED
     )
 """
-IS_ANYTHING_OPEN = "SELECT EXISTS (SELECT FROM reaction.intent WHERE ended_at IS NULL)"
+IS_READ = """
+    SELECT NOT EXISTS (
+        SELECT FROM log_head
+        LEFT JOIN reaction.projection_checkpoint AS reached USING (partition)
+        WHERE reached.position IS DISTINCT FROM log_head.position
+    )
+"""
+IS_DONE = """
+    SELECT (SELECT count(DISTINCT stream_id) FROM event WHERE type = 'JobEnded') = %s
+       AND NOT EXISTS (SELECT FROM reaction.reminder)
+       AND NOT EXISTS (SELECT FROM reaction.intent WHERE ended_at IS NULL)
+"""
+HAVE_ENDED = """
+    SELECT count(DISTINCT stream_id) = cardinality(%(jobs)s::uuid[]) FROM event
+    WHERE type = 'JobEnded' AND stream_id = ANY (%(jobs)s::uuid[])
+"""
 AT_WORK = """
     SELECT count(*) FROM pg_stat_activity
     WHERE application_name = 'jobs dispatcher' AND datname = current_database()
@@ -108,6 +122,8 @@ class Asked:
     """Jobs that were asked for, and what is to become of them."""
 
     databases: Databases
+    owner: Connection[Any]
+    """A connection to look around with."""
     chance: random.Random
     things: dict[UUID, list[str]] = field(default_factory=dict)
     """What the shop is to do for each, in this order."""
@@ -162,19 +178,16 @@ class Asked:
     def is_done(self) -> bool:
         """Whether nothing is left to do."""
         jobs = len(self.things) + len(self.given_up) + len(self.by_hand)
-        return (
-            len(outcomes(self.databases)) == jobs
-            and not reminders(self.databases)
-            and reached(self.databases) == heads(self.databases)
-            and not self.ask(IS_ANYTHING_OPEN)
-        )
+        return self.ask(IS_DONE, [jobs]) and self.ask(IS_READ)
 
-    def ask(self, question: str) -> Any:  # noqa: ANN401 - whatever it is
-        return query(self.databases.as_owner(), question)[0][0]
+    def ask(self, question: LiteralString, values: Any = None) -> Any:  # noqa: ANN401 - whatever it is
+        row = self.owner.execute(question, values).fetchone()
+        assert row is not None
+        return row[0]
 
     def end_leases(self) -> None:
         """Of the victim, which does not come back before: nothing is gained by waiting."""
-        query(self.databases.as_owner(), END_LEASES + "RETURNING 1", 2 * DEADLINES[OTHER] + 60)
+        self.owner.execute(END_LEASES, [2 * DEADLINES[OTHER] + 60])
 
 
 @dataclass(kw_only=True)
@@ -216,9 +229,8 @@ class Scene:
         if self.also_reads:
             return  # and as long as it lives it keeps the other one from reading
         new = self.asked.more()
-        eventually(
-            lambda: self.asked.ask(WAITS_FOR_A_LOCK) or new <= outcomes(self.asked.databases).keys()
-        )
+        jobs = {"jobs": list(new)}
+        eventually(lambda: self.asked.ask(WAITS_FOR_A_LOCK) or self.asked.ask(HAVE_ENDED, jobs))
 
     def have_the_other_do_all(self) -> None:
         """While the victim stands; what it had taken it has no longer."""
@@ -282,8 +294,8 @@ def scene(
     asks = "inquiry" in place or chance.random() < 0.5
     few = settings.model_copy(update={"reaction_in_flight": chance.randint(1, 4)})
     told_to_act(databases)
-    asked = Asked(databases, chance)
     with ExitStack() as stack:
+        asked = Asked(databases, stack.enter_context(databases.as_owner()), chance)
         if settings.broker_url:
             stack.enter_context(relaying(settings))
             stack.enter_context(ending_jobs_by_message(settings))
@@ -302,7 +314,7 @@ def scene(
         for nth, who in enumerate(order, 1):
             processes[who] = started(who, **(armed if who == VICTIM else {}))
             # Who is there first reads, and the other one stands by for that.
-            eventually(lambda: reached(databases) == heads(databases))
+            eventually(lambda: asked.ask(IS_READ))
             eventually(lambda nth=nth: asked.ask(AT_WORK) == nth)
         yield Scene(
             asked=asked, shop=shop, victim=processes[VICTIM], asks=asks, also_reads=also_reads
@@ -327,14 +339,13 @@ def at_place(
 def all_is_well(there: Scene) -> None:
     """Each effect is there once, in order; nothing is stuck; no call was made for nothing."""
     asked, shop = there.asked, there.shop
+    ended = outcomes(asked.databases)
     for job, whats in asked.things.items():
         done = [what for of, what in shop.done if of == str(job)]
         assert (done if shop.honours_keys else list(dict.fromkeys(done))) == whats
-        assert len(outcomes(asked.databases)[job]) == 1
-    for job in asked.given_up:
-        assert outcomes(asked.databases)[job] == ["given up"]
-    for job in asked.by_hand:
-        assert outcomes(asked.databases)[job] == ["by hand"]
+        assert len(ended[job]) == 1
+    for jobs, outcome in ((asked.given_up, "given up"), (asked.by_hand, "by hand")):
+        assert [ended[job] for job in jobs] == [[outcome]] * len(jobs)
     calls_are_explained(shop, asks=there.asks)
     aggregates, settings = [*SYSTEM.aggregates, JOB], asked.databases.settings
     assert verify(settings, aggregates, [], reactions=[JOBS], say=lambda _: None) == []
@@ -390,7 +401,7 @@ def test_who_comes_back_after_others_have_done_it_changes_nothing(
     """His lease ends under a call that still runs, and his own clock does not tell him."""
     with at_place(place, seed, also_reads=False) as there:
         there.have_the_other_do_all()
-        before = query(there.asked.databases.as_owner(), ALL_THAT_IS_KNOWN)
+        before = there.asked.owner.execute(ALL_THAT_IS_KNOWN).fetchall()
         there.end_in_order()
-        assert query(there.asked.databases.as_owner(), ALL_THAT_IS_KNOWN) == before
+        assert there.asked.owner.execute(ALL_THAT_IS_KNOWN).fetchall() == before
         all_is_well(there)

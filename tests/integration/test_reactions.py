@@ -15,12 +15,14 @@ import pytest
 from prometheus_client import REGISTRY
 from psycopg import Connection
 
+from codebase.engine.projections.projector import projector_team
 from codebase.engine.reactions.attempt import Attempt, Ended
 from codebase.engine.reactions.desk import Desk, Returned
 from codebase.engine.reactions.figures import ReactionFigures
 from codebase.engine.reactions.reaction import Answer, Forget, Happened, Reaction, Send
+from codebase.engine.reactions.reading import projector_of
 from codebase.engine.reactions.store import REACTION_STORE
-from tests.integration.flow import eventually, heads, write
+from tests.integration.flow import at_work, eventually, heads, problem_of, projecting, write
 from tests.integration.jobs import (
     JOBS,
     LOG,
@@ -42,6 +44,7 @@ from tests.integration.jobs import (
     told_to_act,
     working,
 )
+from tests.patience import NEVER_SECONDS, PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -81,6 +84,48 @@ def test_a_database_that_was_copied_does_not_act_before_it_is_told_to(
         with clone.as_owner() as owner:
             owner.execute("SELECT reaction.adopt()")
         eventually(lambda: list(outcomes(clone).values()) == [["bread done"]])
+
+
+def test_who_begins_to_lead_in_a_database_that_was_copied_writes_nothing(
+    new_databases: Callable[[], Databases],
+) -> None:
+    clone = new_databases()
+    with projecting(clone.settings, projector_of(JOBS)) as team:
+        eventually(lambda: "orderly reactions adopt" in (problem_of(team) or ""))
+        assert reached(clone) == {}
+        told_to_act(clone)
+        eventually(lambda: reached(clone) == heads(clone))
+
+
+def test_who_stood_by_while_the_database_became_another_does_not_begin(
+    databases: Databases,
+) -> None:
+    seldom = databases.settings.model_copy(update={"read_model_check_seconds": NEVER_SECONDS})
+    first = projector_team(seldom, projector_of(JOBS))
+    with at_work(first):
+        eventually(lambda: reached(databases) == heads(databases))
+        second = projector_team(seldom, projector_of(JOBS))
+        with at_work(second):
+            eventually(lambda: problem_of(second) is None)
+            with databases.as_owner() as owner:
+                owner.execute("DELETE FROM reaction.place")
+            first.stop(PATIENCE_SECONDS)
+            eventually(lambda: "orderly reactions adopt" in (problem_of(second) or ""))
+
+
+def test_what_was_recorded_before_a_reaction_begins_is_remembered_and_causes_nothing(
+    databases: Databases, shop: Shop
+) -> None:
+    [old] = write(databases, asked(databases.settings, "bread"))
+    with databases.as_owner() as owner:
+        [(since,)] = owner.execute("SELECT clock_timestamp()").fetchall()
+    write(databases, asked(databases.settings, "cake", job=old, after=1))
+    with working(databases.settings, shop.url, replace(JOBS, since=since)):
+        eventually(lambda: outcomes(databases) == {old: ["cake done"]})
+    assert shop.done == [(str(old), "cake")]
+    with databases.as_owner() as owner:
+        caused = owner.execute("SELECT data ->> 'nth' FROM reaction.intent ORDER BY number")
+        assert caused.fetchone() == ("2",)
 
 
 def test_a_closed_log_is_not_acted_on(databases: Databases, shop: Shop) -> None:

@@ -15,6 +15,20 @@ from codebase.operations.verify.positions import check_checkpoints
 
 SLICE = 5_000
 
+# Whoever has noted something, also one that this release does not have.
+READ_NAMES = """
+    SELECT projector FROM reaction.projection_checkpoint
+    UNION SELECT reaction FROM reaction.subject
+    UNION SELECT reaction FROM reaction.intent
+    UNION SELECT reaction FROM reaction.reminder
+"""
+
+COUNT_OPEN = """
+    SELECT (SELECT count(*) FROM reaction.intent
+            WHERE reaction = %(reaction)s AND ended_at IS NULL),
+           (SELECT count(*) FROM reaction.reminder WHERE reaction = %(reaction)s)
+"""
+
 READ_CHECKPOINTS = """
     SELECT partition, position FROM reaction.projection_checkpoint WHERE projector = %(reaction)s
 """
@@ -58,9 +72,15 @@ FIND_UNKNOWN_SUBJECTS = """
 """
 
 
-def read_reached(log: Connection[Any], reaction: Reaction) -> dict[int, int]:
-    """How far a reaction has read, as the connection's transaction sees it."""
-    return dict(log.execute(READ_CHECKPOINTS, {"reaction": reaction.name}).fetchall())
+def read_reached(
+    log: Connection[Any], reactions: Sequence[Reaction]
+) -> Mapping[str, Mapping[int, int]]:
+    """How far each reaction has read, those included that have noted something and are no more."""
+    noted = {name for (name,) in log.execute(READ_NAMES).fetchall()}
+    return {
+        name: dict(log.execute(READ_CHECKPOINTS, {"reaction": name}).fetchall())
+        for name in sorted(noted | {each.name for each in reactions})
+    }
 
 
 def check_reactions(
@@ -75,34 +95,46 @@ def check_reactions(
     Args:
         log: a connection that may read schema `reaction` as well.
         reactions: those that there are.
-        reached: how far each had read before the bounds were read, by its name.
+        reached: how far each had read before the bounds were read, by its name; these are looked
+            at, and whatever they send to.
         bounds: partition -> the last position.
         findings: are told.
     """
     log_id = read_log_id(log)
-    for reaction in reactions:
-        check_checkpoints(f"reaction {reaction.name}", bounds, reached[reaction.name], findings)
-        _check_intents(log, reaction, log_id, findings)
-        key = {"reaction": reaction.name}
+    known = {each.name for each in reactions}
+    for name, checkpoints in reached.items():
+        check_checkpoints(f"reaction {name}", bounds, checkpoints, findings)
+        _check_intents(log, name, log_id, findings)
+        key = {"reaction": name}
         for (number,) in log.execute(FIND_WRONG_TURNS, key).fetchall():
-            findings.add(f"reaction {reaction.name}: intent {number} has its turn out of order")
+            findings.add(f"reaction {name}: intent {number} has its turn out of order")
         for (subject,) in log.execute(FIND_UNKNOWN_SUBJECTS, key).fetchall():
-            findings.add(f"reaction {reaction.name}: nothing is known of the subject {subject}")
+            findings.add(f"reaction {name}: nothing is known of the subject {subject}")
+        if name not in known:
+            _check_abandoned(log, name, findings)
 
 
-def _check_intents(
-    log: Connection[Any], reaction: Reaction, log_id: str, findings: Findings
-) -> None:
+def _check_abandoned(log: Connection[Any], name: str, findings: Findings) -> None:
+    """What a reaction that is no more has left undone, nobody does."""
+    counted = log.execute(COUNT_OPEN, {"reaction": name}).fetchone()
+    if counted is not None and any(counted):
+        findings.add(
+            f"reaction {name}: {counted[0]} intents and {counted[1]} reminders wait,"
+            " and no service has this reaction"
+        )
+
+
+def _check_intents(log: Connection[Any], name: str, log_id: str, findings: Findings) -> None:
     """Each comes from an event that the log holds, and is named after it."""
     after = 0
     while True:
-        key = {"reaction": reaction.name, "after": after, "limit": SLICE}
+        key = {"reaction": name, "after": after, "limit": SLICE}
         rows = log.execute(READ_INTENTS, key).fetchall()
         for number, own_key, cause, ordinal, event_id, partition, position, there in rows:
-            whose = f"reaction {reaction.name}: intent {number}"
+            whose = f"reaction {name}: intent {number}"
             if event_id is not None and there != event_id:
                 findings.add(f"{whose} comes from {partition}:{position}, where another event is")
-            named = cause if event_id is None else cause_of_event(reaction.name, log_id, event_id)
+            named = cause if event_id is None else cause_of_event(name, log_id, event_id)
             if own_key != key_of(named, ordinal) or named != cause:
                 findings.add(f"{whose} is not named after what causes it")
         if len(rows) < SLICE:

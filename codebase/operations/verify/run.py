@@ -76,7 +76,7 @@ def verify(
         by_category = {aggregate.category: aggregate for aggregate in aggregates}
         history, event_ids = ClaimHistory(file), EventIds(file)
         reached = _read_checkpoints(read_model, projectors, say)
-        reacted = {each.name: reactions_check.read_reached(log, each) for each in reactions}
+        reacted = reactions_check.read_reached(log, reactions)
         with log.transaction():
             # What is written from now on is none of our business.
             bounds = read_heads(log)
