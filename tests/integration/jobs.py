@@ -281,6 +281,8 @@ class Shop:
         self._act(key, request.match_info["job"], body["what"])
         if manner == "cut" and request.transport is not None:
             request.transport.abort()
+        if manner == "do and hang":
+            await self.closing.wait()
         answer = web.json_response(self.keys[key])
         answer.enable_compression()  # for whoever says that he takes it
         return answer
