@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from psycopg import Connection
 
+from codebase.engine.log.events import RecordedEvent
 from codebase.engine.log.extent import read_log_id
+from codebase.engine.reactions.bus_target import ACTORS
 from codebase.engine.reactions.keys import cause_of_event, key_of
 from codebase.engine.reactions.reaction import Reaction
 from codebase.operations.verify.findings import Findings
 from codebase.operations.verify.positions import check_checkpoints
+from codebase.operations.verify.streams import place
 
 SLICE = 5_000
 
@@ -47,6 +51,16 @@ READ_INTENTS = """
 """
 
 # The first that is not done has its turn, and nobody else.
+# What is done is noted for some days; and who commands notes before that the intent is in doubt.
+FIND_UNEXPECTED = """
+    SELECT acted.place, acted.key, intent.number
+    FROM unnest(%(places)s::text[], %(keys)s::uuid[], %(recorded_at)s::timestamptz[])
+        AS acted (place, key, recorded_at)
+    LEFT JOIN reaction.intent ON intent.key = acted.key
+    WHERE (intent.key IS NULL AND acted.recorded_at > now() - make_interval(days => %(days)s))
+       OR (intent.ended_at IS NULL AND NOT intent.in_doubt)
+"""
+
 FIND_WRONG_TURNS = """
     SELECT number FROM (
         SELECT number, is_next,
@@ -70,6 +84,47 @@ FIND_UNKNOWN_SUBJECTS = """
         WHERE known.reaction = %(reaction)s AND known.id = found.subject
     )
 """
+
+
+class DecidedCheck:
+    """What the log holds of what reactions had decided is what they have noted as done, or tried.
+
+    Args:
+        log: at the end of each range in a transaction, the streams' snapshot.
+        days: for which a reaction knows what became of something.
+        findings: told what differs.
+    """
+
+    def __init__(self, log: Connection[Any], days: int, findings: Findings) -> None:
+        self._log = log
+        self._days = days
+        self._findings = findings
+        self._decided: list[RecordedEvent] = []
+
+    def stream(self, _stream_id: UUID, recorded: Sequence[RecordedEvent]) -> None:
+        """The next stream, with all its events."""
+        self._decided += [
+            event
+            for event in recorded
+            if event.idempotence_key and event.meta.get("actor", "").startswith(ACTORS)
+        ]
+
+    def end(self) -> None:
+        """There are no more streams in the range."""
+        if not self._decided:
+            return
+        columns = {
+            "places": [place(event) for event in self._decided],
+            "keys": [event.idempotence_key for event in self._decided],
+            "recorded_at": [event.recorded_at for event in self._decided],
+            "days": self._days,
+        }
+        self._decided.clear()
+        for where, key, number in self._log.execute(FIND_UNEXPECTED, columns).fetchall():
+            if number is None:
+                self._findings.add(f"log: {where} was caused by the intent {key}, which is unknown")
+            else:
+                self._findings.add(f"log: {where} is what intent {number} says was never done")
 
 
 def read_reached(
