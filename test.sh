@@ -3,17 +3,11 @@
 #
 #   ./test.sh          everything that needs no container engine
 #   ./test.sh docker   the images and the cluster, with an engine
-#   ./test.sh torture  processes that die anywhere between an event and its effect, with many seeds
+#   ./test.sh torture  processes that die anywhere between an event and its effect, with many seeds;
+#                      TORTURE_SEEDS says how many (25)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . requirements/environment.sh
-
-if [ "${1:-}" = torture ]; then
-  prepare_environment .venv "" development
-  prepare_postgres
-  TORTURE_SEEDS=${TORTURE_SEEDS:-25} exec .venv/bin/python -m pytest -q -n 2 --dist worksteal \
-    tests/integration/test_reaction_kills.py
-fi
 
 if [ "${1:-}" = docker ]; then
   shift
@@ -74,8 +68,9 @@ unit_on_other_pythons() {
   done
 }
 
-# Everything that depends on the store once more: on four partitions, and on the wheel's Postgres
-# where the machine has another one. The wheel has an environment of its own; .venv stays what it is.
+# on_four_partitions_and_the_other_postgres ARGUMENT…: tests on the store once more: on four
+# partitions, and on the wheel's Postgres where the machine has another one. The wheel has an
+# environment of its own; .venv stays what it is.
 on_four_partitions_and_the_other_postgres() {
   local wheel
   if has_postgres; then
@@ -86,10 +81,22 @@ on_four_partitions_and_the_other_postgres() {
   else
     say "four partitions on the wheel's Postgres again: there is no other one here"
   fi
-  PARTITIONS=4 pytest_in_parallel 3 -m postgres tests/integration tests/acceptance
+  PARTITIONS=4 pytest_in_parallel 3 "$@"
 }
 
 began=$SECONDS
+if [ "${1:-}" = torture ]; then
+  export TORTURE_SEEDS=${TORTURE_SEEDS:-25}
+  kills=tests/integration/test_reaction_kills.py
+  prepare_environment .venv "" development
+  prepare_postgres
+  prepare_rabbitmq
+  stage "torture" pytest_in_parallel 3 "$kills"
+  stage "torture, four partitions, another Postgres" \
+    on_four_partitions_and_the_other_postgres "$kills"
+  printf '\nall green in %s s\n' "$((SECONDS - began))"
+  exit
+fi
 prepare_environment .venv "" development
 prepare_environment .venv "" benchmark
 prepare_postgres
@@ -107,5 +114,6 @@ stage "unit tests" pytest tests/unit
 unit_on_other_pythons
 stage "integration tests" pytest_in_parallel 2 tests/integration
 stage "acceptance tests" pytest_in_parallel 3 tests/acceptance
-stage "four partitions, another Postgres" on_four_partitions_and_the_other_postgres
+stage "four partitions, another Postgres" \
+  on_four_partitions_and_the_other_postgres -m postgres tests/integration tests/acceptance
 printf '\nall green in %s s\n' "$((SECONDS - began))"

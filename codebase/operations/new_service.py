@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -57,6 +58,7 @@ class NewService:
     name: str
     kind: Kind
     port: int
+    today: date
 
     @property
     def noun(self) -> str:
@@ -108,7 +110,7 @@ def new_service(root: Path, name: str, kind: Kind, ports: Mapping[str, int]) -> 
     port = next((port for port in PORTS if port not in ports.values()), None)
     if port is None:
         raise NewServiceError(f"no port is free from {PORTS[0]} to {PORTS[-1]}")
-    service = NewService(name=name, kind=kind, port=port)
+    service = NewService(name=name, kind=kind, port=port, today=datetime.now(UTC).date())
     files = dict(_new_files(root, service))
     _refuse_to_overwrite(root, files)
     changed = _registered(root, service)
@@ -157,7 +159,7 @@ def _new_files(root: Path, service: NewService) -> Iterator[tuple[str, str]]:
         if kind == service.kind:
             path = re.sub("|".join(words), lambda found: words[found[0]], place)
             text = TEMPLATES.get_template(template).render(
-                name=service.name, noun=service.noun, port=service.port
+                name=service.name, noun=service.noun, port=service.port, today=service.today
             )
             yield path, text
 

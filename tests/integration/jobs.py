@@ -7,6 +7,7 @@ that nobody has done when its time is over is given up.
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -19,11 +20,16 @@ from uuid import UUID, uuid4
 
 from aiohttp import web
 from prometheus_client import REGISTRY
+from pydantic import BaseModel
 
 from codebase.engine.commands.bus import CommandBus
+from codebase.engine.commands.submission import Submission
 from codebase.engine.log.codec import encode
 from codebase.engine.log.events import NewEvent
 from codebase.engine.log.identifiers import partition_of
+from codebase.engine.messages.command_message import CommandMessage
+from codebase.engine.messages.command_taker import CommandTaker
+from codebase.engine.reactions.broker_target import BrokerTarget
 from codebase.engine.reactions.bus_target import BusTarget, CommandOn
 from codebase.engine.reactions.http_target import Call, HttpTarget, http_session
 from codebase.engine.reactions.reaction import (
@@ -151,6 +157,47 @@ def command(sent: Sent) -> CommandOn:
     )
 
 
+class EndMessage(BaseModel):
+    """The same command by the exchange `commands`."""
+
+    job: UUID
+    outcome: str
+    idempotence_key: str
+
+
+def message(sent: Sent) -> tuple[str, bytes]:
+    body = {**sent.send.data, "idempotence_key": str(sent.key)}
+    return "job.end", json.dumps(body).encode()
+
+
+def read_message(arrived: CommandMessage) -> Submission:
+    body = arrived.read(EndMessage)
+    return arrived.submission(
+        "end_job",
+        JOB,
+        body.job,
+        EndJob(outcome=body.outcome),
+        key=body.idempotence_key,
+        body=body,
+        path={"job": body.job},
+    )
+
+
+@contextmanager
+def ending_jobs_by_message(settings: Settings) -> Iterator[None]:
+    """The service that takes those messages."""
+
+    @asynccontextmanager
+    async def taking() -> AsyncIterator[None]:
+        async with CommandBus.open(settings) as bus:
+            taker = CommandTaker("end_job", ("job.#",), {"job.end": read_message}, bus, settings)
+            async with taker.at_work(lambda: PATIENCE_SECONDS):
+                yield
+
+    with on_a_loop(taking):
+        yield
+
+
 def asked(
     settings: Settings, *whats: str, job: UUID | None = None, after: int = 0
 ) -> list[NewEvent]:
@@ -177,15 +224,41 @@ def job_event(settings: Settings, job: UUID, version: int, event: Event) -> NewE
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A call as the shop saw it: of which key, by whom, and what it did then."""
+
+    key: str
+    caller: str
+    manner: str
+
+
+NOT_DONE: Mapping[str, Callable[[], web.Response]] = {
+    "refuse": lambda: web.json_response({"detail": "not here"}, status=HTTPStatus.CONFLICT),
+    "mumble": lambda: web.json_response(
+        text=r'{"detail": "\ud800\u0000"}', status=HTTPStatus.CONFLICT
+    ),
+    "forbid": lambda: web.json_response({}, status=HTTPStatus.FORBIDDEN),
+    "fail": lambda: web.json_response({}, status=HTTPStatus.INTERNAL_SERVER_ERROR),
+    "busy": lambda: web.json_response({}, status=HTTPStatus.SERVICE_UNAVAILABLE),
+    "hang": lambda: web.json_response({}, status=HTTPStatus.SERVICE_UNAVAILABLE),
+}
+"""What the shop answers when it does nothing, by its manner; it hangs until it is closed."""
+
+
 @dataclass
 class Shop:
     """Does things over HTTP, each key once; or does not, as its `manner` for a key says."""
 
     url: str = ""
+    honours_keys: bool = True
+    """Or else every call that is done is done once more."""
     done: list[tuple[str, str]] = field(default_factory=list)
     """(job, what), in the order in which it was done."""
     keys: dict[str, dict[str, Any]] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
+    seen: list[Seen] = field(default_factory=list)
+    """All calls, in their order."""
     inquiries: Counter[str] = field(default_factory=Counter)
     manner: Callable[[Mapping[str, Any], int], str] = lambda _body, _nth: "do"
     """(what was asked, which call of its key this is) -> what the shop does."""
@@ -199,24 +272,17 @@ class Shop:
         with self.changed:
             self.calls[key] += 1
             manner = self.manner(body, self.calls[key])
+            self.seen.append(Seen(key, request.headers.get("Caller", ""), manner))
             self.changed.notify_all()
-        match manner:
-            case "refuse":
-                return web.json_response({"detail": "not here"}, status=HTTPStatus.CONFLICT)
-            case "mumble":
-                return web.json_response(
-                    text=r'{"detail": "\ud800\u0000"}', status=HTTPStatus.CONFLICT
-                )
-            case "forbid":
-                return web.json_response({}, status=HTTPStatus.FORBIDDEN)
-            case "fail":
-                return web.json_response({}, status=HTTPStatus.INTERNAL_SERVER_ERROR)
-            case "hang":
-                await self.closing.wait()
-                return web.json_response({}, status=HTTPStatus.SERVICE_UNAVAILABLE)
+        if manner == "hang":
+            await self.closing.wait()
+        if manner in NOT_DONE:
+            return NOT_DONE[manner]()
         self._act(key, request.match_info["job"], body["what"])
         if manner == "cut" and request.transport is not None:
             request.transport.abort()
+        if manner == "do and hang":
+            await self.closing.wait()
         answer = web.json_response(self.keys[key])
         answer.enable_compression()  # for whoever says that he takes it
         return answer
@@ -232,7 +298,7 @@ class Shop:
 
     def _act(self, key: str, job: str, what: str) -> None:
         with self.changed:
-            if key not in self.keys:
+            if key not in self.keys or not self.honours_keys:
                 self.keys[key] = {"became": f"{what} done"}
                 self.done.append((job, what))
             self.changed.notify_all()
@@ -302,6 +368,20 @@ def on_a_loop(opening: Callable[[], Any]) -> Iterator[OnALoop]:
 
 
 @asynccontextmanager
+async def log_target(
+    settings: Settings, reaction: Reaction, deadline_seconds: float
+) -> AsyncIterator[Target]:
+    """Commands to jobs: by the broker where there is one, otherwise by the bus."""
+    if settings.broker_url:
+        broker = BrokerTarget(settings.broker_url, LOG, message, deadline_seconds=deadline_seconds)
+        async with broker.at_work(lambda: PATIENCE_SECONDS):
+            yield broker
+    else:
+        async with CommandBus.open(settings) as bus:
+            yield BusTarget(bus, reaction.name, command, deadline_seconds=deadline_seconds)
+
+
+@asynccontextmanager
 async def jobs_at_work(
     settings: Settings,
     shop_url: str,
@@ -309,19 +389,29 @@ async def jobs_at_work(
     *,
     deadline_seconds: float = PATIENCE_SECONDS,
     asks: bool = True,
+    caller: str = "",
 ) -> AsyncIterator[ReactionTeam]:
-    """Both halves of the reaction, as a service opens them."""
-    async with http_session() as session, CommandBus.open(settings) as bus:
-        targets: dict[str, Target] = {
-            SHOP: HttpTarget(
-                session,
-                shop_url,
-                call,
-                inquiry=inquiry if asks else None,
-                deadline_seconds=deadline_seconds,
-            ),
-            LOG: BusTarget(bus, reaction.name, command),
-        }
+    """Both halves of the reaction, as a service opens them.
+
+    Args:
+        settings: with or without a broker.
+        shop_url: of a shop.
+        reaction: `JOBS`, or something like it.
+        deadline_seconds: of the shop.
+        asks: whether the shop is asked what became of something.
+        caller: what the shop sees of who calls.
+    """
+    patient = max(PATIENCE_SECONDS, deadline_seconds)
+    async with http_session() as session, log_target(settings, reaction, patient) as log:
+        shop = HttpTarget(
+            session,
+            shop_url,
+            call,
+            inquiry=inquiry if asks else None,
+            headers={"Caller": caller},
+            deadline_seconds=deadline_seconds,
+        )
+        targets: dict[str, Target] = {SHOP: shop, LOG: log}
         team = ReactionTeam(settings, reaction, targets, asyncio.get_running_loop())
         async with team.at_work(lambda: PATIENCE_SECONDS):
             yield team

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -33,12 +34,14 @@ from tests.integration.flow import (
     projecting,
     query,
     relayed,
+    waits_for_a_lock,
 )
 from tests.integration.good_log import write_good_log
 from tests.integration.test_command_bus import order
 from tests.integration.test_orderly import environment
 from tests.integration.test_spanning_commands import creating, opening, together, with_bus
 from tests.logs import ANOTHER, OURS, end_log_at, name_log
+from tests.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.conftest import PostgresUnderTest
@@ -47,6 +50,15 @@ LOG = "SELECT * FROM event ORDER BY partition, position"
 HEADS = "SELECT partition, position, recorded_at::text FROM log_head ORDER BY partition"
 NAME = "SELECT id FROM log_identity"
 EVERYTHING = [LOG, HEADS, NAME, *(f"TABLE {each} ORDER BY 1, 2" for each in BESIDE_THE_LOG)]
+PARK = """
+    WITH parked AS (
+        INSERT INTO reaction.parked_stream (projector, stream_id, partition, category, reason)
+        VALUES ('jobs', gen_random_uuid(), 0, 'job', 'a bug')
+        RETURNING stream_id
+    )
+    INSERT INTO reaction.parked_event (projector, partition, position, stream_id, version, type)
+    SELECT 'jobs', 0, 1, stream_id, 1, 'JobAsked' FROM parked
+"""
 MANGLE = """
     CREATE FUNCTION mangle() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN NEW.data := '{}'; RETURN NEW; END
@@ -267,6 +279,34 @@ def test_services_have_to_be_gone_before_the_switch(
     ):
         copy(databases, target, finish=True)
     place_orders(databases, 1)
+
+
+def test_a_service_that_comes_while_the_log_is_being_closed_is_seen_and_the_log_goes_on(
+    databases: Databases, target: Databases
+) -> None:
+    place_orders(databases, 1)
+    with databases.as_owner() as owner, ThreadPoolExecutor(1) as pool:
+        with owner.transaction():
+            owner.execute("SELECT FROM log_partition FOR UPDATE")
+            copying = pool.submit(copy, databases, target, finish=True)
+            eventually(lambda: waits_for_a_lock(databases.server, "log copy"))
+            late = psycopg.connect(databases.settings.required("write_model_reaction_url"))
+        with late, pytest.raises(CopyError, match="still connected to the log, as reaction_worker"):
+            copying.result(PATIENCE_SECONDS)
+    place_orders(databases, 1)
+    assert copy(databases, target, finish=True).finished
+    assert heads(target) == heads(databases)
+
+
+def test_what_was_parked_in_the_target_makes_room(databases: Databases, target: Databases) -> None:
+    for each in (databases, target):
+        with each.as_owner() as owner:
+            owner.execute(PARK)
+    place_orders(databases, 1)
+    copy(databases, target, finish=True)
+    parked = "SELECT * FROM reaction.parked_event JOIN reaction.parked_stream USING (stream_id)"
+    found = [query(each.as_owner(), parked) for each in (databases, target)]
+    assert found[0] == found[1] != []
 
 
 def test_a_finished_copy_is_not_copied_to(databases: Databases, target: Databases) -> None:

@@ -186,6 +186,54 @@ def test_verify_finds_what_does_not_fit_the_log(databases: Databases) -> None:
     assert any("beyond the log" in sentence for sentence in findings())
 
 
+def test_verify_compares_what_was_done_with_what_the_log_says(
+    databases: Databases, shop: Shop
+) -> None:
+    [job] = write(databases, asked(databases.settings, "bread"))
+    with working(databases.settings, shop.url):
+        eventually(lambda: {state for _, state, _ in intents(databases)} == {"done"})
+        eventually(lambda: job in outcomes(databases))
+
+    def findings() -> list[str]:
+        return verify(databases.settings, AGGREGATES, [], reactions=[JOBS], say=lambda _: None)
+
+    assert findings() == []
+    with databases.as_owner() as owner:
+        owner.execute(
+            "UPDATE reaction.intent SET state = 'waiting', ended_at = NULL, is_next = true,"
+            " in_doubt = true WHERE target = 'log'"
+        )
+        assert findings() == [], "it is in doubt, and will be found out"
+        owner.execute("UPDATE reaction.intent SET in_doubt = false WHERE target = 'log'")
+        assert any("says was never done" in each for each in findings())
+        owner.execute("DELETE FROM reaction.intent WHERE target = 'log'")
+        assert any("which is unknown" in each for each in findings())
+        owner.execute("ALTER TABLE event DISABLE TRIGGER event_is_append_only")
+        owner.execute("UPDATE event SET recorded_at = recorded_at - interval '31 days'")
+    assert not any("which is unknown" in each for each in findings()), "it is forgotten"
+
+
+def test_verify_looks_at_what_a_reaction_has_left_that_no_service_has_any_more(
+    databases: Databases,
+) -> None:
+    write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases)
+
+    def findings() -> list[str]:
+        return verify(databases.settings, AGGREGATES, [], say=lambda _: None)
+
+    assert findings() == [
+        "reaction jobs: 1 intents and 0 reminders wait, and no service has this reaction"
+    ]
+    with databases.as_owner() as owner:
+        owner.execute(
+            "UPDATE reaction.intent SET state = 'skipped', is_next = false, ended_at = now()"
+        )
+        assert findings() == []
+        owner.execute("UPDATE reaction.intent SET ordinal = ordinal + 1")
+    assert any("not named after what causes it" in each for each in findings())
+
+
 def test_a_log_that_moves_takes_along_what_is_to_be_done_and_does_not_act_again(
     databases: Databases, shop: Shop, postgres_server: PostgresUnderTest, templates: tuple[str, str]
 ) -> None:

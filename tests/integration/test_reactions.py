@@ -6,22 +6,34 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 from prometheus_client import REGISTRY
 from psycopg import Connection
 
+from codebase.engine.projections.projector import projector_team
 from codebase.engine.reactions.attempt import Attempt, Ended
 from codebase.engine.reactions.desk import Desk, Returned
 from codebase.engine.reactions.figures import ReactionFigures
-from codebase.engine.reactions.reaction import Answer, Forget, Happened, Reaction, Send
+from codebase.engine.reactions.reaction import (
+    Answer,
+    Forget,
+    Happened,
+    Reaction,
+    Reminder,
+    Send,
+)
+from codebase.engine.reactions.reading import projector_of
 from codebase.engine.reactions.store import REACTION_STORE
-from tests.integration.flow import eventually, heads, write
+from codebase.operations import intents as operations
+from codebase.operations import parked
+from tests.integration.flow import at_work, eventually, heads, problem_of, projecting, write
 from tests.integration.jobs import (
+    JOB,
     JOBS,
     LOG,
     SHOP,
@@ -42,6 +54,8 @@ from tests.integration.jobs import (
     told_to_act,
     working,
 )
+from tests.integration.test_reminders import ADD_SUBJECTS, HAVE_ALL_DUE
+from tests.patience import NEVER_SECONDS, PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -81,6 +95,48 @@ def test_a_database_that_was_copied_does_not_act_before_it_is_told_to(
         with clone.as_owner() as owner:
             owner.execute("SELECT reaction.adopt()")
         eventually(lambda: list(outcomes(clone).values()) == [["bread done"]])
+
+
+def test_who_begins_to_lead_in_a_database_that_was_copied_writes_nothing(
+    new_databases: Callable[[], Databases],
+) -> None:
+    clone = new_databases()
+    with projecting(clone.settings, projector_of(JOBS)) as team:
+        eventually(lambda: "orderly reactions adopt" in (problem_of(team) or ""))
+        assert reached(clone) == {}
+        told_to_act(clone)
+        eventually(lambda: reached(clone) == heads(clone))
+
+
+def test_who_stood_by_while_the_database_became_another_does_not_begin(
+    databases: Databases,
+) -> None:
+    seldom = databases.settings.model_copy(update={"read_model_check_seconds": NEVER_SECONDS})
+    first = projector_team(seldom, projector_of(JOBS))
+    with at_work(first):
+        eventually(lambda: reached(databases) == heads(databases))
+        second = projector_team(seldom, projector_of(JOBS))
+        with at_work(second):
+            eventually(lambda: problem_of(second) is None)
+            with databases.as_owner() as owner:
+                owner.execute("DELETE FROM reaction.place")
+            first.stop(PATIENCE_SECONDS)
+            eventually(lambda: "orderly reactions adopt" in (problem_of(second) or ""))
+
+
+def test_what_was_recorded_before_a_reaction_begins_is_remembered_and_causes_nothing(
+    databases: Databases, shop: Shop
+) -> None:
+    [old] = write(databases, asked(databases.settings, "bread"))
+    with databases.as_owner() as owner:
+        [(since,)] = owner.execute("SELECT clock_timestamp()").fetchall()
+    write(databases, asked(databases.settings, "cake", job=old, after=1))
+    with working(databases.settings, shop.url, replace(JOBS, since=since)):
+        eventually(lambda: outcomes(databases) == {old: ["cake done"]})
+    assert shop.done == [(str(old), "cake")]
+    with databases.as_owner() as owner:
+        caused = owner.execute("SELECT data ->> 'nth' FROM reaction.intent ORDER BY number")
+        assert caused.fetchone() == ("2",)
 
 
 def test_a_closed_log_is_not_acted_on(databases: Databases, shop: Shop) -> None:
@@ -126,6 +182,33 @@ def test_a_connection_cut_after_acting_has_no_second_effect(
     # Who is asked is not called again; who cannot be asked takes the same key again.
     assert list(shop.inquiries.values()) == ([1] if asks else [])
     assert list(shop.calls.values()) == [1 if asks else 2]
+
+
+@pytest.mark.parametrize("asks", [True, False], ids=["inquiry", "no inquiry"])
+def test_a_target_that_acts_and_then_hangs_has_no_second_effect_and_keeps_order(
+    databases: Databases, shop: Shop, *, asks: bool
+) -> None:
+    shop.manner = lambda _body, nth: "do and hang" if nth == 1 else "do"
+    [job, *_] = write(databases, asked(databases.settings, "first", "second"))
+    # Its deadline is the only one that passes here.
+    with working(databases.settings, shop.url, asks=asks, deadline_seconds=1.5):
+        eventually(lambda: {state for _, state, _ in intents(databases)} == {"done"})
+    assert shop.done == [(str(job), "first"), (str(job), "second")]
+    assert outcomes(databases) == {job: ["first done"]}
+    assert all(shop.inquiries.values()) is asks or not shop.inquiries
+
+
+def test_others_are_served_by_a_target_that_hangs_for_one_of_them(
+    databases: Databases, shop: Shop
+) -> None:
+    shop.manner = lambda body, _nth: "hang" if body["what"] == "stuck" else "do"
+    [stuck, *_] = write(databases, asked(databases.settings, "stuck", "after"))
+    with working(databases.settings, shop.url):
+        eventually(lambda: shop.calls)
+        others = {write(databases, asked(databases.settings, "bread"))[0] for _ in range(10)}
+        eventually(lambda: outcomes(databases).keys() == others)
+    assert {job for job, _ in shop.done} == {str(each) for each in others}
+    assert stuck not in outcomes(databases)
 
 
 def test_a_target_that_hangs_is_left_alone_and_others_go_on(
@@ -192,26 +275,131 @@ def test_what_fails_too_often_is_parked(databases: Databases, shop: Shop) -> Non
     assert list(shop.calls.values()) == [2]
 
 
+def raise_for_poison(happened: Happened) -> None:
+    if happened.event == JobAsked(what="poison"):
+        raise ValueError("nobody knows what that means")
+
+
+def subject_that_raises(happened: Happened) -> UUID:
+    raise_for_poison(happened)
+    return happened.stream_id
+
+
+def evolve_that_raises(state: Any, happened: Happened) -> Any:  # noqa: ANN401 - JSON
+    raise_for_poison(happened)
+    return JOBS.evolve(state, happened)
+
+
+def react_to_what_is_no_intent(happened: Happened, state: Any) -> Any:  # noqa: ANN401 - JSON
+    is_poison = happened.event == JobAsked(what="poison")
+    return ["do it"] if is_poison else react(happened, state)
+
+
+@pytest.mark.parametrize(
+    "reaction",
+    [
+        JOBS,
+        replace(JOBS, subject=subject_that_raises),
+        replace(JOBS, evolve=evolve_that_raises),
+        replace(JOBS, react=react_to_what_is_no_intent),
+    ],
+    ids=["react", "subject", "evolve", "no intent"],
+)
 def test_a_reaction_that_raises_has_its_stream_parked_and_everything_else_flows(
-    databases: Databases, shop: Shop
+    databases: Databases, shop: Shop, reaction: Reaction
 ) -> None:
     job = uuid4()
     write(databases, asked(databases.settings, "poison", "after", job=job))
     [good] = write(databases, asked(databases.settings, "bread"))
-    with working(databases.settings, shop.url):
+    with working(databases.settings, shop.url, reaction):
         eventually(lambda: outcomes(databases).get(good) == ["bread done"])
         eventually(lambda: parked_streams(databases) == {job})
     assert shop.done == [(str(good), "bread")]
 
 
-def test_an_event_that_the_reaction_does_not_know_is_parked(
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobOfTomorrow:
+    what: str
+    seconds: float | None = None
+
+
+def test_an_event_that_the_reaction_does_not_know_is_parked_until_it_does(
     databases: Databases, shop: Shop
 ) -> None:
-    [event] = asked(databases.settings, "bread")
-    event.type = "JobOfTomorrow"
-    [job] = write(databases, [event])
+    new, later = asked(databases.settings, "cake", "bread")
+    new.type = JobOfTomorrow.__name__
+    [job, *_] = write(databases, [new, later])
     with working(databases.settings, shop.url):
         eventually(lambda: parked_streams(databases) == {job})
+        [good] = write(databases, asked(databases.settings, "bread"))
+        eventually(lambda: good in outcomes(databases))
+    assert shop.done == [(str(good), "bread")]
+    upgraded = replace(
+        JOBS,
+        aggregates=(replace(JOB, events=(*JOB.events, JobOfTomorrow)),),
+        evolve=lambda state, happened: JOBS.evolve(state, of_today(happened)),
+        react=lambda happened, state: react(of_today(happened), state),
+    )
+    assert parked.retry(databases.settings, projector_of(upgraded), job) == 2
+    with working(databases.settings, shop.url, upgraded):
+        eventually(lambda: len(shop.done) == 3)
+    assert shop.done[1:] == [(str(job), "cake"), (str(job), "bread")]
+
+
+def of_today(happened: Happened) -> Happened:
+    if isinstance(happened.event, JobOfTomorrow):
+        return replace(happened, event=JobAsked(what=happened.event.what))
+    return happened
+
+
+def test_an_outcome_that_raises_is_parked_and_repaired_without_a_second_effect(
+    databases: Databases, shop: Shop
+) -> None:
+    def fail(*_: object) -> tuple[()]:
+        raise KeyError("a bug")
+
+    [job] = write(databases, asked(databases.settings, "bread"))
+    with working(databases.settings, shop.url, replace(JOBS, outcome=fail)):
+        eventually(lambda: [state for _, state, _ in intents(databases)] == ["parked"])
+    [(_, _, reason)] = intents(databases)
+    assert reason is not None
+    assert reason.startswith("what follows from the answer: KeyError")
+    assert operations.retry(databases.settings, None) == 1
+    with working(databases.settings, shop.url):
+        eventually(lambda: outcomes(databases) == {job: ["bread done"]})
+    assert list(shop.calls.values()) == [1]
+    assert list(shop.inquiries.values()) == [1]
+
+
+def test_what_reads_and_sends_goes_on_while_many_reminders_are_due(
+    databases: Databases, shop: Shop
+) -> None:
+    many = 20_000
+    with databases.as_owner() as owner:
+        owner.execute(ADD_SUBJECTS, [many])
+        owner.execute(HAVE_ALL_DUE)
+    asked_for = threading.Event()
+    fired: list[Reminder] = []
+    fired_before: list[int] = []
+
+    def note(reminder: Reminder, _state: object) -> tuple[()]:
+        assert asked_for.wait(PATIENCE_SECONDS)
+        fired.append(reminder)
+        return ()
+
+    def do(_body: object, _nth: int) -> str:
+        fired_before.append(len(fired))
+        return "do"
+
+    shop.manner = do
+    with working(databases.settings, shop.url, replace(JOBS, remind=note)):
+        [job] = write(databases, asked(databases.settings, "bread"))
+        eventually(lambda: intents(databases))
+        asked_for.set()
+        eventually(lambda: job in outcomes(databases))
+        eventually(lambda: not reminders(databases))
+    assert fired_before[0] < many
+    assert len({each.subject for each in fired}) == len(fired) == many
 
 
 def test_a_reminder_fires_once_and_one_whose_reason_is_gone_does_nothing(

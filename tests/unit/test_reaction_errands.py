@@ -31,12 +31,22 @@ class Notary:
 
 
 @pytest.mark.parametrize(
-    ("now", "ended", "asked"),
-    [(89.0, Ended.ANSWERED, 1), (91.0, Ended.IN_DOUBT, 0), (101.0, Ended.IN_DOUBT, 0)],
-    ids=["in time", "could come back after the lease", "after the lease"],
+    ("now", "in_doubt", "ended", "asked"),
+    [
+        (89.0, False, Ended.ANSWERED, 1),
+        (91.0, False, Ended.NOT_SENT, 0),
+        (101.0, False, Ended.NOT_SENT, 0),
+        (101.0, True, Ended.IN_DOUBT, 0),
+    ],
+    ids=[
+        "in time",
+        "could come back after the lease",
+        "after the lease",
+        "after the lease, in doubt before",
+    ],
 )
 def test_who_starts_too_late_for_his_lease_does_not_start(
-    now: float, ended: Ended, asked: int
+    now: float, ended: Ended, asked: int, *, in_doubt: bool
 ) -> None:
     notary = Notary()
 
@@ -57,6 +67,8 @@ def test_who_starts_too_late_for_his_lease_does_not_start(
         return found
 
     sent = Sent(key=uuid4(), subject=uuid4(), send=Send("notary", "do"))
-    taken = Taken(number=1, token=uuid4(), ends_at=100.0, in_doubt=False, is_lost=False, sent=sent)
+    taken = Taken(
+        number=1, token=uuid4(), ends_at=100.0, in_doubt=in_doubt, is_lost=False, sent=sent
+    )
     assert asyncio.run(carry()).ended is ended
     assert len(notary.asked) == asked

@@ -75,6 +75,10 @@ def nobody_waits() -> None:
     """What is done after a commit that nobody waits for."""
 
 
+def may_always_work(_store: Connection[Any]) -> None:
+    """For projectors that any copy of their store may have."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Projector:
     """Projections that share a store and move through the log together, with one checkpoint.
@@ -86,6 +90,8 @@ class Projector:
             transaction -> a sentence for each difference from the rows that they follow from.
         store: where its rows are.
         committed: called after each commit, by the thread that has committed.
+        check_place: raises a LogMismatchError when nothing may be done in this store; asked when
+            a worker begins to lead, before it writes anything, and now and then after that.
     """
 
     name: str
@@ -93,6 +99,7 @@ class Projector:
     check_kept: Check | None = None
     store: Store = READ_MODEL_STORE
     committed: Callable[[], None] = nobody_waits
+    check_place: Callable[[Connection[Any]], None] = may_always_work
 
     @cached_property
     def known_types(self) -> Mapping[str, frozenset[str]]:

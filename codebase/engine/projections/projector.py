@@ -136,6 +136,8 @@ class PartitionProjector:
         self._feed.open()
         if not wait_to_lead(store, LEAD, self._key, self._stop, stand_by=self._stand_by):
             return
+        # While this one stood by the store may have become another.
+        self._projector.check_place(store)
         self._applier.load(store)
         self._check_at = 0.0
         self._check(log, store)
@@ -194,6 +196,7 @@ class PartitionProjector:
         if now < self._check_at:
             return
         self._check_at = now + self._settings.read_model_check_seconds
+        self._projector.check_place(store)
         self._measure(log)
         for each, connection in zip(self._oldest, (log, store), strict=True):
             each.measure(connection)

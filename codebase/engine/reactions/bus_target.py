@@ -18,6 +18,14 @@ from codebase.model.actor import Actor
 from codebase.model.aggregate import Aggregate
 from codebase.model.refusals import Rejected
 
+ACTORS = "reaction "
+"""What names of actors begin with that are reactions."""
+
+
+def actor_name(reaction: str) -> str:
+    """Who a reaction is where it commands, as the events will say."""
+    return f"{ACTORS}{reaction}"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CommandOn:
@@ -53,7 +61,7 @@ class BusTarget:
         deadline_seconds: float = 10.0,
     ) -> None:
         self._bus = bus
-        self._actor = Actor(f"reaction {reaction}", is_admin=True)
+        self._actor = Actor(actor_name(reaction), is_admin=True)
         self._command = command
         self.deadline_seconds = deadline_seconds
 

@@ -298,7 +298,10 @@ def _is_in_doubt(attempt: Attempt) -> bool:
 
 
 def _parked(returned: Returned, reason: str) -> _Settled:
-    doubt = _is_in_doubt(returned.attempt)
+    """What was done, though what follows from it cannot be, is asked about before a retry."""
+    attempt = returned.attempt
+    was_done = attempt.answer is not None and attempt.answer.refused is None
+    doubt = was_done or _is_in_doubt(attempt)
     return _Settled(returned=returned, state="parked", reason=reason, in_doubt=doubt)
 
 

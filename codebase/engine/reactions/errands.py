@@ -107,5 +107,7 @@ class Errands:
     async def _attempt(self, taken: Taken) -> Attempt:
         """Who starts so late that others may have it before he is back does not start."""
         if taken.ends_at - self._clock() < self._longest_seconds:
-            return Attempt(ended=Ended.IN_DOUBT, reason="this process was too busy to begin")
+            # Nobody is to blame; but what was in doubt before still is.
+            ended = Ended.IN_DOUBT if taken.in_doubt else Ended.NOT_SENT
+            return Attempt(ended=ended, reason="this process was too busy to begin")
         return await attempt(self._target, taken.sent, in_doubt=taken.in_doubt)

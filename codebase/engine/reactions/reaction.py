@@ -142,6 +142,9 @@ class Reaction:
             command on the stream that it concerns.
         takes_refusals: whether `outcome` is told of refusals as well. Otherwise what is refused is
             parked, and what comes after it for the same subject waits.
+        since: what was recorded before this moment, in UTC, causes nothing; it is remembered all
+            the same. None: the first event of the log causes what the last one does. It never
+            changes: whoever moved it back would find that what was read is not read again.
     """
 
     name: str
@@ -152,6 +155,16 @@ class Reaction:
     remind: Callable[[Reminder, State], Sequence[Intent]] = nothing_due
     outcome: Callable[[Sent, Answer], Sequence[Intent]] = no_outcome
     takes_refusals: bool = False
+    since: datetime | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a moment that is one thing here and another there.
+
+        Raises:
+            ValueError: `since` has no time zone.
+        """
+        if self.since is not None and self.since.tzinfo is None:
+            raise ValueError(f"reaction {self.name}: since has no time zone")
 
     @property
     def remembers(self) -> bool:
@@ -164,6 +177,12 @@ class Reaction:
             state = self.evolve(state, each)
         return state
 
+    def caused_by(self, happened: Happened, state: State) -> Sequence[Intent]:
+        """What an event causes, if it is not too old for that."""
+        if self.since is not None and happened.recorded_at < self.since:
+            return ()
+        return self.react(happened, state)
+
     def after(self, *happened: Happened) -> Sequence[Intent]:
         """What the last of these events causes, all of which are about one subject: for tests."""
-        return self.react(happened[-1], self.fold(happened))
+        return self.caused_by(happened[-1], self.fold(happened))

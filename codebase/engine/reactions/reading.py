@@ -54,6 +54,7 @@ def projector_of(reaction: Reaction, *, recorded: Callable[[], None] = nobody_wa
         projections=(rows,),
         store=REACTION_STORE,
         committed=reading.committed,
+        check_place=check_may_act,
     )
 
 
@@ -158,7 +159,7 @@ class Reading:
         return Caused(
             subject=subject,
             cause=cause_of_event(self._reaction.name, log_id, event_id),
-            intents=checked(self._reaction.react(happened, state)),
+            intents=checked(self._reaction.caused_by(happened, state)),
             source=Source(event_id=event_id, partition=event.partition, position=event.position),
         )
 

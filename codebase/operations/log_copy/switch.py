@@ -10,7 +10,7 @@ from psycopg import Connection, IsolationLevel
 from codebase.foundation.failpoints import failpoint
 from codebase.operations.log_copy.ends import CLOSE
 from codebase.operations.log_copy.errors import CopyError
-from codebase.operations.log_copy.tables import BESIDE_THE_LOG, replace_table
+from codebase.operations.log_copy.tables import replace_all
 
 FIND_WRITERS = """
     SELECT DISTINCT usename FROM pg_stat_activity
@@ -51,9 +51,19 @@ def check_counts(target: Connection[Any], heads: Mapping[int, int]) -> None:
 
 
 def close_source(source: Connection[Any]) -> None:
-    """Let the log take no event from now on; those that are being written are waited for."""
+    """Let the log take no event from now on; those that are being written are waited for.
+
+    Raises:
+        CopyError: somebody has come since it was looked at, who may be about to do what is noted
+            as not done; then the log takes events again.
+    """
     source.execute(CLOSE)
     failpoint("log_copy_closed")
+    try:
+        check_writers(source)
+    except CopyError:
+        source.execute(OPEN)
+        raise
 
 
 def take_over(source: Connection[Any], target: Connection[Any]) -> None:
@@ -64,8 +74,7 @@ def take_over(source: Connection[Any], target: Connection[Any]) -> None:
     """
     source.isolation_level = IsolationLevel.REPEATABLE_READ
     with source.transaction(), target.transaction():
-        for table in BESIDE_THE_LOG:
-            replace_table(source, target, table)
+        replace_all(source, target)
         target.execute(NUMBER_ON)
         target.execute(OPEN)
         failpoint("log_copy_before_opening")

@@ -97,12 +97,32 @@ READ = sql.SQL("COPY {table} ({columns}) TO STDOUT")
 WRITE = sql.SQL("COPY {table} ({columns}) FROM STDIN")
 
 
+def replace_all(source: Connection[Any], target: Connection[Any]) -> None:
+    """Have in the target's tables what the source's hold, and nothing else."""
+    for table in reversed(BESIDE_THE_LOG):
+        _empty(target, table)
+    for table in BESIDE_THE_LOG:
+        _fill(source, target, table)
+
+
 def replace_table(source: Connection[Any], target: Connection[Any], table: str) -> None:
-    """Have in the target's table what the source's holds, and nothing else."""
+    """The same for one table, to which no other refers."""
+    _empty(target, table)
+    _fill(source, target, table)
+
+
+def _empty(target: Connection[Any], table: str) -> None:
+    target.execute(EMPTY.format(table=sql.Identifier(*table.split("."))))
+
+
+def _fill(source: Connection[Any], target: Connection[Any], table: str) -> None:
     columns = sql.SQL(", ").join(map(sql.Identifier, BESIDE_THE_LOG[table]))
     names = {"table": sql.Identifier(*table.split(".")), "columns": columns}
-    with source.cursor() as reading, target.cursor() as writing:
-        writing.execute(EMPTY.format(**names))
-        with reading.copy(READ.format(**names)) as read, writing.copy(WRITE.format(**names)) as out:
-            for part in read:
-                out.write(part)
+    with (
+        source.cursor() as reading,
+        target.cursor() as writing,
+        reading.copy(READ.format(**names)) as read,
+        writing.copy(WRITE.format(**names)) as written,
+    ):
+        for part in read:
+            written.write(part)

@@ -76,7 +76,7 @@ def verify(
         by_category = {aggregate.category: aggregate for aggregate in aggregates}
         history, event_ids = ClaimHistory(file), EventIds(file)
         reached = _read_checkpoints(read_model, projectors, say)
-        reacted = {each.name: reactions_check.read_reached(log, each) for each in reactions}
+        reacted = reactions_check.read_reached(log, reactions)
         with log.transaction():
             # What is written from now on is none of our business.
             bounds = read_heads(log)
@@ -89,9 +89,11 @@ def verify(
         reactions_check.check_reactions(log, reactions, reacted, bounds, findings)
         guards = GuardCheck(budgets, history, findings)
         streams = _Streams(bounds, by_category, guards, event_ids, findings)
+        decided = reactions_check.DecidedCheck(log, settings.reaction_done_days, findings)
         with progress(sum(bounds.values())) as advance:
             for within in read_ranges(log):
-                advance(_check_range((read_model, log), within, projectors, streams, findings))
+                parts = (streams, decided)
+                advance(_check_range((read_model, log), within, projectors, parts, findings))
         _check_kept(read_model, projectors, findings)
         budgets.end()
         history.end(ClaimsNow(log, by_category), findings)
@@ -138,12 +140,13 @@ def _check_range(
     stores: tuple[Connection[Any], Connection[Any]],
     within: Range,
     projectors: Sequence[Projector],
-    streams: _Streams,
+    parts: tuple[_Streams, reactions_check.DecidedCheck],
     findings: Findings,
 ) -> int:
     """Compare a range of streams, and return how many of the events up to the bounds it has."""
     count = 0
     read_model, log = stores
+    streams, decided = parts
     with read_model.transaction():
         reached = {each.name: read_reached(read_model, each) for each in projectors}
         views = [
@@ -153,7 +156,11 @@ def _check_range(
         ]
         # Only now, so that the log's snapshot is the later one.
         with log.transaction():
-            checks: list[_Check] = [*views, NoteCheck(log, within, streams.partitions, findings)]
+            checks: list[_Check] = [
+                *views,
+                NoteCheck(log, within, streams.partitions, findings),
+                decided,
+            ]
             for stream_id, recorded in read_streams(log, within):
                 count += streams.check(stream_id, recorded)
                 for check in checks:
