@@ -12,6 +12,15 @@ from uuid import UUID, uuid4
 import httpx
 import psycopg
 import pytest
+from codebase.services.compliance.carriers import (
+    LONGEST_PAUSE_SECONDS,
+    AwayError,
+    Carried,
+    Carrier,
+    Due,
+    outcome_of,
+    pause_after,
+)
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -24,15 +33,6 @@ from codebase.operations.rebuild import rebuild
 from codebase.operations.verify import verify
 from codebase.registry import SYSTEM
 from codebase.services.compliance import queries, requests, sender
-from codebase.services.compliance.carriers import (
-    LONGEST_PAUSE_SECONDS,
-    AwayError,
-    Carried,
-    Carrier,
-    Due,
-    outcome_of,
-    pause_after,
-)
 from codebase.services.compliance.projections import COMPLIANCE
 from codebase.services.compliance.requests import NewRequest, Requests, State
 from tests.integration.flow import at_work, eventually, is_projected, waits_for_a_lock

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from codebase.services.compliance.dispatch import Dispatch
 from fastapi import FastAPI
 from psycopg import Connection
 
@@ -21,7 +22,6 @@ from codebase.services.billing import service as billing
 from codebase.services.compliance import service as compliance
 from codebase.services.compliance.agents import Agents
 from codebase.services.compliance.desk import Desk
-from codebase.services.compliance.dispatch import Dispatch
 from codebase.services.compliance.requests import Requests
 from codebase.services.fetch_accounts import service as fetch_accounts
 from codebase.services.fetch_agents import service as fetch_agents

@@ -10,6 +10,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING
 
 from anyio.from_thread import start_blocking_portal
+from codebase.services.compliance.dispatch import Dispatch
 from fastapi import FastAPI
 
 from codebase.engine.commands.fingerprint import Fingerprints
@@ -22,7 +23,6 @@ from codebase.services.billing.projections import billing
 from codebase.services.billing.service import create_app as billing_app
 from codebase.services.compliance.agents import Agents
 from codebase.services.compliance.desk import Desk
-from codebase.services.compliance.dispatch import Dispatch
 from codebase.services.compliance.projections import COMPLIANCE
 from codebase.services.compliance.requests import Requests
 from codebase.services.compliance.service import create_app as compliance_app

@@ -14,6 +14,7 @@ import aiohttp
 
 from codebase.engine.reactions.reaction import Answer, Sent
 from codebase.engine.reactions.target import (
+    AwayError,
     FailedError,
     InDoubtError,
     NotAllowedError,
@@ -133,7 +134,7 @@ class HttpTarget:
             ) as answer:
                 return answer.status, await _body(answer)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise NotSentError("cannot be reached") from error
+            raise AwayError("is away") from error
         except aiohttp.InvalidURL as error:
             raise FailedError("its address is none") from error
         except (aiohttp.ClientError, asyncio.IncompleteReadError, OSError) as error:

@@ -14,7 +14,6 @@ from pydantic import BaseModel
 from codebase.model.accounts.account import Region
 from codebase.model.refusals import NotFound
 from codebase.services.compliance import queries
-from codebase.web.consistency_token import Log
 from codebase.web.consistent_reads import ConsistentReads, Query
 from codebase.web.exchange import caller_of
 from codebase.web.pages import PageSize
@@ -61,7 +60,6 @@ class Agents:
 
     def __init__(self, reads: ConsistentReads) -> None:
         self._reads = reads
-        self.log: Log = reads
         self._by_name = reads.query(queries.AGENTS_BY_NAME, queries.NAME_ARGUMENTS)
         self._blocked = reads.query(queries.BLOCKED_BY_NAME, queries.NAME_ARGUMENTS)
         self._by_email = reads.query(queries.AGENT_BY_EMAIL, queries.EMAIL_ARGUMENTS)

@@ -1,4 +1,4 @@
-"""What compliance remembers of the log: every agent, and whether it is blocked."""
+"""What compliance remembers of the log: every agent, whether it is blocked, and each request."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from codebase.engine.log.events import RecordedEvent
 from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.engine.projections.projection import Projection, Projector, of_type, write
 from codebase.model.accounts.agent import AGENT, AgentCreated
+from codebase.services.compliance.requests import REQUESTS
 from codebase.views.accounts.histories import agent_history
 
 INSERT_CREATED = """
@@ -102,5 +103,6 @@ COMPLIANCE = Projector(
             apply=apply,
             expected_rows=expected_rows,
         ),
+        REQUESTS,
     ),
 )

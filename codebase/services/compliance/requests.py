@@ -1,93 +1,37 @@
-"""What was asked of compliance, and what became of it: its one table that no log can bring back."""
+"""The view of what was asked of compliance: each request, and what became of it."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, LiteralString
 from uuid import UUID
 
-import psycopg
-from psycopg.rows import class_row
-from pydantic import BaseModel
+from fastapi import Request
+from psycopg import Cursor, sql
+from pydantic import BaseModel, TypeAdapter
 
-from codebase.engine.commands.fingerprint import Content, Fingerprints
-from codebase.foundation.errors import ServiceUnavailable
-from codebase.foundation.postgres import DeadlinedConnection, trouble
-from codebase.foundation.settings import Settings
-from codebase.model.refusals import KeyReused
+from codebase.engine.log.codec import decode
+from codebase.engine.log.events import RecordedEvent
+from codebase.engine.projections.logged_events import LoggedEvent
+from codebase.engine.projections.projection import Projection, of_type, write
+from codebase.engine.reactions.waiting import Waiting
+from codebase.foundation.clock import utc_now
+from codebase.model.accounts.compliance_case import (
+    COMPLIANCE_CASE,
+    RequestAnswered,
+    RequestMade,
+    RequestSent,
+    RequestTakenOver,
+)
+from codebase.web.consistent_reads import ConsistentReads
+from codebase.web.parked import is_parked
 from codebase.web.personal import Personal
 from codebase.web.schemas import example
 
-DURABLE = "-c synchronous_commit=on"
-"""The store itself may be configured to lose its last moments, which the log brings back."""
-
-CATEGORY = "compliance_request"
-"""Of the ids that are derived from idempotence keys."""
-
 Action = Literal["block", "unblock"]
-
-INSERT_REQUEST = """
-    INSERT INTO compliance_request (id, agent_id, action, reason, requested_by, fingerprint)
-    VALUES (%(id)s, %(agent_id)s, %(action)s, %(reason)s, %(requested_by)s, %(fingerprint)s)
-    ON CONFLICT (id) DO NOTHING
-"""
-
-READ_REQUEST = """
-    SELECT request.id, request.agent_id, agent.name AS agent_name, request.action, request.reason,
-           request.requested_by, request.requested_at, request.state, request.detail,
-           request.sent_at, request.answered_at, request.fingerprint
-    FROM compliance_request AS request
-    LEFT JOIN compliance_agent AS agent ON agent.id = request.agent_id
-    WHERE request.id = %(id)s
-"""
-
-# Newest first.
-READ_PAGE = """
-    SELECT request.id, request.agent_id, agent.name AS agent_name, request.action, request.reason,
-           request.requested_by, request.requested_at, request.state, request.detail,
-           request.sent_at, request.answered_at, request.fingerprint
-    FROM compliance_request AS request
-    LEFT JOIN compliance_agent AS agent ON agent.id = request.agent_id
-    WHERE request.number < (
-        CASE WHEN %(reference)s::uuid IS NULL THEN 9223372036854775807
-        ELSE (SELECT number FROM compliance_request WHERE id = %(reference)s::uuid) END
-    )
-    ORDER BY request.number DESC
-    LIMIT %(size)s
-"""
-
-LOOK = "SELECT FROM compliance_request LIMIT 1"
-
-COUNT_OPEN = """
-    SELECT count(*) FILTER (WHERE state = 'waiting') AS waiting,
-           count(*) FILTER (WHERE state = 'sent') AS sent
-    FROM compliance_request
-    WHERE answered_at IS NULL
-"""
-
-# The last one asked for is the one that will count.
-OPEN_ACTIONS = """
-    SELECT DISTINCT ON (agent_id) agent_id, action
-    FROM compliance_request
-    WHERE answered_at IS NULL AND agent_id = ANY (%(agent_ids)s)
-    ORDER BY agent_id, number DESC
-"""
-
-# The oldest first.
-FORGET_ANSWERED = """
-    DELETE FROM compliance_request
-    WHERE id = ANY (ARRAY(
-        SELECT id FROM compliance_request
-        WHERE answered_at < now() - make_interval(days => %(days)s)
-        ORDER BY answered_at
-        LIMIT %(rows)s
-    ))
-"""
 
 
 class State(StrEnum):
@@ -99,6 +43,148 @@ class State(StrEnum):
     UNCHANGED = "unchanged"
     REFUSED = "refused"
 
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RequestRow:
+    """A request; `id` is the case that it is in, `version` that of the event that it began with."""
+
+    id: UUID
+    version: int
+    request_id: UUID
+    agent_id: UUID
+    action: str
+    reason: str | None
+    requested_by: str
+    requested_at: datetime
+    state: str
+    detail: str | None
+    sent_at: datetime | None
+    answered_at: datetime | None
+
+
+INSERT_MADE = """
+    INSERT INTO compliance_asked (id, version, request_id, agent_id, action, reason, requested_by,
+                                  requested_at, state, detail, sent_at, answered_at)
+    SELECT event.stream_id, event.version, made.request_id, made.agent_id, made.action, made.reason,
+           made.requested_by, coalesce(made.requested_at, event.recorded_at),
+           coalesce(made.outcome, CASE WHEN made.sent_at IS NULL THEN 'waiting' ELSE 'sent' END),
+           made.detail, made.sent_at, made.answered_at
+    FROM unnest(%(stream_id)b::uuid[], %(version)b::integer[], %(recorded_at)b::timestamptz[],
+                %(data)b::text[]::jsonb[])
+        AS event (stream_id, version, recorded_at, data),
+        jsonb_to_record(event.data) AS made (
+            request_id uuid, agent_id uuid, action text, reason text, requested_by text,
+            requested_at timestamptz, outcome text, detail text, sent_at timestamptz,
+            answered_at timestamptz
+        )
+    ON CONFLICT DO NOTHING
+"""
+
+NOTE_SENT = """
+    UPDATE compliance_asked AS asked
+    SET state = 'sent', sent_at = event.recorded_at
+    FROM unnest(%(recorded_at)b::timestamptz[], %(data)b::text[]::jsonb[])
+        AS event (recorded_at, data)
+    WHERE asked.request_id = (event.data ->> 'request_id')::uuid AND asked.sent_at IS NULL
+"""
+
+NOTE_ANSWER = """
+    UPDATE compliance_asked AS asked
+    SET state = event.data ->> 'outcome', detail = event.data ->> 'detail',
+        sent_at = coalesce(asked.sent_at, event.recorded_at), answered_at = event.recorded_at
+    FROM unnest(%(recorded_at)b::timestamptz[], %(data)b::text[]::jsonb[])
+        AS event (recorded_at, data)
+    WHERE asked.request_id = (event.data ->> 'request_id')::uuid AND asked.answered_at IS NULL
+"""
+
+# The oldest first.
+FORGET_ANSWERED = """
+    DELETE FROM compliance_asked
+    WHERE request_id = ANY (ARRAY(
+        SELECT request_id FROM compliance_asked
+        WHERE answered_at < now() - make_interval(days => %(days)s)
+        ORDER BY answered_at
+        LIMIT %(rows)s
+    ))
+"""
+
+
+def apply(cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> None:
+    """Insert what was asked for, then note what became of it."""
+    write(cursor, INSERT_MADE, of_type(events, RequestMade, RequestTakenOver))
+    write(cursor, NOTE_SENT, of_type(events, RequestSent))
+    write(cursor, NOTE_ANSWER, of_type(events, RequestAnswered))
+
+
+def expected_rows(case_id: UUID, recorded: Sequence[RecordedEvent]) -> Iterable[RequestRow]:
+    """The rows that a case comes to, one for each request."""
+    rows: dict[UUID, RequestRow] = {}
+    for each in recorded:
+        event = decode(each, COMPLIANCE_CASE)
+        match event:
+            case RequestMade() | RequestTakenOver():
+                rows[event.request_id] = _row_of(case_id, each, event)
+            case RequestSent() if row := rows.get(event.request_id):
+                rows[event.request_id] = replace(row, state="sent", sent_at=each.recorded_at)
+            case RequestAnswered() if row := rows.get(event.request_id):
+                rows[event.request_id] = _answered(row, each, event)
+    return rows.values()
+
+
+def _may_be_forgotten(row: Mapping[str, Any]) -> bool:
+    """Nothing is before it is a day old, whatever is configured."""
+    answered_at = row["answered_at"]
+    return answered_at is not None and answered_at < utc_now() - timedelta(days=1)
+
+
+def _row_of(
+    case_id: UUID, recorded: RecordedEvent, event: RequestMade | RequestTakenOver
+) -> RequestRow:
+    row = RequestRow(
+        id=case_id,
+        version=recorded.version,
+        request_id=event.request_id,
+        agent_id=event.agent_id,
+        action=event.action,
+        reason=event.reason,
+        requested_by=event.requested_by,
+        requested_at=recorded.recorded_at,
+        state="waiting",
+        detail=None,
+        sent_at=None,
+        answered_at=None,
+    )
+    if isinstance(event, RequestMade):
+        return row
+    return replace(
+        row,
+        requested_at=event.requested_at,
+        state=event.outcome or ("sent" if event.sent_at else "waiting"),
+        detail=event.detail,
+        sent_at=event.sent_at,
+        answered_at=event.answered_at,
+    )
+
+
+def _answered(row: RequestRow, recorded: RecordedEvent, event: RequestAnswered) -> RequestRow:
+    return replace(
+        row,
+        state=event.outcome,
+        detail=event.detail,
+        sent_at=row.sent_at or recorded.recorded_at,
+        answered_at=recorded.recorded_at,
+    )
+
+
+REQUESTS = Projection(
+    name="compliance_requests",
+    aggregates=(COMPLIANCE_CASE,),
+    tables=("compliance_asked",),
+    apply=apply,
+    expected_rows=expected_rows,
+    order_in_stream=("version",),
+    forgets=_may_be_forgotten,
+)
 
 ASKED = {
     "id": "8b1f4f5e-0f6a-4b52-9a6f-2f0d5c1e7a90",
@@ -146,141 +232,142 @@ class ComplianceRequest(Asked):
     answered_at: datetime | None
 
 
-class StoredRequest(ComplianceRequest):
-    """A row: what clients see, and what tells a repeat from another request with the same key."""
-
-    fingerprint: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NewRequest:
-    """What somebody asks for; `id` is the same for a repeat, if the client gave it a key."""
-
-    id: UUID
-    agent_id: UUID
-    action: Action
-    reason: str | None
-    requested_by: str
-    content: Content
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Open:
-    """How many requests have no answer yet: not on their way, and on their way."""
+    """How many requests have no answer yet, and the last action asked for, by agent."""
 
     waiting: int
     sent: int
+    actions: Mapping[UUID, Action]
+
+
+SHOWN = """
+    asked.request_id AS id, asked.agent_id, agent.name AS agent_name, asked.action, asked.reason,
+    asked.requested_by, asked.requested_at, asked.state, asked.detail, asked.sent_at,
+    asked.answered_at
+"""
+
+
+def _shown(query: LiteralString) -> str:
+    return sql.SQL(query).format(shown=sql.SQL(SHOWN)).as_string()
+
+
+REQUESTS_BY_ID = _shown("""
+    SELECT wanted.ordinal, row_to_json(found)::text
+    FROM unnest(%(ids)b::uuid[]) WITH ORDINALITY AS wanted (id, ordinal)
+    CROSS JOIN LATERAL (
+        SELECT {shown}
+        FROM compliance_asked AS asked
+        LEFT JOIN compliance_agent AS agent ON agent.id = asked.agent_id
+        WHERE asked.request_id = wanted.id
+    ) AS found
+""")
+
+# Newest first. An unknown reference is followed by nothing.
+PAGES = _shown("""
+    SELECT wanted.ordinal, wanted.reference IS NULL OR boundary.request_id IS NOT NULL,
+           page.items::text
+    FROM unnest(%(references)b::uuid[], %(sizes)b::integer[])
+        WITH ORDINALITY AS wanted (reference, size, ordinal)
+    LEFT JOIN compliance_asked AS boundary ON boundary.request_id = wanted.reference
+    LEFT JOIN LATERAL (
+        SELECT json_agg(found) AS items
+        FROM (
+            SELECT {shown}
+            FROM compliance_asked AS asked
+            LEFT JOIN compliance_agent AS agent ON agent.id = asked.agent_id
+            WHERE (asked.requested_at, asked.request_id) < (
+                CASE WHEN wanted.reference IS NULL THEN 'infinity' ELSE boundary.requested_at END,
+                coalesce(wanted.reference, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+            )
+            ORDER BY asked.requested_at DESC, asked.request_id DESC
+            LIMIT wanted.size
+        ) AS found
+    ) AS page ON true
+""")
+
+# `agents` as text: an array of arrays has no room for lists of different lengths.
+COUNT_OPEN = """
+    SELECT wanted.ordinal, counted.waiting, counted.sent, (
+        SELECT json_object_agg(agent_id, action)::text
+        FROM (
+            SELECT DISTINCT ON (agent_id) agent_id, action
+            FROM compliance_asked
+            WHERE answered_at IS NULL AND agent_id = ANY (wanted.agents::uuid[])
+            ORDER BY agent_id, requested_at DESC, request_id DESC
+        ) AS last
+    )
+    FROM unnest(%(agents)b::text[]) WITH ORDINALITY AS wanted (agents, ordinal)
+    CROSS JOIN (
+        SELECT count(*) FILTER (WHERE state = 'waiting') AS waiting,
+               count(*) FILTER (WHERE state = 'sent') AS sent
+        FROM compliance_asked
+        WHERE answered_at IS NULL
+    ) AS counted
+"""
+
+ASKING_FOR_PARKED = (
+    sql.SQL("""
+    SELECT wanted.ordinal
+    FROM unnest(%(ids)b::uuid[]) WITH ORDINALITY AS wanted (id, ordinal)
+    JOIN compliance_asked AS asked ON asked.request_id = wanted.id
+    CROSS JOIN LATERAL ({is_parked}) AS parked
+""")
+    .format(is_parked=is_parked("asked", "id"))
+    .as_string()
+)
+
+LIST = TypeAdapter(list[ComplianceRequest])
+ACTIONS = TypeAdapter(dict[UUID, Action])
 
 
 class Requests:
-    """The table of requests, for an event loop.
+    """The projected requests, read.
 
     Args:
-        connection: for the role that writes to the store, with `DURABLE`.
-        looker: another one, for `ready`: whoever is busy is not therefore unready.
-        fingerprints: tell repeats from other requests.
+        reads: of the store that compliance's projector fills.
+        waiting: tells why those that are open are not done.
     """
 
-    def __init__(
-        self,
-        connection: DeadlinedConnection,
-        looker: DeadlinedConnection,
-        fingerprints: Fingerprints,
-    ) -> None:
-        self._connection = connection
-        self._looker = looker
-        self._fingerprints = fingerprints
-        # A connection does one thing at a time, and whoever waits for it is not late yet.
-        self._turn = asyncio.Lock()
+    def __init__(self, reads: ConsistentReads, waiting: Waiting) -> None:
+        self._reads = reads
+        self._waiting = waiting
+        self._by_id = reads.query(REQUESTS_BY_ID, ("ids",), asking_for_parked=ASKING_FOR_PARKED)
+        self._pages = reads.query(PAGES, ("references", "sizes"))
+        self._open = reads.query(COUNT_OPEN, ("agents",))
 
-    @classmethod
-    @asynccontextmanager
-    async def open(cls, settings: Settings, fingerprints: Fingerprints) -> AsyncIterator[Requests]:
-        """Connected when needed; the connections are closed on leaving."""
-        connection, looker = (
-            DeadlinedConnection(
-                settings.required("read_model_projector_url"),
-                "read_model",
-                application="compliance",
-                deadline_seconds=settings.database_deadline_seconds,
-                options=DURABLE,
-            )
-            for _ in range(2)
-        )
-        try:
-            yield cls(connection, looker, fingerprints)
-        finally:
-            await connection.close()
-            await looker.close()
-
-    async def ready(self) -> str | None:
-        """None when requests can be stored, otherwise what is wrong."""
-        try:
-            connection = await self._looker.get()
-            await self._looker.in_time(connection.execute(LOOK))
-        except (ServiceUnavailable, psycopg.Error) as error:
-            return trouble(error)
-        return None
-
-    async def add(self, request: NewRequest) -> tuple[Asked, bool]:
-        """Store a request; durable when this returns.
-
-        Returns:
-            The request as it was stored, and whether that was before.
+    async def find(self, request: Request, request_id: UUID) -> ComplianceRequest | None:
+        """One request.
 
         Raises:
-            KeyReused: the same key stands for another request.
-            ServiceUnavailable: not known whether it was stored; the same key finds out.
+            StreamParked: the case that it is in is parked.
         """
-        is_new = await self._insert(request)
-        while (found := await self.find(request.id)) is None:
-            # It was there, and so old that it was forgotten in between.
-            is_new = await self._insert(request)
-        if not self._fingerprints.is_of(found.fingerprint, request.content):
-            raise KeyReused("this idempotence key already stands for another request")
-        asked = Asked(**found.model_dump(include=set(Asked.model_fields)))
-        return asked, not is_new
+        rows = await self._reads.fetch(request, self._by_id, request_id)
+        found = [ComplianceRequest.model_validate_json(text) for (text,) in rows]
+        return (await self._explained(found))[0] if found else None
 
-    async def _insert(self, request: NewRequest) -> bool:
-        """Whether it was not there already."""
-        values = {name: getattr(request, name) for name in request.__slots__}
-        values["fingerprint"] = self._fingerprints.of(values.pop("content"))
-        async with self._turn:
-            connection = await self._connection.get()
-            inserted = await self._connection.in_time(connection.execute(INSERT_REQUEST, values))
-        return inserted.rowcount == 1
+    async def page(
+        self, request: Request, reference: UUID | None, size: int
+    ) -> list[ComplianceRequest] | None:
+        """At most `size` requests, newest first, those before `reference`; None: it is unknown."""
+        [(is_known, items)] = await self._reads.fetch(request, self._pages, reference, size)
+        if not is_known:
+            return None
+        return await self._explained(LIST.validate_json(items) if items else [])
 
-    async def find(self, request_id: UUID) -> StoredRequest | None:
-        """One request."""
-        rows = await self._fetch(StoredRequest, READ_REQUEST, {"id": request_id})
-        return rows[0] if rows else None
+    async def open(self, request: Request, agent_ids: Collection[UUID]) -> Open:
+        """How many there are, and what is asked for about these agents."""
+        agents = f"{{{','.join(map(str, agent_ids))}}}"
+        [(waiting, sent, actions)] = await self._reads.fetch(request, self._open, agents)
+        return Open(waiting, sent, ACTIONS.validate_json(actions) if actions else {})
 
-    async def page(self, reference: UUID | None, size: int) -> Sequence[StoredRequest]:
-        """At most `size` requests, newest first, those before the one that `reference` names."""
-        return await self._fetch(StoredRequest, READ_PAGE, {"reference": reference, "size": size})
-
-    async def open_requests(self) -> Open:
-        """How many there are."""
-        counted: Open = (await self._fetch(Open, COUNT_OPEN, {}))[0]
-        return counted
-
-    async def open_actions(self, agent_ids: Collection[UUID]) -> Mapping[UUID, Action]:
-        """What was asked for last and has no answer yet, by agent."""
-        rows = await self._fetch(_OpenAction, OPEN_ACTIONS, {"agent_ids": list(agent_ids)})
-        return {row.agent_id: row.action for row in rows}
-
-    async def _fetch(self, kind: type[Any], query: str, values: Mapping[str, Any]) -> list[Any]:
-        async def rows() -> list[Any]:
-            connection = await self._connection.get()
-            async with connection.cursor(row_factory=class_row(kind)) as cursor:
-                await cursor.execute(query, values)
-                return await cursor.fetchall()
-
-        async with self._turn:
-            return await self._connection.in_time(rows())
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _OpenAction:
-    agent_id: UUID
-    action: Action
+    async def _explained(self, found: list[ComplianceRequest]) -> list[ComplianceRequest]:
+        """The same, with what those wait for that have no answer yet."""
+        unanswered = {each.agent_id for each in found if each.answered_at is None}
+        reasons = {
+            data["request_id"]: reason for data, reason in await self._waiting.reasons(unanswered)
+        }
+        for each in found:
+            if each.answered_at is None:
+                each.detail = reasons.get(str(each.id))
+        return found
