@@ -19,7 +19,7 @@ from codebase.foundation.forgetting import BATCH_ROWS, LEAD, Forgetting, Kept
 from codebase.foundation.settings import Settings
 from codebase.foundation.worker import Team, Worker
 from codebase.registry import SYSTEM
-from codebase.services.compliance.requests import FORGET_ANSWERED, NewRequest, Requests
+from codebase.views.accounts.compliance_requests import FORGET_ANSWERED, NewRequest, Requests
 from tests.integration.flow import at_work, eventually
 
 if TYPE_CHECKING:

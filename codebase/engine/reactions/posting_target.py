@@ -55,6 +55,8 @@ class PostingTarget:
         self._loop = asyncio.get_running_loop()
         self._queue = f"{RESERVED}{name}"
         self._tasks: set[asyncio.Task[None]] = set()
+        # What came in together shares group commits; dead letters keep the order of all.
+        self._turn = asyncio.Lock()
         self._closing = False
         self._publisher = Publisher(
             url, self._queue, self._declare, message, take=self._take, confirmed=self._confirmed
@@ -116,13 +118,12 @@ class PostingTarget:
         task.add_done_callback(self._tasks.discard)
 
     async def _take_in(self, arrivals: Sequence[Arrival]) -> None:
-        """Together, so that they share group commits; they are dead-lettered in their order."""
-        reasons = await asyncio.gather(*map(self._why_useless, arrivals))
-        failpoint("reaction_before_acknowledging")
-        for arrival, reason in zip(arrivals, reasons, strict=True):
-            self._publisher.listener.order(
-                arrival.connection, partial(self._settle, arrival, reason)
-            )
+        async with self._turn:
+            reasons = await asyncio.gather(*map(self._why_useless, arrivals))
+            failpoint("reaction_before_acknowledging")
+            for arrival, reason in zip(arrivals, reasons, strict=True):
+                settle = partial(self._settle, arrival, reason)
+                self._publisher.listener.order(arrival.connection, settle)
 
     async def _why_useless(self, arrival: Arrival) -> str | None:
         """Why nobody can use a message; None: it was heard."""

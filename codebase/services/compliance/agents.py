@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from fastapi import Request
 from pydantic import BaseModel
 
 from codebase.model.accounts.account import Region
+from codebase.model.accounts.agent import AGENT
 from codebase.model.refusals import NotFound
 from codebase.services.compliance import queries
 from codebase.web.consistent_reads import ConsistentReads, Query
@@ -60,10 +62,11 @@ class Agents:
 
     def __init__(self, reads: ConsistentReads) -> None:
         self._reads = reads
-        self._by_name = reads.query(queries.AGENTS_BY_NAME, queries.NAME_ARGUMENTS)
-        self._blocked = reads.query(queries.BLOCKED_BY_NAME, queries.NAME_ARGUMENTS)
-        self._by_email = reads.query(queries.AGENT_BY_EMAIL, queries.EMAIL_ARGUMENTS)
-        self._by_id = reads.query(
+        query = partial(reads.query, categories={AGENT.category})
+        self._by_name = query(queries.AGENTS_BY_NAME, queries.NAME_ARGUMENTS)
+        self._blocked = query(queries.BLOCKED_BY_NAME, queries.NAME_ARGUMENTS)
+        self._by_email = query(queries.AGENT_BY_EMAIL, queries.EMAIL_ARGUMENTS)
+        self._by_id = query(
             queries.AGENTS_BY_ID,
             queries.ID_ARGUMENTS,
             asking_for_parked=queries.ASKING_FOR_PARKED,

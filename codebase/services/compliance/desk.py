@@ -10,7 +10,7 @@ from codebase.engine.commands.bus import CommandBus
 from codebase.engine.commands.submission import Outcome, Submission
 from codebase.model.accounts.compliance_case import Request
 from codebase.services.compliance.agents import Agents
-from codebase.services.compliance.requests import Asked, Requests
+from codebase.views.accounts.compliance_requests import Asked, Requests
 
 CATEGORY = "compliance_request"
 """Of the ids that are derived from idempotence keys."""

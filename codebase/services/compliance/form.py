@@ -18,7 +18,7 @@ from codebase.model.accounts.compliance_case import COMPLIANCE_CASE, MakeRequest
 from codebase.model.accounts.compliance_case import Action as Wanted
 from codebase.model.actor import Actor
 from codebase.services.compliance.desk import CATEGORY
-from codebase.services.compliance.requests import Action
+from codebase.views.accounts.compliance_requests import Action
 from codebase.web.auth import Caller
 from codebase.web.exchange import exchange_of
 from codebase.web.fields import FromText, Text

@@ -14,7 +14,7 @@ from codebase.engine.log.events import RecordedEvent
 from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.engine.projections.projection import Projection, Projector, of_type, write
 from codebase.model.accounts.agent import AGENT, AgentCreated
-from codebase.services.compliance.requests import REQUESTS
+from codebase.views.accounts.compliance_requests import REQUESTS
 from codebase.views.accounts.histories import agent_history
 
 INSERT_CREATED = """

@@ -101,7 +101,7 @@ class Outcomes:
         if sent.send.target != BLOCK_AGENT:
             return ()
         data, said = sent.send.data, answer.data.get("outcome")
-        noted = {"request_id": data["request_id"], "agent_id": str(sent.subject)}
+        noted = {"request_id": data["request_id"]}
         if answer.refused is not None:
             refusal = {"outcome": "refused", "detail": answer.data.get("detail")}
             return [Send(CASE, NOTE_ANSWER, {**noted, **refusal})]

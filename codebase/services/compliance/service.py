@@ -32,17 +32,17 @@ from codebase.services.compliance.form import Reason
 from codebase.services.compliance.page import OnlyBlocked, Search, add_page
 from codebase.services.compliance.projections import COMPLIANCE
 from codebase.services.compliance.reaction import compliance
-from codebase.services.compliance.requests import (
-    FORGET_ANSWERED,
-    Asked,
-    ComplianceRequest,
-    Requests,
-)
 from codebase.services.compliance.takeover import Takeover
 from codebase.services.compliance.targets import (
     require_admin_token,
     targets,
     way_to_block_agent,
+)
+from codebase.views.accounts.compliance_requests import (
+    FORGET_ANSWERED,
+    Asked,
+    ComplianceRequest,
+    Requests,
 )
 from codebase.views.accounts.settings import AccountSettings
 from codebase.web.consistent_reads import ConsistentReads

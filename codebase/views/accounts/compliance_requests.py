@@ -286,9 +286,10 @@ PAGES = _shown("""
     ) AS page ON true
 """)
 
-# `agents` as text: an array of arrays has no room for lists of different lengths.
-COUNT_OPEN = """
-    SELECT wanted.ordinal, counted.waiting, counted.sent, (
+# What was asked for last counts. `agents` as text: an array of arrays has no room for lists of
+# different lengths.
+ACTIONS_OF = """
+    SELECT wanted.ordinal, (
         SELECT json_object_agg(agent_id, action)::text
         FROM (
             SELECT DISTINCT ON (agent_id) agent_id, action
@@ -296,15 +297,24 @@ COUNT_OPEN = """
             WHERE answered_at IS NULL AND agent_id = ANY (wanted.agents::uuid[])
             ORDER BY agent_id, requested_at DESC, request_id DESC
         ) AS last
-    )
+    ) AS actions
     FROM unnest(%(agents)b::text[]) WITH ORDINALITY AS wanted (agents, ordinal)
+"""
+
+COUNT_OPEN = (
+    sql.SQL("""
+    SELECT of_agents.ordinal, counted.waiting, counted.sent, of_agents.actions
+    FROM ({actions}) AS of_agents
     CROSS JOIN (
         SELECT count(*) FILTER (WHERE state = 'waiting') AS waiting,
                count(*) FILTER (WHERE state = 'sent') AS sent
         FROM compliance_asked
         WHERE answered_at IS NULL
     ) AS counted
-"""
+""")
+    .format(actions=sql.SQL(ACTIONS_OF))
+    .as_string()
+)
 
 ASKING_FOR_PARKED = (
     sql.SQL("""
