@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from itertools import cycle
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ from codebase.services.compliance.desk import Desk
 from codebase.services.compliance.projections import COMPLIANCE
 from codebase.services.compliance.service import REACTIONS
 from codebase.services.compliance.service import create_app as compliance_app
+from codebase.services.compliance.targets import details
 from codebase.services.vip_customers.projections import VIP_CUSTOMERS
 from codebase.services.vip_customers.service import create_app as vip_app
 from codebase.views.accounts.compliance_requests import Requests
@@ -143,7 +145,7 @@ async def desk_of(settings: Settings, reads: ConsistentReads) -> AsyncIterator[D
         Waiting.open(settings, REACTIONS[0]) as waiting,
         CommandBus.open(settings) as bus,
     ):
-        requests = Requests(reads, waiting)
+        requests = Requests(reads, partial(details, waiting))
         yield Desk(Agents(reads), requests, bus, lambda: "block_agent is away", lambda: None)
 
 

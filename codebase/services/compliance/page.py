@@ -18,6 +18,7 @@ from codebase.web.commands import note_written
 from codebase.web.consistency_token import own, taken_from
 from codebase.web.exchange import exchange_of
 from codebase.web.html import Pages, links_to
+from codebase.web.openapi_headers import references
 from codebase.web.pages import LastReference
 from codebase.web.parked import LISTS, NAMES_ONE, parked_streams
 from codebase.web.shell import LOCATION, caller_of, require_admin, require_operator
@@ -90,7 +91,7 @@ def add_page(app: FastAPI, desk: Desk, settings: Settings, now: Clock) -> None:
         dependencies=[Depends(require_admin)],
         status_code=HTTPStatus.SEE_OTHER,
         response_class=RedirectResponse,
-        responses={303: {"headers": LOCATION}},
+        responses={303: {"headers": {**LOCATION, **references("Set-Cookie")}}},
         openapi_extra=FORM_DOCUMENTATION,
     )
     async def post_form(request: Request) -> Response:

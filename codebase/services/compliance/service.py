@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from uuid import UUID
 
@@ -34,6 +35,7 @@ from codebase.services.compliance.projections import COMPLIANCE
 from codebase.services.compliance.reaction import compliance
 from codebase.services.compliance.takeover import Takeover
 from codebase.services.compliance.targets import (
+    details,
     require_admin_token,
     targets,
     way_to_block_agent,
@@ -203,9 +205,8 @@ async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
                 "reaction": acting.problem,
                 "requests": takeover.problem,
             }
-            desk = Desk(
-                Agents(reads), Requests(reads, waiting), bus, lambda: way.away, takeover.require
-            )
+            requests = Requests(reads, partial(details, waiting))
+            desk = Desk(Agents(reads), requests, bus, lambda: way.away, takeover.require)
             yield create_app(desk, settings, checks)
 
 

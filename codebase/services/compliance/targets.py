@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -26,6 +26,7 @@ from codebase.engine.reactions.target import (
     NotSentError,
     Target,
 )
+from codebase.engine.reactions.waiting import Waiting
 from codebase.foundation.errors import ConfigurationError
 from codebase.model.accounts.compliance_case import (
     COMPLIANCE_CASE,
@@ -41,6 +42,8 @@ from codebase.web.auth import Authenticator
 from codebase.web.problems import HttpProblem
 from codebase.web.runtime import Runtime
 
+AWAY = frozenset({"the broker is away", "block_agent is away"})
+"""What keeps everything from being sent is said once, and not of each request."""
 OUTCOMES = {Became.DONE, Became.UNCHANGED, POSTED}
 REPLIES = f"{RESERVED}compliance"
 """The queue that outcomes come back by."""
@@ -170,6 +173,12 @@ async def way_to_block_agent(
     async with http_session() as session:
         http = HttpTarget(session, settings.block_agent_url, call, headers=headers)
         yield BlockAgent(http, "block_agent ")
+
+
+async def details(waiting: Waiting, agent_ids: Collection[UUID]) -> Mapping[str, str]:
+    """What requests about these agents wait for, by their ids."""
+    found = await waiting.reasons(agent_ids)
+    return {data["request_id"]: reason for data, reason in found if reason not in AWAY}
 
 
 def targets(way: BlockAgent, bus: CommandBus) -> dict[str, Target]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -17,7 +17,6 @@ from codebase.engine.log.codec import decode
 from codebase.engine.log.events import RecordedEvent
 from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.engine.projections.projection import Projection, of_type, write
-from codebase.engine.reactions.waiting import Waiting
 from codebase.foundation.clock import utc_now
 from codebase.model.accounts.compliance_case import (
     COMPLIANCE_CASE,
@@ -331,17 +330,20 @@ LIST = TypeAdapter(list[ComplianceRequest])
 ACTIONS = TypeAdapter(dict[UUID, Action])
 
 
+Details = Callable[[Collection[UUID]], Awaitable[Mapping[str, str]]]
+
+
 class Requests:
     """The projected requests, read.
 
     Args:
         reads: of the store that compliance's projector fills.
-        waiting: tells why those that are open are not done.
+        details: ids of agents -> what the requests about them wait for, by the requests' ids.
     """
 
-    def __init__(self, reads: ConsistentReads, waiting: Waiting) -> None:
+    def __init__(self, reads: ConsistentReads, details: Details) -> None:
         self._reads = reads
-        self._waiting = waiting
+        self._details = details
         self._by_id = reads.query(REQUESTS_BY_ID, ("ids",), asking_for_parked=ASKING_FOR_PARKED)
         self._pages = reads.query(PAGES, ("references", "sizes"))
         self._open = reads.query(COUNT_OPEN, ("agents",))
@@ -374,10 +376,8 @@ class Requests:
     async def _explained(self, found: list[ComplianceRequest]) -> list[ComplianceRequest]:
         """The same, with what those wait for that have no answer yet."""
         unanswered = {each.agent_id for each in found if each.answered_at is None}
-        reasons = {
-            data["request_id"]: reason for data, reason in await self._waiting.reasons(unanswered)
-        }
+        details = await self._details(unanswered)
         for each in found:
             if each.answered_at is None:
-                each.detail = reasons.get(str(each.id))
+                each.detail = details.get(str(each.id))
         return found
