@@ -25,7 +25,7 @@ from codebase.engine.log.codec import encode
 from codebase.engine.log.events import NewEvent
 from codebase.engine.log.identifiers import partition_of
 from codebase.engine.reactions.bus_target import BusTarget, CommandOn
-from codebase.engine.reactions.http_target import Call, HttpTarget, http_session
+from codebase.engine.reactions.http_target import Call, HttpTarget
 from codebase.engine.reactions.reaction import (
     Answer,
     Forget,
@@ -40,6 +40,7 @@ from codebase.engine.reactions.reaction import (
 from codebase.engine.reactions.reading import projector_of
 from codebase.engine.reactions.target import Target
 from codebase.engine.reactions.team import ReactionTeam
+from codebase.foundation.http_session import http_session
 from codebase.foundation.settings import Settings
 from codebase.model.aggregate import Aggregate
 from tests.integration.flow import eventually, heads, meta, projecting

@@ -28,7 +28,7 @@ from codebase.engine.log.identifiers import new_event_id
 from codebase.engine.messages.command_message import Became, MalformedError, Reply
 from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.engine.projections.projector import projector_team
-from codebase.engine.reactions.http_target import HttpTarget, http_session
+from codebase.engine.reactions.http_target import HttpTarget
 from codebase.engine.reactions.reaction import Send, Sent
 from codebase.engine.reactions.target import (
     AwayError,
@@ -38,6 +38,7 @@ from codebase.engine.reactions.target import (
     NotSentError,
 )
 from codebase.foundation.errors import ServiceUnavailable
+from codebase.foundation.http_session import http_session
 from codebase.model.accounts.compliance_case import (
     COMPLIANCE_CASE,
     REQUEST,

@@ -16,7 +16,7 @@ from codebase.engine.commands.submission import Submission
 from codebase.engine.messages.command_message import SENDER, Became, MalformedError, Reply
 from codebase.engine.messages.reply_queues import RESERVED
 from codebase.engine.reactions.bus_target import BusTarget, CommandOn
-from codebase.engine.reactions.http_target import Call, HttpTarget, http_session
+from codebase.engine.reactions.http_target import Call, HttpTarget
 from codebase.engine.reactions.posting_target import POSTED, PostingTarget
 from codebase.engine.reactions.reaction import Answer, Sent
 from codebase.engine.reactions.target import (
@@ -170,9 +170,9 @@ async def way_to_block_agent(
             yield BlockAgent(posting)
         return
     headers = {"X-Token": settings.service_token} if settings.service_token else {}
-    async with http_session() as session:
-        http = HttpTarget(session, settings.block_agent_url, call, headers=headers)
-        yield BlockAgent(http, "block_agent ")
+    session = await runtime.http_session()
+    http = HttpTarget(session, settings.block_agent_url, call, headers=headers)
+    yield BlockAgent(http, "block_agent ")
 
 
 async def details(waiting: Waiting, agent_ids: Collection[UUID]) -> Mapping[str, str]:
