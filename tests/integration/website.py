@@ -22,7 +22,6 @@ from codebase.model.accounts.account import AccountOpened
 from codebase.model.accounts.agent import AgentCreated
 from codebase.services.billing.projections import billing
 from codebase.services.billing.service import create_app as billing_app
-from codebase.services.compliance.agents import Agents
 from codebase.services.compliance.desk import Desk
 from codebase.services.compliance.projections import COMPLIANCE
 from codebase.services.compliance.service import REACTIONS
@@ -30,6 +29,7 @@ from codebase.services.compliance.service import create_app as compliance_app
 from codebase.services.compliance.targets import details
 from codebase.services.vip_customers.projections import VIP_CUSTOMERS
 from codebase.services.vip_customers.service import create_app as vip_app
+from codebase.views.accounts.compliance_agents import Agents
 from codebase.views.accounts.compliance_requests import Requests
 from codebase.views.accounts.settings import AccountSettings
 from codebase.web.consistent_reads import ConsistentReads

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from codebase.engine.commands.bus import CommandBus
 from codebase.engine.commands.submission import Outcome, Submission
 from codebase.model.accounts.compliance_case import Request
-from codebase.services.compliance.agents import Agents
+from codebase.views.accounts.compliance_agents import Agents
 from codebase.views.accounts.compliance_requests import Asked, Requests
 
 CATEGORY = "compliance_request"

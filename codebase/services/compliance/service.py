@@ -27,7 +27,6 @@ from codebase.model.accounts.compliance_case import (
     case_of,
 )
 from codebase.model.refusals import NotFound
-from codebase.services.compliance.agents import AgentPage, Agents
 from codebase.services.compliance.desk import CATEGORY, Desk
 from codebase.services.compliance.form import Reason
 from codebase.services.compliance.page import OnlyBlocked, Search, add_page
@@ -40,6 +39,7 @@ from codebase.services.compliance.targets import (
     targets,
     way_to_block_agent,
 )
+from codebase.views.accounts.compliance_agents import AgentPage, Agents
 from codebase.views.accounts.compliance_requests import (
     FORGET_ANSWERED,
     Asked,

@@ -175,7 +175,7 @@ def _answered(row: RequestRow, recorded: RecordedEvent, event: RequestAnswered) 
     )
 
 
-REQUESTS = Projection(
+COMPLIANCE_REQUESTS = Projection(
     name="compliance_requests",
     aggregates=(COMPLIANCE_CASE,),
     tables=("compliance_asked",),
