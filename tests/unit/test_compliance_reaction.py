@@ -63,19 +63,20 @@ def data(request_id: UUID = FIRST, times: int = 0) -> dict[str, Any]:
     }
 
 
+NEXT = Remind(AGAIN, NOW + timedelta(seconds=WAIT_SECONDS), {"request_id": str(FIRST), "times": 1})
 SEND = Send(BLOCK_AGENT, "block", data())
 SEND_LATER = Send(BLOCK_AGENT, "block", data(SECOND))
 CAUSED: dict[str, tuple[list[Any], list[Any]]] = {
     "a request is sent": ([MADE], [SEND]),
-    "the next for the agent waits": ([MADE, LATER], []),
-    "even when the one before is on the way": ([MADE, SENT, LATER], []),
+    "the next for the agent waits, and sees to it that the first goes on": ([MADE, LATER], [NEXT]),
+    "even when the one before is on the way": ([MADE, SENT, LATER], [NEXT]),
     "until that has its answer": ([MADE, LATER, ANSWERED], [Forget(AGAIN), SEND_LATER]),
     "an answer to the last one is the end of it": ([MADE, SENT, ANSWERED], [Forget(AGAIN)]),
     "after the end it begins anew": ([MADE, ANSWERED, LATER], [SEND_LATER]),
     "to be sent causes nothing": ([MADE, SENT], []),
     "what was taken over is sent": ([TAKEN_OVER], [SEND]),
     "so is what was half sent, once more": ([WAS_SENT], [SEND]),
-    "before what was asked for since": ([WAS_SENT, LATER], []),
+    "before what was asked for since": ([WAS_SENT, LATER], [NEXT]),
     "what had its answer is not": ([WAS_ANSWERED], []),
     "and nothing waits for it": ([WAS_ANSWERED, LATER], [SEND_LATER]),
 }
@@ -123,6 +124,11 @@ def test_a_refusal_is_noted_with_its_reason() -> None:
     follows = REACTION.outcome(sent(), Answer(refused="404 there is none", data=problem))
     expected = noted(outcome="refused", detail="there is none")
     assert follows == [Send(CASE, NOTE_ANSWER, expected)]
+
+
+def test_a_request_that_an_operator_does_without_is_refused() -> None:
+    follows = REACTION.outcome(sent(), Answer(refused="left out"))
+    assert follows == [Send(CASE, NOTE_ANSWER, noted(outcome="refused", detail="left out"))]
 
 
 def test_a_note_causes_nothing() -> None:

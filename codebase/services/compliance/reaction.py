@@ -64,17 +64,6 @@ def remember_open(before: Open | None, happened: Happened) -> Open:
             return known
 
 
-def react(happened: Happened, requests: Open) -> Sequence[Intent]:
-    """Only when the one before has its answer is it certain that it does not come again, later."""
-    match happened.event:
-        case RequestMade() | RequestTakenOver(outcome=None):
-            return _send(requests[0]) if len(requests) == 1 else ()
-        case RequestAnswered():
-            return [Forget(AGAIN), *(_send(requests[0]) if requests else ())]
-        case _:
-            return ()
-
-
 def send_again(reminder: Reminder, requests: Open) -> Sequence[Intent]:
     """The same command, if there is no answer yet: a repeat is answered as the first was."""
     if not requests or requests[0]["request_id"] != reminder.data["request_id"]:
@@ -87,42 +76,60 @@ def _send(request: Mapping[str, Any], times: int = 0) -> Sequence[Intent]:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcomes:
-    """What follows from what a target says.
+class Rules:
+    """What depends on how long an answer is waited for.
 
     Args:
-        reply_wait_seconds: until what was posted is sent again; longer every time.
+        reply_wait_seconds: until a command is sent again; longer every time.
     """
 
     reply_wait_seconds: float
 
+    def react(self, happened: Happened, requests: Open) -> Sequence[Intent]:
+        """Only when one has its answer is it certain that it does not come again, after the next.
+
+        Whoever is behind one that somebody had left out has it sent again.
+        """
+        match happened.event:
+            case RequestMade() | RequestTakenOver(outcome=None) if len(requests) == 1:
+                return _send(requests[0])
+            case RequestMade() | RequestTakenOver(outcome=None):
+                return [self._again(requests[0], happened.recorded_at, 0)]
+            case RequestAnswered():
+                return [Forget(AGAIN), *(_send(requests[0]) if requests else ())]
+            case _:
+                return ()
+
     def follow(self, sent: Sent, answer: Answer) -> Sequence[Intent]:
-        """What is noted in the case, and when the command is to be sent again."""
+        """What is noted in the case of what a target says, and when the command goes out again."""
         if sent.send.target != BLOCK_AGENT:
             return ()
         data, said = sent.send.data, answer.data.get("outcome")
         noted = {"request_id": data["request_id"]}
         if answer.refused is not None:
-            refusal = {"outcome": "refused", "detail": answer.data.get("detail")}
-            return [Send(CASE, NOTE_ANSWER, {**noted, **refusal})]
+            detail = answer.data.get("detail", answer.refused)
+            return [Send(CASE, NOTE_ANSWER, {**noted, "outcome": "refused", "detail": detail})]
         if said != POSTED:
             return [Send(CASE, NOTE_ANSWER, {**noted, "outcome": said})]
-        pause = doubled(self.reply_wait_seconds, data["times"], LONGEST_PAUSE_SECONDS)
-        due_at = datetime.fromisoformat(answer.data["at"]) + timedelta(seconds=pause)
-        again = {"request_id": data["request_id"], "times": data["times"] + 1}
-        first = [] if data["times"] else [Send(CASE, NOTE_SENT, noted)]
-        return [*first, Remind(AGAIN, due_at, again)]
+        again = self._again(data, datetime.fromisoformat(answer.data["at"]), data["times"])
+        return [again] if data["times"] else [Send(CASE, NOTE_SENT, noted), again]
+
+    def _again(self, request: Mapping[str, Any], since: datetime, times: int) -> Remind:
+        pause = doubled(self.reply_wait_seconds, times, LONGEST_PAUSE_SECONDS)
+        about = {"request_id": request["request_id"], "times": times + 1}
+        return Remind(AGAIN, since + timedelta(seconds=pause), about)
 
 
 def compliance(reply_wait_seconds: float) -> Reaction:
     """The reaction; it is the same one however long it waits."""
+    rules = Rules(reply_wait_seconds)
     return Reaction(
         name="compliance",
         aggregates=(COMPLIANCE_CASE,),
         subject=agent_of,
         evolve=remember_open,
-        react=react,
+        react=rules.react,
         remind=send_again,
-        outcome=Outcomes(reply_wait_seconds).follow,
+        outcome=rules.follow,
         takes_refusals=True,
     )

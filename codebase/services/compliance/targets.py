@@ -54,7 +54,7 @@ class BlockAgent:
 
     Args:
         way: the target that it is reached by.
-        whose: begins the sentence about what is wrong with it.
+        whose: begins its sentences about what is wrong; those about the broker are whole.
     """
 
     def __init__(self, way: Target, whose: str = "") -> None:
@@ -78,7 +78,7 @@ class BlockAgent:
             self.away = said if isinstance(error, AwayError) else None
             raise type(error)(said) from error
         except (InDoubtError, asyncio.CancelledError):
-            self.away = f"{self._whose}does not answer"
+            self.away = f"{self._whose or 'the broker '}does not answer"
             raise
         self.away = None
         return _outcome(answer)
