@@ -469,7 +469,7 @@ def skip_intent(key: Key) -> int:
     """Do without something that is parked; what waits for it has its turn."""
     from codebase.operations import intents
 
-    intents.skip(_settings(), key)
+    intents.skip(_settings(), SYSTEM.reactions(), key)
     print("it is left out, and the next has its turn")
     return DONE
 
@@ -485,7 +485,7 @@ def adopt_reactions(
     """Let reactions act in a database that was restored or copied from elsewhere."""
     from codebase.operations import intents
 
-    adopted = intents.adopt(_settings(), skip_open=skip_open)
+    adopted = intents.adopt(_settings(), SYSTEM.reactions(), skip_open=skip_open)
     print(
         f"reactions act here from now on; {adopted.skipped} intents and {adopted.reminders}"
         " reminders are left out"

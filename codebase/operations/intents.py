@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from psycopg import Connection
+from psycopg import Connection, Cursor
 from psycopg.rows import class_row
 
+from codebase.engine.reactions.reaction import Answer, Reaction, Send, Sent
+from codebase.engine.reactions.recording import Caused, checked, record
 from codebase.engine.reactions.store import REACTION_STORE
 from codebase.foundation.postgres import connect
 from codebase.foundation.settings import Settings
@@ -52,6 +56,7 @@ SKIP = """
     UPDATE intent
     SET state = 'skipped', ended_at = clock_timestamp(), is_next = false, token = NULL
     WHERE key = %(key)s AND state = 'parked'
+    RETURNING reaction, key, subject, target, action, data, attempts
 """
 SKIP_REMINDER = "DELETE FROM reminder WHERE key = %(key)s AND reason IS NOT NULL"
 
@@ -79,7 +84,9 @@ SKIP_OPEN = """
     SET state = 'skipped', ended_at = clock_timestamp(), is_next = false, token = NULL,
         reason = 'skipped when the log was adopted'
     WHERE ended_at IS NULL
+    RETURNING reaction, key, subject, target, action, data, attempts
 """
+LEFT_OUT = "an operator has it left out"
 FORGET_REMINDERS = "DELETE FROM reminder"
 
 
@@ -165,33 +172,58 @@ def _retry_all(settings: Settings) -> int:
     return retried
 
 
-def skip(settings: Settings, key: UUID) -> None:
+def skip(settings: Settings, reactions: Sequence[Reaction], key: UUID) -> None:
     """Do without what is parked; what waits for it has its turn.
+
+    Args:
+        settings: the address of the write model's owner.
+        reactions: those that there are; who takes refusals is told of this as of one.
+        key: of what is parked.
 
     Raises:
         NotParkedError: nothing of this key is parked.
     """
     with _store(settings) as store:
-        _change(store, key, SKIP, SKIP_REMINDER)
+        _change(store, key, SKIP, SKIP_REMINDER, reactions)
 
 
-def adopt(settings: Settings, *, skip_open: bool) -> Adopted:
+def _tell(
+    cursor: Cursor[Any], reactions: Iterable[Reaction], left_out: Sequence[Sequence[Any]]
+) -> None:
+    """Write down what follows from it that these are left out, for subjects that are locked."""
+    for reaction in reactions:
+        if reaction.takes_refusals:
+            caused = [_caused(reaction, row) for row in left_out if row[0] == reaction.name]
+            record(cursor, reaction.name, caused)
+
+
+def _caused(reaction: Reaction, row: Sequence[Any]) -> Caused:
+    _, key, subject, target, action, data, attempts = row
+    sent = Sent(key=key, subject=subject, send=Send(target, action, data), attempts=attempts)
+    intents = reaction.outcome(sent, Answer(refused=LEFT_OUT))
+    return Caused(subject=subject, cause=key, intents=checked(intents))
+
+
+def adopt(settings: Settings, reactions: Sequence[Reaction], *, skip_open: bool) -> Adopted:
     """Let reactions act in a database that was restored or copied from elsewhere.
 
     Args:
         settings: the address of the write model's owner.
+        reactions: those that there are; who takes refusals is told of what is left out.
         skip_open: do without what is noted and not done, reminders included: it was done, or will
             be, where the database came from.
     """
-    with _store(settings) as store, store.transaction():
+    with _store(settings) as store, store.transaction(), store.cursor() as cursor:
         skipped = reminders = 0
         if skip_open:
-            store.execute(LOCK_OPEN)
-            skipped = store.execute(SKIP_OPEN).rowcount
-            reminders = store.execute(FORGET_REMINDERS).rowcount
+            cursor.execute(LOCK_OPEN)
+            left_out = cursor.execute(SKIP_OPEN).fetchall()
+            skipped = len(left_out)
+            reminders = cursor.execute(FORGET_REMINDERS).rowcount
+            _tell(cursor, reactions, left_out)
         else:
-            store.execute(DOUBT_OPEN)
-        store.execute(ADOPT)
+            cursor.execute(DOUBT_OPEN)
+        cursor.execute(ADOPT)
     return Adopted(skipped=skipped, reminders=reminders)
 
 
@@ -200,13 +232,22 @@ def _store(settings: Settings) -> Connection:
     return connect(url, "parked", options=REACTION_STORE.options)
 
 
-def _change(store: Connection, key: UUID, intent: str, reminder: str) -> None:
-    with store.transaction():
-        found = store.execute(FIND, {"key": key}).fetchone()
+def _change(
+    store: Connection,
+    key: UUID,
+    intent: str,
+    reminder: str,
+    reactions: Sequence[Reaction] = (),
+) -> None:
+    """`reactions` are told what `intent` returns."""
+    with store.transaction(), store.cursor() as cursor:
+        found = cursor.execute(FIND, {"key": key}).fetchone()
         if found is None:
             raise NotParkedError(f"nothing of the key {key} is parked")
         names = {"key": key, "reaction": found[0], "subject": found[1]}
-        store.execute(LOCK_SUBJECT, names)
-        store.execute(intent.encode(), names)
-        store.execute(reminder.encode(), names)
-        store.execute(PROMOTE, names)
+        cursor.execute(LOCK_SUBJECT, names)
+        cursor.execute(intent.encode(), names)
+        if reactions:
+            _tell(cursor, reactions, cursor.fetchall())
+        cursor.execute(reminder.encode(), names)
+        cursor.execute(PROMOTE, names)

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from codebase.engine.commands.fingerprint import IDEMPOTENCE_KEY, Content
 from codebase.engine.commands.submission import Along, Given, Outcome, Submission
+from codebase.engine.log.extent import Extent
 from codebase.engine.log.identifiers import creation_stream_id
 from codebase.foundation.errors import invalid
 from codebase.foundation.observability.telemetry import known_traceparent
@@ -211,11 +212,7 @@ class CommandEndpoint:
         answer = await self._handler(command)
         content = _rendered(answer.content)
         status = self._status if answer.status is None else answer.status
-        token = consistency_token.token_after(self._log, seen, answer.positions).encode()
-        if self._log is not None:
-            written_to = self._log.extent.log_id
-            exchange.last_written.note(exchange.caller.name, written_to, answer.positions)
-        exchange.cookie = b"Consistency-Token=" + token + consistency_token.COOKIE_ATTRIBUTES
+        token = note_written(exchange, self._log, seen, answer.positions)
         await exchange.reply(status, _headers(answer, token, content), content)
 
     async def _read(
@@ -235,6 +232,30 @@ class CommandEndpoint:
         return {
             name: _path_value(name, kind, sent[name]) for name, kind in self._path_types.items()
         }
+
+
+def note_written(
+    exchange: Exchange,
+    log: consistency_token.Log | None,
+    seen: Extent,
+    written: consistency_token.Positions,
+) -> bytes:
+    """Have the caller read what it wrote: this process knows it, and the cookie tells others.
+
+    Args:
+        exchange: of the command.
+        log: that it went to.
+        seen: what the caller had seen of it.
+        written: what it has seen now.
+
+    Returns:
+        The token that says so.
+    """
+    token = consistency_token.token_after(log, seen, written).encode()
+    if log is not None:
+        exchange.last_written.note(exchange.caller.name, log.extent.log_id, written)
+    exchange.cookie = b"Consistency-Token=" + token + consistency_token.COOKIE_ATTRIBUTES
+    return token
 
 
 def _rendered(content: bytes | BaseModel | None) -> bytes:

@@ -7,8 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
+from aiohttp import ClientSession
+
 from codebase.engine.commands.bus import CommandBus
 from codebase.engine.context import Context
+from codebase.foundation.http_session import http_session
 from codebase.foundation.settings import Settings, extended
 
 Kind = TypeVar("Kind", bound=Settings)
@@ -34,6 +37,7 @@ class Runtime:
         self.contexts = contexts
         self._stack = stack
         self._command_bus: CommandBus | None = None
+        self._http_session: ClientSession | None = None
         self._stop_at: float | None = None
 
     @classmethod
@@ -59,6 +63,12 @@ class Runtime:
             opening = CommandBus.open(self.settings)
             self._command_bus = await self._stack.enter_async_context(opening)
         return self._command_bus
+
+    async def http_session(self) -> ClientSession:
+        """The one session of this process for calls to other services."""
+        if self._http_session is None:
+            self._http_session = await self._stack.enter_async_context(http_session())
+        return self._http_session
 
     def seconds_to_stop(self) -> float:
         """What is left of the time that workers have for their end; the first to ask starts it."""

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 import uvloop
 
@@ -63,6 +64,9 @@ class Everything:
 @contextmanager
 def every_service(settings: Settings, free_port: Callable[[], int]) -> Iterator[dict[str, str]]:
     """Where each service is, by its name."""
+    # Databases of tests are cloned from a template, and a clone acts only if it is told to.
+    with psycopg.connect(settings.required("write_model_owner_url")) as owner:
+        owner.execute("SELECT reaction.adopt()")
     ports = {name: free_port() for name in SYSTEM.names()}
     found = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
     of_contexts = {

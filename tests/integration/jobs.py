@@ -31,7 +31,7 @@ from codebase.engine.messages.command_message import CommandMessage
 from codebase.engine.messages.command_taker import CommandTaker
 from codebase.engine.reactions.broker_target import BrokerTarget
 from codebase.engine.reactions.bus_target import BusTarget, CommandOn
-from codebase.engine.reactions.http_target import Call, HttpTarget, http_session
+from codebase.engine.reactions.http_target import Call, HttpTarget
 from codebase.engine.reactions.reaction import (
     Answer,
     Forget,
@@ -46,6 +46,7 @@ from codebase.engine.reactions.reaction import (
 from codebase.engine.reactions.reading import projector_of
 from codebase.engine.reactions.target import Target
 from codebase.engine.reactions.team import ReactionTeam
+from codebase.foundation.http_session import http_session
 from codebase.foundation.settings import Settings
 from codebase.model.aggregate import Aggregate
 from tests.integration.flow import eventually, heads, meta, projecting

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from codebase.foundation.http_session import http_session
 from codebase.foundation.settings import Settings
 from codebase.foundation.tokens import new_token
 from codebase.model.money import Currency
@@ -256,7 +257,7 @@ def test_orders_find_the_price_of_a_service_that_starts_later_and_keep_it_when_i
             settings = BuyOrderSettings(
                 btc_price_url=f"http://127.0.0.1:{port}", btc_price_max_age_s=60
             )
-            async with Prices.open(settings) as prices:
+            async with http_session() as session, Prices.open(settings, session) as prices:
                 assert prices.current(Currency.USD) is None
                 assert "USD" in str(await prices.ready())
                 async with running([create_app(market.board)], port):
@@ -275,7 +276,7 @@ def test_the_price_is_found_with_a_token_when_the_service_wants_one(free_port: P
             app = create_app(market.board)
             async with running([app], free_port(), api_tokens=(entry,)) as server:
                 settings = BuyOrderSettings(btc_price_url=url(server), service_token=secret)
-                async with Prices.open(settings) as prices:
+                async with http_session() as session, Prices.open(settings, session) as prices:
                     await eventually(prices, "coinbase")
 
     in_time(scenario)

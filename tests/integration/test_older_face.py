@@ -12,6 +12,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from codebase.foundation.http_session import http_session
 from codebase.model.money import Currency
 from codebase.services.price_record.service import PriceService, create_app
 from codebase.views.buy_orders.settings import BuyOrderSettings
@@ -187,7 +188,7 @@ def page_of_one(face: Face) -> dict[str, str]:
 def test_the_price_record_says_that_prices_are_away(free_port: Callable[[], int]) -> None:
     async def asked() -> list[httpx.Response]:
         settings = BuyOrderSettings(btc_price_url=f"http://127.0.0.1:{free_port()}")
-        async with httpx.AsyncClient(trust_env=False) as nobody:
+        async with http_session() as nobody:
             app = assemble([create_app(PriceService(settings, nobody))], settings)
             transport = httpx.ASGITransport(app=app)
             async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as one:

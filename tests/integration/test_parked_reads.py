@@ -14,15 +14,10 @@ import pytest
 from fastapi import FastAPI
 from psycopg import Connection
 
-from codebase.engine.commands.fingerprint import Fingerprints
 from codebase.engine.projections.read_model import READ_MODEL
 from codebase.foundation.settings import Settings, extended
 from codebase.services.billing import service as billing
 from codebase.services.compliance import service as compliance
-from codebase.services.compliance.agents import Agents
-from codebase.services.compliance.desk import Desk
-from codebase.services.compliance.dispatch import Dispatch
-from codebase.services.compliance.requests import Requests
 from codebase.services.fetch_accounts import service as fetch_accounts
 from codebase.services.fetch_agents import service as fetch_agents
 from codebase.services.fetch_buy_orders import service as fetch_buy_orders
@@ -31,11 +26,12 @@ from codebase.views.accounts.settings import AccountSettings
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.shell import assemble
 from tests.integration.flow import eventually
+from tests.integration.website import desk_of
 
 if TYPE_CHECKING:
     from tests.databases import Databases
 
-ORDER, ACCOUNT, AGENT, OTHER, ABSENT = (UUID(int=number) for number in range(1, 6))
+ORDER, ACCOUNT, AGENT, OTHER, ABSENT, CASE, REQUEST = (UUID(int=number) for number in range(1, 8))
 EMAIL = "agent@x.example"
 TEAMS = ("billing", "vip_customers", "compliance")
 FILL = """
@@ -55,7 +51,10 @@ FILL = """
     SELECT id, account_id, name, 'emea', '2026-01-01', '{{}}', 1 FROM agent;
     INSERT INTO compliance_agent
         (id, account_id, name, email, region, is_blocked, created_at, version)
-    SELECT id, account_id, name, email, 'emea', false, '2026-01-01', 1 FROM agent
+    SELECT id, account_id, name, email, 'emea', false, '2026-01-01', 1 FROM agent;
+    INSERT INTO compliance_asked (id, version, request_id, agent_id, action, requested_by,
+                                  requested_at, state)
+    VALUES ('{case}', 1, '{request}', '{agent}', 'block', 'alice', '2026-01-01', 'sent')
 """
 PARK = """
     INSERT INTO parked_stream (projector, stream_id, partition, category, reason)
@@ -95,6 +94,7 @@ class Store:
         self.databases = databases
         self.tokens: dict[str, str] = {}
         names = {"order": ORDER, "account": ACCOUNT, "agent": AGENT, "other": OTHER, "email": EMAIL}
+        names |= {"case": CASE, "request": REQUEST}
         with databases.as_read_model_owner() as owner:
             owner.execute(FILL.format(**names))
 
@@ -148,9 +148,7 @@ async def opened(service: str, settings: Settings, stack: AsyncExitStack) -> Fas
         case "vip_customers":
             return vip_customers.create_app(reads, settings, {})
         case _:
-            opening = Requests.open(settings, Fingerprints.configured(settings))
-            requests = await stack.enter_async_context(opening)
-            desk = Desk(Agents(reads), requests, Dispatch(of_accounts))
+            desk = await stack.enter_async_context(desk_of(settings, reads))
             return compliance.create_app(desk, of_accounts, {})
 
 
@@ -199,6 +197,7 @@ NAMING = {
         Read("compliance", f"/agents?search={AGENT}"),
     ),
     "the page of that agent": (AGENT, "agent", Read("compliance", f"/?search={AGENT}")),
+    "a request": (CASE, "compliance_case", Read("compliance", f"/requests/{REQUEST}")),
     "an order without a row": (ABSENT, "buy_order", Read("orders", f"/buy_orders/{ABSENT}")),
     "an account without a row": (ABSENT, "account", Read("accounts", f"/accounts/{ABSENT}")),
     "agents of an account without a row": (
@@ -260,6 +259,7 @@ LISTS = {
     "invoices": ("account", Read("billing", "/invoices")),
     "months": ("agent", Read("vip_customers", "/months")),
     "agents that compliance finds": ("agent", Read("compliance", "/agents")),
+    "requests": ("compliance_case", Read("compliance", "/requests")),
     "the agent with an address": ("agent", Read("compliance", f"/agents?search={EMAIL}")),
 }
 NAMING_ONE_TOO = frozenset({"an account's agents", "a report", "an invoice"})

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from codebase.engine.reactions import broker_target
+from codebase.engine.reactions import publisher
 from codebase.engine.reactions.broker_target import BrokerTarget
 from codebase.engine.reactions.reaction import Answer, Send, Sent
 from codebase.engine.reactions.target import InDoubtError, NotSentError
@@ -86,14 +86,14 @@ def test_a_command_that_nobody_takes_was_not_sent(with_broker: Settings) -> None
                 await asyncio.sleep(0.01)
         return reason
 
-    assert asyncio.run(why_not()) == "no service takes this command"
+    assert asyncio.run(why_not()) == "no service takes commands at the moment"
 
 
 def test_a_broker_that_falls_silent_leaves_in_doubt_what_was_sent_and_a_repeat_settles_it(
     with_broker: Settings, rabbitmq_server: RabbitUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # In sight of an answer that never comes.
-    monkeypatch.setattr(broker_target, "PUBLISH_DEADLINE_SECONDS", 0.5)
+    monkeypatch.setattr(publisher, "PUBLISH_DEADLINE_SECONDS", 0.5)
     with taking(with_broker) as taker:
         known, agent = taker.new_agents(2)
         asyncio.run(fall_silent(with_broker, rabbitmq_server, known, agent))

@@ -107,13 +107,43 @@ def test_what_is_parked_is_done_without_and_what_follows_it_has_its_turn(
     databases: Databases, shop: Shop
 ) -> None:
     found = with_a_parked_intent(databases, shop)
-    operations.skip(databases.settings, found.key)
+    operations.skip(databases.settings, [JOBS], found.key)
     with working(databases.settings, shop.url):
         eventually(lambda: len(shop.done) == 2)
         eventually(lambda: {state for _, state, _ in intents(databases)} == {"done", "skipped"})
     assert [what for _, what in shop.done] == ["first", "third"]
     with pytest.raises(operations.NotParkedError):
-        operations.skip(databases.settings, found.key)
+        operations.skip(databases.settings, [JOBS], found.key)
+
+
+TOLD = replace(JOBS, takes_refusals=True)
+"""The same, and told of what is refused or left out."""
+
+
+def test_who_takes_refusals_is_told_of_what_is_done_without(
+    databases: Databases, shop: Shop
+) -> None:
+    shop.manner = lambda _body, _nth: "refuse"
+    [job] = write(databases, asked(databases.settings, "bread"))
+    with working(databases.settings, shop.url):
+        eventually(lambda: operations.list_parked(databases.settings))
+    [found] = operations.list_parked(databases.settings)
+    operations.skip(databases.settings, [TOLD], found.key)
+    with working(databases.settings, shop.url):
+        eventually(lambda: outcomes(databases) == {job: [operations.LEFT_OUT]})
+    differences = verify(databases.settings, AGGREGATES, [], reactions=[JOBS], say=lambda _: None)
+    assert not [sentence for sentence in differences if "reaction jobs" in sentence]
+
+
+def test_who_takes_refusals_is_told_of_what_adopting_leaves_out(
+    databases: Databases, shop: Shop
+) -> None:
+    [job] = write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases)
+    operations.adopt(databases.settings, [TOLD], skip_open=True)
+    with working(databases.settings, shop.url):
+        eventually(lambda: outcomes(databases) == {job: [operations.LEFT_OUT]})
+    assert not shop.done
 
 
 def test_a_stream_that_was_parked_is_repaired_and_repeated_in_order(
@@ -277,7 +307,7 @@ def test_a_log_that_moves_takes_along_what_is_to_be_done_and_does_not_act_again(
 def test_what_is_adopted_is_asked_about_before_it_is_done(databases: Databases, shop: Shop) -> None:
     write(databases, asked(databases.settings, "bread"))
     read_by_reaction(databases)
-    operations.adopt(databases.settings, skip_open=False)
+    operations.adopt(databases.settings, [JOBS], skip_open=False)
     with working(databases.settings, shop.url):
         eventually(lambda: shop.done)
     assert list(shop.inquiries.values()) == [1]
@@ -306,7 +336,7 @@ def test_adopting_may_leave_out_what_is_open(databases: Databases, shop: Shop) -
     read_by_reaction(databases)
     with databases.as_owner() as owner:
         owner.execute("DELETE FROM reaction.place")
-    adopted = operations.adopt(databases.settings, skip_open=True)
+    adopted = operations.adopt(databases.settings, [JOBS], skip_open=True)
     assert (adopted.skipped, adopted.reminders) == (1, 1)
     with working(databases.settings, shop.url) as team:
         eventually(lambda: team.problem() is None)

@@ -243,7 +243,7 @@ def test_a_target_that_is_away_costs_no_attempt(
     with working(hasty, f"http://127.0.0.1:{port}"):
         eventually(lambda: breaker_is_open(SHOP))
         assert [(state, reason) for _, state, reason in intents(databases)] == [
-            ("waiting", "cannot be reached")
+            ("waiting", "is away")
         ]
         with shop_open(port) as shop:
             eventually(lambda: outcomes(databases).get(job) == ["bread done"])

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import UUID, uuid4
 
 import pytest
 from prometheus_client import REGISTRY
 from psycopg import Connection
 
-from codebase.engine.commands.fingerprint import Content, Fingerprints
 from codebase.foundation.forgetting import BATCH_ROWS, LEAD, Forgetting, Kept
 from codebase.foundation.settings import Settings
 from codebase.foundation.worker import Team, Worker
 from codebase.registry import SYSTEM
-from codebase.services.compliance.requests import FORGET_ANSWERED, NewRequest, Requests
+from codebase.views.accounts.compliance_requests import FORGET_ANSWERED
 from tests.integration.flow import at_work, eventually
 
 if TYPE_CHECKING:
@@ -34,7 +31,7 @@ ROWS = [
 ]
 TABLES = {row[0]: row[2] for row in ROWS if row[0].islower()}
 VARIABLES = {row[0]: row[1] for row in ROWS if row[0].isupper()}
-WITHOUT_A_LIMIT = {"log", "one each", "until decided"}
+WITHOUT_A_LIMIT = {"log", "one each", "until decided", "until taken over"}
 
 # yoyo's own tables have a row for each migration.
 READ_TABLES = """
@@ -68,16 +65,16 @@ def test_the_guide_has_the_variables_and_their_defaults(monkeypatch: pytest.Monk
 # Requests of compliance.
 
 FILL = """
-    INSERT INTO compliance_request (id, agent_id, action, requested_by, fingerprint, state,
-                                    requested_at, answered_at)
-    SELECT gen_random_uuid(), gen_random_uuid(), 'block', %(by)s, '', %(state)s,
+    INSERT INTO compliance_asked (id, version, request_id, agent_id, action, requested_by, state,
+                                  requested_at, answered_at)
+    SELECT gen_random_uuid(), 1, gen_random_uuid(), gen_random_uuid(), 'block', %(by)s, %(state)s,
            now() - make_interval(days => %(days)s),
            CASE WHEN %(state)s NOT IN ('waiting', 'sent')
                 THEN now() - make_interval(days => %(days)s) END
     FROM generate_series(1, %(rows)s)
 """
-LEFT = "SELECT requested_by, count(*) FROM compliance_request GROUP BY 1 ORDER BY 1"
-A_YEAR = Kept(table="compliance_request", days=365, remove=FORGET_ANSWERED)
+LEFT = "SELECT requested_by, count(*) FROM compliance_asked GROUP BY 1 ORDER BY 1"
+A_YEAR = Kept(table="compliance_asked", days=365, remove=FORGET_ANSWERED)
 
 
 def fill(databases: Databases, by: str, state: str, days: int, rows: int = 1) -> None:
@@ -121,7 +118,7 @@ def test_of_several_processes_one_forgets(databases: Databases) -> None:
         table="another",
         days=1,
         remove="""
-            DELETE FROM compliance_request
+            DELETE FROM compliance_asked
             WHERE requested_by = 'another' AND %(days)s > 0 AND %(rows)s > 0
         """,
     )
@@ -133,47 +130,3 @@ def test_of_several_processes_one_forgets(databases: Databases) -> None:
             eventually(lambda: left(databases) == [("old", 1)])
     with forgetting(databases, A_YEAR):
         eventually(lambda: left(databases) == [])
-
-
-def asked(request_id: UUID) -> NewRequest:
-    return NewRequest(
-        id=request_id,
-        agent_id=uuid4(),
-        action="block",
-        reason=None,
-        requested_by="local",
-        content=Content(b"block"),
-    )
-
-
-# As if the old request was forgotten between the attempt to store its repeat and the look at it.
-FORGET_AFTER_AN_INSERT = """
-    CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        DELETE FROM compliance_request WHERE answered_at IS NOT NULL;
-        RETURN NULL;
-    END
-    $$;
-    CREATE TRIGGER forget AFTER INSERT ON compliance_request
-        FOR EACH STATEMENT EXECUTE FUNCTION forget();
-    UPDATE compliance_request SET state = 'done', answered_at = now();
-"""
-
-
-def test_a_repeat_of_what_is_forgotten_meanwhile_is_a_new_request(databases: Databases) -> None:
-    request = asked(uuid4())
-    fingerprints = Fingerprints.configured(databases.settings)
-
-    async def scenario() -> None:
-        async with Requests.open(databases.settings, fingerprints) as requests:
-            first, was_there = await requests.add(request)
-            assert not was_there
-            assert await requests.add(request) == (first, True)
-            with databases.as_read_model_owner() as owner:
-                owner.execute(FORGET_AFTER_AN_INSERT)
-            again, was_there = await requests.add(request)
-            assert not was_there
-            assert again.id == first.id
-            assert again.requested_at > first.requested_at
-
-    asyncio.run(scenario())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from itertools import cycle
 from typing import TYPE_CHECKING
@@ -12,22 +13,24 @@ from typing import TYPE_CHECKING
 from anyio.from_thread import start_blocking_portal
 from fastapi import FastAPI
 
-from codebase.engine.commands.fingerprint import Fingerprints
+from codebase.engine.commands.bus import CommandBus
 from codebase.engine.projections.projector import projector_team
+from codebase.engine.reactions.waiting import Waiting
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.settings import Settings, extended
 from codebase.model.accounts.account import AccountOpened
 from codebase.model.accounts.agent import AgentCreated
 from codebase.services.billing.projections import billing
 from codebase.services.billing.service import create_app as billing_app
-from codebase.services.compliance.agents import Agents
 from codebase.services.compliance.desk import Desk
-from codebase.services.compliance.dispatch import Dispatch
 from codebase.services.compliance.projections import COMPLIANCE
-from codebase.services.compliance.requests import Requests
+from codebase.services.compliance.service import REACTIONS
 from codebase.services.compliance.service import create_app as compliance_app
+from codebase.services.compliance.targets import details
 from codebase.services.vip_customers.projections import VIP_CUSTOMERS
 from codebase.services.vip_customers.service import create_app as vip_app
+from codebase.views.accounts.compliance_agents import Agents
+from codebase.views.accounts.compliance_requests import Requests
 from codebase.views.accounts.settings import AccountSettings
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.shell import assemble, service_app, serving
@@ -47,16 +50,16 @@ TOKEN_OF_A_CLIENT = "of a client of these tests"  # noqa: S105
 
 # One request in each state.
 FILL_REQUESTS = """
-    INSERT INTO compliance_request (id, agent_id, action, reason, requested_by, requested_at,
-                                    fingerprint, state, detail, sent_at, answered_at)
-    SELECT gen_random_uuid(), agent.id, 'block', 'papers are missing, for the third time',
-           'local', %(at)s, '', state.name, state.detail,
+    INSERT INTO compliance_asked (id, version, request_id, agent_id, action, reason, requested_by,
+                                  requested_at, state, detail, sent_at, answered_at)
+    SELECT gen_random_uuid(), 1, gen_random_uuid(), agent.id, 'block',
+           'papers are missing, for the third time', 'local', %(at)s, state.name, state.detail,
            CASE WHEN state.name <> 'waiting' THEN %(at)s END,
            CASE WHEN state.name NOT IN ('waiting', 'sent') THEN %(at)s END
     FROM (SELECT id FROM compliance_agent ORDER BY id LIMIT 1) AS agent
     CROSS JOIN (
-        VALUES ('waiting', 'block_agent is away'), ('sent', NULL), ('done', NULL),
-               ('unchanged', NULL), ('refused', 'Agent ' || gen_random_uuid() || ' not found')
+        VALUES ('waiting', NULL), ('sent', NULL), ('done', NULL), ('unchanged', NULL),
+               ('refused', 'Agent ' || gen_random_uuid() || ' not found')
     ) AS state (name, detail)
 """
 
@@ -123,9 +126,7 @@ async def _listening(plain: Settings, free_port: Callable[[], int]) -> AsyncIter
             serve = serving(assemble([app], configured), configured, free_port())
             return f"http://127.0.0.1:{await stack.enter_async_context(serve)}"
 
-        fingerprints = Fingerprints.configured(settings)
-        requests = await stack.enter_async_context(Requests.open(settings, fingerprints))
-        desk = Desk(Agents(await reads(COMPLIANCE.name)), requests, Dispatch(settings))
+        desk = await stack.enter_async_context(desk_of(settings, await reads(COMPLIANCE.name)))
         invoices = billing_app(await reads(BILLING.name), settings, {}, lambda: LATER)
         vips = vip_app(await reads(VIP_CUSTOMERS.name), settings, {}, lambda: LATER)
         yield Website(
@@ -135,6 +136,17 @@ async def _listening(plain: Settings, free_port: Callable[[], int]) -> AsyncIter
             guarded=await listen(invoices, guarded),
             away=await listen(_away()),
         )
+
+
+@asynccontextmanager
+async def desk_of(settings: Settings, reads: ConsistentReads) -> AsyncIterator[Desk]:
+    """What compliance shows and takes requests to, with nobody who carries them out."""
+    async with (
+        Waiting.open(settings, REACTIONS[0]) as waiting,
+        CommandBus.open(settings) as bus,
+    ):
+        requests = Requests(reads, partial(details, waiting))
+        yield Desk(Agents(reads), requests, bus, lambda: "block_agent is away", lambda: None)
 
 
 def _away() -> FastAPI:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 import psycopg
 
@@ -19,7 +20,7 @@ from codebase.engine.commands.standstill import Standstill
 from codebase.engine.commands.stream_reader import StreamReader
 from codebase.engine.commands.submission import Outcome, Pending, Submission
 from codebase.engine.log.appending import try_to_append
-from codebase.engine.log.claims import read_holders
+from codebase.engine.log.claims import read_holder, read_holders
 from codebase.engine.log.extent import Extent
 from codebase.engine.log.identifiers import partition_of
 from codebase.foundation.errors import ServiceUnavailable
@@ -120,6 +121,14 @@ class CommandBus:
         """
         held = await self._log.do(lambda log: read_holders(log, [kind]))
         return [value for value, _ in held[kind]]
+
+    async def holder(self, kind: str, value: str) -> UUID | None:
+        """The stream that has claimed `value` of `kind`, if one has at the moment.
+
+        Raises:
+            ServiceUnavailable: the log did not answer in time.
+        """
+        return await self._log.do(lambda log: read_holder(log, kind, value))
 
     async def ready(self) -> str | None:
         """None when the log answers and takes events, otherwise what is wrong."""

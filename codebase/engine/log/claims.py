@@ -14,6 +14,8 @@ READ_HOLDERS = """
     ORDER BY kind, value
 """
 
+READ_HOLDER = "SELECT stream_id FROM claim WHERE kind = %(kind)b AND value = %(value)b"
+
 ARE_HELD = """
     SELECT count(*) >= %(count)s
     FROM (SELECT FROM claim WHERE kind = ANY (%(kinds)b::text[]) LIMIT %(count)s) AS held
@@ -32,6 +34,14 @@ async def read_holders(
         async for kind, value, stream_id in cursor:
             found[kind].append((value, stream_id))
     return found
+
+
+async def read_holder(connection: AsyncConnection[Any], kind: str, value: str) -> UUID | None:
+    """The stream that holds a value at the moment."""
+    async with connection.cursor(binary=True) as cursor:
+        await cursor.execute(READ_HOLDER, {"kind": kind, "value": value}, prepare=True)
+        row = await cursor.fetchone()
+    return row[0] if row else None
 
 
 async def are_held(connection: AsyncConnection[Any], kinds: Sequence[str], count: int) -> bool:

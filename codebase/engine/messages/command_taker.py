@@ -232,7 +232,7 @@ class CommandTaker:
         except Rejected as refusal:
             self._note(Settled(arrival, Became.REFUSED, refusal.detail))
         except Exception as error:  # noqa: BLE001 - the boundary between neighbours
-            if _may_pass(error):
+            if may_pass(error):
                 return False
             self._note(self._failed(arrival, error))
         else:
@@ -247,7 +247,7 @@ class CommandTaker:
             return self._closing or not self._listener.is_current(arrival.connection)
 
         retrying = AsyncRetrying(
-            retry=retry_if_exception(_may_pass),
+            retry=retry_if_exception(may_pass),
             wait=wait_random_exponential(multiplier=0.1, max=LONGEST_PAUSE_SECONDS),
             stop=nobody_waits,
             before_sleep=lambda _state: RETRIED.labels(self._name).inc(),
@@ -298,7 +298,7 @@ class CommandTaker:
             self._unanswered.note(queue=self._name, problem="reply_to is no queue for replies")
 
 
-def _may_pass(error: BaseException) -> bool:
+def may_pass(error: BaseException) -> bool:
     """Whether the same command may well be carried out later."""
     match error:
         case ServiceUnavailable() | Unavailable():

@@ -25,6 +25,11 @@ Apply = Callable[[Cursor[Any], Sequence[LoggedEvent]], None]
 ExpectedRows = Callable[[UUID, Sequence[RecordedEvent]], Iterable[Any]]
 
 
+def nothing_is_forgotten(_row: Mapping[str, Any]) -> bool:
+    """For tables whose rows last as long as the log."""
+    return False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Projection:
     """Tables that are a function of the log.
@@ -56,6 +61,7 @@ class Projection:
     order_in_stream: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     only_inserts: bool = False
+    forgets: Callable[[Mapping[str, Any]], bool] = nothing_is_forgotten
 
     @cached_property
     def known_types(self) -> Mapping[str, frozenset[str]]:

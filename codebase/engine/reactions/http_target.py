@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -14,13 +13,13 @@ import aiohttp
 
 from codebase.engine.reactions.reaction import Answer, Sent
 from codebase.engine.reactions.target import (
+    AwayError,
     FailedError,
     InDoubtError,
     NotAllowedError,
     NotSentError,
 )
 
-CONNECT_DEADLINE_SECONDS = 3.0
 ANSWER_LIMIT_BYTES = 65_536
 
 # They speak of what passes, and nothing was done.
@@ -48,27 +47,6 @@ class Call:
     path: str
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@asynccontextmanager
-async def http_session() -> AsyncIterator[aiohttp.ClientSession]:
-    """One for all targets of a process; what is configured for the way to the internet is not used.
-
-    Redirects are followed by nobody, no cookie is kept, and nothing is to come compressed: a small
-    answer must not become a large one here.
-    """
-    # What is on its way is bounded for each target. Waiting for a place here would count as
-    # connecting, and a target that hangs would make others seem to be away.
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(
-        connector=connector,
-        trust_env=False,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(connect=CONNECT_DEADLINE_SECONDS),
-        headers={"Accept-Encoding": "identity"},
-        auto_decompress=False,
-    ) as session:
-        yield session
 
 
 class HttpTarget:
@@ -133,7 +111,7 @@ class HttpTarget:
             ) as answer:
                 return answer.status, await _body(answer)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise NotSentError("cannot be reached") from error
+            raise AwayError("is away") from error
         except aiohttp.InvalidURL as error:
             raise FailedError("its address is none") from error
         except (aiohttp.ClientError, asyncio.IncompleteReadError, OSError) as error:

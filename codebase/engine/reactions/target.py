@@ -14,6 +14,10 @@ class NotSentError(Exception):
     """
 
 
+class AwayError(NotSentError):
+    """There is no way to the target, whatever is sent; the text says what is away."""
+
+
 class NotAllowedError(NotSentError):
     """It was not done: we are not let in, by what is configured or by what this one is about.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
-from uuid import UUID
 
 
 class Merge:
@@ -16,20 +15,20 @@ class Merge:
     """
 
     def __init__(
-        self, stored: Iterator[tuple[UUID, Any]], compare: Callable[[UUID, Any, Any], None]
+        self, stored: Iterator[tuple[Any, Any]], compare: Callable[[Any, Any, Any], None]
     ) -> None:
         self._stored = stored
         self._compare = compare
-        self._next: tuple[UUID, Any] | None = None
+        self._next: tuple[Any, Any] | None = None
         self._started = False
 
-    def _peek(self) -> tuple[UUID, Any] | None:
+    def _peek(self) -> tuple[Any, Any] | None:
         if not self._started:
             self._started = True
             self._next = next(self._stored, None)
         return self._next
 
-    def expect(self, key: UUID, value: object) -> None:
+    def expect(self, key: Any, value: object) -> None:  # noqa: ANN401 - whatever has an order
         """The next expectation; keys come in ascending order."""
         while (stored := self._peek()) is not None and stored[0] < key:
             self._compare(stored[0], stored[1], None)

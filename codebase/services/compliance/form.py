@@ -10,10 +10,16 @@ from fastapi import Request
 from pydantic import ValidationError, field_validator
 
 from codebase.engine.commands.fingerprint import Content
+from codebase.engine.commands.submission import Submission
 from codebase.engine.log.identifiers import creation_stream_id
 from codebase.foundation.errors import invalid
 from codebase.foundation.validation import explain
-from codebase.services.compliance.requests import CATEGORY, Action, NewRequest
+from codebase.model.accounts.compliance_case import COMPLIANCE_CASE, MakeRequest, case_of
+from codebase.model.accounts.compliance_case import Action as Wanted
+from codebase.model.actor import Actor
+from codebase.services.compliance.desk import CATEGORY
+from codebase.views.accounts.compliance_requests import Action
+from codebase.web.auth import Caller
 from codebase.web.exchange import exchange_of
 from codebase.web.fields import FromText, Text
 from codebase.web.request_body import RequestBody, require_media_type
@@ -49,16 +55,30 @@ class Form(Reason):
     def _empty_is_none(cls, value: object) -> object:
         return value or None
 
-    def request_of(self, client: str) -> NewRequest:
-        """What the client asks for, as it would by JSON."""
-        reason, path = Reason(reason=self.reason), {"agent_id": self.agent_id}
-        return NewRequest(
-            id=creation_stream_id(client, CATEGORY, str(self.key)),
-            agent_id=self.agent_id,
-            action=self.action,
-            reason=self.reason,
-            requested_by=client,
-            content=Content.of(f"{self.action}_agent", reason, path),
+    def submission(self, caller: Caller, request_id: str) -> Submission:
+        """What is asked for, as it would be by JSON.
+
+        Args:
+            caller: who asks.
+            request_id: of this attempt.
+        """
+        key, agent_id = str(self.key), self.agent_id
+        return Submission(
+            aggregate=COMPLIANCE_CASE,
+            stream_id=case_of(agent_id),
+            command=MakeRequest(
+                request_id=creation_stream_id(caller.name, CATEGORY, key),
+                agent_id=agent_id,
+                action=Wanted(self.action),
+                reason=self.reason,
+                requested_by=caller.name,
+            ),
+            idempotence_key=key,
+            content=Content.of(
+                f"{self.action}_agent", Reason(reason=self.reason), {"agent_id": agent_id}
+            ),
+            actor=Actor(caller.name, caller.is_admin),
+            command_id=request_id,
         )
 
 

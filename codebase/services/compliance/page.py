@@ -14,7 +14,11 @@ from codebase.foundation.settings import Settings
 from codebase.services.compliance.desk import Desk
 from codebase.services.compliance.form import FORM_DOCUMENTATION, read_form
 from codebase.views.accounts.teams import TEAMS
+from codebase.web.commands import note_written
+from codebase.web.consistency_token import own, taken_from
+from codebase.web.exchange import exchange_of
 from codebase.web.html import Pages, links_to
+from codebase.web.openapi_headers import references
 from codebase.web.pages import LastReference
 from codebase.web.parked import LISTS, NAMES_ONE, parked_streams
 from codebase.web.shell import LOCATION, caller_of, require_admin, require_operator
@@ -60,7 +64,8 @@ def add_page(app: FastAPI, desk: Desk, settings: Settings, now: Clock) -> None:
         found = await desk.agents.page(
             request, search, blocked=blocked, reference=last_reference, size=AGENTS_SHOWN
         )
-        recent = await desk.requests.page(older_than, REQUESTS_SHOWN)
+        recent = await desk.requests.page(request, older_than, REQUESTS_SHOWN) or []
+        unanswered = await desk.requests.open(request, [agent.id for agent in found.items])
         return PAGES.answer(
             "page.html",
             caller,
@@ -73,11 +78,11 @@ def add_page(app: FastAPI, desk: Desk, settings: Settings, now: Clock) -> None:
             query=request.url.query,
             agents=found,
             agents_shown=AGENTS_SHOWN,
-            asked=await desk.requests.open_actions([agent.id for agent in found.items]),
+            asked=unanswered.actions,
             requests=recent,
             requests_shown=REQUESTS_SHOWN,
-            open=await desk.requests.open_requests(),
-            away=desk.dispatch.away,
+            open=unanswered,
+            away=desk.away(),
             new_key=uuid4,
         )
 
@@ -86,11 +91,14 @@ def add_page(app: FastAPI, desk: Desk, settings: Settings, now: Clock) -> None:
         dependencies=[Depends(require_admin)],
         status_code=HTTPStatus.SEE_OTHER,
         response_class=RedirectResponse,
-        responses={303: {"headers": LOCATION}},
+        responses={303: {"headers": {**LOCATION, **references("Set-Cookie")}}},
         openapi_extra=FORM_DOCUMENTATION,
     )
     async def post_form(request: Request) -> Response:
         """A button of the page; then the page again, as it was."""
-        form, caller = await read_form(request), caller_of(request)
-        await desk.ask(form.request_of(caller.name))
+        form, exchange = await read_form(request), exchange_of(request.scope)
+        sent = taken_from(exchange, request.scope["headers"], len(desk.bus.extent.positions))
+        seen = await own(desk.bus, sent)
+        taken = await desk.ask(form.submission(exchange.caller, exchange.request_id))
+        note_written(exchange, desk.bus, seen, taken.outcome.positions)
         return RedirectResponse(f"/?{request.url.query}", HTTPStatus.SEE_OTHER)

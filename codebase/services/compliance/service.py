@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from uuid import UUID
 
 from fastapi import Depends, FastAPI, Request
 from pydantic import BaseModel
 
-from codebase.engine.commands.fingerprint import Fingerprints
 from codebase.engine.projections.projector import projector_team
+from codebase.engine.reactions.team import ReactionTeam
+from codebase.engine.reactions.waiting import Waiting
 from codebase.foundation import needs
 from codebase.foundation.clock import Clock, utc_now
+from codebase.foundation.forgetting import Forgetting, Kept
+from codebase.foundation.worker import Team, Worker
+from codebase.model.accounts.compliance_case import (
+    COMPLIANCE_CASE,
+    Action,
+    MakeRequest,
+    case_of,
+)
 from codebase.model.refusals import NotFound
-from codebase.services.compliance.agents import AgentPage, Agents
-from codebase.services.compliance.carriers import require_admin_token
-from codebase.services.compliance.desk import Desk
-from codebase.services.compliance.dispatch import Dispatch
+from codebase.services.compliance.desk import CATEGORY, Desk
 from codebase.services.compliance.form import Reason
 from codebase.services.compliance.page import OnlyBlocked, Search, add_page
 from codebase.services.compliance.projections import COMPLIANCE
-from codebase.services.compliance.requests import (
-    CATEGORY,
-    Action,
+from codebase.services.compliance.reaction import compliance
+from codebase.services.compliance.takeover import Takeover
+from codebase.services.compliance.targets import (
+    details,
+    require_admin_token,
+    targets,
+    way_to_block_agent,
+)
+from codebase.views.accounts.compliance_agents import AgentPage, Agents
+from codebase.views.accounts.compliance_requests import (
+    FORGET_ANSWERED,
     Asked,
     ComplianceRequest,
-    NewRequest,
     Requests,
 )
 from codebase.views.accounts.settings import AccountSettings
@@ -50,11 +66,13 @@ PORT = 8060
 NEEDS = (
     *needs.PROJECTOR,
     *needs.QUERIES,
-    *needs.FINGERPRINTS,
+    *needs.COMMANDS,
+    *needs.REACTION,
     *needs.BROKER,
     *needs.OTHER_SERVICES,
 )
 PROJECTOR = COMPLIANCE
+REACTIONS = (compliance(AccountSettings.model_fields["reply_wait_seconds"].default),)
 
 
 class RequestPage(BaseModel):
@@ -69,7 +87,7 @@ def create_app(
     desk: Desk, settings: AccountSettings, checks: Mapping[str, Check], now: Clock = utc_now
 ) -> FastAPI:
     """The service, given what it shows and where it takes requests to."""
-    app = service_app("compliance", checks=checks, log=desk.agents.log)
+    app = service_app("compliance", checks=checks, log=desk.bus)
     operators_only = [Depends(require_operator)]
 
     @command(
@@ -87,7 +105,7 @@ def create_app(
     )
     async def block_agent(request: Command[Reason]) -> Answer:
         """The command is sent, again and again if need be; `GET /requests/{id}` tells the rest."""
-        return await ask(request, "block")
+        return await ask(request, Action.BLOCK)
 
     @command(
         app,
@@ -104,36 +122,41 @@ def create_app(
     )
     async def unblock_agent(request: Command[Reason]) -> Answer:
         """For one agent, commands are sent in the order in which they were asked for."""
-        return await ask(request, "unblock")
+        return await ask(request, Action.UNBLOCK)
 
     async def ask(request: Command[Reason], action: Action) -> Answer:
-        asked, replayed = await desk.ask(
-            NewRequest(
-                id=request.id_of_creation(CATEGORY),
-                agent_id=request.path["agent_id"],
-                action=action,
-                reason=request.body.reason,
-                requested_by=request.caller.name,
-                content=request.content,
-            )
+        agent_id = request.path["agent_id"]
+        wanted = MakeRequest(
+            request_id=request.id_of_creation(CATEGORY),
+            agent_id=agent_id,
+            action=action,
+            reason=request.body.reason,
+            requested_by=request.caller.name,
         )
-        return Answer(asked, headers={"Location": f"/requests/{asked.id}"}, replayed=replayed)
+        taken = await desk.ask(request.submission(COMPLIANCE_CASE, case_of(agent_id), wanted))
+        where = {"Location": f"/requests/{taken.asked.id}"}
+        return Answer(
+            taken.asked,
+            headers=where,
+            positions=taken.outcome.positions,
+            replayed=taken.replayed,
+        )
 
-    @app.get("/requests", dependencies=operators_only)
+    @app.get("/requests", dependencies=operators_only, responses=LISTS)
     async def get_requests(
-        last_reference: LastReference = None, size: Size = SIZE_DEFAULT
+        request: Request, last_reference: LastReference = None, size: Size = SIZE_DEFAULT
     ) -> RequestPage:
         """What was asked for and what became of it, newest first."""
-        if last_reference is not None and await desk.requests.find(last_reference) is None:
+        found = await desk.requests.page(request, last_reference, size)
+        if found is None:
             raise NotFound("last_reference names no request")
-        found = await desk.requests.page(last_reference, size)
         last = found[-1].id if found else None
-        return RequestPage(items=list(found), last_reference=last, size=size)
+        return RequestPage(items=found, last_reference=last, size=size)
 
-    @app.get("/requests/{request_id}", dependencies=operators_only)
-    async def get_request(request_id: UUID) -> ComplianceRequest:
+    @app.get("/requests/{request_id}", dependencies=operators_only, responses=NAMES_ONE)
+    async def get_request(request: Request, request_id: UUID) -> ComplianceRequest:
         """One request."""
-        found = await desk.requests.find(request_id)
+        found = await desk.requests.find(request, request_id)
         if found is None:
             raise NotFound(f"Request {request_id} not found")
         return found
@@ -158,20 +181,43 @@ def create_app(
 
 @asynccontextmanager
 async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
-    """The service with its projector and its sender, in one process."""
+    """The service with its projector and its reaction, in one process."""
     settings = runtime.settings_as(AccountSettings)
     require_admin_token(settings)
-    projecting, dispatch = projector_team(settings, PROJECTOR), Dispatch(settings)
+    bus, reaction = await runtime.command_bus(), compliance(settings.reply_wait_seconds)
+    projecting, takeover = projector_team(settings, PROJECTOR), Takeover(settings, bus)
     async with (
         ConsistentReads.open(settings, PROJECTOR.name) as reads,
-        Requests.open(settings, Fingerprints.configured(settings)) as requests,
-        projecting.at_work(runtime.seconds_to_stop),
-        dispatch.team.at_work(runtime.seconds_to_stop),
+        Waiting.open(settings, reaction) as waiting,
+        way_to_block_agent(runtime, settings, bus) as way,
     ):
-        checks = {
-            "read_model": reads.ready,
-            "requests": requests.ready,
-            "projector": projecting.problem,
-            "sender": dispatch.team.problem,
-        }
-        yield create_app(Desk(Agents(reads), requests, dispatch), settings, checks)
+        acting = ReactionTeam(settings, reaction, targets(way, bus), asyncio.get_running_loop())
+        async with (
+            projecting.at_work(runtime.seconds_to_stop),
+            acting.at_work(runtime.seconds_to_stop),
+            forgetting(settings).at_work(runtime.seconds_to_stop),
+            takeover.at_work(),
+        ):
+            checks = {
+                "read_model": reads.ready,
+                "write_model": bus.ready,
+                "projector": projecting.problem,
+                "reaction": acting.problem,
+                "requests": takeover.problem,
+            }
+            requests = Requests(reads, partial(details, waiting))
+            desk = Desk(Agents(reads), requests, bus, lambda: way.away, takeover.require)
+            yield create_app(desk, settings, checks)
+
+
+def forgetting(settings: AccountSettings) -> Team:
+    """Removes what was answered so long ago that nobody wants to see it; the log still has it."""
+    stop = threading.Event()
+    kept = Kept(
+        table="compliance_asked",
+        days=settings.compliance_requests_days,
+        remove=FORGET_ANSWERED,
+    )
+    url = settings.required("read_model_projector_url")
+    work = Forgetting(url, "compliance forgetting", [kept], stop)
+    return Team([Worker("compliance forgetting", work.run, stop=stop)], [])

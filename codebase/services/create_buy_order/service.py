@@ -142,5 +142,6 @@ def answer_of(outcome: Outcome) -> Answer:
 async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     """The service with what it needs."""
     bus = await runtime.command_bus()
-    async with Prices.open(runtime.settings_as(BuyOrderSettings)) as prices:
+    settings, session = runtime.settings_as(BuyOrderSettings), await runtime.http_session()
+    async with Prices.open(settings, session) as prices:
         yield create_app(bus, prices)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
-import httpx
+from aiohttp import ClientError, ClientSession
 from fastapi import FastAPI, Response
 
 from codebase.foundation import needs
@@ -26,13 +26,13 @@ class PriceService:
 
     Args:
         settings: where it is, and what token it wants.
-        client: whose connections are used.
+        session: of this process.
     """
 
-    def __init__(self, settings: BuyOrderSettings, client: httpx.AsyncClient) -> None:
+    def __init__(self, settings: BuyOrderSettings, session: ClientSession) -> None:
         self._url = settings.btc_price_url
         self._headers = {"X-Token": settings.service_token} if settings.service_token else {}
-        self._client = client
+        self._session = session
 
     async def record(self) -> bytes:
         """What it answers.
@@ -51,14 +51,18 @@ class PriceService:
         return None
 
     async def _ask(self, path: str) -> bytes:
+        url = f"{self._url}{path}"
         try:
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                answer = await self._client.get(f"{self._url}{path}", headers=self._headers)
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+            async with (
+                asyncio.timeout(DEADLINE_SECONDS),
+                self._session.get(url, headers=self._headers, allow_redirects=False) as answer,
+            ):
+                content = await answer.read()
+        except (ClientError, OSError, TimeoutError) as error:
             raise ServiceUnavailable("btc_price", "does not answer") from error
-        if answer.status_code != HTTPStatus.OK:
-            raise ServiceUnavailable("btc_price", f"answers {answer.status_code}")
-        return answer.content
+        if answer.status != HTTPStatus.OK:
+            raise ServiceUnavailable("btc_price", f"answers {answer.status}")
+        return content
 
 
 def create_app(prices: PriceService) -> FastAPI:
@@ -75,7 +79,6 @@ def create_app(prices: PriceService) -> FastAPI:
 
 @asynccontextmanager
 async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
-    """The service with a client of its own."""
-    # What is configured for the way to the internet is not for the way to our own services.
-    async with httpx.AsyncClient(trust_env=False) as client:
-        yield create_app(PriceService(runtime.settings_as(BuyOrderSettings), client))
+    """The service with the session of its process."""
+    session = await runtime.http_session()
+    yield create_app(PriceService(runtime.settings_as(BuyOrderSettings), session))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from codebase.engine.context import AddressOf, Context, Group
 from codebase.model.accounts.account import ACCOUNT
 from codebase.model.accounts.agent import AGENT
+from codebase.model.accounts.compliance_case import COMPLIANCE_CASE
 from codebase.model.accounts.price_list import PRICE_LIST
 from codebase.views.accounts.accounts import ACCOUNTS
 from codebase.views.accounts.agents import AGENTS
@@ -25,7 +26,7 @@ def welcome(address_of: AddressOf, *, with_tokens: bool) -> str:  # noqa: ARG001
 
 ACCOUNT_CONTEXT = Context(
     name="accounts",
-    aggregates=(ACCOUNT, AGENT, PRICE_LIST),
+    aggregates=(ACCOUNT, AGENT, PRICE_LIST, COMPLIANCE_CASE),
     projections=(ACCOUNTS, AGENTS),
     settings=AccountSettings,
     groups={

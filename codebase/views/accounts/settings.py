@@ -16,6 +16,6 @@ class AccountSettings(Settings):
     reply_wait_seconds: float = Field(10, gt=0)
     """How long compliance waits for a command's outcome before it sends the command again."""
     compliance_requests_days: int = Field(365, ge=1, le=36_500)
-    """How long compliance keeps a request after its outcome; those without one are kept."""
+    """How long compliance shows a request after its outcome; those without one are shown."""
     billing_region: Region | None = None
     """Billing looks after this region only; None: after all of them."""

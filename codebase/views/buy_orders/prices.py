@@ -10,7 +10,7 @@ from functools import partial
 from time import monotonic
 from typing import Annotated
 
-import httpx
+from aiohttp import ClientError, ClientSession
 from prometheus_client import Gauge
 from pydantic import BaseModel, Field, ValidationError
 
@@ -72,17 +72,17 @@ class Prices:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: BuyOrderSettings) -> AsyncIterator[Prices]:
+    async def open(
+        cls, settings: BuyOrderSettings, session: ClientSession
+    ) -> AsyncIterator[Prices]:
         """Prices that keep themselves fresh."""
         prices = cls(settings)
-        # What is configured for the way to the internet is not for the way to our own services.
-        async with httpx.AsyncClient(trust_env=False, timeout=FETCH_DEADLINE_SECONDS) as client:
-            loop = asyncio.create_task(prices._fetch_for_ever(client), name="prices")
-            try:
-                yield prices
-            finally:
-                loop.cancel()
-                await asyncio.gather(loop, return_exceptions=True)
+        loop = asyncio.create_task(prices._fetch_for_ever(session), name="prices")
+        try:
+            yield prices
+        finally:
+            loop.cancel()
+            await asyncio.gather(loop, return_exceptions=True)
 
     def current(self, currency: Currency) -> Price | None:
         """The price to buy at, or None when the last one is too old."""
@@ -112,24 +112,26 @@ class Prices:
             self._prices[fetched.currency] = (asked_at - fetched.age_s, price)
             AGE.labels(fetched.currency).set_function(partial(self._age, fetched.currency))
 
-    async def _fetch_for_ever(self, client: httpx.AsyncClient) -> None:
+    async def _fetch_for_ever(self, session: ClientSession) -> None:
         failures = 0
         while True:
             try:
                 async with asyncio.timeout(FETCH_DEADLINE_SECONDS):
-                    await self._fetch(client)
+                    await self._fetch(session)
                 failures = 0
-            except (httpx.HTTPError, httpx.InvalidURL, ValidationError, TimeoutError) as error:
+            except (ClientError, OSError, ValidationError, TimeoutError) as error:
                 failures += 1
                 if failures == 1:
                     logs.warning("price_fetch_failed", reason=type(error).__name__)
             waiting = await self.ready() is not None
             await asyncio.sleep(_pause(failures or int(waiting)))
 
-    async def _fetch(self, client: httpx.AsyncClient) -> None:
+    async def _fetch(self, session: ClientSession) -> None:
         asked_at = self._clock()
-        answer = (await client.get(self._url, headers=self._headers)).raise_for_status()
-        self.take(FetchedRecord.model_validate_json(answer.content), asked_at)
+        async with session.get(
+            self._url, headers=self._headers, allow_redirects=False, raise_for_status=True
+        ) as answer:
+            self.take(FetchedRecord.model_validate_json(await answer.read()), asked_at)
 
 
 def _pause(failures: int) -> float:
