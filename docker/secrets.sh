@@ -42,6 +42,8 @@ done
 secret TWO_FA
 # What signs the fingerprints of commands: kept for as long as the log, see docs/operations.md.
 secret FINGERPRINT_KEYS "k1:$(head -c 32 /dev/urandom | base64 | tr -d '\n')"
+# What signs the fingerprints of cards: likewise.
+secret CARD_KEYS "c1:$(head -c 32 /dev/urandom | base64 | tr -d '\n')"
 # Tokens: for a client, for an administrator, for what services ask each other, for Prometheus.
 for name in API_TOKEN ADMIN_TOKEN SERVICE_TOKEN METRICS_TOKEN; do secret "$name"; done
 secret API_TOKENS "$(entry client client API_TOKEN),$(entry admin admin ADMIN_TOKEN)$(

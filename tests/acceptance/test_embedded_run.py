@@ -103,7 +103,7 @@ def test_the_environment_file_holds_its_passwords_for_us_alone(run: EmbeddedRun)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     names = {line.partition("=")[0] for line in file.read_text().splitlines()}
     assert names >= {"WRITE_MODEL_URL", "READ_MODEL_URL", "WRITE_MODEL_OWNER_URL", "ORDERLY_HOME"}
-    assert "FINGERPRINT_KEYS" in names
+    assert {"FINGERPRINT_KEYS", "CARD_KEYS"} <= names
 
 
 def test_no_process_shows_a_secret_of_the_shell_or_of_another(run: EmbeddedRun) -> None:

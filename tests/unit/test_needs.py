@@ -25,6 +25,7 @@ def everything() -> Settings:
         two_fa="a secret of many characters",
         service_token="secret",  # noqa: S106 - it is none
         fingerprint_keys=FINGERPRINT_KEYS,
+        card_keys=FINGERPRINT_KEYS,
     )
 
 
