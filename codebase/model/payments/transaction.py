@@ -129,11 +129,15 @@ class TransactionAlerted:
 class PaymentInitiated:
     """From now on the provider may be asked for the money."""
 
+    payment_method: PaymentMethod
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PaymentCompleted:
     """The money has moved, says the provider, or a person who settled it."""
 
+    amount: Decimal
+    currency: str
     settled_by: str | None = None
     reason: str | None = None
 
@@ -278,7 +282,7 @@ def decide(command: Command, state: State | None) -> list[Event]:
         case RecordDecision():
             events = [_decision(command)] if state.status is Status.PENDING else []
         case InitiatePayment():
-            events = [PaymentInitiated()] if state.status is Status.CLEARED else []
+            events = [_initiated(state)] if state.status is Status.CLEARED else []
         case RecordPayment():
             events = _paid_or_not(command, state)
         case SettleTransaction():
@@ -300,6 +304,17 @@ def _decision(command: RecordDecision) -> Event:
     return TransactionCleared(score=command.score, reasons=command.reasons)
 
 
+def _initiated(state: State) -> Event:
+    return PaymentInitiated(payment_method=state.requested.payment_method)
+
+
+def _completed(state: State, *, settled_by: str | None = None, reason: str | None = None) -> Event:
+    asked = state.requested
+    return PaymentCompleted(
+        amount=asked.amount, currency=asked.currency, settled_by=settled_by, reason=reason
+    )
+
+
 def _paid_or_not(command: RecordPayment, state: State) -> list[Event]:
     ended = Status.PAYMENT_COMPLETE if command.is_paid else Status.PAYMENT_FAILED
     if state.status is ended:
@@ -309,7 +324,7 @@ def _paid_or_not(command: RecordPayment, state: State) -> list[Event]:
         raise Conflict(
             f"the provider says {ended.value}, and the transaction is {state.status.value}"
         )
-    return [PaymentCompleted() if command.is_paid else PaymentFailed(reason=command.reason)]
+    return [_completed(state) if command.is_paid else PaymentFailed(reason=command.reason)]
 
 
 def _settled(command: SettleTransaction, state: State) -> list[Event]:
@@ -322,7 +337,7 @@ def _settled(command: SettleTransaction, state: State) -> list[Event]:
             status=state.status.value,
         )
     if command.is_paid:
-        return [PaymentCompleted(settled_by=command.by, reason=command.reason)]
+        return [_completed(state, settled_by=command.by, reason=command.reason)]
     return [PaymentFailed(settled_by=command.by, reason=command.reason)]
 
 

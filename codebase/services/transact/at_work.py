@@ -44,24 +44,34 @@ def breaker() -> Breaker:
     )
 
 
+def with_token(token: str | None) -> dict[str, str]:
+    """The headers that tell who asks."""
+    return {"X-Token": token} if token else {}
+
+
+def provider_token(settings: PaymentSettings) -> str | None:
+    """What the provider is asked with: ours only where it is our own stand-in."""
+    ours = settings.service_token if settings.development else None
+    return settings.payment_provider_token or ours
+
+
 def targets_of(
     settings: PaymentSettings, session: aiohttp.ClientSession, bus: CommandBus, waiting: Waiting
 ) -> dict[str, Target]:
     """Whom the driver sends to."""
-    headers = {"X-Token": settings.service_token} if settings.service_token else {}
     provider = HttpTarget(
         session,
         settings.payment_provider_url,
         initiate,
         inquiry=status,
-        headers=headers,
+        headers=with_token(provider_token(settings)),
         deadline_seconds=PROVIDER_DEADLINE_SECONDS,
     )
     police = HttpTarget(
         session,
         settings.fraud_police_url,
         look,
-        headers=headers,
+        headers=with_token(settings.service_token),
         deadline_seconds=POLICE_DEADLINE_SECONDS,
     )
     return {

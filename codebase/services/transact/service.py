@@ -55,6 +55,7 @@ NEEDS = (
     *needs.BROKER,
     *needs.CARDS,
     *needs.OTHER_SERVICES,
+    *needs.PAYMENT_PROVIDER,
 )
 REACTIONS = (driver.TRANSACTIONS, driver.TRANSACTION_AGES)
 SIZE_DEFAULT = 50
