@@ -10,6 +10,7 @@ from codebase.engine.commands.bus import CommandBus
 from codebase.engine.commands.fingerprint import Content
 from codebase.engine.commands.submission import Outcome, Submission
 from codebase.foundation.errors import invalid
+from codebase.foundation.failpoints import failpoint
 from codebase.model.payments.cards import Card, CardNumber, CardReducer
 from codebase.model.payments.transaction import (
     DECIDED,
@@ -70,6 +71,7 @@ class Taking:
         submission = self._submission(request, self._reducer.reduce(number))
         with self._waiting.for_end_of(submission.stream_id) as end:
             outcome = await self._bus.execute(submission)
+            failpoint("transact_after_append")
             now = await look_at(self._bus, submission.stream_id) if outcome.replayed else outcome
             if now.state.status not in DECIDED:
                 now = await self._end(end, now)
