@@ -16,6 +16,7 @@ from codebase.foundation.tokens import new_token
 from codebase.operations.rebuild import rebuild
 from codebase.operations.verify import verify
 from codebase.registry import SYSTEM
+from codebase.services.transact import taking
 from codebase.services.transact.driver import TRANSACTION_AGES, TRANSACTIONS
 from codebase.views.payments.settings import PaymentSettings
 from tests.integration.flow import query
@@ -29,6 +30,7 @@ from tests.integration.payments import (
     payment,
     settings_of,
 )
+from tests.patience import NEVER_SECONDS
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -98,6 +100,20 @@ def test_the_documented_request_is_paid(settings: PaymentSettings, outside: Outs
             "currency": "INR",
         }
         assert outside.charges == {transaction_id: 1}
+
+    tell(settings, story)
+
+
+def test_whoever_waits_is_woken_when_it_has_ended(
+    settings: PaymentSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taking, "WAIT_SECONDS", NEVER_SECONDS)
+
+    async def story(payer: Payer) -> None:
+        key = uuid4().hex
+        # Repeats wait with the first one.
+        answers = await asyncio.gather(*(payer.pay(key=key) for _ in range(8)), payer.pay())
+        assert [answer.status_code for answer in answers] == [200] * 9
 
     tell(settings, story)
 

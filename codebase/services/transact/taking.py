@@ -26,8 +26,9 @@ from codebase.web.shell import Command
 NAME = "transact"
 """What the command is known by, in fingerprints that are stored."""
 WAIT_SECONDS = 0.25
+"""How long a request waits for the end of its transaction."""
 LOOK_SECONDS = 0.1
-"""After that the client is told that it goes on without him: together less than 400 ms."""
+"""And how long it then looks at the log: together less than 400 ms."""
 
 NO_DIGIT = re.compile(r"[^0-9]", re.ASCII)
 
@@ -40,7 +41,6 @@ class Taking:
         reducer: of card numbers.
         waiting: hears what becomes of them.
         max_age_seconds: how long they may wait to be paid.
-        wait_seconds: how long a request waits for that.
     """
 
     def __init__(
@@ -50,13 +50,11 @@ class Taking:
         waiting: Waiting,
         *,
         max_age_seconds: float,
-        wait_seconds: float = WAIT_SECONDS,
     ) -> None:
         self._bus = bus
         self._reducer = reducer
         self._waiting = waiting
         self._max_age_seconds = max_age_seconds
-        self._wait_seconds = wait_seconds
 
     async def take(self, request: Command[PostTransaction]) -> Outcome:
         """Have it written, and wait for its end; the outcome says how it stands.
@@ -80,7 +78,7 @@ class Taking:
 
     async def _end(self, end: asyncio.Future[Outcome], so_far: Outcome) -> Outcome:
         try:
-            async with asyncio.timeout(self._wait_seconds):
+            async with asyncio.timeout(WAIT_SECONDS):
                 return await end
         except TimeoutError:
             return await self._last_look(so_far)
