@@ -12,6 +12,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from codebase.foundation.keys import new_key
 from codebase.foundation.tokens import new_token
 from codebase.operations.rebuild import rebuild
 from codebase.operations.verify import verify
@@ -241,6 +242,25 @@ def test_a_key_stands_for_one_content(settings: PaymentSettings, other: Mapping[
         assert (await payer.pay(payment(card=int(CARD)), key=key)).status_code in {200, 202}
 
     tell(settings, story)
+
+
+def test_a_repeat_is_known_while_keys_of_cards_change(
+    databases: Databases, outside: Outside
+) -> None:
+    settings, key = settings_of(databases, outside), uuid4().hex
+    old, new = settings.card_keys[0], new_key("c2")
+    ids = set()
+
+    async def story(payer: Payer) -> None:
+        ids.add((await payer.pay_until(200, key=key)).json()["transactionID"])
+        # Alike, but for digits that are kept nowhere.
+        other = await payer.pay(payment(card="1234560000654321"), key=key)
+        assert other.json()["type"] == "/problems/idempotence-key-reused"
+
+    for keys in ((old,), (old, new), (new, old)):
+        tell(settings.model_copy(update={"card_keys": keys}), story)
+    assert len(ids) == 1
+    assert outside.charges == {ids.pop(): 1}
 
 
 @pytest.mark.parametrize("manner", ["fail", "hang"])
