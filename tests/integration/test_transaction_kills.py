@@ -112,7 +112,7 @@ def police(body: Mapping[str, Any], _nth: int) -> str:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("place", FAILPOINTS)
+@pytest.mark.parametrize("place", [*FAILPOINTS, "transact_after_answer"])
 def test_a_death_anywhere_charges_each_once_and_leaves_none_stuck(
     databases: Databases, outside: Outside, free_port: Callable[[], int], place: str, seed: int
 ) -> None:

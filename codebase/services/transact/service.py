@@ -27,6 +27,7 @@ from codebase.services.transact.bodies import (
     answer_to,
     told,
 )
+from codebase.services.transact.steps import Steps
 from codebase.services.transact.taking import NAME, Taking
 from codebase.services.transact.waiting import Waiting
 from codebase.views.payments import transactions
@@ -155,12 +156,13 @@ async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     """The service with its reactions, in one process."""
     settings = runtime.settings_as(PaymentSettings)
     waiting, bus = Waiting(), await runtime.command_bus()
+    steps = Steps(bus, waiting.hear)
     taking = Taking(
-        bus, card_reducer(settings), waiting, max_age_seconds=settings.transaction_max_age_s
+        bus, steps, card_reducer(settings), waiting, max_age_seconds=settings.transaction_max_age_s
     )
     async with (
         ConsistentReads.open(settings, READ_MODEL) as reads,
-        driving(settings, bus, waiting, runtime.seconds_to_stop) as driven,
+        driving(settings, bus, steps, waiting, runtime.seconds_to_stop) as driven,
     ):
         checks = {"write_model": bus.ready, "read_model": reads.ready, **driven}
         yield create_app(bus, reads, taking, checks)
