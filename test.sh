@@ -87,13 +87,13 @@ on_four_partitions_and_the_other_postgres() {
 began=$SECONDS
 if [ "${1:-}" = torture ]; then
   export TORTURE_SEEDS=${TORTURE_SEEDS:-25}
-  kills=tests/integration/test_reaction_kills.py
+  kills=(tests/integration/test_reaction_kills.py tests/integration/test_transaction_kills.py)
   prepare_environment .venv "" development
   prepare_postgres
   prepare_rabbitmq
-  stage "torture" pytest_in_parallel 3 "$kills"
+  stage "torture" pytest_in_parallel 3 "${kills[@]}"
   stage "torture, four partitions, another Postgres" \
-    on_four_partitions_and_the_other_postgres "$kills"
+    on_four_partitions_and_the_other_postgres "${kills[@]}"
   printf '\nall green in %s s\n' "$((SECONDS - began))"
   exit
 fi

@@ -23,6 +23,7 @@ from codebase.foundation.settings import Settings
 from codebase.model.aggregate import Aggregate
 from codebase.views.accounts.context import ACCOUNT_CONTEXT
 from codebase.views.buy_orders.context import BUY_ORDER_CONTEXT
+from codebase.views.payments.context import PAYMENT_CONTEXT
 
 
 @dataclass(frozen=True)
@@ -131,4 +132,4 @@ class System:
         return bodies
 
 
-SYSTEM = System(contexts=(BUY_ORDER_CONTEXT, ACCOUNT_CONTEXT))
+SYSTEM = System(contexts=(BUY_ORDER_CONTEXT, ACCOUNT_CONTEXT, PAYMENT_CONTEXT))

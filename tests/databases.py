@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from psycopg import Connection
 
+from codebase.foundation.keys import new_key
 from codebase.foundation.settings import Settings
 from codebase.operations.migrate import migrate
 from codebase.registry import SYSTEM
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tests.conftest import PostgresUnderTest
 
 PARTITIONS = int(os.environ.get("PARTITIONS", "1"))
+CARD_KEYS = (new_key("c1"),)
 
 
 def settings_for(server: PostgresUnderTest, write_model: str, read_model: str) -> Settings:
@@ -39,6 +41,7 @@ def settings_for(server: PostgresUnderTest, write_model: str, read_model: str) -
         read_model_owner_url=server.owner_url(read_model),
         read_model_url=url("query_service", read_model),
         read_model_projector_url=url("projector", read_model),
+        card_keys=CARD_KEYS,
         partitions=PARTITIONS,
         development=True,
         **UNHURRIED,  # type: ignore[arg-type] # pydantic takes them as they are

@@ -72,7 +72,7 @@ def written_values(
         own = extended(run.settings, context.settings, embedded_home=False)
         values |= {name.upper(): str(getattr(own, name)) for name in context.remembered}
     return values | {
-        "FINGERPRINT_KEYS": ",".join(_fingerprint_keys(run)),
+        **{name: ",".join(_kept_keys(run, name)) for name in ("FINGERPRINT_KEYS", "CARD_KEYS")},
         "PARTITIONS": str(run.settings.partitions),
         "DEVELOPMENT": "true",
         "PORT_OFFSET": str(run.settings.port_offset),
@@ -80,13 +80,14 @@ def written_values(
     }
 
 
-def _fingerprint_keys(run: Run) -> Iterable[str]:
+def _kept_keys(run: Run, variable: str) -> Iterable[str]:
     """Those that are configured, and whatever this home has been given before; else a new one.
 
     What was signed with a key stays in the log, so that none is ever left out.
     """
-    known = read_environment(run.home).get("FINGERPRINT_KEYS", "")
-    entries = dict.fromkeys([*run.settings.fingerprint_keys, *filter(None, known.split(","))])
+    known = read_environment(run.home).get(variable, "")
+    configured = getattr(run.settings, variable.lower())
+    entries = dict.fromkeys([*configured, *filter(None, known.split(","))])
     return entries or [new_key("k1")]
 
 

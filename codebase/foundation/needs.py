@@ -20,11 +20,27 @@ REACTION = ("write_model_reader_url", "write_model_reaction_url")
 RELAY = ("write_model_relay_url",)
 BROKER = ("broker_url",)
 FINGERPRINTS = ("fingerprint_keys",)
+CARDS = ("card_keys",)
+"""To be told card numbers."""
 SECOND_FACTOR = ("two_fa",)
 OTHER_SERVICES = ("service_token",)
 """To ask other services."""
 
-SECRETS = frozenset({*STORES, *SUPERUSERS, *FINGERPRINTS, *BROKER, *SECOND_FACTOR, *OTHER_SERVICES})
+PAYMENT_PROVIDER = ("payment_provider_token",)
+"""To have payments made."""
+
+SECRETS = frozenset(
+    {
+        *STORES,
+        *SUPERUSERS,
+        *FINGERPRINTS,
+        *CARDS,
+        *BROKER,
+        *SECOND_FACTOR,
+        *OTHER_SERVICES,
+        *PAYMENT_PROVIDER,
+    }
+)
 """What is told only to those who need it.
 
 API_TOKENS is not among them: it holds digests, which everybody compares with.

@@ -90,9 +90,13 @@ class Settings(BaseSettings):
     two_fa: str | None = Field(None, min_length=16)
     service_token: str | None = None
     """What services send to each other when API_TOKENS is set: the secret of one of its entries."""
+    payment_provider_token: str | None = None
+    """What the payment provider is asked with."""
     fingerprint_keys: Annotated[tuple[str, ...], NoDecode] = ()
     """`id:base64` entries, comma-separated, of 32 bytes or more: the first signs what commands ask
     for, all of them compare. None may go while there are events that it signed."""
+    card_keys: Annotated[tuple[str, ...], NoDecode] = ()
+    """`id:base64` entries likewise: the first signs what is kept of card numbers, all compare."""
 
     # The write side.
     partitions: int = Field(1, ge=1, le=1024)
@@ -153,7 +157,7 @@ class Settings(BaseSettings):
     otel_exporter_otlp_headers: str | None = None
     """`name=value,…` for the collector, such as a key."""
 
-    @field_validator("api_tokens", "fingerprint_keys", "own_partitions", mode="before")
+    @field_validator("api_tokens", "fingerprint_keys", "card_keys", "own_partitions", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         return split_commas(value)

@@ -103,7 +103,7 @@ def test_the_environment_file_holds_its_passwords_for_us_alone(run: EmbeddedRun)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     names = {line.partition("=")[0] for line in file.read_text().splitlines()}
     assert names >= {"WRITE_MODEL_URL", "READ_MODEL_URL", "WRITE_MODEL_OWNER_URL", "ORDERLY_HOME"}
-    assert "FINGERPRINT_KEYS" in names
+    assert {"FINGERPRINT_KEYS", "CARD_KEYS"} <= names
 
 
 def test_no_process_shows_a_secret_of_the_shell_or_of_another(run: EmbeddedRun) -> None:
@@ -130,10 +130,12 @@ def test_the_servers_listen_on_loopback_only(run: EmbeddedRun) -> None:
     assert addresses <= {"127.0.0.1", "::1"}
 
 
-COMMANDS = {"create_buy_order", "place_order", "account_management"}
-PROJECTORS = {"read_model_sync", "billing", "compliance", "vip_customers"}
+COMMANDS = {"create_buy_order", "place_order", "account_management", "transact"}
+REACTIONS = {"transact"}
+PROJECTORS = {"read_model_sync", "billing", "compliance", "vip_customers"} | REACTIONS
 TOLD_BY = {
     "commands": COMMANDS,
+    "reactions": REACTIONS,
     "queries": {"fetch_buy_orders", "get_orders", "account_management"}
     | PROJECTORS - {"read_model_sync"},
     "projectors": PROJECTORS,

@@ -1,89 +1,84 @@
-"""A target that does not answer is left alone, and one attempt finds out when it does again."""
+"""When a target is left alone, and when it is tried again: by a clock that the test moves."""
 
 from __future__ import annotations
 
-import pytest
-
-from codebase.engine.reactions.breaker import (
-    FAILURES_TO_OPEN,
-    FIRST_PAUSE_SECONDS,
-    LONGEST_PAUSE_SECONDS,
-    Breaker,
-)
+from codebase.engine.reactions.breaker import FIRST_PAUSE_SECONDS, Breaker
 
 MOST = 32
 
 
 class Clock:
-    """Seconds, which pass when a test says so."""
+    """Seconds, as the test says."""
 
     def __init__(self) -> None:
-        self.now = 1_000.0
+        self.now = 100.0
 
     def __call__(self) -> float:
         return self.now
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def breaker(clock: Clock) -> Breaker:
-    return Breaker(clock)
-
-
-def fail(breaker: Breaker, times: int) -> None:
-    for _ in range(times):
+def opened(clock: Clock, **limits: float) -> Breaker:
+    breaker = Breaker(clock, **limits)
+    for _ in range(5):
+        assert breaker.is_closed
         breaker.failed()
-
-
-def test_a_few_failures_leave_all_the_room_there_is(breaker: Breaker) -> None:
-    fail(breaker, FAILURES_TO_OPEN - 1)
-    assert breaker.room(5, MOST) == MOST - 5
-    breaker.succeeded()
-    fail(breaker, FAILURES_TO_OPEN - 1)
-    assert breaker.is_closed
-
-
-def test_open_it_lets_nobody_go_and_after_a_pause_one_at_a_time(
-    breaker: Breaker, clock: Clock
-) -> None:
-    fail(breaker, FAILURES_TO_OPEN)
     assert not breaker.is_closed
-    clock.now += FIRST_PAUSE_SECONDS / 2 - 0.001
+    return breaker
+
+
+def test_five_failures_open_it_and_one_success_closes_it() -> None:
+    breaker = opened(Clock())
     assert breaker.room(0, MOST) == 0
-    clock.now += FIRST_PAUSE_SECONDS / 2 + 0.001
-    assert [breaker.room(away, MOST) for away in (0, 1, 5)] == [1, 0, 0]
-
-
-def test_one_that_comes_back_well_lets_all_go_again(breaker: Breaker, clock: Clock) -> None:
-    fail(breaker, FAILURES_TO_OPEN)
-    clock.now += FIRST_PAUSE_SECONDS
     breaker.succeeded()
-    assert breaker.room(0, MOST) == MOST
+    assert breaker.is_closed
+    assert breaker.room(2, MOST) == MOST - 2
+    for _ in range(4):
+        breaker.failed()
+    assert breaker.is_closed, "failures before a success do not count"
 
 
-def test_those_who_were_on_their_way_when_it_opened_make_no_pause_longer(
-    breaker: Breaker, clock: Clock
-) -> None:
-    fail(breaker, FAILURES_TO_OPEN + MOST)
-    clock.now += FIRST_PAUSE_SECONDS
-    assert breaker.room(0, MOST) == 1
+def test_failures_that_are_far_apart_do_not_open_it() -> None:
+    clock = Clock()
+    breaker = Breaker(clock, within_seconds=10)
+    for _ in range(20):
+        breaker.failed()
+        clock.now += 2.6
+    assert breaker.is_closed
+    for _ in range(5):
+        clock.now += 2.4
+        breaker.failed()
+    assert not breaker.is_closed
 
 
-def test_pauses_grow_with_every_attempt_in_vain_and_have_an_end(
-    breaker: Breaker, clock: Clock
-) -> None:
-    fail(breaker, FAILURES_TO_OPEN)
+def test_once_open_it_stays_so_until_a_success_however_seldom_it_is_tried() -> None:
+    clock = Clock()
+    breaker = opened(clock, within_seconds=10)
+    clock.now += 1_000
+    breaker.failed()
+    assert not breaker.is_closed
+
+
+def test_of_many_one_finds_out_after_a_pause_that_grows_up_to_a_limit() -> None:
+    clock = Clock()
+    breaker = opened(clock, longest_pause_seconds=5)
     pauses = []
     for _ in range(12):
-        began = clock.now
-        while not breaker.room(0, MOST):
-            clock.now += 0.05
-        pauses.append(clock.now - began)
+        since = clock.now
+        while breaker.room(0, MOST) == 0:
+            clock.now += 0.01
+        pauses.append(clock.now - since)
+        assert breaker.room(0, MOST) == 1
+        assert breaker.room(1, MOST) == 0, "while one is on its way"
         breaker.failed()
-    assert pauses[0] <= FIRST_PAUSE_SECONDS + 0.05
-    assert all(each >= LONGEST_PAUSE_SECONDS / 2 - 0.05 for each in pauses[-3:])
-    assert max(pauses) <= LONGEST_PAUSE_SECONDS + 0.05
+    assert pauses[0] <= 0.52
+    assert max(pauses) <= 5.02
+    assert min(pauses[5:]) >= 2.48
+
+
+def test_those_who_were_on_their_way_when_it_opened_make_no_pause_longer() -> None:
+    clock = Clock()
+    breaker = opened(clock)
+    for _ in range(MOST):
+        breaker.failed()
+    clock.now += FIRST_PAUSE_SECONDS
+    assert breaker.room(0, MOST) == 1

@@ -145,6 +145,8 @@ class Reaction:
         since: what was recorded before this moment, in UTC, causes nothing; it is remembered all
             the same. None: the first event of the log causes what the last one does. It never
             changes: whoever moved it back would find that what was read is not read again.
+        insists_on: targets that are asked again and again, however often they have failed, because
+            only they know what became of it. For others there is an end, and then it is parked.
     """
 
     name: str
@@ -156,6 +158,7 @@ class Reaction:
     outcome: Callable[[Sent, Answer], Sequence[Intent]] = no_outcome
     takes_refusals: bool = False
     since: datetime | None = None
+    insists_on: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         """Refuse a moment that is one thing here and another there.

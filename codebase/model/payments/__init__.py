@@ -1,0 +1,1 @@
+"""Card transactions: what is paid, by which card, and whether it looks like fraud."""

@@ -1,0 +1,122 @@
+"""What is done about a transaction, one step after the other, until it has ended.
+
+The only way from one step to the next: a request waits for it, and so does whoever repeats one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from codebase.engine.reactions.bus_target import CommandOn
+from codebase.engine.reactions.reaction import (
+    Answer,
+    Forget,
+    Happened,
+    Intent,
+    Reaction,
+    Remind,
+    Reminder,
+    Send,
+    Sent,
+)
+from codebase.model.payments.transaction import (
+    TRANSACTION,
+    ExpireTransaction,
+    PaymentInitiated,
+    Status,
+    TransactionFlagged,
+    TransactionRequested,
+)
+
+# Names of reactions, targets, actions and reminders are stored, and never change.
+FRAUD_POLICE, PAYMENT_PROVIDER, LOG = "fraud_police", "payment_provider", "log"
+LOOK, CHARGE, EXPIRE = "look at", "charge", "expire"
+EXPIRES = "expires"
+
+STILL_TO_BE_PAID = frozenset({Status.CLEARED.value, Status.PAYMENT_INITIATED.value})
+
+
+def react(happened: Happened, _state: Any) -> Sequence[Intent]:  # noqa: ANN401 - as reactions have it
+    """Whatever is requested is shown to the fraud police."""
+    return [Send(FRAUD_POLICE, LOOK, asked(happened.stream_id, happened.event))]
+
+
+def asked(transaction_id: UUID, requested: TransactionRequested) -> dict[str, Any]:
+    """A transaction as it is told to others."""
+    card = requested.card
+    return {
+        "transactionID": str(transaction_id),
+        "userID": requested.client,
+        "paymentMethod": requested.payment_method.value,
+        "payment": {
+            "card": {
+                "brand": card.brand,
+                "last_four": card.last_four,
+                "luhn": card.luhn,
+                "fingerprints": list(card.fingerprints),
+            },
+            "type": requested.payment_type.value,
+            "amount": str(requested.amount),
+            "currency": requested.currency,
+        },
+        "order": {
+            "id": requested.order_id,
+            "name": requested.order_name,
+            "cost": str(requested.order_cost),
+            "currency": requested.order_currency,
+        },
+    }
+
+
+def outcome(sent: Sent, answer: Answer) -> Sequence[Intent]:
+    """What was cleared is paid; the word of the provider is written down with its answer."""
+    if sent.send.action == LOOK and answer.data["status"] in STILL_TO_BE_PAID:
+        return [Send(PAYMENT_PROVIDER, CHARGE, sent.send.data)]
+    return ()
+
+
+def remind_of_age(happened: Happened, _state: Any) -> Sequence[Intent]:  # noqa: ANN401 - as reactions have it
+    """A transaction that has waited for too long fails, unless it may have been paid."""
+    match happened.event:
+        case TransactionRequested(max_age_seconds=seconds):
+            return [Remind(EXPIRES, happened.recorded_at + timedelta(seconds=seconds))]
+        case _:
+            return [Forget(EXPIRES)]
+
+
+def expire(_reminder: Reminder, _state: Any) -> Sequence[Intent]:  # noqa: ANN401 - as reactions have it
+    """Its time is over; a command that comes too late does nothing."""
+    return [Send(LOG, EXPIRE)]
+
+
+def command(sent: Sent) -> CommandOn:
+    """What is sent to the log, of which there is one thing only."""
+    return CommandOn(aggregate=TRANSACTION, stream_id=sent.subject, command=ExpireTransaction())
+
+
+TRANSACTIONS = Reaction(
+    name="transactions",
+    aggregates=(TRANSACTION,),
+    subject=lambda happened: (
+        happened.stream_id if isinstance(happened.event, TransactionRequested) else None
+    ),
+    react=react,
+    outcome=outcome,
+    insists_on=frozenset({FRAUD_POLICE, PAYMENT_PROVIDER}),
+)
+
+# By itself: in the other one's order it would have to wait for whoever is away.
+TRANSACTION_AGES = Reaction(
+    name="transaction_ages",
+    aggregates=(TRANSACTION,),
+    subject=lambda happened: (
+        happened.stream_id
+        if isinstance(happened.event, TransactionRequested | PaymentInitiated | TransactionFlagged)
+        else None
+    ),
+    react=remind_of_age,
+    remind=expire,
+)

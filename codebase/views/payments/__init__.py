@@ -1,0 +1,1 @@
+"""Card transactions as queries show them, and what their services have in common."""

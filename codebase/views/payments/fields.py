@@ -1,0 +1,121 @@
+"""What a field of a payment may be: a card, as clients or our own services tell it, and others."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
+
+from codebase.model.payments.cards import BRAND_NAMES, Card, CardNumber
+from codebase.model.payments.currencies import parse_currency
+from codebase.web.fields import PLAIN_TEXT, read_text
+from codebase.web.request_body import RequestBody
+
+CardNumberField = Annotated[
+    CardNumber,
+    BeforeValidator(CardNumber.read),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": "^[0-9]{12,19}$",
+            "description": "The number of a payment card, which is never repeated. A whole number "
+            "is taken too; JavaScript's end at 16 digits.",
+        }
+    ),
+]
+"""A card's number in a body."""
+
+FINGERPRINT = re.compile(r"[A-Za-z0-9_.-]{1,32}:[A-Za-z0-9_-]{22,43}", re.ASCII)
+Fingerprint = Annotated[str, StringConstraints(pattern=f"^{FINGERPRINT.pattern}$")]
+
+
+class ReducedCard(RequestBody):
+    """A card whose number was left at the edge, as our own services tell each other of it."""
+
+    brand: Literal[BRAND_NAMES]  # type: ignore[valid-type] # a tuple of texts, as Literal takes it
+    last_four: Annotated[str, StringConstraints(pattern="^[0-9]{4}$")]
+    luhn: bool
+    fingerprints: Annotated[list[Fingerprint], Field(min_length=1, max_length=8)]
+
+    @classmethod
+    def of(cls, card: Card) -> Self:
+        """To be sent."""
+        return cls(
+            brand=card.brand,
+            last_four=card.last_four,
+            luhn=card.luhn,
+            fingerprints=list(card.fingerprints),
+        )
+
+    def card(self) -> Card:
+        """As the model knows it."""
+        return Card(
+            brand=self.brand,
+            last_four=self.last_four,
+            luhn=self.luhn,
+            fingerprints=tuple(self.fingerprints),
+        )
+
+
+ORDER_ID_MAX = 64
+
+
+def read_currency(value: object) -> str:
+    """A currency from JSON.
+
+    Raises:
+        ValueError: a sentence that says what is wrong; it never repeats the value.
+    """
+    if not isinstance(value, str):
+        raise ValueError("must be a text")  # noqa: TRY004 - pydantic wants this one
+    return parse_currency(value)
+
+
+CurrencyCode = Annotated[
+    str,
+    BeforeValidator(read_currency),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": "^[A-Z]{3}$",
+            "description": "A currency's code in ISO 4217.",
+            "examples": ["INR"],
+        }
+    ),
+]
+"""A currency's code in ISO 4217."""
+
+
+def read_order_id(value: object) -> str:
+    """An order's id from JSON: a whole number, or a text; it is kept as a text.
+
+    Raises:
+        ValueError: a sentence that says what is wrong; it never repeats the value.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not 1 <= len(value) <= ORDER_ID_MAX:
+        raise ValueError(f"must be a whole number, or a text of 1 to {ORDER_ID_MAX} characters")
+    return read_text(value)
+
+
+OrderId = Annotated[
+    str,
+    BeforeValidator(read_order_id),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": 2**53 - 1},
+                {
+                    "type": "string",
+                    "minLength": 1,
+                    "maxLength": ORDER_ID_MAX,
+                    "pattern": PLAIN_TEXT,
+                },
+            ],
+            "examples": ["1234"],
+        }
+    ),
+]
+"""What a shop calls an order."""
