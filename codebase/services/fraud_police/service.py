@@ -36,7 +36,6 @@ PROJECTOR = FRAUD_POLICE
 
 def create_app(
     bus: CommandBus,
-    reads: ConsistentReads,
     police: Police,
     reducer: CardReducer,
     checks: Mapping[str, Check],
@@ -88,4 +87,4 @@ async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
             "read_model": reads.ready,
             "projector": team.problem,
         }
-        yield create_app(bus, reads, Police(bus, reads, rules, utc_now), reducer, checks)
+        yield create_app(bus, Police(bus, reads, rules, utc_now), reducer, checks)
