@@ -1,5 +1,6 @@
 -- Without its tables the fraud police starts again from the beginning of the log.
 
+DROP TABLE fraud_shadow_reached;
 DROP TABLE fraud_shadow;
 DROP TABLE fraud_rule_set;
 DROP TABLE fraud_label;

@@ -33,9 +33,12 @@ CREATE TABLE fraud_decision (
     findings jsonb NOT NULL,
     -- The names of the rules that have hit.
     hits text[] NOT NULL,
+    partition smallint NOT NULL,
+    position bigint NOT NULL,
     PRIMARY KEY (id, version)
 );
 CREATE INDEX ON fraud_decision (transaction_id);
+CREATE INDEX ON fraud_decision (partition, position);
 CREATE INDEX ON fraud_decision (as_of, transaction_id);
 CREATE INDEX ON fraud_decision (client, as_of, transaction_id);
 
@@ -81,4 +84,10 @@ CREATE TABLE fraud_shadow (
     findings jsonb NOT NULL,
     hits text[] NOT NULL,
     PRIMARY KEY (id, version)
+);
+
+-- How far that has come. A decision that is projected later than it should have been takes it back.
+CREATE TABLE fraud_shadow_reached (
+    partition smallint PRIMARY KEY,
+    position bigint NOT NULL
 );

@@ -17,11 +17,12 @@ from codebase.model.payments.fraud_rule_set import RuleSet, parse_rules
 from codebase.services.fraud_police.police import Police
 from codebase.services.fraud_police.projections import FRAUD_POLICE
 from codebase.services.fraud_police.service import create_app
+from codebase.services.fraud_police.shadow import police_team
 from codebase.views.payments.fraud_rules_file import read_rules_file
 from codebase.views.payments.settings import card_reducer
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.shell import assemble
-from tests.integration.flow import eventually, is_projected, projecting
+from tests.integration.flow import at_work, eventually, is_projected
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -132,7 +133,8 @@ def with_police(
             ) as client:
                 await story(Shop(client, databases, clock))
 
-    with projecting(settings, FRAUD_POLICE):
+    projecting, shadowing = police_team(settings, FRAUD_POLICE)
+    with at_work(projecting), at_work(shadowing):
         asyncio.run(told())
 
 

@@ -190,16 +190,33 @@ def put(store: Connection[Any], histories: list[History]) -> None:
         cursor.executemany(
             INSERT_PAYMENT,
             [
-                (id_of_card(one.card), number, one.client, one.as_of, one.amount, one.currency)
-                + (one.partition, one.position)
+                (
+                    id_of_card(one.card),
+                    number,
+                    one.client,
+                    one.as_of,
+                    one.amount,
+                    one.currency,
+                    one.partition,
+                    one.position,
+                )
                 for number, one in enumerate(paid)
             ],
         )
         cursor.executemany(
             INSERT_LISTING,
             [
-                (uuid4(), one.list, one.kind, one.value, one.ends_at, NOON)
-                + (one.position, one.partition, one.over_at)
+                (
+                    uuid4(),
+                    one.list,
+                    one.kind,
+                    one.value,
+                    one.ends_at,
+                    NOON,
+                    one.position,
+                    one.partition,
+                    one.over_at,
+                )
                 for one in listed
             ],
         )

@@ -45,7 +45,9 @@ class Listed:
 class Unlisted:
     """It is on the list no more."""
 
-    reason: str
+    list: ListName
+    kind: Listable
+    value: str
 
 
 Event = Listed | Unlisted
@@ -66,8 +68,6 @@ class PutOnList:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TakeOffList:
     """Take off a list before its end."""
-
-    reason: str
 
 
 Command = PutOnList | TakeOffList
@@ -123,7 +123,9 @@ def decide(command: Command, state: State | None) -> list[Event]:
         case TakeOffList():
             if state is None:
                 raise NotFound("no such listing")
-            return [Unlisted(reason=command.reason)] if state.is_listed else []
+            was = state.listed
+            gone = Unlisted(list=was.list, kind=was.kind, value=was.value)
+            return [gone] if state.is_listed else []
         case _:
             assert_never(command)
 
@@ -134,7 +136,7 @@ def topic(event: Event) -> str:
         case Listed():
             return f"fraud_listing.listed.{event.list}"
         case Unlisted():
-            return "fraud_listing.unlisted"
+            return f"fraud_listing.unlisted.{event.list}"
         case _:
             assert_never(event)
 

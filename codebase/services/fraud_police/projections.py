@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from codebase.engine.projections.projection import Projector
+from codebase.services.fraud_police.shadow import check_shadow
 from codebase.views.payments.fraud_history import FRAUD_DECISIONS, FRAUD_PAYMENTS
 from codebase.views.payments.fraud_records import (
     FRAUD_LABELS,
@@ -13,4 +14,5 @@ from codebase.views.payments.fraud_records import (
 FRAUD_POLICE = Projector(
     name="fraud_police",
     projections=(FRAUD_PAYMENTS, FRAUD_DECISIONS, FRAUD_LISTINGS, FRAUD_LABELS, FRAUD_RULE_SETS),
+    check_kept=check_shadow,
 )

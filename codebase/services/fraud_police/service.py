@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from codebase.engine.commands.bus import CommandBus
-from codebase.engine.projections.projector import projector_team
 from codebase.foundation import needs
 from codebase.foundation.clock import utc_now
 from codebase.model.payments.cards import CardReducer
@@ -16,6 +15,7 @@ from codebase.services.fraud_police.answers import Assessment
 from codebase.services.fraud_police.bodies import PostTransaction
 from codebase.services.fraud_police.police import Police, Shown
 from codebase.services.fraud_police.projections import FRAUD_POLICE
+from codebase.services.fraud_police.shadow import police_team
 from codebase.views.payments.fraud_rules_file import read_rules_file
 from codebase.views.payments.settings import PaymentSettings, card_reducer
 from codebase.web.auth import forbidden
@@ -76,15 +76,17 @@ async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     """The service with its projector, in one process."""
     settings = runtime.settings_as(PaymentSettings)
     rules, reducer = read_rules_file(settings.fraud_rules), card_reducer(settings)
-    team = projector_team(settings, PROJECTOR)
+    projecting, shadowing = police_team(settings, PROJECTOR)
     bus = await runtime.command_bus()
     async with (
         ConsistentReads.open(settings, PROJECTOR.name) as reads,
-        team.at_work(runtime.seconds_to_stop),
+        projecting.at_work(runtime.seconds_to_stop),
+        shadowing.at_work(runtime.seconds_to_stop),
     ):
         checks = {
             "write_model": bus.ready,
             "read_model": reads.ready,
-            "projector": team.problem,
+            "projector": projecting.problem,
+            "shadow_rules": shadowing.problem,
         }
         yield create_app(bus, Police(bus, reads, rules, utc_now), reducer, checks)

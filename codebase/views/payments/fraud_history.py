@@ -33,7 +33,8 @@ INSERT_PAYMENTS = """
 
 INSERT_DECISIONS = """
     INSERT INTO fraud_decision (id, version, transaction_id, client, as_of, denied, decided_by,
-                                score, rules, payment, features, findings, hits)
+                                score, rules, payment, features, findings, hits, partition,
+                                position)
     SELECT event.stream_id, event.version, assessed.transaction_id,
            assessed.payment ->> 'client', assessed.as_of, assessed.denied, assessed.decided_by,
            assessed.score, assessed.rules, assessed.payment, assessed.features, assessed.findings,
@@ -42,14 +43,24 @@ INSERT_DECISIONS = """
                FROM jsonb_array_elements(assessed.findings) WITH ORDINALITY AS one (finding, place)
                WHERE finding ->> 'kind' = 'hit'
                ORDER BY place
-           )
-    FROM unnest(%(stream_id)b::uuid[], %(version)b::integer[], %(data)b::text[]::jsonb[])
-        AS event (stream_id, version, data),
+           ),
+           event.partition, event.position
+    FROM unnest(%(stream_id)b::uuid[], %(version)b::integer[], %(partition)b::smallint[],
+                %(position)b::bigint[], %(data)b::text[]::jsonb[])
+        AS event (stream_id, version, partition, position, data),
         jsonb_to_record(event.data) AS assessed (
             transaction_id uuid, as_of timestamptz, denied boolean, decided_by text, score integer,
             rules text, payment jsonb, features jsonb, findings jsonb
         )
     ON CONFLICT DO NOTHING
+"""
+
+
+# One that comes late, because it was parked, would be passed over by who has come further.
+TAKE_BACK_SHADOW = """
+    DELETE FROM fraud_shadow_reached AS reached
+    USING unnest(%(partition)b::smallint[], %(position)b::bigint[]) AS event (partition, position)
+    WHERE reached.partition = event.partition AND reached.position >= event.position
 """
 
 
@@ -84,22 +95,27 @@ class DecisionRow:
     features: Any
     findings: Any
     hits: list[str]
+    partition: int
+    position: int
 
 
 def apply_payments(cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> None:
     """Count payments that were judged."""
-    write(
-        cursor,
-        INSERT_PAYMENTS,
-        events,
-        partition=smallints([event.partition for event in events]),
-        position=[event.position for event in events],
-    )
+    write(cursor, INSERT_PAYMENTS, events, **_places(events))
 
 
 def apply_decisions(cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> None:
     """Show what was decided."""
-    write(cursor, INSERT_DECISIONS, events)
+    places = _places(events)
+    write(cursor, INSERT_DECISIONS, events, **places)
+    cursor.execute(TAKE_BACK_SHADOW, places, prepare=False)
+
+
+def _places(events: Sequence[LoggedEvent]) -> dict[str, Any]:
+    return {
+        "partition": smallints([event.partition for event in events]),
+        "position": [event.position for event in events],
+    }
 
 
 def expected_payments(card_id: UUID, recorded: Sequence[RecordedEvent]) -> Iterable[PaymentRow]:
@@ -136,6 +152,8 @@ def expected_decisions(card_id: UUID, recorded: Sequence[RecordedEvent]) -> Iter
             features=row.data["features"],
             findings=row.data["findings"],
             hits=[each.rule for each in event.findings if each.kind is FindingKind.HIT],
+            partition=row.partition,
+            position=row.position,
         )
 
 
@@ -154,4 +172,5 @@ FRAUD_DECISIONS = Projection(
     apply=apply_decisions,
     expected_rows=expected_decisions,
     order_in_stream=("version",),
+    kept=("fraud_shadow", "fraud_shadow_reached"),
 )
