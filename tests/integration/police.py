@@ -126,7 +126,7 @@ def with_police(
             ConsistentReads.open(settings, FRAUD_POLICE.name) as reads,
         ):
             police = Police(bus, reads, rule_set, clock)
-            app = create_app(bus, police, card_reducer(settings), {})
+            app = create_app(bus, reads, police, card_reducer(settings), {})
             transport = httpx.ASGITransport(app=assemble([app], settings))
             async with httpx.AsyncClient(
                 transport=transport, base_url="http://127.0.0.1"

@@ -89,6 +89,10 @@ def store(new_databases: Callable[[], Databases]) -> Iterator[Connection[Any]]:
         yield connection
 
 
+def dice(seed: int) -> Random:
+    return Random(seed)  # noqa: S311 - histories are no secrets
+
+
 def a_history(random: Random, number: int) -> History:
     clients = [f"{number}-{letter}" for letter in "abc"]
     cards = [
@@ -230,7 +234,7 @@ def looked_up(store: Connection[Any], histories: list[History]) -> list[Features
 
 
 def test_features_equal_those_that_an_oracle_counts_one_by_one(store: Connection[Any]) -> None:
-    random = Random(20261128)
+    random = dice(20261128)
     histories = [a_history(random, number) for number in range(HISTORIES)]
     with store.transaction(force_rollback=True):
         put(store, histories)
@@ -245,7 +249,7 @@ def test_features_equal_those_that_an_oracle_counts_one_by_one(store: Connection
 
 def test_no_more_than_the_newest_count(store: Connection[Any]) -> None:
     card = Card(brand="visa", last_four="1111", luhn=True, fingerprints=("k:one",))
-    payment = a_history(Random(1), 1).payment
+    payment = a_history(dice(1), 1).payment
     paid = [
         Paid(card, payment.client, NOON - number * MICROSECOND, Decimal(number), "INR", 0, number)
         for number in range(1, HISTORY_MAX + 11)
@@ -261,7 +265,7 @@ def test_no_more_than_the_newest_count(store: Connection[Any]) -> None:
 
 
 def read_plan(store: Connection[Any]) -> str:
-    payment = a_history(Random(2), 2).payment
+    payment = a_history(dice(2), 2).payment
     asked = [fraud_past.asked(payment, NOON, WINDOWS)]
     arguments = dict(zip(fraud_past.ARGUMENTS, map(list, zip(*asked, strict=True)), strict=True))
     explained = store.execute(f"EXPLAIN (FORMAT JSON) {fraud_past.QUERY}", arguments).fetchone()

@@ -56,7 +56,7 @@ class Police:
     def __init__(self, bus: CommandBus, reads: ConsistentReads, rules: RuleSet, now: Clock) -> None:
         self._bus = bus
         self._rules = rules
-        self._now = now
+        self.now = now
         # Not `reads.fetch`, which waits for what the caller has written: a decision does not wait
         # for the one before it.
         self._past = reads.query(fraud_past.QUERY, fraud_past.ARGUMENTS).read
@@ -71,7 +71,7 @@ class Police:
             ServiceUnavailable: a store is away; the same may be sent again.
         """
         await self._adopt()
-        payment, as_of = shown.payment, self._now()
+        payment, as_of = shown.payment, self.now()
         found = await self._past.fetch(*fraud_past.asked(payment, as_of, self._rules.windows))
         command = Assess(
             transaction_id=shown.transaction_id,

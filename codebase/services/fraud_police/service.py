@@ -13,6 +13,8 @@ from codebase.foundation.clock import utc_now
 from codebase.model.payments.cards import CardReducer
 from codebase.services.fraud_police.answers import Assessment
 from codebase.services.fraud_police.bodies import PostTransaction
+from codebase.services.fraud_police.decisions import add_decisions
+from codebase.services.fraud_police.listings import add_listings
 from codebase.services.fraud_police.police import Police, Shown
 from codebase.services.fraud_police.projections import FRAUD_POLICE
 from codebase.services.fraud_police.shadow import police_team
@@ -36,12 +38,15 @@ PROJECTOR = FRAUD_POLICE
 
 def create_app(
     bus: CommandBus,
+    reads: ConsistentReads,
     police: Police,
     reducer: CardReducer,
     checks: Mapping[str, Check],
 ) -> FastAPI:
     """The service, given a store that somebody keeps up to date."""
     app = service_app("fraud_police", checks=checks, log=bus)
+    add_decisions(app, bus, reads)
+    add_listings(app, bus, reads, reducer, police.now)
 
     @command(
         app,
@@ -89,4 +94,4 @@ async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
             "projector": projecting.problem,
             "shadow_rules": shadowing.problem,
         }
-        yield create_app(bus, Police(bus, reads, rules, utc_now), reducer, checks)
+        yield create_app(bus, reads, Police(bus, reads, rules, utc_now), reducer, checks)
