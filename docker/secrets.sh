@@ -44,15 +44,27 @@ secret TWO_FA
 secret FINGERPRINT_KEYS "k1:$(head -c 32 /dev/urandom | base64 | tr -d '\n')"
 # What signs the fingerprints of cards: likewise.
 secret CARD_KEYS "c1:$(head -c 32 /dev/urandom | base64 | tr -d '\n')"
-# Tokens: for a client, for an administrator, for what services ask each other, for Prometheus.
-for name in API_TOKEN ADMIN_TOKEN SERVICE_TOKEN METRICS_TOKEN; do secret "$name"; done
+# Tokens: for a client, for an administrator, for what services ask each other, for Prometheus, for
+# transact, which asks in the name of every client; the last is what the stand-in for a payment
+# provider is asked with.
+for name in API_TOKEN ADMIN_TOKEN SERVICE_TOKEN METRICS_TOKEN TRANSACT_TOKEN; do secret "$name"; done
+secret PAYMENT_PROVIDER_TOKEN "$(value_of SERVICE_TOKEN)"
 secret API_TOKENS "$(entry client client API_TOKEN),$(entry admin admin ADMIN_TOKEN)$(
-  ),$(entry orderly-services client SERVICE_TOKEN),$(entry prometheus operator METRICS_TOKEN)"
+  ),$(entry orderly-services client SERVICE_TOKEN),$(entry prometheus operator METRICS_TOKEN)$(
+  ),$(entry orderly-transact admin TRANSACT_TOKEN)"
 # Any client could once read the metrics.
 if value_of API_TOKENS | grep -q 'prometheus:client:'; then
   changed=$(sed 's/prometheus:client:/prometheus:operator:/' "$file")
   printf '%s\n' "$changed" >"$file"
   say "Prometheus has the role operator in $file from now on"
+fi
+
+# There was no transact once.
+if ! value_of API_TOKENS | grep -q 'orderly-transact:'; then
+  tokens=$(value_of API_TOKENS),$(entry orderly-transact admin TRANSACT_TOKEN)
+  changed=$(sed '/^API_TOKENS=/d' "$file")
+  printf '%s\nAPI_TOKENS=%s\n' "$changed" "$tokens" >"$file"
+  say "transact has a token in $file from now on"
 fi
 
 mkdir -p "$(dirname "$METRICS_TOKEN_FILE")"

@@ -26,8 +26,20 @@ SECOND_FACTOR = ("two_fa",)
 OTHER_SERVICES = ("service_token",)
 """To ask other services."""
 
+PAYMENT_PROVIDER = ("payment_provider_token",)
+"""To have payments made."""
+
 SECRETS = frozenset(
-    {*STORES, *SUPERUSERS, *FINGERPRINTS, *CARDS, *BROKER, *SECOND_FACTOR, *OTHER_SERVICES}
+    {
+        *STORES,
+        *SUPERUSERS,
+        *FINGERPRINTS,
+        *CARDS,
+        *BROKER,
+        *SECOND_FACTOR,
+        *OTHER_SERVICES,
+        *PAYMENT_PROVIDER,
+    }
 )
 """What is told only to those who need it.
 

@@ -90,6 +90,8 @@ class Settings(BaseSettings):
     two_fa: str | None = Field(None, min_length=16)
     service_token: str | None = None
     """What services send to each other when API_TOKENS is set: the secret of one of its entries."""
+    payment_provider_token: str | None = None
+    """What the payment provider is asked with."""
     fingerprint_keys: Annotated[tuple[str, ...], NoDecode] = ()
     """`id:base64` entries, comma-separated, of 32 bytes or more: the first signs what commands ask
     for, all of them compare. None may go while there are events that it signed."""

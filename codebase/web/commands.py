@@ -244,7 +244,8 @@ def _rendered(content: bytes | BaseModel | None) -> bytes:
 
 
 def _headers(answer: Answer, token: bytes, content: bytes) -> HeaderList:
-    headers = [JSON_HEADER] if content else []
+    is_json = content and "Content-Type" not in answer.headers
+    headers = [JSON_HEADER] if is_json else []
     headers.append((consistency_token.HEADER, token))
     if answer.replayed:
         headers.append((b"idempotent-replayed", b"true"))

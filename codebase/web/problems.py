@@ -47,7 +47,7 @@ class HttpProblem(Exception):  # noqa: N818 - the standard's own word
         *,
         errors: Errors | None = None,
         headers: Mapping[str, str] | None = None,
-        facts: Mapping[str, str] | None = None,
+        facts: Mapping[str, str | bool] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = int(status)

@@ -47,6 +47,8 @@ PORTS = {
     "compliance": 8060,
     "billing": 8070,
     "vip_customers": 8073,
+    "transact": 9001,
+    "payment_provider": 9002,
 }
 """Of the gateway, for each service that answers clients; the others are ready when healthy."""
 GROUPS = {"account_management": 9090, "everything": 80}

@@ -211,6 +211,16 @@ def test_a_client_shows_its_own_transactions_only_and_administrators_everybodys(
         assert (await shop.send("POST", PATH, documented(), who="other")).status_code == 403
         assert (await shop.send("POST", PATH, documented(), who="watcher")).status_code == 403
         assert not (await shop.judged(documented(), who="boss"))["isFraud"]
+        for who, status in (("shop", 403), ("boss", 200)):
+            headers = {"X-User-Id": "other"}
+            answer = await shop.send("POST", PATH, documented(), who=who, headers=headers)
+            assert answer.status_code == status
+        empty = {"X-User-Id": " "}
+        answer = await shop.send("POST", PATH, documented(), who="boss", headers=empty)
+        assert (answer.status_code, list(answer.json()["errors"])) == (422, ["X-User-Id"])
+        await shop.caught_up()
+        others = (await shop.send("GET", "/decisions", who="other")).json()
+        assert len(others["items"]) == 1
 
     with_police(databases, story)
 

@@ -24,6 +24,7 @@ def everything() -> Settings:
         broker_url="amqp://secret",
         two_fa="a secret of many characters",
         service_token="secret",  # noqa: S106 - it is none
+        payment_provider_token="secret",  # noqa: S106 - likewise
         fingerprint_keys=FINGERPRINT_KEYS,
         card_keys=FINGERPRINT_KEYS,
     )

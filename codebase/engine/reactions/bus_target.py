@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 from codebase.engine.commands.bus import CommandBus
 from codebase.engine.commands.fingerprint import Content
-from codebase.engine.commands.submission import Submission
+from codebase.engine.commands.submission import Outcome, Submission
 from codebase.engine.messages.command_message import Became
 from codebase.engine.reactions.reaction import Answer, Sent
 from codebase.engine.reactions.target import InDoubtError
@@ -34,6 +34,10 @@ class CommandOn:
     command: Any
 
 
+def nobody_listens(_outcome: Outcome) -> None:
+    """For whoever need not know at once."""
+
+
 class BusTarget:
     """Commands by the bus. Each key is decided once, so that what is in doubt is sent again.
 
@@ -42,6 +46,7 @@ class BusTarget:
         reaction: who commands, as the events will say; it never changes, for keys are its own.
         command: what was sent -> the command that it stands for.
         deadline_seconds: longer than the bus takes to give up by itself.
+        heard: is told of every outcome, for whoever waits for it in this process.
     """
 
     def __init__(
@@ -51,10 +56,12 @@ class BusTarget:
         command: Callable[[Sent], CommandOn],
         *,
         deadline_seconds: float = 10.0,
+        heard: Callable[[Outcome], None] = nobody_listens,
     ) -> None:
         self._bus = bus
         self._actor = Actor(f"reaction {reaction}", is_admin=True)
         self._command = command
+        self._heard = heard
         self.deadline_seconds = deadline_seconds
 
     async def send(self, sent: Sent) -> Answer:
@@ -69,6 +76,7 @@ class BusTarget:
             return Answer(refused=str(error))
         except ServiceUnavailable as error:
             raise InDoubtError(str(error)) from error
+        self._heard(outcome)
         became = Became.DONE if outcome.changed else Became.UNCHANGED
         return Answer(data={"outcome": became.value, "version": outcome.version})
 

@@ -76,6 +76,13 @@ PROMOTE = """
     WHERE intent.number = first.number AND NOT intent.is_next
 """
 
+# Who was tried while the target was away rests for as long as it was tried in vain.
+HURRY = """
+    UPDATE intent SET due_at = statement_timestamp()
+    WHERE reaction = %(reaction)s AND target = %(target)s
+      AND is_next AND state = 'waiting' AND token IS NULL AND due_at > statement_timestamp()
+"""
+
 FORGET_DONE = """
     DELETE FROM intent WHERE number IN (
         SELECT number FROM intent
@@ -206,6 +213,10 @@ class Desk:
                 self._write_alone(store, each)
         self._note_forgiven(settled)
 
+    def hurry(self, store: Connection[Any], target: str) -> None:
+        """The target answers again: whoever rests because it did not is due at once."""
+        store.execute(HURRY, {"reaction": self._reaction.name, "target": target})
+
     def forget_done(self, store: Connection[Any], days: int, limit: int) -> int:
         """Remove what was done so many days ago, `limit` at a time; how many that were."""
         what = {"reaction": self._reaction.name, "days": days, "limit": limit}
@@ -279,9 +290,10 @@ class Desk:
             pause_seconds=pause_after(tried + self._forgiven[returned.taken.number]),
         )
 
-    @staticmethod
-    def _is_to_blame(returned: Returned) -> bool:
-        """Nobody is for a target that is away, or that lets nobody in."""
+    def _is_to_blame(self, returned: Returned) -> bool:
+        """Nobody is for a target that is away, or that lets nobody in, or that has to be asked."""
+        if returned.taken.sent.send.target in self._reaction.insists_on:
+            return False
         ended = returned.attempt.ended
         if ended in {Ended.IN_DOUBT, Ended.NOT_ALLOWED}:
             return returned.target_answers

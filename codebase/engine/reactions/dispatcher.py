@@ -19,6 +19,7 @@ from psycopg import Connection
 
 from codebase.engine.projections.blame import describe
 from codebase.engine.reactions.attempt import Attempt
+from codebase.engine.reactions.breaker import Breaker
 from codebase.engine.reactions.desk import Desk, Returned, Taken
 from codebase.engine.reactions.errands import Errands
 from codebase.engine.reactions.figures import ReactionFigures
@@ -50,6 +51,7 @@ class Dispatcher:
         settings: the store's address, bounds.
         loop: what calls are made on.
         stop: ends the work.
+        breakers: target -> what leaves it alone, where that is not what others have.
     """
 
     def __init__(
@@ -59,6 +61,8 @@ class Dispatcher:
         settings: Settings,
         loop: asyncio.AbstractEventLoop,
         stop: threading.Event,
+        *,
+        breakers: Mapping[str, Breaker] | None = None,
     ) -> None:
         self._reaction = reaction
         self._settings = settings
@@ -75,6 +79,7 @@ class Dispatcher:
                 most=settings.reaction_in_flight,
                 loop=loop,
                 returned=self._take_back,
+                breaker=(breakers or {}).get(name),
             )
             for name, target in targets.items()
         }
@@ -148,6 +153,9 @@ class Dispatcher:
         while self._returned:
             self._desk.settle(store, self._returned[:SETTLED_TOGETHER])
             del self._returned[:SETTLED_TOGETHER]
+        for errands in self._errands.values():
+            if errands.answers_again():
+                self._desk.hurry(store, errands.name)
         return found
 
     def _send(self, store: Connection[Any]) -> bool:

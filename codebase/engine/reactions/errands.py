@@ -29,6 +29,7 @@ class Errands:
         most: how many may be on their way together.
         loop: what calls are made on.
         returned: is given every attempt that has ended; called on the loop.
+        breaker: leaves the target alone while it does not answer.
         clock: seconds that only ever grow, as the desk's.
     """
 
@@ -41,6 +42,7 @@ class Errands:
         most: int,
         loop: asyncio.AbstractEventLoop,
         returned: Callable[[Taken, Attempt], None],
+        breaker: Breaker | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
@@ -49,7 +51,8 @@ class Errands:
         self._loop = loop
         self._returned = returned
         self._clock = clock
-        self._breaker = Breaker()
+        self._breaker = breaker or Breaker()
+        self._answers_again = False
         self._on_their_way = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._standing = Standing(name, f"do what {reaction} asks for")
@@ -87,6 +90,7 @@ class Errands:
         self._on_their_way -= 1
         ATTEMPTS.labels(*self._labels, ended.ended.value).inc()
         if ended.ended is Ended.ANSWERED:
+            self._answers_again |= not self._breaker.is_closed
             self._breaker.succeeded()
             self._standing.succeeded()
         else:
@@ -94,6 +98,11 @@ class Errands:
             self._standing.failed(ended.reason or ended.ended.value)
         BREAKER.labels(*self._labels).set(0 if self._breaker.is_closed else 1)
         return Returned(taken=taken, attempt=ended, target_answers=self._breaker.is_closed)
+
+    def answers_again(self) -> bool:
+        """Whether the target has begun to answer again since this was asked last."""
+        since, self._answers_again = self._answers_again, False
+        return since
 
     def _spawn(self, taken: Sequence[Taken]) -> None:
         for each in taken:

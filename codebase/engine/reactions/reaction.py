@@ -142,6 +142,8 @@ class Reaction:
             command on the stream that it concerns.
         takes_refusals: whether `outcome` is told of refusals as well. Otherwise what is refused is
             parked, and what comes after it for the same subject waits.
+        insists_on: targets that are asked again and again, however often they have failed, because
+            only they know what became of it. For others there is an end, and then it is parked.
     """
 
     name: str
@@ -152,6 +154,7 @@ class Reaction:
     remind: Callable[[Reminder, State], Sequence[Intent]] = nothing_due
     outcome: Callable[[Sent, Answer], Sequence[Intent]] = no_outcome
     takes_refusals: bool = False
+    insists_on: frozenset[str] = frozenset()
 
     @property
     def remembers(self) -> bool:

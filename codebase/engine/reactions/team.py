@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from codebase.engine.projections.projector import projector_team
+from codebase.engine.reactions.breaker import Breaker
 from codebase.engine.reactions.dispatcher import Dispatcher
 from codebase.engine.reactions.reaction import Reaction
 from codebase.engine.reactions.reading import projector_of
@@ -24,6 +25,8 @@ class ReactionTeam:
         reaction: what events cause.
         targets: those that it sends to, by name.
         loop: what targets are called on.
+        breakers: target -> what leaves it alone while it does not answer, where that is to be
+            another one than others have.
     """
 
     def __init__(
@@ -32,9 +35,10 @@ class ReactionTeam:
         reaction: Reaction,
         targets: Mapping[str, Target],
         loop: asyncio.AbstractEventLoop,
+        breakers: Mapping[str, Breaker] | None = None,
     ) -> None:
         stop = threading.Event()
-        self._dispatcher = Dispatcher(reaction, targets, settings, loop, stop)
+        self._dispatcher = Dispatcher(reaction, targets, settings, loop, stop, breakers=breakers)
         acting = Worker(
             f"{reaction.name} dispatcher",
             self._dispatcher.run,

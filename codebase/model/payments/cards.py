@@ -71,6 +71,15 @@ class CardNumber:
         return (sum(digits[::2]) + sum(doubled)) % 10 == 0
 
 
+RUN_OF_DIGITS = re.compile(r"[0-9](?:[ -]?[0-9]){11,18}", re.ASCII)
+
+
+def holds_card_number(text: str) -> bool:
+    """Whether a text may have a card's number in it: one with Luhn's digit, spaced or not."""
+    runs = (re.sub("[ -]", "", run) for run in RUN_OF_DIGITS.findall(text))
+    return any(CardNumber(run).has_luhn_digit for run in runs)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Card:
     """What is known of a card once its number has been left at the edge.

@@ -9,16 +9,13 @@ from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from codebase.model.payments.cards import Card, CardNumber, CardReducer
 from codebase.model.payments.fraud_features import Payment
-from codebase.views.payments.fields import ReducedCard
+from codebase.views.payments.fields import CurrencyCode, OrderId, ReducedCard
 from codebase.web.fields import Amount, FromText, Text
 from codebase.web.request_body import RequestBody
 from codebase.web.schemas import MayBeAbsent, example
 
-Code = Annotated[str, StringConstraints(pattern="^[A-Z]{3}$")]
-"""A currency, by its code in ISO 4217."""
 Word = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9_-]{0,63}$")]
 """The name of a method or of a kind of payment."""
-ORDER_ID_MAX = 64
 
 
 def read_card(value: object) -> object:
@@ -28,20 +25,6 @@ def read_card(value: object) -> object:
         ValueError: neither; the text never repeats it.
     """
     return value if isinstance(value, dict) else CardNumber.read(value)
-
-
-def read_order_id(value: object) -> str:
-    """An order's id, which is a whole number or a text.
-
-    Raises:
-        ValueError: neither.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError("must be a whole number or a text")  # noqa: TRY004 - pydantic wants this one
-    text = str(value)
-    if not 1 <= len(text) <= ORDER_ID_MAX or not text.isprintable():
-        raise ValueError(f"must have 1 to {ORDER_ID_MAX} printable characters")
-    return text
 
 
 CARD_SCHEMA: dict[str, Any] = {
@@ -74,22 +57,10 @@ class Order(RequestBody):
 
     model_config = example(id=1234, name="Blue shoes", cost="123.00", currency="INR")
 
-    id: Annotated[
-        str,
-        BeforeValidator(read_order_id),
-        WithJsonSchema(
-            {
-                "anyOf": [
-                    {"type": "integer"},
-                    {"type": "string", "minLength": 1, "maxLength": ORDER_ID_MAX},
-                ],
-                "examples": [1234],
-            }
-        ),
-    ]
+    id: OrderId
     name: MayBeAbsent[Text] = None
     cost: Amount
-    currency: Code
+    currency: CurrencyCode
 
 
 class PaymentBody(RequestBody):
@@ -100,7 +71,7 @@ class PaymentBody(RequestBody):
     card: CardField
     type: Word
     amount: Amount
-    currency: Code
+    currency: CurrencyCode
 
 
 class PostTransaction(RequestBody):
@@ -120,10 +91,10 @@ class PostTransaction(RequestBody):
     payment: PaymentBody
     order: Order
 
-    def payment_of(self, reducer: CardReducer) -> Payment:
-        """As the rules see it, its card reduced."""
+    def payment_of(self, client: str, reducer: CardReducer) -> Payment:
+        """As the rules see it, its card reduced; `client` is whose it is."""
         return Payment(
-            client=self.user_id,
+            client=client,
             method=self.payment_method,
             kind=self.payment.type,
             card=reduced(self.payment.card, reducer),

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from codebase.engine.commands.bus import CommandBus
 from codebase.foundation import needs
 from codebase.foundation.clock import utc_now
+from codebase.foundation.errors import invalid
 from codebase.model.payments.cards import CardReducer
 from codebase.services.fraud_police.answers import Assessment
 from codebase.services.fraud_police.bodies import PostTransaction
@@ -22,6 +23,7 @@ from codebase.views.payments.fraud_rules_file import read_rules_file
 from codebase.views.payments.settings import PaymentSettings, card_reducer
 from codebase.web.auth import forbidden
 from codebase.web.consistent_reads import ConsistentReads
+from codebase.web.fields import read_text
 from codebase.web.runtime import Runtime
 from codebase.web.shell import Answer, Check, Command, command, service_app
 
@@ -59,14 +61,15 @@ def create_app(
         problems={403: "`userID` is another client's, and the caller is no administrator."},
     )
     async def assess_transaction(request: Command[PostTransaction]) -> Answer:
-        """Fraud or not, with a score and reasons; the same transaction has the same answer."""
-        client = request.body.user_id
-        if not request.actor.may_act_for(client):
-            raise forbidden("userID must be the caller's own name")
+        """Fraud or not, with a score and reasons; the same transaction has the same answer.
+
+        An administrator may say in header `X-User-Id` whose it is, which counts for more than
+        `userID`.
+        """
         outcome = await police.assess(
             Shown(
                 transaction_id=str(request.body.transaction_id),
-                payment=request.body.payment_of(reducer),
+                payment=request.body.payment_of(client_of(request), reducer),
                 request_id=request.request_id,
                 traceparent=request.traceparent,
             )
@@ -74,6 +77,26 @@ def create_app(
         return Answer.to(outcome, Assessment.of(outcome.state.last))
 
     return app
+
+
+def client_of(request: Command[PostTransaction]) -> str:
+    """Whose transaction it is.
+
+    Raises:
+        HttpProblem: 403, it is another client's.
+        InvalidInputError: the header holds no name.
+    """
+    client = request.body.user_id
+    sent = request.exchange.headers.get(b"x-user-id")
+    if sent is not None:
+        request.caller.require_admin()
+        try:
+            client = read_text(sent.decode())
+        except ValueError:
+            raise invalid("X-User-Id", "must be a client's name, in UTF-8") from None
+    if not request.actor.may_act_for(client):
+        raise forbidden("userID must be the caller's own name")
+    return client
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Cards in bodies: a number, as clients send it, or what is left of it, among our own services."""
+"""What a field of a payment may be: a card, as clients or our own services tell it, and others."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from codebase.model.payments.cards import BRAND_NAMES, Card, CardNumber
+from codebase.model.payments.currencies import parse_currency
+from codebase.web.fields import PLAIN_TEXT, read_text
 from codebase.web.request_body import RequestBody
 
 CardNumberField = Annotated[
@@ -54,3 +56,66 @@ class ReducedCard(RequestBody):
             luhn=self.luhn,
             fingerprints=tuple(self.fingerprints),
         )
+
+
+ORDER_ID_MAX = 64
+
+
+def read_currency(value: object) -> str:
+    """A currency from JSON.
+
+    Raises:
+        ValueError: a sentence that says what is wrong; it never repeats the value.
+    """
+    if not isinstance(value, str):
+        raise ValueError("must be a text")  # noqa: TRY004 - pydantic wants this one
+    return parse_currency(value)
+
+
+CurrencyCode = Annotated[
+    str,
+    BeforeValidator(read_currency),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": "^[A-Z]{3}$",
+            "description": "A currency's code in ISO 4217.",
+            "examples": ["INR"],
+        }
+    ),
+]
+"""A currency's code in ISO 4217."""
+
+
+def read_order_id(value: object) -> str:
+    """An order's id from JSON: a whole number, or a text; it is kept as a text.
+
+    Raises:
+        ValueError: a sentence that says what is wrong; it never repeats the value.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not 1 <= len(value) <= ORDER_ID_MAX:
+        raise ValueError(f"must be a whole number, or a text of 1 to {ORDER_ID_MAX} characters")
+    return read_text(value)
+
+
+OrderId = Annotated[
+    str,
+    BeforeValidator(read_order_id),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": 2**53 - 1},
+                {
+                    "type": "string",
+                    "minLength": 1,
+                    "maxLength": ORDER_ID_MAX,
+                    "pattern": PLAIN_TEXT,
+                },
+            ],
+            "examples": ["1234"],
+        }
+    ),
+]
+"""What a shop calls an order."""

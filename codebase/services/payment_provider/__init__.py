@@ -1,0 +1,1 @@
+"""Stands for the outside world that moves money, where there is none."""

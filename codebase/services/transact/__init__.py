@@ -1,0 +1,1 @@
+"""Takes payments by card, has them looked at and paid, and shows them."""

@@ -1,0 +1,108 @@
+"""The driver at work: whom it sends to, and how long it waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import aiohttp
+
+from codebase.engine.commands.bus import CommandBus
+from codebase.engine.reactions.breaker import Breaker
+from codebase.engine.reactions.bus_target import BusTarget
+from codebase.engine.reactions.http_target import Call, HttpTarget, http_session
+from codebase.engine.reactions.reaction import Sent
+from codebase.engine.reactions.target import Target
+from codebase.engine.reactions.team import ReactionTeam
+from codebase.services.transact import driver
+from codebase.services.transact.payment_methods import PaymentTarget, initiate, status
+from codebase.services.transact.waiting import Waiting
+from codebase.views.payments.settings import PaymentSettings
+from codebase.web.shell import Check
+
+POLICE_DEADLINE_SECONDS = 0.3
+PROVIDER_DEADLINE_SECONDS = 2.0
+FAILURES_WITHIN_SECONDS = 10.0
+LONGEST_PAUSE_SECONDS = 5.0
+
+
+def look(sent: Sent) -> Call:
+    """What the fraud police is shown."""
+    return Call(
+        method="POST",
+        path="/service/fraudpolice/api/v1/transaction/",
+        body=dict(sent.send.data),
+        headers={"X-User-Id": sent.send.data["userID"]},
+    )
+
+
+def breaker() -> Breaker:
+    """Opens after five failures within 10 s, and tries again at least every 5 s."""
+    return Breaker(
+        within_seconds=FAILURES_WITHIN_SECONDS, longest_pause_seconds=LONGEST_PAUSE_SECONDS
+    )
+
+
+def with_token(token: str | None) -> dict[str, str]:
+    """The headers that tell who asks."""
+    return {"X-Token": token} if token else {}
+
+
+def provider_token(settings: PaymentSettings) -> str | None:
+    """What the provider is asked with: ours only where it is our own stand-in."""
+    ours = settings.service_token if settings.development else None
+    return settings.payment_provider_token or ours
+
+
+def targets_of(
+    settings: PaymentSettings, session: aiohttp.ClientSession, bus: CommandBus, waiting: Waiting
+) -> dict[str, Target]:
+    """Whom the driver sends to."""
+    provider = HttpTarget(
+        session,
+        settings.payment_provider_url,
+        initiate,
+        inquiry=status,
+        headers=with_token(provider_token(settings)),
+        deadline_seconds=PROVIDER_DEADLINE_SECONDS,
+    )
+    police = HttpTarget(
+        session,
+        settings.fraud_police_url,
+        look,
+        headers=with_token(settings.service_token),
+        deadline_seconds=POLICE_DEADLINE_SECONDS,
+    )
+    return {
+        driver.FRAUD_POLICE: police,
+        driver.PAYMENT_PROVIDER: PaymentTarget(provider, bus),
+        driver.LOG: log_target(bus, driver.TRANSACTIONS.name, waiting),
+    }
+
+
+def log_target(bus: CommandBus, reaction: str, waiting: Waiting) -> BusTarget:
+    """The log, whose word requests of this process wait for."""
+    return BusTarget(bus, reaction, driver.command, heard=waiting.hear)
+
+
+@asynccontextmanager
+async def driving(
+    settings: PaymentSettings,
+    bus: CommandBus,
+    waiting: Waiting,
+    seconds_to_stop: Callable[[], float],
+) -> AsyncIterator[dict[str, Check]]:
+    """Both reactions at work; yields the checks that tell whether they are."""
+    loop = asyncio.get_running_loop()
+    async with http_session() as session:
+        targets = targets_of(settings, session, bus, waiting)
+        breakers = {name: breaker() for name in (driver.FRAUD_POLICE, driver.PAYMENT_PROVIDER)}
+        team = ReactionTeam(settings, driver.TRANSACTIONS, targets, loop, breakers)
+        of_ages = {driver.LOG: log_target(bus, driver.TRANSACTION_AGES.name, waiting)}
+        ages = ReactionTeam(settings, driver.TRANSACTION_AGES, of_ages, loop)
+        async with (
+            team.at_work(seconds_to_stop),
+            ages.at_work(seconds_to_stop),
+        ):
+            yield {"driver": team.problem, "ages": ages.problem}
