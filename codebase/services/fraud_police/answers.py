@@ -11,14 +11,14 @@ from codebase.model.payments.fraud_judgement import Finding, FindingKind
 from codebase.web.schemas import example
 
 REASON = {
-    "rule": "luhn",
+    "rule": "card_payments_in_an_hour",
     "version": 1,
-    "weight": 10,
+    "weight": 15,
     "kind": "hit",
-    "observed": "wrong",
-    "limit": "right",
-    "window": None,
-    "sentence": "the card's number fails Luhn's formula",
+    "observed": "121",
+    "limit": "120",
+    "window": 3600,
+    "sentence": "121 payments of this card in 1 hour, 120 are allowed",
 }
 
 
@@ -58,7 +58,7 @@ class Verdict(BaseModel):
     """Whether it is fraud: on the block list, or with a score that reaches the threshold."""
 
     model_config = ConfigDict(
-        **example(isFraud=False, score=10, reasons=[REASON]), serialize_by_alias=True
+        **example(isFraud=False, score=15, reasons=[REASON]), serialize_by_alias=True
     )
 
     is_fraud: bool = Field(alias="isFraud")
@@ -69,7 +69,7 @@ class Verdict(BaseModel):
 class Assessment(BaseModel):
     """The answer, in the shape that older clients know."""
 
-    model_config = example(code=200, message={"isFraud": False, "score": 10, "reasons": [REASON]})
+    model_config = example(code=200, message={"isFraud": False, "score": 15, "reasons": [REASON]})
 
     code: Literal[200] = 200
     message: Verdict

@@ -40,12 +40,12 @@ DECISION = {
     "decided_at": "2026-11-28T09:30:00.000000Z",
     "is_fraud": False,
     "decided_by": "rules",
-    "score": 10,
+    "score": 15,
     "amount": "123.00",
     "currency": "INR",
     "card": "unknown 4321",
-    "rules": ["luhn"],
-    "label": None,
+    "rules": ["card_payments_in_an_hour"],
+    "label": "false_positive",
 }
 
 OnlyFraud = Annotated[
