@@ -12,10 +12,12 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from codebase.foundation.keys import new_key
 from codebase.foundation.tokens import new_token
 from codebase.operations.rebuild import rebuild
 from codebase.operations.verify import verify
 from codebase.registry import SYSTEM
+from codebase.services.transact import taking
 from codebase.services.transact.driver import TRANSACTION_AGES, TRANSACTIONS
 from codebase.views.payments.settings import PaymentSettings
 from tests.integration.flow import query
@@ -29,6 +31,7 @@ from tests.integration.payments import (
     payment,
     settings_of,
 )
+from tests.patience import NEVER_SECONDS
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -98,6 +101,20 @@ def test_the_documented_request_is_paid(settings: PaymentSettings, outside: Outs
             "currency": "INR",
         }
         assert outside.charges == {transaction_id: 1}
+
+    tell(settings, story)
+
+
+def test_whoever_waits_is_woken_when_it_has_ended(
+    settings: PaymentSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taking, "WAIT_SECONDS", NEVER_SECONDS)
+
+    async def story(payer: Payer) -> None:
+        key = uuid4().hex
+        # Repeats wait with the first one.
+        answers = await asyncio.gather(*(payer.pay(key=key) for _ in range(8)), payer.pay())
+        assert [answer.status_code for answer in answers] == [200] * 9
 
     tell(settings, story)
 
@@ -225,6 +242,25 @@ def test_a_key_stands_for_one_content(settings: PaymentSettings, other: Mapping[
         assert (await payer.pay(payment(card=int(CARD)), key=key)).status_code in {200, 202}
 
     tell(settings, story)
+
+
+def test_a_repeat_is_known_while_keys_of_cards_change(
+    databases: Databases, outside: Outside
+) -> None:
+    settings, key = settings_of(databases, outside), uuid4().hex
+    old, new = settings.card_keys[0], new_key("c2")
+    ids = set()
+
+    async def story(payer: Payer) -> None:
+        ids.add((await payer.pay_until(200, key=key)).json()["transactionID"])
+        # Alike, but for digits that are kept nowhere.
+        other = await payer.pay(payment(card="1234560000654321"), key=key)
+        assert other.json()["type"] == "/problems/idempotence-key-reused"
+
+    for keys in ((old,), (old, new), (new, old)):
+        tell(settings.model_copy(update={"card_keys": keys}), story)
+    assert len(ids) == 1
+    assert outside.charges == {ids.pop(): 1}
 
 
 @pytest.mark.parametrize("manner", ["fail", "hang"])
