@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -12,6 +13,7 @@ from codebase.operations.verify import verify
 from codebase.registry import SYSTEM
 from codebase.services.fraud_police.projections import FRAUD_POLICE
 from codebase.views.payments.fraud_replay import replay
+from tests.integration.flow import eventually, query
 from tests.integration.police import BEGIN, Hand, Shop, documented, rule_names, rules, with_police
 
 if TYPE_CHECKING:
@@ -211,3 +213,56 @@ def test_a_label_is_the_last_word_of_an_administrator(databases: Databases) -> N
 
     with_police(databases, story)
     assert verify(databases.settings, SYSTEM.aggregates, [FRAUD_POLICE], say=print) == []
+
+
+def test_rules_are_shown_with_hits_shadow_beside_live_and_measured_by_labels(
+    databases: Databases,
+) -> None:
+    both = rules(
+        '[rules.luhn]\nkind = "luhn"\nweight = 100\n'
+        '[rules.unmatched]\nkind = "amount_is_not_cost"\nstate = "shadow"\nweight = 7\n'
+        '[rules.asleep]\nkind = "luhn"\nstate = "off"\nweight = 7\n'
+    )
+
+    async def story(shop: Shop) -> None:
+        sent = [documented(cost=cost) for cost in ("123.00", "1.00", "2.00")]
+        sent.append(documented(card="4111111111111111", cost="3.00"))
+        for body in sent:
+            await shop.judged(body)
+        await shop.caught_up()
+        labels = ("false_positive", "confirmed", "confirmed", "confirmed")
+        for body, label in zip(sent, labels, strict=True):
+            path = f"/decisions/{body['transactionID']}/label"
+            said = {"label": label, "reason": "looked at"}
+            assert (await shop.send("POST", path, said, who="boss")).status_code == 200
+        await shop.caught_up()
+        await asyncio.to_thread(eventually, lambda: shadowed(databases) == 3)
+        told = (await shop.send("GET", "/rules", who="watcher")).json()
+        assert (told["decisions"], told["denied"]) == (4, 3)
+        assert (told["caught"], told["missed"], told["false_alarms"]) == (2, 1, 1)
+        by_name = {one["rule"]: one for one in told["items"]}
+        assert {name: one["hits"] for name, one in by_name.items()} == {
+            "luhn": 3,
+            "unmatched": 3,
+            "asleep": 0,
+        }
+        measured = {
+            name: (one["state"], one["precision"], one["recall"]) for name, one in by_name.items()
+        }
+        assert measured == {
+            "luhn": ("live", "2 of 3", "2 of 3"),
+            "unmatched": ("shadow", "3 of 3", "3 of 3"),
+            "asleep": ("off", None, "0 of 3"),
+        }
+        one = (await shop.send("GET", f"/decisions/{sent[1]['transactionID']}")).json()
+        assert [reason["rule"] for reason in one["shadow_reasons"]] == ["unmatched"]
+        page = await shop.send("GET", "/", who="watcher")
+        assert page.status_code == 200
+        assert "unmatched" in page.text
+        assert (await shop.send("GET", "/")).status_code == 403
+
+    with_police(databases, story, both)
+
+
+def shadowed(databases: Databases) -> int:
+    return len(query(databases.as_read_model_owner(), "SELECT FROM fraud_shadow"))

@@ -55,7 +55,7 @@ class Police:
 
     def __init__(self, bus: CommandBus, reads: ConsistentReads, rules: RuleSet, now: Clock) -> None:
         self._bus = bus
-        self._rules = rules
+        self.rules = rules
         self.now = now
         # Not `reads.fetch`, which waits for what the caller has written: a decision does not wait
         # for the one before it.
@@ -72,14 +72,14 @@ class Police:
         """
         await self._adopt()
         payment, as_of = shown.payment, self.now()
-        found = await self._past.fetch(*fraud_past.asked(payment, as_of, self._rules.windows))
+        found = await self._past.fetch(*fraud_past.asked(payment, as_of, self.rules.windows))
         command = Assess(
             transaction_id=shown.transaction_id,
             payment=payment,
             as_of=as_of,
             features=fraud_past.features_of(found.rows[0]),
             positions=dict(found.reached.positions),
-            rules=self._rules,
+            rules=self.rules,
         )
         outcome = await self._bus.execute(
             Submission(
@@ -103,7 +103,7 @@ class Police:
         async with self._adopting:
             if self._is_adopted:
                 return
-            rules = self._rules
+            rules = self.rules
             await self._bus.execute(
                 Submission(
                     aggregate=FRAUD_RULES,

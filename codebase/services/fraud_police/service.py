@@ -18,6 +18,7 @@ from codebase.services.fraud_police.decisions import add_decisions
 from codebase.services.fraud_police.listings import add_listings
 from codebase.services.fraud_police.police import Police, Shown
 from codebase.services.fraud_police.projections import FRAUD_POLICE
+from codebase.services.fraud_police.rules import add_rules
 from codebase.services.fraud_police.shadow import police_team
 from codebase.views.payments.fraud_rules_file import read_rules_file
 from codebase.views.payments.settings import PaymentSettings, card_reducer
@@ -47,6 +48,7 @@ def create_app(
 ) -> FastAPI:
     """The service, given a store that somebody keeps up to date."""
     app = service_app("fraud_police", checks=checks, log=bus)
+    add_rules(app, reads, police)
     add_decisions(app, bus, reads)
     add_listings(app, bus, reads, reducer, police.now)
 

@@ -19,6 +19,10 @@ from codebase.model.payments.fraud_features import HISTORY_MAX, Features, Paymen
 # What is looked at of a client, and of a card, is read once, from the newest on and no more than so
 # much. `reached` is NULL for what there is now; else it says, partition by partition, how far the
 # tables were at the time, and what came later does not count.
+#
+# A payment's depth is the number of windows that it lies in, which are nested: it is added up once,
+# by depth, and each window is the sum of those that lie as deep. Another card counts where its
+# newest payment lies.
 PAST = """
     SELECT asked.ordinal, past.windows, listed.allowed, listed.blocked
     FROM unnest(%(clients)b::text[], %(cards)b::uuid[], %(fingerprints)b::text[],
@@ -27,53 +31,72 @@ PAST = """
         WITH ORDINALITY
         AS asked (client, card, fingerprints, as_of, amount, currency, windows, reached, ordinal)
     CROSS JOIN LATERAL (
-        WITH longest AS MATERIALIZED (
-            SELECT asked.as_of - make_interval(secs => max(seconds)) AS since
-            FROM unnest(asked.windows::integer[]) AS seconds
-        ), of_client AS MATERIALIZED (
-            SELECT as_of, amount, currency = asked.currency AS in_currency,
-                   CASE WHEN id <> asked.card THEN id END AS other_card
+        SELECT array_agg(seconds ORDER BY seconds DESC) AS lengths,
+               array_agg(asked.as_of - make_interval(secs => seconds) ORDER BY seconds DESC)
+                   AS begins
+        FROM unnest(asked.windows::integer[]) AS seconds
+    ) AS span
+    CROSS JOIN LATERAL (
+        WITH of_client AS MATERIALIZED (
+            SELECT id, as_of, amount, currency = asked.currency AS in_currency
             FROM fraud_payment
-            WHERE client = asked.client AND as_of < asked.as_of
-              AND as_of >= (SELECT since FROM longest)
+            WHERE client = asked.client AND as_of < asked.as_of AND as_of >= span.begins[1]
               AND (asked.reached IS NULL OR
                    position <= (asked.reached::jsonb ->> partition::text)::bigint)
             ORDER BY client DESC, as_of DESC, id DESC, version DESC
             LIMIT {most}
         ), of_card AS MATERIALIZED (
-            SELECT as_of, amount, currency = asked.currency AS in_currency,
-                   CASE WHEN client <> asked.client THEN client END AS other_client
+            SELECT client, as_of, amount, currency = asked.currency AS in_currency
             FROM fraud_payment
-            WHERE id = asked.card AND as_of < asked.as_of
-              AND as_of >= (SELECT since FROM longest)
+            WHERE id = asked.card AND as_of < asked.as_of AND as_of >= span.begins[1]
               AND (asked.reached IS NULL OR
                    position <= (asked.reached::jsonb ->> partition::text)::bigint)
             ORDER BY id DESC, as_of DESC, version DESC
             LIMIT {most}
-        )
-        SELECT jsonb_object_agg(
-                   seconds,
-                   jsonb_build_array(
-                       by_client.payments, by_client.in_currency, by_client.total, by_client.cards,
-                       by_card.payments, by_card.total, by_card.clients, by_card.same_amount
-                   )
-               )::text AS windows
-        FROM unnest(asked.windows::integer[]) AS seconds
-        CROSS JOIN LATERAL (
-            SELECT count(*) AS payments, count(*) FILTER (WHERE in_currency) AS in_currency,
-                   coalesce(sum(amount) FILTER (WHERE in_currency), 0.00) AS total,
-                   count(DISTINCT other_card) AS cards
+        ), by_client AS MATERIALIZED (
+            SELECT width_bucket(as_of, span.begins) AS depth, count(*) AS payments,
+                   count(*) FILTER (WHERE in_currency) AS in_currency,
+                   sum(amount) FILTER (WHERE in_currency) AS total
             FROM of_client
-            WHERE as_of >= asked.as_of - make_interval(secs => seconds)
-        ) AS by_client
-        CROSS JOIN LATERAL (
-            SELECT count(*) AS payments,
-                   coalesce(sum(amount) FILTER (WHERE in_currency), 0.00) AS total,
-                   count(DISTINCT other_client) AS clients,
+            GROUP BY depth
+        ), other_cards AS MATERIALIZED (
+            SELECT width_bucket(max(as_of), span.begins) AS depth
+            FROM of_client WHERE id <> asked.card
+            GROUP BY id
+        ), by_card AS MATERIALIZED (
+            SELECT width_bucket(as_of, span.begins) AS depth, count(*) AS payments,
+                   sum(amount) FILTER (WHERE in_currency) AS total,
                    count(*) FILTER (WHERE in_currency AND amount = asked.amount) AS same_amount
             FROM of_card
-            WHERE as_of >= asked.as_of - make_interval(secs => seconds)
-        ) AS by_card
+            GROUP BY depth
+        ), other_clients AS MATERIALIZED (
+            SELECT width_bucket(max(as_of), span.begins) AS depth
+            FROM of_card WHERE client <> asked.client
+            GROUP BY client
+        )
+        SELECT jsonb_object_agg(
+                   length,
+                   jsonb_build_array(
+                       client.payments, client.in_currency, client.total,
+                       (SELECT count(*) FROM other_cards WHERE depth >= nth),
+                       card.payments, card.total,
+                       (SELECT count(*) FROM other_clients WHERE depth >= nth),
+                       card.same_amount
+                   )
+               )::text AS windows
+        FROM unnest(span.lengths) WITH ORDINALITY AS span_of (length, nth)
+        CROSS JOIN LATERAL (
+            SELECT coalesce(sum(payments), 0)::bigint AS payments,
+                   coalesce(sum(in_currency), 0)::bigint AS in_currency,
+                   coalesce(sum(total), 0.00) AS total
+            FROM by_client WHERE depth >= nth
+        ) AS client
+        CROSS JOIN LATERAL (
+            SELECT coalesce(sum(payments), 0)::bigint AS payments,
+                   coalesce(sum(total), 0.00) AS total,
+                   coalesce(sum(same_amount), 0)::bigint AS same_amount
+            FROM by_card WHERE depth >= nth
+        ) AS card
     ) AS past
     CROSS JOIN LATERAL (
         SELECT max(said) FILTER (WHERE list = 'allow') AS allowed,

@@ -117,7 +117,6 @@ RULES = """
     ) AS told
 """
 
-TOTALS_ARGUMENTS = ("latest",)
 TOTALS = """
     SELECT asked.ordinal, latest.decisions, latest.denied, labelled.*
     FROM unnest(%(latest)b::integer[]) WITH ORDINALITY AS asked (latest, ordinal)
