@@ -160,7 +160,8 @@ def _measure_rules(lab: Lab) -> Result:
 def _features() -> Features:
     windows = {str(each): [9, 9, "1107.00", 1, 9, "1107.00", 1, 1] for each in RULES.windows}
     strict = {str(each): 9 for each in RULES.strict_windows}
-    return adapter(Features).validate_python({"windows": windows, "strict": strict})
+    features: Features = adapter(Features).validate_python({"windows": windows, "strict": strict})
+    return features
 
 
 def _measure_backtest(lab: Lab) -> Result:
