@@ -24,6 +24,7 @@ from bench.sections import (
     bus,
     compare,
     faults,
+    fraud,
     live,
     log,
     pages,
@@ -62,6 +63,7 @@ SECTIONS: Mapping[str, Callable[[Lab], Iterator[Result]]] = {
     "load": accounts.measure_mixed_clients,
     "teams": teams.measure,
     "live": live.measure,
+    "fraud": fraud.measure,
     "start": start.measure,
 }
 COMPARE = "compare"

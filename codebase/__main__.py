@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, ExitStack, nullcontext
 from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib import import_module
 from itertools import islice
 from json import dumps
@@ -48,11 +49,14 @@ orderly = group("One way to start, look at and repair everything.")
 parked_group = group("List, retry or discard events that a projector parked.")
 reactions_group = group("See what reactions could not do, and say what is to be done about it.")
 log_group = group("Show events of the log, or follow it.")
+fraud_group = group("See what the fraud police decided, and what other rules would decide.")
 orderly.add_typer(parked_group, name="parked")
 orderly.add_typer(reactions_group, name="reactions")
 orderly.add_typer(log_group, name="log")
+orderly.add_typer(fraud_group, name="fraud")
 
 FAILURES_SHOWN = 20
+DAYS = ["%Y-%m-%d"]
 LATE_IMPORTS = ("encodings.idna", "httpcore", "pydantic.v1")
 """What FastAPI, httpx and psycopg import when they are first used."""
 
@@ -567,6 +571,46 @@ def print_asyncapi() -> int:
     from codebase.operations import asyncapi
 
     print(dumps(asyncapi.document(SYSTEM.aggregates, SYSTEM.messages()), indent=2))
+    return DONE
+
+
+# Fraud
+
+
+@command(fraud_group, "replay", example="orderly fraud replay")
+def replay_decisions(*, json: Json = False) -> int:
+    """Decide every stored decision again, by the rules and the past of its time."""
+    from codebase.services.fraud_police.projections import FRAUD_POLICE
+    from codebase.views.payments.fraud_replay import replay
+
+    say = to_stderr if json else print
+    found = replay(_settings(), FRAUD_POLICE.name, say=say, progress=progress_bar)
+    told = f"{found.decisions} decisions, {len(found.differences)} came out differently"
+    print(as_json(asdict(found)) if json else told)
+    return FAILED if found.differences else DONE
+
+
+@command(
+    fraud_group,
+    "backtest",
+    example="orderly fraud backtest --rules FILE --from DAY --to DAY",
+)
+def backtest_rules(
+    rules: Annotated[Path, typer.Option("--rules", metavar="FILE", help="Rules in TOML.")],
+    since: Annotated[datetime, typer.Option("--from", formats=DAYS, help="The first day, in UTC.")],
+    until: Annotated[
+        datetime, typer.Option("--to", formats=DAYS, help="The first day after it, in UTC.")
+    ],
+    *,
+    json: Json = False,
+) -> int:
+    """Tell what other rules would have decided of what was judged."""
+    from codebase.views.payments.fraud_backtest import backtest
+    from codebase.views.payments.fraud_rules_file import read_rules_file
+
+    read = read_rules_file(rules)
+    found = backtest(_settings(), read, since.replace(tzinfo=UTC), until.replace(tzinfo=UTC))
+    print(as_json(asdict(found)) if json else "\n".join(found.lines()))
     return DONE
 
 

@@ -17,6 +17,10 @@ from tests.acceptance.embedded_runs import PROJECT, EmbeddedRun, script_environm
 from tests.patience import PATIENCE_SECONDS
 
 ORDERLY = ".venv/bin/orderly"
+LABEL = (
+    "curl -sS -X POST localhost:8090/decisions/ID/label -H 'Content-Type: application/json' "
+    """      -d '{"label":"false_positive","reason":"the client called"}'"""
+)
 TRIED_ELSEWHERE = {
     "./run.sh",
     "./test.sh",
@@ -26,6 +30,8 @@ TRIED_ELSEWHERE = {
     f"{ORDERLY} parked retry STREAM",
     f"{ORDERLY} log copy --to URL",
     f"{ORDERLY} roles",
+    "FRAUD_RULES=my_rules.toml ./run.sh",
+    LABEL,
     "./loadtest.sh",
 }
 """They start everything, or need an engine, a checkout or a parked stream: tests of their own."""
@@ -47,7 +53,8 @@ def here(command: str, run: EmbeddedRun) -> str:
         command,
     )
     order_id = run.put(str(uuid.uuid4())).json()["buy_order"]["id"]
-    return moved.replace("last_ref.sh ID", f"last_ref.sh {order_id}")
+    own_rules = moved.replace("my_rules.toml", "codebase/views/payments/fraud_rules.toml")
+    return own_rules.replace("last_ref.sh ID", f"last_ref.sh {order_id}")
 
 
 @pytest.fixture(scope="module")

@@ -42,6 +42,7 @@ PAGES = {
     "vip_customers": ("vip_customers", "/", 200),
     LONG: ("vip_customers", "/?count=36", 200),
     "compliance": ("compliance", "/", 200),
+    "fraud_police": ("fraud_police", "/", 200),
     DOCUMENTATION: ("compliance", "/docs", 200),
     "not there": ("compliance", "/nowhere", 404),
     "no invoice": ("billing", "/invoices/0b0b7e0a-97c0-4f0b-8b0e-1a6a3d0b6b7c/page", 404),

@@ -27,11 +27,16 @@ from codebase.services.compliance.projections import COMPLIANCE
 from codebase.services.compliance.service import REACTIONS
 from codebase.services.compliance.service import create_app as compliance_app
 from codebase.services.compliance.targets import details
+from codebase.services.fraud_police.police import Police
+from codebase.services.fraud_police.projections import FRAUD_POLICE
+from codebase.services.fraud_police.service import create_app as fraud_app
 from codebase.services.vip_customers.projections import VIP_CUSTOMERS
 from codebase.services.vip_customers.service import create_app as vip_app
 from codebase.views.accounts.compliance_agents import Agents
 from codebase.views.accounts.compliance_requests import Requests
 from codebase.views.accounts.settings import AccountSettings
+from codebase.views.payments.fraud_rules_file import read_rules_file
+from codebase.views.payments.settings import card_reducer
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.shell import assemble, service_app, serving
 from tests.integration.flow import at_work, eventually, is_projected
@@ -64,6 +69,37 @@ FILL_REQUESTS = """
 """
 
 
+# Cleared and denied, labelled and not, by lists and by rules; and somebody on each list.
+FILL_FRAUD = (
+    """
+    INSERT INTO fraud_decision (id, version, transaction_id, client, as_of, denied, decided_by,
+                                score, rules, payment, features, findings, hits, partition,
+                                position)
+    SELECT gen_random_uuid(), 1, md5(number::text)::uuid,
+           CASE WHEN number = 1 THEN %(long)s ELSE 'shop' END, %(at)s - number * interval '1 hour',
+           number %% 3 = 0, CASE number WHEN 6 THEN 'block_list' ELSE 'rules' END, number * 30, '',
+           '{"amount": "1234567.89", "currency": "INR", "card": {"brand": "mastercard",
+             "last_four": "4444"}}',
+           '{}', '[]', ARRAY['luhn', 'card_payments_in_a_minute', 'amount_above_history'], 0, number
+    FROM generate_series(1, 8) AS number
+    """,
+    """
+    INSERT INTO fraud_label (id, transaction_id, label, reason, labelled_at)
+    SELECT gen_random_uuid(), md5(number::text)::uuid,
+           CASE number %% 2 WHEN 0 THEN 'confirmed' ELSE 'false_positive' END, 'looked at', %(at)s
+    FROM generate_series(1, 5) AS number
+    """,
+    """
+    INSERT INTO fraud_listing (id, version, list, kind, value, ends_at, reason, listed_at,
+                               position, partition)
+    VALUES (gen_random_uuid(), 1, 'block', 'card', 'k1:AAAAAAAAAAAAAAAAAAAAAA',
+            %(at)s + interval '1 day', 'stolen, says the issuer', %(at)s, 1, 0),
+           (gen_random_uuid(), 1, 'allow', 'client', %(long)s, %(at)s + interval '1 year', 'ours',
+            %(at)s, 2, 0)
+    """,
+)
+
+
 def history() -> list[Happened]:
     """What happened to people and companies with names of all lengths."""
     names = {AccountOpened: cycle([*COMPANIES, LONG]), AgentCreated: cycle([*PEOPLE, LONG])}
@@ -90,6 +126,7 @@ class Website:
     billing: str
     vip_customers: str
     compliance: str
+    fraud_police: str
     guarded: str
     away: str
 
@@ -105,6 +142,8 @@ def website(databases: Databases, free_port: Callable[[], int]) -> Iterator[Webs
             eventually(lambda name=projector.name: is_projected(databases, name))
     with databases.as_read_model_owner() as owner:
         owner.execute(FILL_REQUESTS, {"at": LATER})
+        for statement in FILL_FRAUD:
+            owner.execute(statement, {"at": LATER, "long": LONG})
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(_listening(databases.settings, free_port)) as site,
@@ -129,10 +168,16 @@ async def _listening(plain: Settings, free_port: Callable[[], int]) -> AsyncIter
         desk = await stack.enter_async_context(desk_of(settings, await reads(COMPLIANCE.name)))
         invoices = billing_app(await reads(BILLING.name), settings, {}, lambda: LATER)
         vips = vip_app(await reads(VIP_CUSTOMERS.name), settings, {}, lambda: LATER)
+        bus = await stack.enter_async_context(CommandBus.open(settings))
+        police_reads = await reads(FRAUD_POLICE.name)
+        police = Police(bus, police_reads, read_rules_file(None), lambda: LATER)
         yield Website(
             billing=await listen(invoices),
             vip_customers=await listen(vips),
             compliance=await listen(compliance_app(desk, settings, {}, lambda: LATER)),
+            fraud_police=await listen(
+                fraud_app(bus, police_reads, police, card_reducer(settings), {})
+            ),
             guarded=await listen(invoices, guarded),
             away=await listen(_away()),
         )

@@ -23,6 +23,8 @@ PLACEHOLDERS = {
     "STREAM": "2f6c63a5-6a9b-4b0c-9c1c-1f4f7d7f3a55",
     "KEY": "2f6c63a5-6a9b-4b0c-9c1c-1f4f7d7f3a56",
     "PORT": "9000",
+    "FILE": "rules.toml",
+    "DAY": "2026-11-01",
     "NAME…": "billing compliance",
 }
 
@@ -97,6 +99,8 @@ MISUSES = {
     "log copy --to x --through no.such:one": "--through no.such:one: No module named 'no'",
     "log copy --to x --through json:no": "module 'json' has no attribute 'no'",
     "log copy --to x --through codebase.registry:SYSTEM": "is no function",
+    "fraud backtest --rules no.toml --from 2026-11-01 --to 2026-11-02": "no.toml cannot be read",
+    "fraud backtest --rules no.toml --from yesterday --to 2026-11-02": "'--from'",
     "verify everything": "Got unexpected extra argument",
     "new-service do_it --query --reaction": "one of --command, --query, --worker and --reaction",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -21,6 +21,7 @@ from codebase.services.transact.steps import Steps
 from codebase.services.transact.targets import PaymentTarget, PoliceTarget
 from codebase.services.transact.waiting import Waiting
 from codebase.views.payments.settings import PaymentSettings
+from codebase.web.runtime import Runtime
 from codebase.web.shell import Check
 
 POLICE_DEADLINE_SECONDS = 0.3
@@ -84,20 +85,15 @@ def targets_of(
 
 @asynccontextmanager
 async def driving(
-    settings: PaymentSettings,
-    session: aiohttp.ClientSession,
-    bus: CommandBus,
-    steps: Steps,
-    waiting: Waiting,
-    seconds_to_stop: Callable[[], float],
+    runtime: Runtime, settings: PaymentSettings, bus: CommandBus, steps: Steps, waiting: Waiting
 ) -> AsyncIterator[dict[str, Check]]:
     """Both reactions at work; yields the checks that tell whether they are."""
     loop = asyncio.get_running_loop()
-    targets = targets_of(settings, session, steps)
+    targets = targets_of(settings, await runtime.http_session(), steps)
     breakers = {name: breaker() for name in (driver.FRAUD_POLICE, driver.PAYMENT_PROVIDER)}
     team = ReactionTeam(settings, driver.TRANSACTIONS, targets, loop, breakers)
     log = BusTarget(bus, driver.TRANSACTION_AGES.name, driver.command, heard=waiting.hear)
     of_ages = {driver.LOG: log}
     ages = ReactionTeam(settings, driver.TRANSACTION_AGES, of_ages, loop)
-    async with team.at_work(seconds_to_stop), ages.at_work(seconds_to_stop):
+    async with team.at_work(runtime.seconds_to_stop), ages.at_work(runtime.seconds_to_stop):
         yield {"driver": team.problem, "ages": ages.problem}

@@ -163,14 +163,14 @@ def create_app(
 async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     """The service with its reactions, in one process."""
     settings = runtime.settings_as(PaymentSettings)
-    waiting, bus, session = Waiting(), await runtime.command_bus(), await runtime.http_session()
+    waiting, bus = Waiting(), await runtime.command_bus()
     steps = Steps(bus, waiting.hear)
     taking = Taking(
         bus, steps, card_reducer(settings), waiting, max_age_seconds=settings.transaction_max_age_s
     )
     async with (
         ConsistentReads.open(settings, READ_MODEL) as reads,
-        driving(settings, session, bus, steps, waiting, runtime.seconds_to_stop) as driven,
+        driving(runtime, settings, bus, steps, waiting) as driven,
     ):
         checks = {"write_model": bus.ready, "read_model": reads.ready, **driven}
         yield create_app(bus, reads, taking, checks)

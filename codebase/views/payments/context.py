@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from codebase.engine.context import AddressOf, Context
+from codebase.model.payments.card_check import CARD_CHECK
+from codebase.model.payments.fraud_label import FRAUD_LABEL
+from codebase.model.payments.fraud_listing import FRAUD_LISTING
+from codebase.model.payments.fraud_rule_history import FRAUD_RULES
 from codebase.model.payments.transaction import TRANSACTION
 from codebase.views.payments.settings import PaymentSettings
 from codebase.views.payments.transactions import TRANSACTIONS, TRANSITIONS
 
 
 def welcome(address_of: AddressOf, *, with_tokens: bool) -> str:  # noqa: ARG001 - as others
-    """Where payments are made and listed."""
-    return f"card transactions: {address_of('transact')}/docs"
+    """Where payments are made and listed, and where they are judged."""
+    return (
+        f"card transactions: {address_of('transact')}/docs;"
+        f" fraud police: {address_of('fraud_police')}/"
+    )
 
 
 PAYMENT_CONTEXT = Context(
     name="payments",
-    aggregates=(TRANSACTION,),
+    aggregates=(TRANSACTION, CARD_CHECK, FRAUD_LISTING, FRAUD_LABEL, FRAUD_RULES),
     projections=(TRANSACTIONS, TRANSITIONS),
     settings=PaymentSettings,
-    addresses={"PAYMENT_PROVIDER_URL": "payment_provider"},
+    addresses={
+        "PAYMENT_PROVIDER_URL": "payment_provider",
+        "FRAUD_POLICE_URL": "fraud_police",
+    },
     welcome=welcome,
     # It shows the fraud police the transactions of every client.
     administrators=("transact",),

@@ -27,14 +27,18 @@ CardNumberField = Annotated[
 """A card's number in a body."""
 
 FINGERPRINT = re.compile(r"[A-Za-z0-9_.-]{1,32}:[A-Za-z0-9_-]{22,43}", re.ASCII)
-Fingerprint = Annotated[str, StringConstraints(pattern=f"^{FINGERPRINT.pattern}$")]
+Fingerprint = Annotated[
+    str,
+    StringConstraints(pattern=f"^{FINGERPRINT.pattern}$"),
+    Field(examples=["c1:VrhXvBtaVxQ8k0aZ4Yd3Gw"]),
+]
 
 
 class ReducedCard(RequestBody):
     """A card whose number was left at the edge, as our own services tell each other of it."""
 
     brand: Literal[BRAND_NAMES]  # type: ignore[valid-type] # a tuple of texts, as Literal takes it
-    last_four: Annotated[str, StringConstraints(pattern="^[0-9]{4}$")]
+    last_four: Annotated[str, StringConstraints(pattern="^[0-9]{4}$"), Field(examples=["4321"])]
     luhn: bool
     fingerprints: Annotated[list[Fingerprint], Field(min_length=1, max_length=8)]
 

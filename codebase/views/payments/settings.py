@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from codebase.foundation.errors import ConfigurationError
@@ -15,6 +17,8 @@ class PaymentSettings(Settings):
 
     fraud_police_url: str = "http://127.0.0.1:8090"
     """Whom transactions are shown to before they are paid."""
+    fraud_rules: Path | None = None
+    """The file with the rules of the fraud police; None: the one that comes with it."""
     payment_provider_url: str = "http://127.0.0.1:9002"
     """Who makes the payments."""
     transaction_max_age_s: float = Field(86_400, gt=0)

@@ -1,0 +1,135 @@
+"""Judges transactions: looks up what came before, and has the card's own stream decide."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from prometheus_client import Counter
+
+from codebase.engine.commands.bus import CommandBus
+from codebase.engine.commands.fingerprint import Content
+from codebase.engine.commands.submission import Outcome, Submission
+from codebase.foundation.clock import Clock
+from codebase.foundation.validation import adapter
+from codebase.model.actor import Actor
+from codebase.model.payments.card_check import CARD_CHECK, Assess, TransactionAssessed, id_of_card
+from codebase.model.payments.fraud_features import Payment
+from codebase.model.payments.fraud_rule_history import (
+    FRAUD_RULES,
+    AdoptRuleSet,
+    id_of_rule_set,
+)
+from codebase.model.payments.fraud_rule_set import RuleSet
+from codebase.views.payments import fraud_past
+from codebase.web.consistent_reads import ConsistentReads
+
+DECISIONS = Counter(
+    "orderly_fraud_decisions", "Transactions judged, repeats not counted.", ["outcome"]
+)
+FINDINGS = Counter("orderly_fraud_findings", "What live rules found.", ["rule", "kind"])
+CLEARED, DENIED = "cleared", "denied"
+for outcome_name in (CLEARED, DENIED):
+    DECISIONS.labels(outcome_name)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shown:
+    """A transaction that is shown to the police, and on whose behalf."""
+
+    transaction_id: str
+    payment: Payment
+    request_id: str
+    traceparent: str | None
+
+
+class Police:
+    """Judges by one rule set.
+
+    Args:
+        bus: takes decisions to the log.
+        reads: of the police's own tables.
+        rules: to judge by.
+        now: the clock that windows end at.
+    """
+
+    def __init__(self, bus: CommandBus, reads: ConsistentReads, rules: RuleSet, now: Clock) -> None:
+        self._bus = bus
+        self.rules = rules
+        self.now = now
+        # Not `reads.fetch`, which waits for what the caller has written: a decision does not wait
+        # for the one before it.
+        self._past = reads.query(fraud_past.QUERY, fraud_past.ARGUMENTS).read
+        self._adopting = asyncio.Lock()
+        self._is_adopted = False
+
+    async def assess(self, shown: Shown) -> Outcome:
+        """The outcome of a decision, whose state holds it; a repeat has that of the first time.
+
+        Raises:
+            Rejected: the transaction was shown before with another content.
+            ServiceUnavailable: a store is away; the same may be sent again.
+        """
+        await self._adopt()
+        payment, as_of = shown.payment, self.now()
+        found = await self._past.fetch(*fraud_past.asked(payment, as_of, self.rules.windows))
+        command = Assess(
+            transaction_id=shown.transaction_id,
+            payment=payment,
+            as_of=as_of,
+            features=fraud_past.features_of(found.rows[0]),
+            positions=dict(found.reached.positions),
+            rules=self.rules,
+        )
+        outcome = await self._bus.execute(
+            Submission(
+                aggregate=CARD_CHECK,
+                stream_id=id_of_card(payment.card),
+                command=command,
+                idempotence_key=shown.transaction_id,
+                content=content_of(shown),
+                # Whoever sends it again for this client means the same decision.
+                actor=Actor(payment.client),
+                command_id=shown.request_id,
+                traceparent=shown.traceparent,
+            )
+        )
+        if not outcome.replayed:
+            count(outcome.state.last)
+        return outcome
+
+    async def _adopt(self) -> None:
+        """Before the first decision: what decides it has to be found again by its hash."""
+        async with self._adopting:
+            if self._is_adopted:
+                return
+            rules = self.rules
+            await self._bus.execute(
+                Submission(
+                    aggregate=FRAUD_RULES,
+                    stream_id=id_of_rule_set(rules.hash),
+                    command=AdoptRuleSet(hash=rules.hash, text=rules.text),
+                    idempotence_key=None,
+                    content=Content.of("adopt_rule_set", {"hash": rules.hash}, {}),
+                    actor=Actor("fraud_police"),
+                    command_id=f"adopt {rules.hash}",
+                )
+            )
+            self._is_adopted = True
+
+
+def content_of(shown: Shown) -> Content:
+    """What tells a repeat from another transaction with the same id; the card is a fingerprint.
+
+    It is the one with the oldest key, which a new key leaves as it is.
+    """
+    details = adapter(Payment).dump_python(shown.payment, mode="json")
+    details["card"] = shown.payment.card.fingerprints[-1]
+    return Content.of("assess_transaction", details, {"transaction": shown.transaction_id})
+
+
+def count(event: TransactionAssessed) -> None:
+    """Count a decision, and what led to it."""
+    DECISIONS.labels(DENIED if event.denied else CLEARED).inc()
+    for finding in event.findings:
+        FINDINGS.labels(finding.rule, finding.kind).inc()

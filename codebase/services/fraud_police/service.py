@@ -1,0 +1,122 @@
+"""Says whether a transaction is fraud, and why: `POST /service/fraudpolice/api/v1/transaction/`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from codebase.engine.commands.bus import CommandBus
+from codebase.foundation import needs
+from codebase.foundation.clock import utc_now
+from codebase.foundation.errors import invalid
+from codebase.model.payments.cards import CardReducer
+from codebase.services.fraud_police.answers import Assessment
+from codebase.services.fraud_police.bodies import PostTransaction
+from codebase.services.fraud_police.decisions import add_decisions
+from codebase.services.fraud_police.listings import add_listings
+from codebase.services.fraud_police.police import Police, Shown
+from codebase.services.fraud_police.projections import FRAUD_POLICE
+from codebase.services.fraud_police.rules import add_rules
+from codebase.services.fraud_police.shadow import police_team
+from codebase.views.payments.fraud_rules_file import read_rules_file
+from codebase.views.payments.settings import PaymentSettings, card_reducer
+from codebase.web.auth import forbidden
+from codebase.web.consistent_reads import ConsistentReads
+from codebase.web.fields import read_text
+from codebase.web.runtime import Runtime
+from codebase.web.shell import Answer, Check, Command, command, service_app
+
+PORT = 8090
+NEEDS = (
+    *needs.COMMANDS,
+    *needs.PROJECTOR,
+    *needs.QUERIES,
+    *needs.BROKER,
+    *needs.CARDS,
+)
+PROJECTOR = FRAUD_POLICE
+
+
+def create_app(
+    bus: CommandBus,
+    reads: ConsistentReads,
+    police: Police,
+    reducer: CardReducer,
+    checks: Mapping[str, Check],
+) -> FastAPI:
+    """The service, given a store that somebody keeps up to date."""
+    app = service_app("fraud_police", checks=checks, log=bus)
+    add_rules(app, reads, police)
+    add_decisions(app, bus, reads)
+    add_listings(app, bus, reads, reducer, police.now)
+
+    @command(
+        app,
+        "POST",
+        "/service/fraudpolice/api/v1/transaction/",
+        name="assess_transaction",
+        body=PostTransaction,
+        answer=Assessment,
+        summary="Judge a transaction",
+        problems={403: "`userID` is another client's, and the caller is no administrator."},
+    )
+    async def assess_transaction(request: Command[PostTransaction]) -> Answer:
+        """Fraud or not, with a score and reasons; the same transaction has the same answer.
+
+        An administrator may say in header `X-User-Id` whose it is, which counts for more than
+        `userID`.
+        """
+        outcome = await police.assess(
+            Shown(
+                transaction_id=str(request.body.transaction_id),
+                payment=request.body.payment_of(client_of(request), reducer),
+                request_id=request.request_id,
+                traceparent=request.traceparent,
+            )
+        )
+        return Answer.to(outcome, Assessment.of(outcome.state.last))
+
+    return app
+
+
+def client_of(request: Command[PostTransaction]) -> str:
+    """Whose transaction it is.
+
+    Raises:
+        HttpProblem: 403, it is another client's.
+        InvalidInputError: the header holds no name.
+    """
+    client = request.body.user_id
+    sent = request.exchange.headers.get(b"x-user-id")
+    if sent is not None:
+        request.caller.require_admin()
+        try:
+            client = read_text(sent.decode())
+        except ValueError:
+            raise invalid("X-User-Id", "must be a client's name, in UTF-8") from None
+    if not request.actor.may_act_for(client):
+        raise forbidden("userID must be the caller's own name")
+    return client
+
+
+@asynccontextmanager
+async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
+    """The service with its projector, in one process."""
+    settings = runtime.settings_as(PaymentSettings)
+    rules, reducer = read_rules_file(settings.fraud_rules), card_reducer(settings)
+    projecting, shadowing = police_team(settings, PROJECTOR)
+    bus = await runtime.command_bus()
+    async with (
+        ConsistentReads.open(settings, PROJECTOR.name) as reads,
+        projecting.at_work(runtime.seconds_to_stop),
+        shadowing.at_work(runtime.seconds_to_stop),
+    ):
+        checks = {
+            "write_model": bus.ready,
+            "read_model": reads.ready,
+            "projector": projecting.problem,
+            "shadow_rules": shadowing.problem,
+        }
+        yield create_app(bus, reads, Police(bus, reads, rules, utc_now), reducer, checks)

@@ -1,0 +1,268 @@
+"""Allow and block lists, labels, and what was decided, as administrators and clients see it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+
+from codebase.operations.verify import verify
+from codebase.registry import SYSTEM
+from codebase.services.fraud_police.projections import FRAUD_POLICE
+from codebase.views.payments.fraud_replay import replay
+from tests.integration.flow import eventually, query
+from tests.integration.police import BEGIN, Hand, Shop, documented, rule_names, rules, with_police
+
+if TYPE_CHECKING:
+    from tests.databases import Databases
+
+ALWAYS = rules('[rules.luhn]\nkind = "luhn"\nweight = 100')
+TOMORROW = (BEGIN + timedelta(days=1)).isoformat()
+CARD = "1234567887654321"
+
+
+def listing(**changed: object) -> dict[str, Any]:
+    return {"list": "block", "ends_at": TOMORROW, "reason": "a stolen card", **changed}
+
+
+async def put(shop: Shop, status: int = 201, **changed: object) -> dict[str, Any]:
+    answer = await shop.send("POST", "/listings", listing(**changed), who="boss")
+    assert answer.status_code == status, answer.text
+    await shop.caught_up()
+    told: dict[str, Any] = answer.json()
+    return told
+
+
+@pytest.mark.parametrize("subject", [{"client": "shop"}, {"card": CARD}], ids=str)
+def test_who_is_blocked_is_denied_up_to_the_end_and_no_longer(
+    databases: Databases, subject: dict[str, str]
+) -> None:
+    clock = Hand()
+
+    async def story(shop: Shop) -> None:
+        assert not (await shop.judged(documented()))["isFraud"]
+        made = await put(shop, **subject)
+        denied = await shop.judged(documented())
+        assert denied["isFraud"]
+        assert "block_list" in rule_names(denied)
+        assert CARD[6:12] not in str(made)
+        clock.at = BEGIN + timedelta(days=1)
+        assert not (await shop.judged(documented()))["isFraud"], "the end has come"
+
+    with_police(databases, story, now=clock)
+    assert verify(databases.settings, SYSTEM.aggregates, [FRAUD_POLICE], say=print) == []
+    assert replay(databases.settings, FRAUD_POLICE.name).differences == []
+
+
+def test_who_is_allowed_passes_whatever_rules_and_block_list_say(databases: Databases) -> None:
+    async def story(shop: Shop) -> None:
+        assert (await shop.judged(documented()))["isFraud"]
+        await put(shop, card=CARD)
+        allowed = await put(shop, list="allow", client="shop")
+        passed = await shop.judged(documented())
+        assert (passed["isFraud"], passed["score"]) == (False, 100)
+        assert rule_names(passed) == {"allow_list", "luhn"}
+        gone = await shop.send("DELETE", f"/listings/{allowed['id']}", who="boss")
+        assert gone.status_code == 202
+        await shop.caught_up()
+        assert (await shop.judged(documented()))["isFraud"]
+        again = await shop.send("DELETE", f"/listings/{allowed['id']}", who="boss")
+        assert again.status_code == 204
+
+    with_police(databases, story, ALWAYS)
+    assert verify(databases.settings, SYSTEM.aggregates, [FRAUD_POLICE], say=print) == []
+    assert replay(databases.settings, FRAUD_POLICE.name).differences == []
+
+
+def test_lists_are_administrators_business_and_operators_see_them(databases: Databases) -> None:
+    async def story(shop: Shop) -> None:
+        for who in ("shop", "watcher"):
+            answer = await shop.send("POST", "/listings", listing(client="shop"), who=who)
+            assert answer.status_code == 403
+        made = await put(shop, client="shop")
+        assert made == {
+            "id": made["id"],
+            "list": "block",
+            "kind": "client",
+            "value": "shop",
+            "ends_at": "2026-11-29T12:00:00Z",
+            "reason": "a stolen card",
+        }
+        assert (await shop.send("DELETE", f"/listings/{made['id']}")).status_code == 403
+        assert (await shop.send("GET", "/listings")).status_code == 403
+        page = await shop.send("GET", "/listings", who="boss")
+        assert page.json() == {"items": [made], "last_reference": made["id"], "size": 50}
+        seen = await shop.send("GET", "/listings", who="watcher")
+        assert seen.json()["items"] == [{**made, "reason": "…"}]
+        unknown = await shop.send("DELETE", f"/listings/{uuid4()}", who="boss")
+        assert unknown.status_code == 404
+
+    with_police(databases, story)
+
+
+def test_lists_come_page_by_page_without_those_that_are_over(databases: Databases) -> None:
+    clock = Hand()
+
+    async def story(shop: Shop) -> None:
+        made = [(await put(shop, client=f"client {number}"))["id"] for number in range(5)]
+        await put(shop, client="over", ends_at=(BEGIN + timedelta(hours=1)).isoformat())
+        clock.move(3600)
+        found, last = [], ""
+        while True:
+            page = (await shop.send("GET", f"/listings?size=2{last}", who="boss")).json()
+            found += [one["id"] for one in page["items"]]
+            if page["last_reference"] is None:
+                break
+            last = f"&last_reference={page['last_reference']}"
+        assert found == made[::-1]
+        nobody = await shop.send("GET", f"/listings?last_reference={uuid4()}", who="boss")
+        assert nobody.status_code == 404
+
+    with_police(databases, story, now=clock)
+
+
+@pytest.mark.parametrize(
+    ("changed", "status"),
+    [
+        ({}, 422),
+        ({"client": "shop", "card": CARD}, 422),
+        ({"client": "shop", "ends_at": "2026-11-28T12:00:00"}, 422),
+        ({"client": "shop", "ends_at": 1}, 422),
+        ({"client": "shop", "list": "grey"}, 422),
+        ({"client": "shop", "reason": " "}, 422),
+        ({"fingerprint": CARD}, 422),
+        ({"client": "shop", "ends_at": BEGIN.isoformat()}, 409),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_listed_is_refused(
+    databases: Databases, changed: dict[str, object], status: int
+) -> None:
+    async def story(shop: Shop) -> None:
+        answer = await shop.send("POST", "/listings", listing(**changed), who="boss")
+        assert answer.status_code == status
+        assert CARD not in answer.text
+
+    with_police(databases, story)
+
+
+def test_a_listing_with_a_key_is_made_once(databases: Databases) -> None:
+    async def story(shop: Shop) -> None:
+        key = {"Idempotency-Key": "1"}
+        first, again = [
+            await shop.send("POST", "/listings", listing(card=CARD), who="boss", headers=key)
+            for _ in range(2)
+        ]
+        assert first.json() == again.json()
+        assert again.headers["Idempotent-Replayed"] == "true"
+
+    with_police(databases, story)
+    with databases.as_owner() as log:
+        stored = str(log.execute("TABLE event").fetchall())
+    assert stored.count("Listed") == 1
+    assert CARD not in stored
+
+
+def test_decisions_are_shown_to_their_client_and_to_operators(databases: Databases) -> None:
+    async def story(shop: Shop) -> None:
+        bodies = [documented(amount=f"{number}.00") for number in (1, 2, 3)]
+        for body in bodies:
+            await shop.judged(body)
+        await shop.judged(documented(userID="other"), who="other")
+        await shop.caught_up()
+        page = (await shop.send("GET", "/decisions?size=2")).json()
+        assert [one["amount"] for one in page["items"]] == ["3.00", "2.00"]
+        rest = (
+            await shop.send("GET", f"/decisions?last_reference={page['last_reference']}")
+        ).json()
+        assert [one["amount"] for one in rest["items"]] == ["1.00"]
+        assert len((await shop.send("GET", "/decisions", who="watcher")).json()["items"]) == 4
+        fraud = (await shop.send("GET", "/decisions?is_fraud=true", who="boss")).json()
+        assert fraud == {"items": [], "last_reference": None, "size": 50}
+        one = await shop.send("GET", f"/decisions/{bodies[0]['transactionID']}")
+        assert (one.json()["card"], one.json()["rules"]) == (
+            "unknown 4321",
+            ["amount_is_not_cost", "little_history", "luhn"],
+        )
+        assert [reason["rule"] for reason in one.json()["reasons"]] == one.json()["rules"]
+        other = await shop.send("GET", f"/decisions/{bodies[0]['transactionID']}", who="other")
+        assert other.status_code == 404
+
+    with_police(databases, story)
+
+
+def test_a_label_is_the_last_word_of_an_administrator(databases: Databases) -> None:
+    async def story(shop: Shop) -> None:
+        body = documented()
+        path = f"/decisions/{body['transactionID']}"
+        sent = {"label": "confirmed", "reason": "charged back"}
+        assert (await shop.send("POST", f"{path}/label", sent, who="boss")).status_code == 404
+        await shop.judged(body)
+        await shop.caught_up()
+        assert (await shop.send("POST", f"{path}/label", sent)).status_code == 403
+        for label in ("confirmed", "false_positive"):
+            said = await shop.send("POST", f"{path}/label", {**sent, "label": label}, who="boss")
+            assert (said.status_code, said.json()["label"]) == (200, label)
+        wrong = await shop.send("POST", f"{path}/label", {**sent, "label": "maybe"}, who="boss")
+        assert wrong.status_code == 422
+        await shop.caught_up()
+        assert (await shop.send("GET", path)).json()["label"] == "false_positive"
+
+    with_police(databases, story)
+    assert verify(databases.settings, SYSTEM.aggregates, [FRAUD_POLICE], say=print) == []
+
+
+def test_rules_are_shown_with_hits_shadow_beside_live_and_measured_by_labels(
+    databases: Databases,
+) -> None:
+    both = rules(
+        '[rules.luhn]\nkind = "luhn"\nweight = 100\n'
+        '[rules.unmatched]\nkind = "amount_is_not_cost"\nstate = "shadow"\nweight = 7\n'
+        '[rules.asleep]\nkind = "luhn"\nstate = "off"\nweight = 7\n'
+    )
+
+    async def story(shop: Shop) -> None:
+        sent = [documented(cost=cost) for cost in ("123.00", "1.00", "2.00")]
+        sent.append(documented(card="4111111111111111", cost="3.00"))
+        for body in sent:
+            await shop.judged(body)
+        await shop.caught_up()
+        labels = ("false_positive", "confirmed", "confirmed", "confirmed")
+        for body, label in zip(sent, labels, strict=True):
+            path = f"/decisions/{body['transactionID']}/label"
+            said = {"label": label, "reason": "looked at"}
+            assert (await shop.send("POST", path, said, who="boss")).status_code == 200
+        await shop.caught_up()
+        await asyncio.to_thread(eventually, lambda: shadowed(databases) == 3)
+        told = (await shop.send("GET", "/rules", who="watcher")).json()
+        assert (told["decisions"], told["denied"]) == (4, 3)
+        assert (told["caught"], told["missed"], told["false_alarms"]) == (2, 1, 1)
+        by_name = {one["rule"]: one for one in told["items"]}
+        assert {name: one["hits"] for name, one in by_name.items()} == {
+            "luhn": 3,
+            "unmatched": 3,
+            "asleep": 0,
+        }
+        measured = {
+            name: (one["state"], one["precision"], one["recall"]) for name, one in by_name.items()
+        }
+        assert measured == {
+            "luhn": ("live", "2 of 3", "2 of 3"),
+            "unmatched": ("shadow", "3 of 3", "3 of 3"),
+            "asleep": ("off", None, "0 of 3"),
+        }
+        one = (await shop.send("GET", f"/decisions/{sent[1]['transactionID']}")).json()
+        assert [reason["rule"] for reason in one["shadow_reasons"]] == ["unmatched"]
+        page = await shop.send("GET", "/", who="watcher")
+        assert page.status_code == 200
+        assert "unmatched" in page.text
+        assert (await shop.send("GET", "/")).status_code == 403
+
+    with_police(databases, story, both)
+
+
+def shadowed(databases: Databases) -> int:
+    return len(query(databases.as_read_model_owner(), "SELECT FROM fraud_shadow"))

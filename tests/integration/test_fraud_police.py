@@ -1,0 +1,263 @@
+"""The fraud police: what it answers, once for each transaction, and how fast a card may pay."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+
+from codebase.foundation.keys import new_key
+from codebase.operations.verify import verify
+from codebase.registry import SYSTEM
+from codebase.services.fraud_police.projections import FRAUD_POLICE
+from tests.integration.police import (
+    LUHN_RIGHT,
+    PATH,
+    Hand,
+    Shop,
+    documented,
+    rule_names,
+    rules,
+    with_police,
+)
+
+if TYPE_CHECKING:
+    from tests.databases import Databases
+
+FIVE_A_MINUTE = rules(
+    '[rules.fast]\nkind = "card_payments"\nweight = 100\nwindow = 60\nlimit = 5\nstrict = true'
+)
+LOOSE = rules('[rules.fast]\nkind = "card_payments"\nweight = 100\nwindow = 60\nlimit = 5')
+
+
+def decisions(databases: Databases) -> int:
+    with databases.as_owner() as log:
+        row = log.execute("SELECT count(*) FROM event WHERE category = 'card_check'").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_the_documented_transaction_passes_with_reasons(databases: Databases) -> None:
+    async def story(shop: Shop) -> None:
+        message = await shop.judged(documented())
+        assert message["isFraud"] is False
+        assert rule_names(message) == {"luhn", "little_history"}
+        assert message["score"] == sum(reason["weight"] for reason in message["reasons"])
+        [luhn] = [reason for reason in message["reasons"] if reason["rule"] == "luhn"]
+        assert luhn == {
+            "rule": "luhn",
+            "version": 1,
+            "weight": 10,
+            "kind": "hit",
+            "observed": "wrong",
+            "limit": "right",
+            "window": None,
+            "sentence": "the card's number fails Luhn's formula",
+        }
+
+    with_police(databases, story)
+
+
+def test_the_documented_transaction_is_denied_from_the_31st_in_a_minute_on(
+    databases: Databases,
+) -> None:
+    clock = Hand()
+
+    async def story(shop: Shop) -> None:
+        for _ in range(30):
+            assert not (await shop.judged(documented()))["isFraud"]
+        await shop.caught_up()
+        denied = await shop.judged(documented())
+        assert denied["isFraud"]
+        assert "card_payments_in_a_minute" in rule_names(denied)
+        clock.move(60)
+        await shop.caught_up()
+        assert not (await shop.judged(documented()))["isFraud"], "the minute is over"
+
+    with_police(databases, story, now=clock)
+
+
+def test_a_repeat_has_the_same_answer_whatever_has_come_since(databases: Databases) -> None:
+    body = documented()
+
+    async def story(shop: Shop) -> None:
+        first = await shop.send("POST", PATH, body)
+        for _ in range(6):
+            await shop.judged(documented())
+        again = await shop.send("POST", PATH, body)
+        assert (again.status_code, again.json()) == (200, first.json())
+        assert again.headers["Idempotent-Replayed"] == "true"
+        by_admin = await shop.send("POST", PATH, body, who="boss")
+        assert by_admin.json() == first.json(), "for the same client"
+        other = await shop.send("POST", PATH, {**body, "paymentMethod": "paytm"})
+        assert other.status_code == 422
+
+    with_police(databases, story, FIVE_A_MINUTE)
+    assert decisions(databases) == 7
+
+
+def test_100_at_once_of_one_card_clear_exactly_5_against_a_strict_limit_of_5(
+    databases: Databases,
+) -> None:
+    async def story(shop: Shop) -> None:
+        answers = await asyncio.gather(*(shop.judged(documented()) for _ in range(100)))
+        assert sum(not each["isFraud"] for each in answers) == 5
+
+    with_police(databases, story, FIVE_A_MINUTE)
+
+
+def test_100_at_once_of_one_transaction_are_one_decision(databases: Databases) -> None:
+    body = documented()
+
+    async def story(shop: Shop) -> None:
+        answers = await asyncio.gather(*(shop.judged(body) for _ in range(100)))
+        assert all(each == answers[0] for each in answers)
+
+    with_police(databases, story, FIVE_A_MINUTE)
+    assert decisions(databases) == 1
+
+
+def test_a_limit_that_is_not_strict_holds_once_the_tables_have_caught_up(
+    databases: Databases,
+) -> None:
+    async def story(shop: Shop) -> None:
+        for _ in range(5):
+            assert not (await shop.judged(documented()))["isFraud"]
+        await shop.caught_up()
+        assert (await shop.judged(documented()))["isFraud"]
+
+    with_police(databases, story, LOOSE)
+
+
+@pytest.mark.parametrize("rule_set", [FIVE_A_MINUTE, LOOSE], ids=["strict", "loose"])
+def test_a_new_key_leaves_a_card_what_it_was(databases: Databases, rule_set: object) -> None:
+    old, new = new_key("old"), new_key("new")
+    clock, repeated = Hand(), documented()
+
+    async def before(shop: Shop) -> None:
+        await shop.judged(repeated)
+        for _ in range(4):
+            assert not (await shop.judged(documented()))["isFraud"]
+        await shop.caught_up()
+
+    async def after(shop: Shop) -> None:
+        again = await shop.send("POST", PATH, repeated)
+        assert again.headers["Idempotent-Replayed"] == "true"
+        assert (await shop.judged(documented()))["isFraud"]
+
+    with_police(databases, before, rule_set, clock, (old,))  # type: ignore[arg-type]
+    with_police(databases, after, rule_set, clock, (new, old))  # type: ignore[arg-type]
+
+
+def test_no_card_number_is_left_anywhere(databases: Databases) -> None:
+    number = "4929123456781234"
+
+    async def story(shop: Shop) -> None:
+        answer = await shop.send("POST", PATH, documented(card=number))
+        assert answer.status_code == 200
+        refused = await shop.send("POST", PATH, documented(card=number, cvv="123"))
+        assert refused.status_code == 422
+        too_long = await shop.send("POST", PATH, documented(card=f"{number}99999"))
+        assert too_long.status_code == 422
+        await shop.caught_up()
+        for each in (answer, refused, too_long):
+            assert number[6:12] not in each.text
+
+    with_police(databases, story)
+    with databases.as_owner() as log, databases.as_read_model_owner() as store:
+        for table in ("event", "command_note"):
+            assert "345678" not in str(log.execute(f"TABLE {table}").fetchall())
+        for table in ("fraud_decision", "fraud_payment"):
+            assert "345678" not in str(store.execute(f"TABLE {table}").fetchall())
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"card": "1234"}, "payment.card"),
+        ({"card": True}, "payment.card"),
+        ({"card": {"brand": "visa"}}, "payment.card"),
+        ({"amount": "1.234"}, "payment.amount"),
+        ({"amount": 0}, "payment.amount"),
+        ({"cost": "NaN"}, "order.cost"),
+        ({"currency": "inr"}, "payment.currency"),
+        ({"type": ""}, "payment.type"),
+        ({"id": ""}, "order.id"),
+        ({"transactionID": "1"}, "transactionID"),
+        ({"userID": ""}, "userID"),
+        ({"paymentMethod": 1}, "paymentMethod"),
+        ({"pin": "1234"}, "pin"),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_refused_by_field_and_not_repeated(
+    databases: Databases, changed: dict[str, object], field: str
+) -> None:
+    async def story(shop: Shop) -> None:
+        answer = await shop.send("POST", PATH, documented(**changed))
+        assert answer.status_code == 422
+        assert any(name.startswith(field) for name in answer.json()["errors"]), answer.text
+
+    with_police(databases, story)
+    assert decisions(databases) == 0
+
+
+def test_a_client_shows_its_own_transactions_only_and_administrators_everybodys(
+    databases: Databases,
+) -> None:
+    async def story(shop: Shop) -> None:
+        assert (await shop.send("POST", PATH, documented(), who="other")).status_code == 403
+        assert (await shop.send("POST", PATH, documented(), who="watcher")).status_code == 403
+        assert not (await shop.judged(documented(), who="boss"))["isFraud"]
+        for who, status in (("shop", 403), ("boss", 200)):
+            headers = {"X-User-Id": "other"}
+            answer = await shop.send("POST", PATH, documented(), who=who, headers=headers)
+            assert answer.status_code == status
+        empty = {"X-User-Id": " "}
+        answer = await shop.send("POST", PATH, documented(), who="boss", headers=empty)
+        assert (answer.status_code, list(answer.json()["errors"])) == (422, ["X-User-Id"])
+        await shop.caught_up()
+        others = (await shop.send("GET", "/decisions", who="other")).json()
+        assert len(others["items"]) == 1
+
+    with_police(databases, story)
+
+
+def test_a_reduced_card_is_the_card_that_it_was_made_of(databases: Databases) -> None:
+    async def story(shop: Shop) -> None:
+        for _ in range(5):
+            await shop.judged(documented(card=LUHN_RIGHT))
+        await shop.caught_up()
+        with databases.as_read_model_owner() as store:
+            row = store.execute("SELECT payment -> 'card' FROM fraud_decision LIMIT 1").fetchone()
+        assert row is not None
+        assert (await shop.judged(documented(card=row[0])))["isFraud"]
+
+    with_police(databases, story, FIVE_A_MINUTE)
+
+
+def test_tables_equal_the_log_and_a_decision_is_small(databases: Databases) -> None:
+    async def story(shop: Shop) -> None:
+        for number in range(8):
+            await shop.judged(documented(amount=f"{number + 1}.10", card=LUHN_RIGHT))
+        await shop.caught_up()
+
+    with_police(databases, story)
+    assert verify(databases.settings, SYSTEM.aggregates, [FRAUD_POLICE], say=print) == []
+    with databases.as_owner() as log:
+        row = log.execute(
+            "SELECT max(octet_length(data::text)) FROM event WHERE category = 'card_check'"
+        ).fetchone()
+    assert row is not None
+    assert 0 < row[0] <= 2048
+
+
+def test_other_ids_are_other_transactions(databases: Databases) -> None:
+    async def story(shop: Shop) -> None:
+        for _ in range(2):
+            await shop.judged(documented(transactionID=str(uuid4())))
+
+    with_police(databases, story)
+    assert decisions(databases) == 2
