@@ -2,6 +2,7 @@
 # Sets everything up and runs every check, in this order, up to the first that fails.
 #
 #   ./test.sh          everything that needs no container engine
+#   ./test.sh tests/…  these tests alone, with what they need (any arguments of pytest)
 #   ./test.sh docker   the images and the cluster, with an engine
 #   ./test.sh torture  processes that die anywhere between an event and its effect, with many seeds;
 #                      TORTURE_SEEDS says how many (25)
@@ -96,6 +97,12 @@ if [ "${1:-}" = torture ]; then
     on_four_partitions_and_the_other_postgres "${kills[@]}"
   printf '\nall green in %s s\n' "$((SECONDS - began))"
   exit
+fi
+if [ $# -gt 0 ]; then
+  prepare_environment .venv "" development
+  prepare_postgres
+  prepare_rabbitmq
+  exec .venv/bin/python -m pytest -q "$@"
 fi
 prepare_environment .venv "" development
 prepare_environment .venv "" benchmark

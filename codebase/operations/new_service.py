@@ -120,7 +120,7 @@ def new_service(root: Path, name: str, kind: Kind, ports: Mapping[str, int]) -> 
         *(f"registered in: {each}" for each in changed),
         f"edit next: codebase/services/{name}/: {NEXT[kind]}",
         f"then {service.test}, and what {README} says of it",
-        f"try: ./test.sh, which installs what tests need; .venv/bin/orderly serve {name}",
+        f"try: ./test.sh {service.test}; .venv/bin/orderly serve {name}; at last ./test.sh",
     ]
 
 
