@@ -5,15 +5,28 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from codebase.engine.commands.bus import CommandBus
-from codebase.engine.commands.submission import Outcome, Submission
+from codebase.engine.commands.submission import Outcome as Answered
+from codebase.engine.commands.submission import Submission
+from codebase.engine.log.identifiers import creation_stream_id
 from codebase.model.accounts.account import Region
 from codebase.model.accounts.agent import AGENT, RemoveAgent
+from codebase.model.accounts.compliance_case import (
+    COMPLIANCE_CASE,
+    Action,
+    MakeRequest,
+    NoteAnswer,
+    NoteSent,
+    Outcome,
+    RequestTakenOver,
+    TakeOver,
+    case_of,
+)
 from codebase.model.accounts.price_list import PRICE_LIST, PRICE_LIST_ID, SetPrice
 from tests.integration.test_command_bus import order
 from tests.integration.test_spanning_commands import (
@@ -47,7 +60,7 @@ class Office:
         mixed = [*submissions, *submissions]
         self.draw.shuffle(mixed)
         outcomes = await together(self.bus, mixed)
-        failed = [each for each in outcomes if not isinstance(each, Outcome)]
+        failed = [each for each in outcomes if not isinstance(each, Answered)]
         assert failed == []
         return [each.stream_id for each in submissions]
 
@@ -64,6 +77,37 @@ def pricing(region: Region, day: int, key: str) -> Submission:
         today=date(2029, 12, 31),
     )
     return submission(PRICE_LIST, PRICE_LIST_ID, command, key)
+
+
+def asking(agent_id: UUID) -> list[Submission]:
+    """A request about an agent that is answered, and one that is taken over, step by step."""
+    made = MakeRequest(
+        request_id=creation_stream_id("boss", "compliance_request", f"made {agent_id}"),
+        agent_id=agent_id,
+        action=Action.BLOCK,
+        reason="a check",
+        requested_by="boss",
+    )
+    taken_over = RequestTakenOver(
+        request_id=creation_stream_id("boss", "compliance_request", f"taken over {agent_id}"),
+        agent_id=agent_id,
+        action=Action.UNBLOCK,
+        reason=None,
+        requested_by="boss",
+        requested_at=datetime(2025, 1, 1, tzinfo=UTC),
+        sent_at=None,
+        answered_at=None,
+        outcome=None,
+        detail=None,
+    )
+    sent = NoteSent(request_id=made.request_id)
+    answer = NoteAnswer(request_id=made.request_id, outcome=Outcome.DONE)
+    steps = (TakeOver(taken_over=taken_over), made, sent, answer)
+    case = case_of(agent_id)
+    return [
+        submission(COMPLIANCE_CASE, case, step, f"{type(step).__name__} {agent_id}")
+        for step in steps
+    ]
 
 
 def write_good_log(
@@ -95,7 +139,11 @@ def write_good_log(
                 for day in (1, 2)
             ]
         )
-        await _work(office, [agent for agents in team.values() for agent in agents])
+        agents = [agent for each in team.values() for agent in each]
+        for agent in agents[::7]:
+            for step in asking(agent):
+                await office.all_of([step])
+        await _work(office, agents)
         await _leave(office, team)
         await office.all_of(
             [

@@ -563,6 +563,9 @@ def test_a_way_that_is_away_or_silent_is_told_of_until_it_is_not(
             with pytest.raises(AwayError):
                 await way.send(sent(uuid4()))
             assert way.away == "block_agent is away"
+            async with block_agent(port, says(202, Outcome="done")):
+                await way.send(sent(uuid4()))
+            assert way.away is None
         async with block_agent(port, cut) as way:
             with pytest.raises(InDoubtError):
                 await way.send(sent(uuid4()))

@@ -78,6 +78,10 @@ CAUSED: dict[str, tuple[list[Any], list[Any]]] = {
     "so is what was half sent, once more": ([WAS_SENT], [SEND]),
     "before what was asked for since": ([WAS_SENT, LATER], [NEXT]),
     "what had its answer is not": ([WAS_ANSWERED], []),
+    "nor is what is open sent again for it": (
+        [MADE, replace(WAS_ANSWERED, request_id=SECOND)],
+        [],
+    ),
     "and nothing waits for it": ([WAS_ANSWERED, LATER], [SEND_LATER]),
 }
 
