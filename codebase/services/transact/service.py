@@ -166,7 +166,7 @@ async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     waiting, bus = Waiting(), await runtime.command_bus()
     steps = Steps(bus, waiting.hear)
     taking = Taking(
-        bus, steps, card_reducer(settings), waiting, max_age_seconds=settings.transaction_max_age_s
+        bus, card_reducer(settings), waiting, max_age_seconds=settings.transaction_max_age_s
     )
     async with (
         ConsistentReads.open(settings, READ_MODEL) as reads,

@@ -9,7 +9,7 @@ from codebase.engine.commands.bus import CommandBus
 from codebase.engine.commands.fingerprint import Content
 from codebase.engine.commands.submission import Outcome, Submission
 from codebase.model.actor import Actor
-from codebase.model.payments.transaction import TRANSACTION, Command, LookAt
+from codebase.model.payments.transaction import TRANSACTION, Command
 
 OURSELVES = Actor("reaction transactions", is_admin=True)
 """Who takes them, as the events say."""
@@ -48,12 +48,3 @@ class Steps:
         )
         self._heard(outcome)
         return outcome
-
-    async def look(self, transaction_id: UUID) -> Outcome:
-        """How it stands.
-
-        Raises:
-            NotFound: there is no such transaction.
-            ServiceUnavailable: the log did not answer in time.
-        """
-        return await self.take(transaction_id, LookAt())

@@ -20,8 +20,8 @@ from codebase.model.payments.transaction import (
 )
 from codebase.model.refusals import KeyReused
 from codebase.services.transact.bodies import PostTransaction
-from codebase.services.transact.steps import Steps
 from codebase.services.transact.waiting import Waiting
+from codebase.views.payments.look import look_at
 from codebase.web.shell import Command
 
 NAME = "transact"
@@ -39,7 +39,6 @@ class Taking:
 
     Args:
         bus: writes them.
-        steps: tells how they stand.
         reducer: of card numbers.
         waiting: hears what becomes of them.
         max_age_seconds: how long they may wait to be paid.
@@ -48,14 +47,12 @@ class Taking:
     def __init__(
         self,
         bus: CommandBus,
-        steps: Steps,
         reducer: CardReducer,
         waiting: Waiting,
         *,
         max_age_seconds: float,
     ) -> None:
         self._bus = bus
-        self._steps = steps
         self._reducer = reducer
         self._waiting = waiting
         self._max_age_seconds = max_age_seconds
@@ -76,7 +73,7 @@ class Taking:
             outcome = await self._bus.execute(submission)
             failpoint("transact_after_append")
             refuse_another_card(outcome, card)
-            now = await self._steps.look(submission.stream_id) if outcome.replayed else outcome
+            now = await look_at(self._bus, submission.stream_id) if outcome.replayed else outcome
             if now.state.status not in DECIDED:
                 now = await self._end(end, now)
         now.replayed = outcome.replayed
@@ -93,7 +90,7 @@ class Taking:
         """Another process may have come to the end, of whom nobody hears here."""
         try:
             async with asyncio.timeout(LOOK_SECONDS):
-                return await self._steps.look(so_far.stream_id)
+                return await look_at(self._bus, so_far.stream_id)
         except TimeoutError:
             return so_far
 
