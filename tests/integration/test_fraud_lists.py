@@ -158,6 +158,10 @@ def test_a_listing_with_a_key_is_made_once(databases: Databases) -> None:
         ]
         assert first.json() == again.json()
         assert again.headers["Idempotent-Replayed"] == "true"
+        # The same card, said in another way: what was asked for is known without its number.
+        by_fingerprint = listing(fingerprint=first.json()["value"])
+        same = await shop.send("POST", "/listings", by_fingerprint, who="boss", headers=key)
+        assert (same.status_code, same.json()) == (201, first.json())
 
     with_police(databases, story)
     with databases.as_owner() as log:

@@ -11,10 +11,12 @@ import pytest
 from codebase.model.payments import fraud_rules
 from codebase.model.payments.fraud_features import Features, Payment
 from codebase.model.payments.fraud_rules import Hit, Judge, Kind, NoParameters
+from codebase.operations import OperationError
 from codebase.operations.rebuild import rebuild
 from codebase.operations.verify import verify
 from codebase.registry import SYSTEM
 from codebase.services.fraud_police.projections import FRAUD_POLICE
+from codebase.views.payments.fraud_replay import replay
 from tests.integration.flow import eventually, query
 from tests.integration.police import Shop, documented, rule_names, rules, with_police
 from tests.patience import PATIENCE_SECONDS
@@ -166,3 +168,35 @@ def test_a_decision_that_is_projected_late_is_looked_at_all_the_same(databases: 
         await asyncio.to_thread(eventually, lambda: found(shop.databases) == before)
 
     with_police(databases, story, SHADOWED)
+
+
+@pytest.mark.usefixtures("kinds")
+def test_rules_of_a_later_release_are_waited_for(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = rules(LIVE + '[rules.later]\nkind = "raising"\nstate = "shadow"\nweight = 1\n')
+
+    async def one(shop: Shop) -> None:
+        await shop.judged(documented())
+        await shop.caught_up()
+        await asyncio.to_thread(eventually, lambda: bool(found(shop.databases)))
+
+    with_police(databases, one, later)
+    before = found(databases)
+    rebuild(databases.settings, FRAUD_POLICE, "fraud_decisions", say=lambda _: None)
+    with monkeypatch.context() as downgraded:
+        downgraded.setattr("codebase.model.payments.fraud_rule_set.KINDS", fraud_rules.KINDS)
+
+        async def nothing_of_it(shop: Shop) -> None:
+            assert not (await shop.judged(documented()))["isFraud"]
+            await shop.caught_up()
+
+        with_police(databases, nothing_of_it, rules(LIVE))
+        assert found(databases) == []
+        with pytest.raises(OperationError, match="does not know rule set"):
+            replay(databases.settings, FRAUD_POLICE.name)
+
+    async def all_of_it(shop: Shop) -> None:
+        await asyncio.to_thread(eventually, lambda: found(shop.databases) == before)
+
+    with_police(databases, all_of_it, later)

@@ -216,7 +216,7 @@ WRONG: Mapping[str, str] = {
     'threshold = 1\n[rules.luhn]\nkind = "luhn"': "rules.luhn.weight: must be a whole",
     f"threshold = 1\n{rule('same_amount', window=60)}": "rules.same_amount.limit: is missing",
     f"threshold = 1\n{rule('same_amount', window=0, limit=1)}": "same_amount.window: must be a",
-    f"threshold = 1\n{rule('same_amount', window=60, limit=2001)}": "limit: must be a whole number",
+    f"threshold = 1\n{rule('same_amount', window=60, limit=1001)}": "limit: must be a whole number",
     f"threshold = 1\n{rule('card_payments', window=60, limit=257, strict='true')}": "at most 256",
     f"threshold = 1\n{rule('card_sum', window=60, limit=0, currency=INR)}": "must be above 0",
     f"threshold = 1\n{rule('card_sum', window=60, limit='nan', currency=INR)}": "must be above 0",

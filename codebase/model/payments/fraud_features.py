@@ -13,7 +13,7 @@ from typing import NamedTuple
 from codebase.model.money import NOTHING
 from codebase.model.payments.cards import Card
 
-HISTORY_MAX = 2_000
+HISTORY_MAX = 1_000
 """Payments that are looked at of a client, or of a card: the newest in the longest window. Counts
 and sums beyond are `at least`, so that a busy client costs no more than that."""
 STRICT_MAX = 256

@@ -70,7 +70,8 @@ class Police:
             Rejected: the transaction was shown before with another content.
             ServiceUnavailable: a store is away; the same may be sent again.
         """
-        await self._adopt()
+        if not self._is_adopted:
+            await self._adopt()
         payment, as_of = shown.payment, self.now()
         found = await self._past.fetch(*fraud_past.asked(payment, as_of, self.rules.windows))
         command = Assess(

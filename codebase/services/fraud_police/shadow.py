@@ -29,7 +29,7 @@ from codebase.foundation.validation import adapter
 from codebase.foundation.worker import Team, Worker
 from codebase.model.payments.fraud_features import Features, Payment
 from codebase.model.payments.fraud_judgement import Finding, FindingKind, find
-from codebase.model.payments.fraud_rule_set import RuleSet, recorded_rules
+from codebase.model.payments.fraud_rule_set import RuleSet, RuleSetError, recorded_rules
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class Shadow:
         self._pauses = Pauses(stop)
         self._stop = stop
         self._there_is_more = threading.Event()
-        self._rules: dict[str, RuleSet] = {}
+        self._rules: dict[str, RuleSet | None] = {}
         self.wake = self._there_is_more.set
 
     def run(self, _stop: threading.Event) -> None:
@@ -119,9 +119,10 @@ class Shadow:
         rows: list[ShadowRow] = []
         new = after
         for card_id, version, position, payment, features, text in decisions:
-            if text is None or self._stop.is_set():
+            rules = None if text is None else self._rules_of(text)
+            if rules is None or self._stop.is_set():
                 break
-            rows += self._rows(card_id, version, payment, features, text)
+            rows += _rows(card_id, version, findings_of(rules, payment, features))
             new = position
         if new == after:
             return False
@@ -132,19 +133,25 @@ class Shadow:
         JUDGED.inc(sum(position <= new for _, _, position, *_ in decisions))
         return True
 
-    def _rows(
-        self, card_id: UUID, version: int, payment: str, features: str, text: str
-    ) -> Iterator[ShadowRow]:
+    def _rules_of(self, text: str) -> RuleSet | None:
+        """The rules; None where they are of a later release, which will have to look at them."""
         if text not in self._rules:
-            self._rules[text] = recorded_rules(text)
-        findings = findings_of(self._rules[text], payment, features)
-        if findings:
-            yield {
-                "id": card_id,
-                "version": version,
-                "findings": Jsonb(as_json(findings)),
-                "hits": [each.rule for each in findings if each.kind is FindingKind.HIT],
-            }
+            try:
+                self._rules[text] = recorded_rules(text)
+            except RuleSetError as error:
+                logger.warning("shadow rules wait for the release that knows them: %s", error)
+                self._rules[text] = None
+        return self._rules[text]
+
+
+def _rows(card_id: UUID, version: int, findings: Sequence[Finding]) -> Iterator[ShadowRow]:
+    if findings:
+        yield {
+            "id": card_id,
+            "version": version,
+            "findings": Jsonb(as_json(findings)),
+            "hits": [each.rule for each in findings if each.kind is FindingKind.HIT],
+        }
 
 
 def findings_of(rules: RuleSet, payment: str, features: str) -> list[Finding]:
@@ -169,7 +176,13 @@ def check_shadow(store: Connection[Any]) -> Iterator[str]:
             name = f"fraud_shadow {card_id} {version}"
             if payment is None or text is None:
                 yield f"{name}: has no decision"
-            elif findings != as_json(findings_of(recorded_rules(text), payment, features)):
+                continue
+            try:
+                rules = recorded_rules(text)
+            except RuleSetError as error:
+                yield f"{name}: this release does not know its rules: {error}"
+                continue
+            if findings != as_json(findings_of(rules, payment, features)):
                 yield f"{name}: is not what its rules find"
 
 

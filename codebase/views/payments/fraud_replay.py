@@ -24,7 +24,7 @@ from codebase.model.payments.card_check import (
     evolve,
 )
 from codebase.model.payments.fraud_rule_history import RuleSetAdopted, id_of_rule_set
-from codebase.model.payments.fraud_rule_set import RuleSet, recorded_rules
+from codebase.model.payments.fraud_rule_set import RuleSet, RuleSetError, recorded_rules
 from codebase.operations import OperationError
 from codebase.operations.terminal import Progress, no_progress
 from codebase.views.payments import fraud_past
@@ -65,7 +65,7 @@ class RuleSets:
         """The set.
 
         Raises:
-            OperationError: the log does not have it.
+            OperationError: the log does not have it, or this release does not know its rules.
         """
         known = self._known.get(rules_hash)
         if known is None:
@@ -74,7 +74,12 @@ class RuleSets:
             if row is None:
                 raise OperationError(f"the log has no rule set {rules_hash}")
             adopted = adapter(RuleSetAdopted).validate_json(row[0])
-            known = self._known[rules_hash] = recorded_rules(adopted.text)
+            try:
+                known = self._known[rules_hash] = recorded_rules(adopted.text)
+            except RuleSetError as error:
+                raise OperationError(
+                    f"this release does not know rule set {rules_hash}: {error}"
+                ) from error
         return known
 
 
