@@ -130,13 +130,14 @@ def test_the_servers_listen_on_loopback_only(run: EmbeddedRun) -> None:
     assert addresses <= {"127.0.0.1", "::1"}
 
 
-COMMANDS = {"create_buy_order", "place_order", "account_management"}
+COMMANDS = {"create_buy_order", "place_order", "account_management", "compliance"}
 PROJECTORS = {"read_model_sync", "billing", "compliance", "vip_customers"}
 TOLD_BY = {
     "commands": COMMANDS,
     "queries": {"fetch_buy_orders", "get_orders", "account_management"}
     | PROJECTORS - {"read_model_sync"},
     "projectors": PROJECTORS,
+    "reactions": {"compliance"},
     "block_agent": {"account_management"},
     "all": set(SERVICE_PORTS),
 }
