@@ -21,11 +21,9 @@ from prometheus_client import REGISTRY
 from codebase.engine.commands.bus import CommandBus
 from codebase.engine.commands.fingerprint import Content
 from codebase.engine.commands.submission import Given, Submission
-from codebase.engine.messages.command_sender import OutgoingCommand, publish_command
 from codebase.engine.messages.command_taker import IN_FLIGHT_MAX, CommandTaker
 from codebase.engine.messages.dead_letters import DEAD_LETTERS, declare_dead_letters
 from codebase.engine.messages.topology import COMMANDS
-from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.observability import logs
 from codebase.foundation.settings import Settings
 from codebase.model.accounts.account import ACCOUNT, OpenAccount, Region
@@ -548,25 +546,3 @@ def cut_off(server: RabbitUnderTest, name: str, settings: Settings) -> None:
 
     eventually(is_known, "the connection shows")
     server.manage("DELETE", f"connections/{found[0]}")
-
-
-def test_a_command_is_sent_or_its_sender_told(
-    databases: Databases, with_broker: Settings, taker: Taker, channel: BlockingChannel
-) -> None:
-    (agent,) = taker.new_agents(1)
-    url = with_broker.required("broker_url")
-    outgoing = OutgoingCommand(
-        routing_key="agent.block",
-        body=json.dumps(order(agent, "1")).encode(),
-        message_id="1",
-        reply_to=REPLIES,
-    )
-    publish_command(url, outgoing)
-    ((properties, _),) = until_some(channel, REPLIES)
-    assert properties.correlation_id == "1"
-    assert happened(databases, agent) == ["AgentCreated", "AgentBlocked"]
-    taker_gone = url.rsplit("/", 1)[0] + "/"
-    with pytest.raises(ServiceUnavailable, match="no service takes this command"):
-        publish_command(taker_gone, outgoing)
-    with pytest.raises(ServiceUnavailable, match="no confirm"):
-        publish_command("amqp://guest:guest@127.0.0.1:1/", outgoing)

@@ -12,10 +12,10 @@ from pika.adapters.blocking_connection import BlockingChannel
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from codebase.engine.messages.command_message import CommandMessage, MalformedError, Reply
-from codebase.engine.messages.command_sender import PUBLISH_DEADLINE_SECONDS
 from codebase.engine.messages.command_taker import LONGEST_PAUSE_SECONDS, may_pass
 from codebase.engine.messages.dead_letters import dead_letter
 from codebase.engine.messages.listener import Arrival
+from codebase.engine.messages.outgoing_command import PUBLISH_DEADLINE_SECONDS
 from codebase.engine.messages.reply_queues import RESERVED
 from codebase.engine.messages.topology import declare_queue
 from codebase.engine.reactions.publisher import Message, Publisher

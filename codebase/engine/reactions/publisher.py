@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import UnroutableError
 
-from codebase.engine.messages.command_sender import (
+from codebase.engine.messages.connection import deadline
+from codebase.engine.messages.listener import Arrival, QueueListener, QueueToListenTo
+from codebase.engine.messages.outgoing_command import (
     PUBLISH_DEADLINE_SECONDS,
     OutgoingCommand,
     properties_of,
 )
-from codebase.engine.messages.connection import deadline
-from codebase.engine.messages.listener import Arrival, QueueListener, QueueToListenTo
 from codebase.engine.messages.topology import COMMANDS, declare_commands
 from codebase.engine.reactions.reaction import Answer, Sent
 from codebase.engine.reactions.target import AwayError, InDoubtError, NotSentError
