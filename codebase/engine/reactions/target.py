@@ -14,6 +14,10 @@ class NotSentError(Exception):
     """
 
 
+class LaterError(NotSentError):
+    """It was not done, and may be later: the target answers, and is not to be left alone for it."""
+
+
 class NotAllowedError(NotSentError):
     """It was not done: we are not let in, by what is configured or by what this one is about.
 

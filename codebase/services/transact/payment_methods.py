@@ -12,7 +12,7 @@ from codebase.engine.reactions.http_target import Call, HttpTarget
 from codebase.engine.reactions.reaction import Answer, Sent
 from codebase.model.payments.transaction import PaymentMethod, Status
 from codebase.services.transact.driver import PAID, REFUSED, SETTLED
-from codebase.services.transact.look import look_at
+from codebase.views.payments.look import look_at
 
 Asked = Mapping[str, Any]
 """A transaction, as `driver.asked` has it."""

@@ -18,7 +18,7 @@ from codebase.model.payments.transaction import (
     TransactionRequested,
 )
 from codebase.services.transact.bodies import PostTransaction
-from codebase.services.transact.look import look_at
+from codebase.views.payments.look import look_at
 from codebase.services.transact.waiting import Waiting
 from codebase.web.shell import Command
 
