@@ -70,9 +70,11 @@ class Outside:
     police: Callable[[Mapping[str, Any], int], str] = lambda _body, _nth: "clear"
     """(what it is shown, how often it has been) -> clear, fraud, hang, fail, nonsense."""
     provider: Callable[[Mapping[str, Any], int], str] = lambda _body, _nth: "charge"
-    """(what it is asked for, how often) -> charge, refuse, hang, fail, lose, reject."""
+    """(what it is asked for, how often) -> charge, refuse, hang, fail, lose, late, reject."""
     calls: Counter[str] = field(default_factory=Counter)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
+    late: threading.Event = field(default_factory=threading.Event)
+    """Until it is set, who is late does not answer."""
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     async def look(self, request: web.Request) -> web.StreamResponse:
@@ -114,6 +116,8 @@ class Outside:
                 return web.json_response({}, status=HTTPStatus.SERVICE_UNAVAILABLE)
         with self.changed:
             self.charges[key] += 1
+        if manner == "late":
+            await asyncio.to_thread(self.late.wait)
         if manner == "lose" and request.transport is not None:
             request.transport.abort()
         return web.json_response(self._told(key))
@@ -185,6 +189,15 @@ class Payer:
         """The same request again and again, until it is answered so."""
         key = key or uuid4().hex
         while (answer := await self.pay(body, key)).status_code != status:
+            assert answer.status_code == HTTPStatus.ACCEPTED, answer.text
+        return answer
+
+    async def pay_until_with(self, token: str) -> httpx.Response:
+        """The documented request by whoever has a token, until it is paid."""
+        key = uuid4().hex
+        while (
+            answer := await self.pay(key=key, **{"X-Token": token})
+        ).status_code != HTTPStatus.OK:
             assert answer.status_code == HTTPStatus.ACCEPTED, answer.text
         return answer
 

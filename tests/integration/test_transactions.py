@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING
+import json
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 
+from codebase.foundation.keys import new_key
+from codebase.foundation.tokens import new_token
+from codebase.operations.rebuild import rebuild
 from codebase.operations.verify import verify
 from codebase.registry import SYSTEM
+from codebase.services.transact import taking
 from codebase.services.transact.driver import TRANSACTION_AGES, TRANSACTIONS
 from codebase.views.payments.settings import PaymentSettings
 from tests.integration.flow import query
 from tests.integration.payments import (
     CARD,
-    POLICE_PATH,
     REASON,
     Outside,
     Payer,
@@ -25,12 +31,15 @@ from tests.integration.payments import (
     payment,
     settings_of,
 )
+from tests.patience import NEVER_SECONDS
 
 if TYPE_CHECKING:
     from tests.databases import Databases
 
 Story = Callable[[Payer], Awaitable[None]]
 COMPLETE = ["PENDING", "CLEARED", "PAYMENT_INITIATED", "PAYMENT_COMPLETE"]
+FAILED = [*COMPLETE[:-1], "PAYMENT_FAILED"]
+MOMENT_SECONDS = 0.02
 
 
 @pytest.fixture
@@ -45,6 +54,8 @@ def settings(databases: Databases, outside: Outside) -> PaymentSettings:
 
 
 def tell(settings: PaymentSettings, story: Story) -> None:
+    """Have the story happen; whatever it was, the log and all that follows from it agree."""
+
     async def told() -> None:
         async with paying(settings) as payer:
             await story(payer)
@@ -55,6 +66,18 @@ def tell(settings: PaymentSettings, story: Story) -> None:
         settings, SYSTEM.aggregates, [SYSTEM.read_model], reactions=reactions, say=lambda _: None
     )
     assert found == []
+
+
+async def eventually(condition: Callable[[], Awaitable[object]]) -> None:
+    while not await condition():  # noqa: ASYNC110 - it is other threads and processes that do it
+        await asyncio.sleep(MOMENT_SECONDS)
+
+
+async def comes_to(payer: Payer, transaction_id: str, history: list[str]) -> None:
+    async def there() -> bool:
+        return await payer.history(transaction_id) == history
+
+    await eventually(there)
 
 
 def test_the_documented_request_is_paid(settings: PaymentSettings, outside: Outside) -> None:
@@ -71,6 +94,552 @@ def test_the_documented_request_is_paid(settings: PaymentSettings, outside: Outs
         shown = await payer.details(transaction_id)
         assert [step["status"] for step in shown["transitions"]] == COMPLETE
         assert shown["payment"]["card"] == {"brand": "unknown", "last_four": "4321"}
+        assert shown["order"] == {
+            "id": "1234",
+            "name": "A lamp",
+            "cost": "123.00",
+            "currency": "INR",
+        }
         assert outside.charges == {transaction_id: 1}
 
     tell(settings, story)
+
+
+def test_whoever_waits_is_woken_when_it_has_ended(
+    settings: PaymentSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taking, "WAIT_SECONDS", NEVER_SECONDS)
+
+    async def story(payer: Payer) -> None:
+        key = uuid4().hex
+        # Repeats wait with the first one.
+        answers = await asyncio.gather(*(payer.pay(key=key) for _ in range(8)), payer.pay())
+        assert [answer.status_code for answer in answers] == [200] * 9
+
+    tell(settings, story)
+
+
+def test_an_answer_covers_its_end_for_whoever_reads_next(settings: PaymentSettings) -> None:
+    async def story(payer: Payer) -> None:
+        said = (await payer.pay_until(200)).json()
+        # Without a token: what this process has written for the same caller counts.
+        [shown] = (await payer.client.get("/transactions")).json()["items"]
+        assert (shown["transactionID"], shown["status"]) == (
+            said["transactionID"],
+            "PAYMENT_COMPLETE",
+        )
+
+    tell(settings, story)
+
+
+def test_the_police_is_shown_the_transaction_and_of_the_card_what_it_was_reduced_to(
+    settings: PaymentSettings, outside: Outside
+) -> None:
+    async def story(payer: Payer) -> None:
+        said = (await payer.pay_until(200)).json()
+        [(headers, body)] = outside.asked
+        assert headers["X-User-Id"] == "local"
+        assert body["transactionID"] == said["transactionID"]
+        assert body["userID"] == "local"
+        card = body["payment"].pop("card")
+        assert (card["brand"], card["last_four"], card["luhn"]) == ("unknown", "4321", False)
+        [fingerprint] = card["fingerprints"]
+        assert fingerprint.startswith("c1:")
+        assert body["payment"] == {"type": "wallet", "amount": "123.00", "currency": "INR"}
+        assert body["order"]["cost"] == "123.00"
+        assert CARD not in json.dumps([*outside.asked, *outside.bodies])
+
+    tell(settings, story)
+
+
+def test_fraud_is_a_business_answer_and_is_never_charged(
+    settings: PaymentSettings, outside: Outside
+) -> None:
+    outside.police = lambda _body, _nth: "fraud"
+
+    async def story(payer: Payer) -> None:
+        key = uuid4().hex
+        answer = await payer.pay_until(402, key=key)
+        problem = answer.json()
+        transaction_id = problem["transactionID"]
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert answer.headers["Consistency-Token"]
+        assert problem["type"] == "/problems/fraudulent-transaction"
+        assert (problem["status"], problem["fraudStatus"]) == (402, True)
+        assert problem["transactionStatus"] == "FRAUDULENT"
+        assert problem["instance"] == answer.headers["X-Request-Id"]
+        again = await payer.pay(key=key)
+        assert (again.status_code, again.json()["transactionID"]) == (402, transaction_id)
+        assert again.headers["Idempotent-Replayed"] == "true"
+        shown = await payer.details(transaction_id)
+        flagged = shown["transitions"][-1]
+        assert (flagged["status"], flagged["score"]) == ("FRAUDULENT", "60")
+        assert flagged["findings"] == [{name: str(value) for name, value in REASON.items()}]
+        assert not outside.calls[transaction_id]
+
+    tell(settings, story)
+
+
+def test_a_payment_that_is_refused_has_failed(settings: PaymentSettings, outside: Outside) -> None:
+    outside.provider = lambda _body, _nth: "refuse"
+
+    async def story(payer: Payer) -> None:
+        problem = (await payer.pay_until(402)).json()
+        assert problem["type"] == "/problems/payment-failed"
+        assert "fraudStatus" not in problem
+        shown = await payer.details(problem["transactionID"])
+        assert [step["status"] for step in shown["transitions"]] == FAILED
+        assert shown["transitions"][-1]["reason"] == "no money there"
+
+    tell(settings, story)
+
+
+def test_one_key_is_one_transaction_and_one_charge(
+    settings: PaymentSettings, outside: Outside
+) -> None:
+    async def story(payer: Payer) -> None:
+        key = uuid4().hex
+        answers = await asyncio.gather(*(payer.pay(key=key) for _ in range(100)))
+        assert {answer.status_code for answer in answers} <= {200, 202}
+        last = await payer.pay_until(200, key=key)
+        assert last.headers["Idempotent-Replayed"] == "true"
+        ids = {answer.json()["transactionID"] for answer in [*answers, last]}
+        assert len(ids) == 1
+        assert Counter(outside.charges) == {ids.pop(): 1}
+
+    tell(settings, story)
+
+
+def test_without_a_key_each_request_is_a_payment_of_its_own(
+    settings: PaymentSettings, outside: Outside
+) -> None:
+    async def story(payer: Payer) -> None:
+        answers = [await payer.pay() for _ in range(3)]
+        ids = [answer.json()["transactionID"] for answer in answers]
+        assert len(set(ids)) == 3
+        for each in ids:
+            await comes_to(payer, each, COMPLETE)
+        assert outside.charges == dict.fromkeys(ids, 1)
+
+    tell(settings, story)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [payment("124.00"), payment(card="1234567887654322"), payment(method="paytm"), payment(id=1)],
+    ids=["amount", "card", "method", "order"],
+)
+def test_a_key_stands_for_one_content(settings: PaymentSettings, other: Mapping[str, Any]) -> None:
+    async def story(payer: Payer) -> None:
+        key = uuid4().hex
+        await payer.pay(key=key)
+        refused = await payer.pay(other, key=key)
+        assert (refused.status_code, refused.json()["type"]) == (
+            422,
+            "/problems/idempotence-key-reused",
+        )
+        # The same number, written otherwise, is the same.
+        assert (await payer.pay(payment(card=int(CARD)), key=key)).status_code in {200, 202}
+
+    tell(settings, story)
+
+
+def test_a_repeat_is_known_while_keys_of_cards_change(
+    databases: Databases, outside: Outside
+) -> None:
+    settings, key = settings_of(databases, outside), uuid4().hex
+    old, new = settings.card_keys[0], new_key("c2")
+    ids = set()
+
+    async def story(payer: Payer) -> None:
+        ids.add((await payer.pay_until(200, key=key)).json()["transactionID"])
+        # Alike, but for digits that are kept nowhere.
+        other = await payer.pay(payment(card="1234560000654321"), key=key)
+        assert other.json()["type"] == "/problems/idempotence-key-reused"
+
+    for keys in ((old,), (old, new), (new, old)):
+        tell(settings.model_copy(update={"card_keys": keys}), story)
+    assert len(ids) == 1
+    assert outside.charges == {ids.pop(): 1}
+
+
+@pytest.mark.parametrize("manner", ["fail", "hang"])
+def test_while_the_police_is_away_it_is_pending_and_then_completed_without_the_client(
+    settings: PaymentSettings, outside: Outside, manner: str
+) -> None:
+    away = [True]
+    outside.police = lambda _body, _nth: manner if away[0] else "clear"
+
+    async def story(payer: Payer) -> None:
+        keys = [uuid4().hex for _ in range(8)]
+        answers = [await payer.pay(key=key) for key in keys]
+        for answer in answers:
+            said = answer.json()
+            assert (answer.status_code, said["status"]) == (202, "PENDING")
+            assert answer.headers["Location"] == f"/transactions/{said['transactionID']}"
+        away[0] = False
+        for answer in answers:
+            await comes_to(payer, answer.json()["transactionID"], COMPLETE)
+        for key, answer in zip(keys, answers, strict=True):
+            again = await payer.pay(key=key)
+            assert again.status_code == 200
+            assert again.json()["transactionID"] == answer.json()["transactionID"]
+        assert set(outside.charges.values()) == {1}
+
+    tell(settings, story)
+
+
+def test_a_charge_whose_answer_was_lost_is_found_by_asking_and_not_made_again(
+    settings: PaymentSettings, outside: Outside
+) -> None:
+    outside.provider = lambda _body, _nth: "lose"
+
+    async def story(payer: Payer) -> None:
+        transaction_id = (await payer.pay_until(200)).json()["transactionID"]
+        assert (outside.charges[transaction_id], outside.calls[transaction_id]) == (1, 1)
+        assert outside.inquiries[transaction_id] >= 1
+
+    tell(settings, story)
+
+
+@pytest.mark.parametrize("manner", ["fail", "hang"])
+def test_what_may_have_been_paid_is_asked_for_until_there_is_an_answer(
+    databases: Databases, outside: Outside, manner: str
+) -> None:
+    settings = settings_of(databases, outside, reaction_attempts_max=2)
+    outside.provider = lambda _body, nth: manner if nth <= 3 else "charge"
+
+    async def story(payer: Payer) -> None:
+        first = await payer.pay()
+        assert (first.status_code, first.json()["status"]) == (202, "PENDING")
+        transaction_id = first.json()["transactionID"]
+        await comes_to(payer, transaction_id, COMPLETE)
+        assert outside.calls[transaction_id] == 4
+        assert outside.inquiries[transaction_id] >= 3
+        assert outside.charges == {transaction_id: 1}
+
+    tell(settings, story)
+
+
+async def settle(payer: Payer, transaction_id: str, outcome: str, **headers: str) -> Any:  # noqa: ANN401 - an answer
+    return await payer.client.post(
+        f"/transactions/{transaction_id}/settle",
+        json={"outcome": outcome, "reason": "seen at the bank"},
+        headers=headers,
+    )
+
+
+def test_what_only_a_person_can_know_is_settled_and_never_charged_after_that(
+    settings: PaymentSettings, outside: Outside
+) -> None:
+    outside.provider = lambda _body, _nth: "fail"
+
+    async def story(payer: Payer) -> None:
+        key = uuid4().hex
+        transaction_id = (await payer.pay(key=key)).json()["transactionID"]
+        await comes_to(payer, transaction_id, COMPLETE[:-1])
+        settled = await settle(payer, transaction_id, "PAYMENT_FAILED")
+        assert (settled.status_code, settled.json()["status"]) == (200, "PAYMENT_FAILED")
+        outside.provider = lambda _body, _nth: "charge"
+        last = (await payer.details(transaction_id))["transitions"][-1]
+        assert (last["status"], last["reason"]) == ("PAYMENT_FAILED", "seen at the bank")
+        assert last["settled_by"] == "local"
+        assert (await payer.pay(key=key)).json()["type"] == "/problems/payment-failed"
+        assert (await settle(payer, transaction_id, "PAYMENT_FAILED")).status_code == 200
+        assert (await settle(payer, transaction_id, "PAYMENT_COMPLETE")).status_code == 409
+
+        async def nobody_asks_any_more() -> bool:
+            return query(databases_of(settings), OPEN) == [(0,)]
+
+        await eventually(nobody_asks_any_more)
+        assert not outside.charges
+
+    tell(settings, story)
+
+
+OPEN = "SELECT count(*) FROM reaction.intent WHERE ended_at IS NULL"
+
+
+def databases_of(settings: PaymentSettings) -> Any:  # noqa: ANN401 - a connection
+    return psycopg.connect(settings.required("write_model_owner_url"))
+
+
+def test_only_what_was_initiated_is_settled_and_only_by_administrators(
+    databases: Databases, outside: Outside
+) -> None:
+    secrets, entries = zip(*(new_token(*each) for each in TOKENS), strict=True)
+    shop, root, watch = secrets
+    settings = settings_of(databases, outside, api_tokens=entries, service_token=root)
+
+    async def story(payer: Payer) -> None:
+        answer = await payer.pay_until_with(shop)
+        transaction_id = answer.json()["transactionID"]
+        for token, status in ((shop, 403), (watch, 403), (root, 409)):
+            answer = await settle(payer, transaction_id, "PAYMENT_FAILED", **{"X-Token": token})
+            assert answer.status_code == status
+        unknown = await settle(payer, str(uuid4()), "PAYMENT_FAILED", **{"X-Token": root})
+        assert unknown.status_code == 404
+
+    tell(settings, story)
+
+
+TOKENS = (("shop", "client"), ("root", "admin"), ("watch", "operator"))
+
+
+def test_rows_belong_to_their_client(databases: Databases, outside: Outside) -> None:
+    tokens = (*TOKENS, ("other", "client"))
+    secrets, entries = zip(*(new_token(*each) for each in tokens), strict=True)
+    shop, root, watch, other = secrets
+    settings = settings_of(databases, outside, api_tokens=entries, service_token=root)
+
+    async def story(payer: Payer) -> None:
+        transaction_id = (await payer.pay_until_with(shop)).json()["transactionID"]
+        [(headers, body)] = outside.asked
+        assert (headers["X-User-Id"], headers["X-Token"]) == ("shop", root)
+        assert body["userID"] == "shop"
+        for token, sees in ((shop, True), (root, True), (watch, True), (other, False)):
+            latest = {"X-Token": token, "Consistency-Token": "latest"}
+            page = (await payer.client.get("/transactions", headers=latest)).json()
+            assert [each["transactionID"] for each in page["items"]] == [transaction_id] * sees
+            one = await payer.client.get(f"/transactions/{transaction_id}", headers=latest)
+            assert one.status_code == (200 if sees else 404)
+        assert (await payer.client.get("/transactions")).status_code == 401
+        refused = await payer.pay(**{"X-Token": watch})
+        assert refused.status_code == 403
+
+    tell(settings, story)
+
+
+def test_a_transaction_that_waits_for_too_long_fails_and_stays_so(
+    databases: Databases, outside: Outside
+) -> None:
+    settings = settings_of(databases, outside, transaction_max_age_s=0.001)
+    outside.police = lambda _body, _nth: "fail"
+
+    async def story(payer: Payer) -> None:
+        key = uuid4().hex
+        first = (await payer.pay(key=key)).json()
+        transaction_id = first["transactionID"]
+        await comes_to(payer, transaction_id, ["PENDING", "PAYMENT_FAILED"])
+        last = (await payer.details(transaction_id))["transitions"][-1]
+        assert last["reason"] == "it was PENDING for more than 0.001 seconds"
+        outside.police = lambda _body, _nth: "clear"
+
+        async def everything_is_done() -> bool:
+            return query(databases_of(settings), OPEN) == [(0,)]
+
+        await eventually(everything_is_done)
+        assert await payer.history(transaction_id) == ["PENDING", "PAYMENT_FAILED"]
+        assert not outside.calls[transaction_id]
+        assert (await payer.pay(key=key)).json()["type"] == "/problems/payment-failed"
+
+    tell(settings, story)
+
+
+def test_money_that_moved_against_what_was_settled_is_seen_by_operators(
+    settings: PaymentSettings, outside: Outside
+) -> None:
+    """It was on its way when somebody settled it: the log and the provider say different things."""
+    outside.provider = lambda _body, _nth: "late"
+
+    async def story(payer: Payer) -> None:
+        transaction_id = (await payer.pay()).json()["transactionID"]
+        await comes_to(payer, transaction_id, COMPLETE[:-1])
+
+        async def has_been_charged() -> bool:
+            return outside.charges[transaction_id] == 1
+
+        await eventually(has_been_charged)
+        assert (await settle(payer, transaction_id, "PAYMENT_FAILED")).status_code == 200
+        outside.late.set()
+
+        async def is_parked() -> bool:
+            reasons = query(databases_of(settings), PARKED)
+            return any("the provider says PAYMENT_COMPLETE" in reason for (reason,) in reasons)
+
+        await eventually(is_parked)
+        assert await payer.history(transaction_id) == FAILED
+
+    tell(settings, story)
+
+
+PARKED = "SELECT reason FROM reaction.intent WHERE state = 'parked'"
+
+
+def test_a_word_of_the_police_that_is_none_is_parked_and_can_be_asked_for_again(
+    settings: PaymentSettings, outside: Outside
+) -> None:
+    outside.police = lambda _body, _nth: "nonsense"
+
+    async def story(payer: Payer) -> None:
+        answer = await payer.pay()
+        assert answer.status_code == 202
+
+        async def is_parked() -> bool:
+            return "what follows from the answer" in str(query(databases_of(settings), PARKED))
+
+        await eventually(is_parked)
+        assert await payer.history(answer.json()["transactionID"]) == ["PENDING"]
+
+    tell(settings, story)
+
+
+def changed(path: str, value: object) -> dict[str, Any]:
+    body = payment()
+    *parents, last = path.split(".")
+    inner = body
+    for name in parents:
+        inner = inner[name]
+    if value is None:
+        del inner[last]
+    else:
+        inner[last] = value
+    return body
+
+
+NUMBER = "4539578763621486"
+WRONG = [
+    ("payment.card", 45395787636),
+    ("payment.card", "453957876362148612345"),
+    ("payment.card", f" {NUMBER}"),
+    ("payment.card", [NUMBER]),
+    ("payment.card", {"number": NUMBER}),
+    ("payment.card", True),
+    ("payment.card", None),
+    ("payment.cvv", "123"),
+    ("payment.cvc", 123),
+    ("payment.pin", "1234"),
+    ("payment.track2", NUMBER),
+    ("cvv", "123"),
+    ("order.cvv", "123"),
+    ("payment.type", "cash"),
+    ("payment.amount", "0"),
+    ("payment.amount", "1.234"),
+    ("payment.amount", "1000000000"),
+    ("payment.amount", NUMBER),
+    ("payment.amount", -1),
+    ("payment.currency", "XXX"),
+    ("payment.currency", "inr"),
+    ("payment.currency", NUMBER),
+    ("order.currency", 1),
+    ("order.cost", "NaN"),
+    ("order.id", 1.5),
+    ("order.id", ""),
+    ("order.id", "x" * 65),
+    ("order.id", True),
+    ("order.name", ""),
+    ("order.name", "a\nb"),
+    ("paymentMethod", "bitcoin"),
+    ("paymentMethod", NUMBER),
+    ("order", None),
+    ("payment", NUMBER),
+]
+
+
+def test_bad_input_names_the_field_writes_nothing_and_repeats_no_number(
+    settings: PaymentSettings,
+) -> None:
+    async def story(payer: Payer) -> None:
+        for path, value in WRONG:
+            answer = await payer.pay(changed(path, value))
+            assert answer.status_code == 422, (path, value)
+            assert list(answer.json()["errors"]) == [path], (path, value)
+            assert NUMBER not in answer.text
+            assert NUMBER not in str(answer.headers)
+        assert (await payer.client.get("/transactions")).json()["items"] == []
+
+    tell(settings, story)
+    assert query(databases_of(settings), "SELECT count(*) FROM event") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("field", "body", "key"),
+    [
+        ("order.id", payment(id=f"x{CARD}"), None),
+        ("order.id", payment(id=int(CARD)), None),
+        ("order.name", payment(name="card 1234-5678 8765 4321"), None),
+        ("Idempotency-Key", payment(), f"try-{CARD}"),
+    ],
+)
+def test_a_cards_number_is_refused_wherever_it_would_be_kept(
+    settings: PaymentSettings, field: str, body: Mapping[str, Any], key: str | None
+) -> None:
+    async def story(payer: Payer) -> None:
+        answer = await payer.pay(body, key)
+        assert (answer.status_code, list(answer.json()["errors"])) == (422, [field])
+
+    tell(settings, story)
+
+
+def test_pages_are_newest_first_and_hold_each_transaction_once(
+    settings: PaymentSettings, outside: Outside
+) -> None:
+    outside.police = lambda body, _nth: "fraud" if body["order"]["id"] in "135" else "clear"
+
+    async def story(payer: Payer) -> None:
+        made = []
+        for number in range(7):
+            answer = await payer.pay(payment(id=str(number)))
+            while answer.status_code == 202:
+                answer = await payer.pay(payment(id=str(number)))
+            made.append(answer.json()["transactionID"])
+        latest = {"Consistency-Token": "latest"}
+        for status, wanted in (
+            (None, None),
+            ("FRAUDULENT", {"1", "3", "5"}),
+            ("PAYMENT_COMPLETE", {"0", "2", "4", "6"}),
+            ("PAYMENT_FAILED", set()),
+        ):
+            found: list[dict[str, Any]] = []
+            reference: str | None = None
+            while True:
+                parameters = {"size": "2", "status": status, "last_reference": reference}
+                page = await payer.client.get(
+                    "/transactions",
+                    params={name: text for name, text in parameters.items() if text},
+                    headers=latest,
+                )
+                items = page.raise_for_status().json()["items"]
+                assert page.json()["size"] == 2
+                if not items:
+                    assert page.json()["last_reference"] is None
+                    break
+                found += items
+                reference = page.json()["last_reference"]
+            ids = [each["transactionID"] for each in found]
+            assert len(set(ids)) == len(ids)
+            times = [each["requested_at"] for each in found]
+            assert times == sorted(times, reverse=True)
+            if wanted is None:
+                assert set(made) <= set(ids)
+            else:
+                assert {each["order"]["id"] for each in found} == wanted
+        for query_string in ("size=0", "size=1001", "status=DONE", "last_reference=x"):
+            answer = await payer.client.get(f"/transactions?{query_string}")
+            assert answer.status_code == 422
+        missing = await payer.client.get(f"/transactions?last_reference={uuid4()}")
+        assert missing.status_code == 404
+        assert (await payer.client.get(f"/transactions/{uuid4()}")).status_code == 404
+
+    tell(settings, story)
+
+
+def test_both_views_are_rebuilt_from_the_log(
+    databases: Databases, settings: PaymentSettings, outside: Outside
+) -> None:
+    outside.police = lambda _body, nth: "fraud" if nth % 2 else "clear"
+
+    async def story(payer: Payer) -> None:
+        for _ in range(4):
+            await payer.pay_until(402)
+
+    tell(settings, story)
+    with databases.as_read_model_owner() as store:
+        store.execute("UPDATE card_transaction SET status = 'PENDING'")
+        store.execute("UPDATE card_transition SET findings = '[]'")
+    projectors = [SYSTEM.read_model]
+    assert verify(settings, SYSTEM.aggregates, projectors, say=lambda _: None) != []
+    for view in ("transactions", "transitions"):
+        report = rebuild(settings, SYSTEM.read_model, view, say=lambda _: None)
+        assert report.differing_rows > 0
+    assert verify(settings, SYSTEM.aggregates, projectors, say=lambda _: None) == []

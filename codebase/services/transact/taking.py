@@ -10,6 +10,7 @@ from codebase.engine.commands.bus import CommandBus
 from codebase.engine.commands.fingerprint import Content
 from codebase.engine.commands.submission import Outcome, Submission
 from codebase.foundation.errors import invalid
+from codebase.foundation.failpoints import failpoint
 from codebase.model.payments.cards import Card, CardNumber, CardReducer
 from codebase.model.payments.transaction import (
     DECIDED,
@@ -17,6 +18,7 @@ from codebase.model.payments.transaction import (
     RequestTransaction,
     TransactionRequested,
 )
+from codebase.model.refusals import KeyReused
 from codebase.services.transact.bodies import PostTransaction
 from codebase.views.payments.look import look_at
 from codebase.services.transact.waiting import Waiting
@@ -25,8 +27,9 @@ from codebase.web.shell import Command
 NAME = "transact"
 """What the command is known by, in fingerprints that are stored."""
 WAIT_SECONDS = 0.25
+"""How long a request waits for the end of its transaction."""
 LOOK_SECONDS = 0.1
-"""After that the client is told that it goes on without him: together less than 400 ms."""
+"""And how long it then looks at the log: together less than 400 ms."""
 
 NO_DIGIT = re.compile(r"[^0-9]", re.ASCII)
 
@@ -39,7 +42,6 @@ class Taking:
         reducer: of card numbers.
         waiting: hears what becomes of them.
         max_age_seconds: how long they may wait to be paid.
-        wait_seconds: how long a request waits for that.
     """
 
     def __init__(
@@ -49,13 +51,11 @@ class Taking:
         waiting: Waiting,
         *,
         max_age_seconds: float,
-        wait_seconds: float = WAIT_SECONDS,
     ) -> None:
         self._bus = bus
         self._reducer = reducer
         self._waiting = waiting
         self._max_age_seconds = max_age_seconds
-        self._wait_seconds = wait_seconds
 
     async def take(self, request: Command[PostTransaction]) -> Outcome:
         """Have it written, and wait for its end; the outcome says how it stands.
@@ -67,9 +67,12 @@ class Taking:
         """
         number = request.body.payment.card
         refuse_elsewhere(number, request)
-        submission = self._submission(request, self._reducer.reduce(number))
+        card = self._reducer.reduce(number)
+        submission = self._submission(request, card)
         with self._waiting.for_end_of(submission.stream_id) as end:
             outcome = await self._bus.execute(submission)
+            failpoint("transact_after_append")
+            refuse_another_card(outcome, card)
             now = await look_at(self._bus, submission.stream_id) if outcome.replayed else outcome
             if now.state.status not in DECIDED:
                 now = await self._end(end, now)
@@ -78,7 +81,7 @@ class Taking:
 
     async def _end(self, end: asyncio.Future[Outcome], so_far: Outcome) -> Outcome:
         try:
-            async with asyncio.timeout(self._wait_seconds):
+            async with asyncio.timeout(WAIT_SECONDS):
                 return await end
         except TimeoutError:
             return await self._last_look(so_far)
@@ -127,10 +130,7 @@ def id_of(request: Command[PostTransaction]) -> UUID:
 
 
 def content_of(body: PostTransaction, card: Card) -> Content:
-    """What is to be paid; in place of the card's number stands its fingerprint by the oldest key.
-
-    So a repeat stays one when a new key begins to sign.
-    """
+    """What is to be paid, and of the card what no key is needed for: see `refuse_another_card`."""
     order, payment = body.order, body.payment
     details = {
         "order": {
@@ -141,13 +141,23 @@ def content_of(body: PostTransaction, card: Card) -> Content:
         },
         "paymentMethod": body.paymentMethod.value,
         "payment": {
-            "card": card.fingerprints[-1],
+            "card": {"brand": card.brand, "last_four": card.last_four},
             "type": payment.type.value,
             "amount": str(payment.amount),
             "currency": payment.currency,
         },
     }
     return Content.of(NAME, details, {})
+
+
+def refuse_another_card(outcome: Outcome, card: Card) -> None:
+    """Two cards may look alike, and only keys tell them apart, of which the first may change.
+
+    Raises:
+        KeyReused: the key stands for a payment by another card.
+    """
+    if outcome.replayed and not outcome.state.requested.card.is_same_as(card):
+        raise KeyReused("this idempotence key already stands for a payment by another card")
 
 
 def refuse_elsewhere(number: CardNumber, request: Command[PostTransaction]) -> None:

@@ -1,0 +1,33 @@
+"""The service with the read model as a process that tests can kill: `python -m … PORT`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from contextlib import AsyncExitStack
+
+from codebase.foundation.settings import load_settings
+from codebase.registry import SYSTEM
+from codebase.web.runtime import Runtime
+from codebase.web.server import serving
+from codebase.web.shell import assemble
+from tests.integration.payments import FLOW
+
+
+async def work(port: int) -> None:
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    settings = load_settings(*SYSTEM.settings)
+    async with AsyncExitStack() as stack:
+        runtime = await stack.enter_async_context(Runtime.open(settings, SYSTEM.contexts))
+        apps = [
+            await stack.enter_async_context(SYSTEM.load(name).open_service(runtime))
+            for name in FLOW
+        ]
+        await stack.enter_async_context(serving(assemble(apps, settings), settings, port))
+        await ended.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(work(int(sys.argv[1])))
