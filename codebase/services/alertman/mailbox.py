@@ -1,4 +1,4 @@
-"""Mails as files of a folder, where there is no mail server: one file for each, readable by people."""
+"""Mails as files of a folder, where there is no mail server: one file for each."""
 
 from __future__ import annotations
 

@@ -60,6 +60,7 @@ def create_app(
     settings: PaymentSettings,
     mailbox: Mailbox | None,
     checks: Mapping[str, Check],
+    *,
     now: Clock = utc_now,
 ) -> FastAPI:
     """The service, given what it writes to, what it reads from, and where its mails are files."""

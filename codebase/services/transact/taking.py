@@ -20,8 +20,8 @@ from codebase.model.payments.transaction import (
 )
 from codebase.model.refusals import KeyReused
 from codebase.services.transact.bodies import PostTransaction
-from codebase.views.payments.look import look_at
 from codebase.services.transact.waiting import Waiting
+from codebase.views.payments.look import look_at
 from codebase.web.shell import Command
 
 NAME = "transact"

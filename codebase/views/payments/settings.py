@@ -29,9 +29,9 @@ class PaymentSettings(Settings):
     alert_to: Annotated[tuple[Annotated[str, AfterValidator(read_email)], ...], NoDecode] = ()
     """Who gets them, separated by commas."""
     smtp_ca_file: Path | None = None
-    """Whom the certificate of SMTP_URL's server has to come from; None: whom this machine trusts."""
+    """Whom the certificate of SMTP_URL's server comes from; None: whom this machine trusts."""
     alert_mail_folder: Path | None = None
-    """Where mails are written as files while there is no SMTP_URL; in the embedded run in its home."""
+    """Where mails are files while there is no SMTP_URL; else, embedded, a folder of its home."""
 
     @field_validator("alert_to", mode="before")
     @classmethod
