@@ -12,7 +12,8 @@ if [ "${1:-}" = torture ]; then
   prepare_environment .venv "" development
   prepare_postgres
   TORTURE_SEEDS=${TORTURE_SEEDS:-25} exec .venv/bin/python -m pytest -q -n 2 --dist worksteal \
-    tests/integration/test_reaction_kills.py tests/integration/test_transaction_kills.py
+    tests/integration/test_reaction_kills.py tests/integration/test_transaction_kills.py \
+    tests/integration/test_alert_kills.py
 fi
 
 if [ "${1:-}" = docker ]; then

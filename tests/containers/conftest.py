@@ -47,6 +47,7 @@ PORTS = {
     "compliance": 8060,
     "billing": 8070,
     "vip_customers": 8073,
+    "alertman": 8083,
     "transact": 9001,
     "payment_provider": 9002,
 }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -18,7 +19,18 @@ from psycopg import Connection
 from codebase.engine.reactions.attempt import Attempt, Ended
 from codebase.engine.reactions.desk import Desk, Returned
 from codebase.engine.reactions.figures import ReactionFigures
-from codebase.engine.reactions.reaction import Answer, Forget, Happened, Reaction, Send
+from codebase.engine.reactions.reaction import (
+    Answer,
+    Forget,
+    Happened,
+    Intent,
+    Patience,
+    Reaction,
+    Remind,
+    Send,
+    Sent,
+)
+from codebase.engine.reactions.reminders import fire_due
 from codebase.engine.reactions.store import REACTION_STORE
 from tests.integration.flow import eventually, heads, write
 from tests.integration.jobs import (
@@ -496,3 +508,110 @@ def test_a_state_that_is_changed_in_its_place_changes_nothing_that_was_caused_be
     with databases.as_owner() as owner:
         found = owner.execute("SELECT data FROM reaction.intent ORDER BY number").fetchall()
     assert [data["asked"] for (data,) in found] == [1, 2, 3]
+
+
+PATIENT = replace(
+    JOBS,
+    patience={SHOP: Patience(first_seconds=5.0, longest_seconds=40.0, at_most_seconds=86_400.0)},
+)
+REST = "SELECT extract(epoch FROM due_at - clock_timestamp())::float8, attempts FROM intent"
+
+
+@pytest.mark.parametrize("ended", [Ended.LATER, Ended.NOT_SENT, Ended.FAILED, Ended.IN_DOUBT])
+def test_who_is_patient_tries_for_hours_at_longer_and_longer_intervals(
+    databases: Databases, ended: Ended
+) -> None:
+    """However often that is, and however it fails; no clock is waited for."""
+    write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases)
+    desk, rests = Desk(PATIENT, attempts_max=2), []
+    for attempts in range(1, 7):
+        try_often(databases, desk, 1, ended, target_answers=True)
+        with store_of(databases) as store:
+            row = store.execute(REST).fetchone()
+        assert row is not None
+        assert row[1] == attempts
+        rests.append(row[0])
+    longest = [5, 10, 20, 40, 40, 40]
+    # A moment has passed since.
+    for rest, most in zip(rests, longest, strict=True):
+        assert most / 2 - 2 < rest <= most
+    assert {state for _, state, _ in intents(databases)} == {"waiting"}
+
+
+@pytest.mark.parametrize(("takes_refusals", "state"), [(True, "done"), (False, "parked")])
+def test_patience_ends_after_its_time_and_not_before(
+    databases: Databases, state: str, *, takes_refusals: bool
+) -> None:
+    write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases)
+    told: list[str | None] = []
+
+    def hear(_sent: Sent, answer: Answer) -> Sequence[Intent]:
+        told.append(answer.refused)
+        return ()
+
+    reaction = replace(PATIENT, takes_refusals=takes_refusals, outcome=hear)
+    desk = Desk(reaction, attempts_max=2)
+    age = "UPDATE intent SET created_at = clock_timestamp() - make_interval(secs => %s)"
+    with store_of(databases) as store:
+        store.execute(age, [86_400 - 600])
+    try_often(databases, desk, 3, Ended.LATER, target_answers=True)
+    assert intents(databases) == [(SHOP, "waiting", "no")]
+    with store_of(databases) as store:
+        store.execute(age, [86_401])
+    try_often(databases, desk, 1, Ended.LATER, target_answers=True)
+    assert [found[1] for found in intents(databases)] == [state]
+    assert told == (["given up: no"] if takes_refusals else [])
+
+
+def test_the_last_attempt_is_when_patience_ends(databases: Databases) -> None:
+    write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases)
+    with store_of(databases) as store:
+        store.execute("UPDATE intent SET created_at = clock_timestamp() - interval '86399 s'")
+    try_often(databases, Desk(PATIENT, attempts_max=2), 1, Ended.LATER, target_answers=True)
+    with store_of(databases) as store:
+        row = store.execute(REST).fetchone()
+    assert row is not None
+    assert row[0] <= 1.0
+
+
+def test_what_a_reminder_changes_is_remembered_with_what_it_causes(databases: Databases) -> None:
+    counting = replace(
+        JOBS,
+        react=lambda _happened, _state: [
+            Remind(name, datetime(2026, 1, 1, tzinfo=UTC)) for name in ("one", "two")
+        ],
+        evolve=lambda state, _happened: state or {"fired": []},
+        remind=lambda _reminder, state: [Send(SHOP, "do", {"after": state["fired"]})],
+        reminded=lambda reminder, state: {"fired": [*state["fired"], reminder.name]},
+    )
+    write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases, counting)
+    with store_of(databases) as store:
+        assert fire_due(store, counting) == 2
+        assert store.execute("SELECT state FROM subject").fetchall() == [
+            ({"fired": ["one", "two"]},)
+        ]
+        assert store.execute("SELECT data FROM intent ORDER BY number").fetchall() == [
+            ({"after": []},),
+            ({"after": ["one"]},),
+        ]
+
+
+def test_a_state_that_cannot_be_kept_parks_its_reminder(databases: Databases) -> None:
+    wrong = replace(
+        JOBS,
+        react=lambda _happened, _state: [Remind("one", datetime(2026, 1, 1, tzinfo=UTC))],
+        evolve=lambda _state, _happened: {"fine": True},
+        remind=lambda _reminder, _state: [Send(SHOP, "do")],
+        reminded=lambda _reminder, _state: {"not JSON": object()},
+    )
+    write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases, wrong)
+    with store_of(databases) as store:
+        fire_due(store, wrong)
+        assert store.execute("SELECT reason IS NULL FROM reminder").fetchall() == [(False,)]
+        assert store.execute("SELECT state FROM subject").fetchall() == [({"fine": True},)]
+    assert not intents(databases)

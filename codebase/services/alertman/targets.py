@@ -9,6 +9,8 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid5
 
+from prometheus_client import Counter
+
 from codebase.engine.commands.bus import CommandBus
 from codebase.engine.reactions.bus_target import BusTarget, CommandOn
 from codebase.engine.reactions.reaction import Answer, Send, Sent
@@ -37,6 +39,8 @@ CHANNEL_DEADLINE_SECONDS = 25.0
 LOG_DEADLINE_SECONDS = 60.0
 """For as many commands as a digest has transactions, twice."""
 DELAY = "delay"
+ALERTS = Counter("orderly_alerts", "Alerts, by what became of them.", ["channel", "became"])
+BECAME = ("sent", "dead", "silenced")
 DELAYS_NOTED = 2
 """Attempts after which it is noted that something is delayed: the first may have been cut off."""
 
@@ -122,7 +126,11 @@ class LogTarget:
         """
         if sent.send.action == RAISE:
             return await self._notes.take(sent, await self._raised(sent))
-        return await self._notes.take(sent, list(noted(sent.send.data)))
+        data = sent.send.data
+        answer = await self._notes.take(sent, list(noted(data)))
+        for became in BECAME:
+            ALERTS.labels(data["channel"], became).inc(len(data.get(became, ())))
+        return answer
 
     async def inquire(self, sent: Sent) -> Answer | None:  # noqa: ARG002 - as every target
         """Nothing to ask: a repeat of a command is answered as the command was."""
