@@ -69,7 +69,8 @@ ABOUT = Alert(
 )
 HUSH = uuid4()
 RAISED, RETRIED = AlertRaised(alert=ABOUT), AlertRetried(alert=ABOUT, by="root")
-DELAYED, SENT, DIED = AlertDelayed(reason="450"), AlertSent(), AlertDied(reason="550")
+DELAYED, DIED = AlertDelayed(reason="450"), AlertDied(reason="550")
+SENT = AlertSent(refused=())
 SILENCED = AlertSilenced(silence_id=HUSH)
 
 DELAY, DEATH, SEND_OFF = RecordDelay(reason="450"), RecordDeath(reason="550"), RecordSent()

@@ -85,7 +85,7 @@ class AlertSent:
     Recipients are told by their number in the configuration, never by their address.
     """
 
-    refused: tuple[str, ...] = ()
+    refused: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
