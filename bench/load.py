@@ -72,6 +72,11 @@ def open_accounts(address: str, *, connections: int, seconds: float) -> Answers:
     return _wrk(address, "accounts.lua", connections, seconds, [secrets.token_hex(4)])
 
 
+def pay_by_card(address: str, *, connections: int, seconds: float) -> Answers:
+    """Pay for orders with keys that no other run uses, each by another card."""
+    return _wrk(address, "pay.lua", connections, seconds, [secrets.token_hex(4)])
+
+
 def get_pages(
     address: str, paths: Path, *, connections: int, seconds: float, method: str = "GET"
 ) -> Answers:

@@ -2,17 +2,23 @@
 
 python -m bench.stand_ins put PORT          PUT /buy_order, decided in memory and forgotten
 python -m bench.stand_ins get PORT FILE     GET /buy_orders, always answered with FILE
+python -m bench.stand_ins outside PORT      fraud police and payment provider, who agree at once;
+                                            PUT /silence and DELETE /silence have the police say
+                                            nothing, and speak again
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, cast
 from uuid import UUID
 
-from fastapi import FastAPI, Query, Response
+from fastapi import FastAPI, Query, Request, Response
+from starlette.routing import Route
 
 from bench.orders import PRICE
 from codebase.engine.commands.bus import CommandBus
@@ -106,6 +112,39 @@ def get_constant(content: bytes) -> FastAPI:
     return app
 
 
+def outside() -> FastAPI:
+    """The fraud police, and a payment provider."""
+    app = shell.service_app("outside", checks={})
+    speaks = asyncio.Event()
+    speaks.set()
+    clear = b'{"code":200,"message":{"isFraud":false,"score":0,"reasons":[]}}'
+
+    async def look(_request: Request) -> Response:
+        await speaks.wait()
+        return Response(clear, media_type="application/json")
+
+    async def charge(_request: Request) -> Response:
+        return Response(b"{}", media_type="application/json")
+
+    async def known(_request: Request) -> Response:
+        return Response(b"{}", HTTPStatus.NOT_FOUND, media_type="application/json")
+
+    async def silence(request: Request) -> Response:
+        if request.method == "PUT":
+            speaks.clear()
+        else:
+            speaks.set()
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+
+    app.router.routes += [
+        Route("/service/fraudpolice/api/v1/transaction/", look, methods=["POST"]),
+        Route("/charges", charge, methods=["POST"]),
+        Route("/charges/{charge}", known),
+        Route("/silence", silence, methods=["PUT", "DELETE"]),
+    ]
+    return app
+
+
 async def _serve(app: FastAPI, settings: Settings, port: int) -> None:
     with logs.configured(settings, service="stand_in"):
         await shell.serve(shell.assemble([app], settings), settings, port)
@@ -116,6 +155,8 @@ def main(arguments: list[str]) -> None:
     match arguments:
         case ["put", port]:
             app = put_without_storage()
+        case ["outside", port]:
+            app = outside()
         case ["get", port, file]:
             app = get_constant(Path(file).read_bytes())
         case _:

@@ -45,13 +45,16 @@ secret FINGERPRINT_KEYS "k1:$(head -c 32 /dev/urandom | base64 | tr -d '\n')"
 # What signs the fingerprints of cards: likewise.
 secret CARD_KEYS "c1:$(head -c 32 /dev/urandom | base64 | tr -d '\n')"
 # Tokens: for a client, for an administrator, for what services ask each other, for Prometheus, for
-# transact, which asks in the name of every client; the last is what the stand-in for a payment
-# provider is asked with.
-for name in API_TOKEN ADMIN_TOKEN SERVICE_TOKEN METRICS_TOKEN TRANSACT_TOKEN; do secret "$name"; done
-secret PAYMENT_PROVIDER_TOKEN "$(value_of SERVICE_TOKEN)"
+# transact, which shows the fraud police every client's transactions, and for what it asks the stand-in
+# for a payment provider.
+for name in API_TOKEN ADMIN_TOKEN SERVICE_TOKEN METRICS_TOKEN TRANSACT_TOKEN PAYMENT_PROVIDER_TOKEN; do
+  secret "$name"
+done
+of_transact=$(entry orderly-transact admin TRANSACT_TOKEN),$(
+  entry orderly-payments client PAYMENT_PROVIDER_TOKEN)
 secret API_TOKENS "$(entry client client API_TOKEN),$(entry admin admin ADMIN_TOKEN)$(
   ),$(entry orderly-services client SERVICE_TOKEN),$(entry prometheus operator METRICS_TOKEN)$(
-  ),$(entry orderly-transact admin TRANSACT_TOKEN)"
+  ),$of_transact"
 # Any client could once read the metrics.
 if value_of API_TOKENS | grep -q 'prometheus:client:'; then
   changed=$(sed 's/prometheus:client:/prometheus:operator:/' "$file")
@@ -61,10 +64,10 @@ fi
 
 # There was no transact once.
 if ! value_of API_TOKENS | grep -q 'orderly-transact:'; then
-  tokens=$(value_of API_TOKENS),$(entry orderly-transact admin TRANSACT_TOKEN)
+  tokens=$(value_of API_TOKENS),$of_transact
   changed=$(sed '/^API_TOKENS=/d' "$file")
   printf '%s\nAPI_TOKENS=%s\n' "$changed" "$tokens" >"$file"
-  say "transact has a token in $file from now on"
+  say "transact has tokens in $file from now on"
 fi
 
 mkdir -p "$(dirname "$METRICS_TOKEN_FILE")"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any, Protocol
 from uuid import UUID
@@ -49,6 +50,14 @@ class CommandRoute(DocumentedRoute):
         self.command = endpoint
 
 
+@dataclass(frozen=True, kw_only=True)
+class WithHeaders:
+    """A model of an answer, and the headers that it has beside those of its kind."""
+
+    model: type[BaseModel]
+    headers: Mapping[str, Mapping[str, Any]]
+
+
 class TakesCommands(Protocol):
     """The app of a service, as far as commands are concerned."""
 
@@ -70,7 +79,7 @@ def command(
     answer: type[BaseModel] | None = None,
     status: int = HTTPStatus.OK,
     summary: str | None = None,
-    problems: Mapping[int, str | type[BaseModel]] | None = None,
+    problems: Mapping[int, str | type[BaseModel] | WithHeaders] | None = None,
     headers: Mapping[str, Mapping[str, Any]] | None = None,
     requires: Sequence[Requirement] = (),
     path_types: Mapping[str, type] | None = None,
@@ -90,7 +99,8 @@ def command(
         status: of a success, unless the answer itself says otherwise.
         summary: one line for the documentation.
         problems: status -> when that is answered instead, for the documentation; a model, whose
-            docstring says so, where a problem has more to it than others, or the answer is none.
+            docstring says so, where a problem has more to it than others, or the answer is none;
+            with headers, where it has some of a success.
         headers: name -> what it says, of those that a success has beside those of every command,
             for the documentation.
         requires: what FastAPI's routes have as dependencies: who may send it.
@@ -130,10 +140,12 @@ def command(
     return register
 
 
-def _response(when: str | type[BaseModel]) -> dict[str, Any]:
+def _response(when: str | type[BaseModel] | WithHeaders) -> dict[str, Any]:
     """What FastAPI is told of an answer that is none of the usual ones."""
     if isinstance(when, str):
         return {"description": when}
+    if isinstance(when, WithHeaders):
+        return {**_response(when.model), "headers": dict(when.headers)}
     return {"description": inspect.getdoc(when), "model": when}
 
 

@@ -130,10 +130,12 @@ def test_the_servers_listen_on_loopback_only(run: EmbeddedRun) -> None:
     assert addresses <= {"127.0.0.1", "::1"}
 
 
-COMMANDS = {"create_buy_order", "place_order", "account_management"}
-PROJECTORS = {"read_model_sync", "billing", "compliance", "vip_customers"}
+COMMANDS = {"create_buy_order", "place_order", "account_management", "transact"}
+REACTIONS = {"transact"}
+PROJECTORS = {"read_model_sync", "billing", "compliance", "vip_customers"} | REACTIONS
 TOLD_BY = {
     "commands": COMMANDS,
+    "reactions": REACTIONS,
     "queries": {"fetch_buy_orders", "get_orders", "account_management"}
     | PROJECTORS - {"read_model_sync"},
     "projectors": PROJECTORS,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 import uvloop
 
@@ -69,11 +72,19 @@ def every_service(settings: Settings, free_port: Callable[[], int]) -> Iterator[
         "BTC_PRICE_SOURCES": "demo",
         "BTC_PRICE_URL": found["btc_price"],
         "BLOCK_AGENT_URL": found["block_agent"],
+        "PAYMENT_PROVIDER_URL": found["payment_provider"],
     }
-    with pytest.MonkeyPatch.context() as environment:
+    with (
+        tempfile.TemporaryDirectory() as home,
+        psycopg.connect(settings.required("write_model_owner_url"), autocommit=True) as owner,
+        pytest.MonkeyPatch.context() as environment,
+    ):
+        # Databases of tests are clones, in which reactions act only if they are told to.
+        owner.execute("SELECT reaction.adopt()")
         for variable, value in of_contexts.items():
             environment.setenv(variable, value)
-        everything = Everything(settings, ports)
+        here = settings.model_copy(update={"orderly_home": Path(home)})
+        everything = Everything(here, ports)
         everything.start()
-    yield found
-    everything.stop()
+        yield found
+        everything.stop()

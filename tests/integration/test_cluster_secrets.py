@@ -12,7 +12,7 @@ from codebase.foundation.tokens import Role
 from codebase.web.auth import Authenticator
 
 PROJECT = Path(__file__).parents[2]
-KEYS = "FINGERPRINT_KEYS"
+KEYS = {"FINGERPRINT_KEYS": "k1", "CARD_KEYS": "c1"}
 
 
 def make(file: Path) -> dict[str, str]:
@@ -26,10 +26,12 @@ def test_secrets_are_made_once_and_are_no_business_of_others(tmp_path: Path) -> 
     first = make(file)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / ".secrets").stat().st_mode) == 0o700
-    values = [value for name, value in first.items() if name not in {"API_TOKENS", KEYS}]
+    values = [value for name, value in first.items() if name not in {"API_TOKENS", *KEYS}]
     assert len(set(values)) == len(values)
     assert all(len(value) == 64 for value in values)
-    assert [*keys_of(KEYS, first[KEYS].split(","))] == ["k1"]
+    for variable, key_id in KEYS.items():
+        assert [*keys_of(variable, first[variable].split(","))] == [key_id]
+    assert first["CARD_KEYS"].partition(":")[2] != first["FINGERPRINT_KEYS"].partition(":")[2]
     assert make(file) == first
     assert make(tmp_path / "other.env") != first
 
@@ -51,6 +53,14 @@ def test_who_read_the_metrics_as_a_client_reads_them_as_an_operator(tmp_path: Pa
     assert make(file) == made
 
 
+def test_where_there_was_no_transact_its_tokens_are_added(tmp_path: Path) -> None:
+    file = tmp_path / "docker.env"
+    made = make(file)
+    before, _, _ = made["API_TOKENS"].partition(",orderly-transact:")
+    file.write_text(file.read_text().replace(made["API_TOKENS"], before))
+    assert make(file) == made
+
+
 def test_the_tokens_are_those_that_the_services_know(tmp_path: Path) -> None:
     made = make(tmp_path / "docker.env")
     known = Authenticator(made["API_TOKENS"].split(","))
@@ -59,6 +69,8 @@ def test_the_tokens_are_those_that_the_services_know(tmp_path: Path) -> None:
         ("ADMIN_TOKEN", "admin", Role.ADMIN),
         ("SERVICE_TOKEN", "orderly-services", Role.CLIENT),
         ("METRICS_TOKEN", "prometheus", Role.OPERATOR),
+        ("TRANSACT_TOKEN", "orderly-transact", Role.ADMIN),
+        ("PAYMENT_PROVIDER_TOKEN", "orderly-payments", Role.CLIENT),
     ):
         caller = known.caller({b"x-token": made[variable].encode()}, "here")
         assert (caller.name, caller.role) == (name, role)

@@ -6,6 +6,7 @@ test_openapi.py for everything else.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPMethod
 from typing import TYPE_CHECKING, Any
@@ -130,8 +131,7 @@ def test_what_is_tried_out_is_taken_and_a_key_is_never_the_same(world: World) ->
         assert not any("key" in field for field in body)
         answer = httpx.request(
             method,
-            world.urls[name]
-            + path.replace("{account_id}", FORMAT_OF_IDS).replace("{agent_id}", FORMAT_OF_IDS),
+            world.urls[name] + re.sub(r"\{(account|agent|transaction)_id\}", FORMAT_OF_IDS, path),
             json=body,
             headers={"X-Token": ADMIN, "TWO-FA": FACTOR, "Idempotency-Key": uuid4().hex},
         )
@@ -154,7 +154,7 @@ def keeps_to(operation: Document, answer: httpx.Response) -> None:
 def sent(world: World, name: str, method: str, path: str, **options: object) -> httpx.Response:
     """One request to an operation, its templates filled in somehow."""
     filled = path.replace("{email}", "bo@example.org")
-    for template in ("account_id", "agent_id", "order_id", "request_id"):
+    for template in ("account_id", "agent_id", "order_id", "request_id", "transaction_id"):
         filled = filled.replace(f"{{{template}}}", FORMAT_OF_IDS)
     return httpx.request(method, world.urls[name] + filled, **options)  # type: ignore[arg-type]
 

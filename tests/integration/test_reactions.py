@@ -179,6 +179,33 @@ def test_a_target_that_is_away_costs_no_attempt(
             assert list(shop.calls.values()) == [1]
 
 
+def test_whoever_rests_is_due_when_the_target_answers_again(
+    databases: Databases, free_port: Callable[[], int]
+) -> None:
+    port = free_port()
+    waiting = [write(databases, asked(databases.settings, "bread"))[0] for _ in range(6)]
+    with working(databases.settings, f"http://127.0.0.1:{port}"):
+        eventually(lambda: breaker_is_open(SHOP))
+        with databases.as_owner() as owner:
+            # As if they had been tried in vain for hours.
+            rests = "UPDATE reaction.intent SET due_at = clock_timestamp() + interval '1 day'"
+            eventually(lambda: owner.execute(f"{rests} WHERE token IS NULL").rowcount == 6)
+        with shop_open(port):
+            [late] = write(databases, asked(databases.settings, "bread"))
+            eventually(lambda: outcomes(databases).keys() == {*waiting, late})
+
+
+def test_a_target_that_only_knows_itself_is_asked_for_ever(
+    databases: Databases, shop: Shop
+) -> None:
+    hasty = databases.settings.model_copy(update={"reaction_attempts_max": 1})
+    shop.manner = lambda _body, nth: "fail" if nth <= 3 else "do"
+    [job] = write(databases, asked(databases.settings, "bread"))
+    with working(hasty, shop.url, replace(JOBS, insists_on=frozenset({SHOP}))):
+        eventually(lambda: outcomes(databases).get(job) == ["bread done"])
+    assert list(shop.calls.values()) == [4]
+
+
 def test_what_is_refused_is_parked_and_what_follows_it_waits(
     databases: Databases, shop: Shop
 ) -> None:

@@ -28,7 +28,7 @@ from codebase.services.transact.driver import TRANSACTION_AGES, TRANSACTIONS
 from codebase.views.payments.settings import PaymentSettings
 from tests.integration.flow import eventually, meta, query, running, write
 from tests.integration.payments import Outside, outside_open, payment, settings_of
-from tests.integration.test_reaction_kills import END_LEASES, FAILPOINTS, SEEDS
+from tests.integration.test_reaction_kills import END_LEASES, SEEDS
 from tests.patience import PATIENCE_SECONDS
 from tests.unit.test_transaction import REQUESTED
 
@@ -37,6 +37,20 @@ if TYPE_CHECKING:
 
     from tests.databases import Databases
 
+PLACES = (
+    "projector_before_commit",
+    "projector_after_apply",
+    "reaction_after_taking",
+    "reaction_before_call",
+    "reaction_after_call",
+    "reaction_before_inquiry",
+    "reaction_after_inquiry",
+    "reaction_before_outcome_commit",
+    "reaction_after_outcome_commit",
+    "reaction_before_reminder_commit",
+    "reaction_after_reminder_commit",
+    "transact_after_answer",
+)
 STATUSES = """
     SELECT DISTINCT ON (stream_id) stream_id, meta ->> 'topic' FROM event
     WHERE category = 'transaction' ORDER BY stream_id, version DESC
@@ -112,7 +126,7 @@ def police(body: Mapping[str, Any], _nth: int) -> str:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("place", FAILPOINTS)
+@pytest.mark.parametrize("place", PLACES)
 def test_a_death_anywhere_charges_each_once_and_leaves_none_stuck(
     databases: Databases, outside: Outside, free_port: Callable[[], int], place: str, seed: int
 ) -> None:

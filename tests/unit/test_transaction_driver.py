@@ -21,7 +21,6 @@ from codebase.engine.reactions.reaction import (
 )
 from codebase.model.payments.transaction import (
     PaymentMethod,
-    RecordDecision,
     RecordPayment,
 )
 from codebase.services.transact import driver
@@ -32,7 +31,8 @@ from codebase.services.transact.driver import (
     TRANSACTION_AGES,
     TRANSACTIONS,
 )
-from codebase.services.transact.payment_methods import STRATEGIES, initiate, status, word_of
+from codebase.services.transact.payment_methods import STRATEGIES, initiate, status
+from codebase.services.transact.words import NoWordError, decision_of, payment_of
 from tests.unit.test_transaction import COMPLETED, FLAGGED, INITIATED, REQUESTED
 
 ID = UUID(int=5)
@@ -76,54 +76,51 @@ def test_nothing_else_is_anything_to_begin_with() -> None:
 
 
 @pytest.mark.parametrize("is_fraud", [True, False])
-def test_its_word_is_recorded(*, is_fraud: bool) -> None:
-    [send] = follows(Send(FRAUD_POLICE, "look at", ASKED), **said(is_fraud=is_fraud))
-    assert isinstance(send, Send)
-    assert (send.target, send.action) == (LOG, "decide")
-    command = driver.command(Sent(key=ID, subject=ID, send=send))
-    assert command.stream_id == ID
-    decision = command.command
-    assert isinstance(decision, RecordDecision)
+def test_its_word_is_a_decision(*, is_fraud: bool) -> None:
+    decision = decision_of(said(is_fraud=is_fraud))
     assert (decision.is_fraud, decision.score) == (is_fraud, "40")
     [reason] = decision.reasons
     assert (reason.version, reason.observed, reason.limit) == ("2", "True", "")
     assert len(reason.sentence) == 500
 
 
+def test_it_may_say_what_no_store_keeps_and_more_than_anybody_reads() -> None:
+    finding = {**FINDING, "sentence": "a\0b\ud800"}
+    decision = decision_of(said(is_fraud=True, reasons=[finding] * 60 + ["no finding"]))
+    assert len(decision.reasons) == 50
+    assert decision.reasons[0].sentence == "a?b?"
+    assert decision_of(said(is_fraud=True, reasons=None)).reasons == ()
+
+
 @pytest.mark.parametrize(
     "nonsense",
-    [{}, {"message": {}}, {"message": {"isFraud": "no"}}, {"message": {"isFraud": None}}],
+    [{}, {"message": {}}, {"message": {"isFraud": "no"}}, {"message": "no"}, {"message": None}],
 )
 def test_what_is_no_word_of_the_police_is_none(nonsense: Mapping[str, Any]) -> None:
-    with pytest.raises((KeyError, TypeError)):
-        follows(Send(FRAUD_POLICE, "look at", ASKED), **nonsense)
+    with pytest.raises(NoWordError):
+        decision_of(nonsense)
 
 
-def test_only_what_was_cleared_is_initiated_and_only_what_was_initiated_is_charged() -> None:
-    cleared = Send(LOG, "decide", {"asked": ASKED, "decision": {"is_fraud": False}})
-    fraud = Send(LOG, "decide", {"asked": ASKED, "decision": {"is_fraud": True}})
-    initiate_it = Send(LOG, "initiate", {"asked": ASKED})
-    assert follows(cleared, outcome="done") == [initiate_it]
-    assert follows(cleared, outcome="unchanged") == []
-    assert follows(fraud, outcome="done") == []
-    assert follows(initiate_it, outcome="done") == [Send(PAYMENT_PROVIDER, "charge", ASKED)]
-    assert follows(initiate_it, outcome="unchanged") == []
+@pytest.mark.parametrize(
+    ("status", "is_paid"),
+    [
+        ("CLEARED", True),
+        # It was written down by an attempt that did not come back.
+        ("PAYMENT_INITIATED", True),
+        ("FRAUDULENT", False),
+        ("PAYMENT_FAILED", False),
+        ("PAYMENT_COMPLETE", False),
+    ],
+)
+def test_what_was_cleared_is_paid(status: str, *, is_paid: bool) -> None:
+    expected = [Send(PAYMENT_PROVIDER, "charge", ASKED)] if is_paid else []
+    assert follows(Send(FRAUD_POLICE, "look at", ASKED), status=status) == expected
 
 
-def test_the_word_of_the_provider_is_recorded() -> None:
+def test_nothing_follows_from_a_payment() -> None:
     charge = Send(PAYMENT_PROVIDER, "charge", ASKED)
-    paid, refused = (
-        Send(LOG, "record payment", {"is_paid": True}),
-        {"is_paid": False, "reason": "x"},
-    )
-    assert follows(charge, outcome="paid") == [paid]
-    assert follows(charge, outcome="refused", reason="x") == [Send(LOG, "record payment", refused)]
-    assert follows(charge, outcome="settled") == []
-    with pytest.raises(ValueError, match="no outcome"):
-        follows(charge, outcome="perhaps")
-    command = driver.command(Sent(key=ID, subject=ID, send=paid))
-    assert command.command == RecordPayment(is_paid=True)
-    assert follows(paid, outcome="done") == []
+    assert follows(charge, status="PAYMENT_COMPLETE") == []
+    assert follows(charge, status="PAYMENT_INITIATED") == []
 
 
 def test_a_transaction_gets_too_old_unless_it_may_have_been_paid() -> None:
@@ -153,12 +150,11 @@ def test_every_method_names_a_payment_by_its_transaction() -> None:
 
 def test_only_the_providers_own_refusal_is_one_of_the_payment() -> None:
     no = {"type": "/problems/payment-refused", "detail": "no money"}
-    assert word_of(Answer(data={})).data == {"outcome": "paid"}
-    assert word_of(Answer(refused="402 no", data=no)).data == {
-        "outcome": "refused",
-        "reason": "no money",
-    }
-    assert word_of(Answer(refused="422 what", data={})).refused == "422 what"
+    assert payment_of(Answer(data={})) == RecordPayment(is_paid=True)
+    refused = payment_of(Answer(refused="402 no", data=no))
+    assert refused == RecordPayment(is_paid=False, reason="no money")
+    with pytest.raises(NoWordError, match="422"):
+        payment_of(Answer(refused="422 what", data={}))
 
 
 def test_names_that_are_stored_stay_as_they_are() -> None:

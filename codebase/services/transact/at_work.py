@@ -16,7 +16,9 @@ from codebase.engine.reactions.reaction import Sent
 from codebase.engine.reactions.target import Target
 from codebase.engine.reactions.team import ReactionTeam
 from codebase.services.transact import driver
-from codebase.services.transact.payment_methods import PaymentTarget, initiate, status
+from codebase.services.transact.payment_methods import initiate, status
+from codebase.services.transact.steps import Steps
+from codebase.services.transact.targets import PaymentTarget, PoliceTarget
 from codebase.services.transact.waiting import Waiting
 from codebase.views.payments.settings import PaymentSettings
 from codebase.web.shell import Check
@@ -56,7 +58,7 @@ def provider_token(settings: PaymentSettings) -> str | None:
 
 
 def targets_of(
-    settings: PaymentSettings, session: aiohttp.ClientSession, bus: CommandBus, waiting: Waiting
+    settings: PaymentSettings, session: aiohttp.ClientSession, steps: Steps
 ) -> dict[str, Target]:
     """Whom the driver sends to."""
     provider = HttpTarget(
@@ -75,31 +77,27 @@ def targets_of(
         deadline_seconds=POLICE_DEADLINE_SECONDS,
     )
     return {
-        driver.FRAUD_POLICE: police,
-        driver.PAYMENT_PROVIDER: PaymentTarget(provider, bus),
-        driver.LOG: log_target(bus, driver.TRANSACTIONS.name, waiting),
+        driver.FRAUD_POLICE: PoliceTarget(police, steps),
+        driver.PAYMENT_PROVIDER: PaymentTarget(provider, steps),
     }
-
-
-def log_target(bus: CommandBus, reaction: str, waiting: Waiting) -> BusTarget:
-    """The log, whose word requests of this process wait for."""
-    return BusTarget(bus, reaction, driver.command, heard=waiting.hear)
 
 
 @asynccontextmanager
 async def driving(
     settings: PaymentSettings,
     bus: CommandBus,
+    steps: Steps,
     waiting: Waiting,
     seconds_to_stop: Callable[[], float],
 ) -> AsyncIterator[dict[str, Check]]:
     """Both reactions at work; yields the checks that tell whether they are."""
     loop = asyncio.get_running_loop()
     async with http_session() as session:
-        targets = targets_of(settings, session, bus, waiting)
+        targets = targets_of(settings, session, steps)
         breakers = {name: breaker() for name in (driver.FRAUD_POLICE, driver.PAYMENT_PROVIDER)}
         team = ReactionTeam(settings, driver.TRANSACTIONS, targets, loop, breakers)
-        of_ages = {driver.LOG: log_target(bus, driver.TRANSACTION_AGES.name, waiting)}
+        log = BusTarget(bus, driver.TRANSACTION_AGES.name, driver.command, heard=waiting.hear)
+        of_ages = {driver.LOG: log}
         ages = ReactionTeam(settings, driver.TRANSACTION_AGES, of_ages, loop)
         async with (
             team.at_work(seconds_to_stop),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -17,9 +17,22 @@ from codebase.web.problems import MEDIA_TYPE, HttpProblem, ProblemDetails
 from codebase.web.request_body import RequestBody
 from codebase.web.schemas import MayBeAbsent, example
 
+EXAMPLE: dict[str, Any] = {
+    "order": {"id": 1234, "name": "A lamp", "cost": "123.00", "currency": "INR"},
+    "paymentMethod": "amazonpay",
+    "payment": {
+        "card": "1234567887654321",
+        "type": "wallet",
+        "amount": "123.00",
+        "currency": "INR",
+    },
+}
+
 
 class Order(RequestBody):
     """What is paid for."""
+
+    model_config = example(**EXAMPLE["order"])
 
     id: OrderId
     name: Text
@@ -30,6 +43,8 @@ class Order(RequestBody):
 class Payment(RequestBody):
     """What is paid with, and how much."""
 
+    model_config = example(**EXAMPLE["payment"])
+
     card: CardNumberField
     type: FromText[PaymentType]
     amount: Amount
@@ -39,16 +54,7 @@ class Payment(RequestBody):
 class PostTransaction(RequestBody):
     """Pay for an order by card, once for each `Idempotency-Key`."""
 
-    model_config = example(
-        order={"id": 1234, "name": "A lamp", "cost": "123.00", "currency": "INR"},
-        paymentMethod="amazonpay",
-        payment={
-            "card": "1234567887654321",
-            "type": "wallet",
-            "amount": "123.00",
-            "currency": "INR",
-        },
-    )
+    model_config = example(**EXAMPLE)
 
     order: Order
     paymentMethod: FromText[PaymentMethod]  # noqa: N815 - a contract

@@ -5,12 +5,11 @@ The only way from one step to the next: a request waits for it, and so does whoe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from codebase.engine.messages.command_message import Became
 from codebase.engine.reactions.bus_target import CommandOn
 from codebase.engine.reactions.reaction import (
     Answer,
@@ -25,28 +24,19 @@ from codebase.engine.reactions.reaction import (
 )
 from codebase.model.payments.transaction import (
     TRANSACTION,
-    Command,
     ExpireTransaction,
-    InitiatePayment,
     PaymentInitiated,
-    Reason,
-    RecordDecision,
-    RecordPayment,
+    Status,
     TransactionFlagged,
     TransactionRequested,
 )
 
 # Names of reactions, targets, actions and reminders are stored, and never change.
 FRAUD_POLICE, PAYMENT_PROVIDER, LOG = "fraud_police", "payment_provider", "log"
-LOOK, CHARGE = "look at", "charge"
-DECIDE, INITIATE, RECORD, EXPIRE = "decide", "initiate", "record payment", "expire"
+LOOK, CHARGE, EXPIRE = "look at", "charge", "expire"
 EXPIRES = "expires"
 
-PAID, REFUSED, SETTLED = "paid", "refused", "settled"
-"""What a payment method says became of a payment; settled: by a person, so that nobody is asked."""
-
-REASONS_MAX = 50
-TEXT_MAX = 500
+STILL_TO_BE_PAID = frozenset({Status.CLEARED.value, Status.PAYMENT_INITIATED.value})
 
 
 def react(happened: Happened, _state: Any) -> Sequence[Intent]:  # noqa: ANN401 - as reactions have it
@@ -82,69 +72,10 @@ def asked(transaction_id: UUID, requested: TransactionRequested) -> dict[str, An
 
 
 def outcome(sent: Sent, answer: Answer) -> Sequence[Intent]:
-    """The next step, by what became of the one before.
-
-    Raises:
-        KeyError, TypeError, ValueError: the answer is none that is known.
-    """
-    data = sent.send.data
-    match sent.send.action:
-        case "look at":
-            return [Send(LOG, DECIDE, {"asked": data, "decision": decision(answer.data)})]
-        case "decide" if was_done(answer) and not data["decision"]["is_fraud"]:
-            return [Send(LOG, INITIATE, {"asked": data["asked"]})]
-        case "initiate" if was_done(answer):
-            return [Send(PAYMENT_PROVIDER, CHARGE, data["asked"])]
-        case "charge":
-            return recorded(answer.data)
-        case _:
-            return ()
-
-
-def was_done(answer: Answer) -> bool:
-    """Whether a command led to anything; others were faster if it did not."""
-    return bool(answer.data["outcome"] == Became.DONE.value)
-
-
-def decision(said: Mapping[str, Any]) -> dict[str, Any]:
-    """What the fraud police said, as it is kept.
-
-    Raises:
-        KeyError, TypeError, ValueError: that is no decision.
-    """
-    message = said["message"]
-    if not isinstance(message["isFraud"], bool):
-        raise TypeError("isFraud is neither true nor false")
-    return {
-        "is_fraud": message["isFraud"],
-        "score": _text(message.get("score")),
-        "reasons": [
-            {name: _text(reason.get(name)) for name in Reason.__slots__}
-            for reason in message.get("reasons", ())[:REASONS_MAX]
-        ],
-    }
-
-
-def _text(value: object) -> str:
-    return "" if value is None else str(value)[:TEXT_MAX]
-
-
-def recorded(said: Mapping[str, Any]) -> Sequence[Intent]:
-    """What is done about the word of a payment method.
-
-    Raises:
-        KeyError, ValueError: it said none that is known.
-    """
-    match said["outcome"]:
-        case "paid":
-            return [Send(LOG, RECORD, {"is_paid": True})]
-        case "refused":
-            reason = _text(said.get("reason"))
-            return [Send(LOG, RECORD, {"is_paid": False, "reason": reason})]
-        case "settled":
-            return ()
-        case _:
-            raise ValueError("that is no outcome")
+    """What was cleared is paid; the word of the provider is written down with its answer."""
+    if sent.send.action == LOOK and answer.data["status"] in STILL_TO_BE_PAID:
+        return [Send(PAYMENT_PROVIDER, CHARGE, sent.send.data)]
+    return ()
 
 
 def remind_of_age(happened: Happened, _state: Any) -> Sequence[Intent]:  # noqa: ANN401 - as reactions have it
@@ -162,24 +93,8 @@ def expire(_reminder: Reminder, _state: Any) -> Sequence[Intent]:  # noqa: ANN40
 
 
 def command(sent: Sent) -> CommandOn:
-    """What is sent to the log."""
-    return CommandOn(aggregate=TRANSACTION, stream_id=sent.subject, command=_command(sent.send))
-
-
-def _command(send: Send) -> Command:
-    match send.action:
-        case "decide":
-            said = send.data["decision"]
-            reasons = tuple(Reason(**reason) for reason in said["reasons"])
-            return RecordDecision(is_fraud=said["is_fraud"], score=said["score"], reasons=reasons)
-        case "initiate":
-            return InitiatePayment()
-        case "record payment":
-            return RecordPayment(**send.data)
-        case "expire":
-            return ExpireTransaction()
-        case _:
-            raise ValueError("the log knows no such action")
+    """What is sent to the log, of which there is one thing only."""
+    return CommandOn(aggregate=TRANSACTION, stream_id=sent.subject, command=ExpireTransaction())
 
 
 TRANSACTIONS = Reaction(

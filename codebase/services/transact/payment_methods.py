@@ -5,20 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
-from uuid import UUID
 
-from codebase.engine.commands.bus import CommandBus
-from codebase.engine.reactions.http_target import Call, HttpTarget
-from codebase.engine.reactions.reaction import Answer, Sent
-from codebase.model.payments.transaction import PaymentMethod, Status
-from codebase.services.transact.driver import PAID, REFUSED, SETTLED
-from codebase.views.payments.look import look_at
+from codebase.engine.reactions.http_target import Call
+from codebase.engine.reactions.reaction import Sent
+from codebase.model.payments.transaction import PaymentMethod
 
 Asked = Mapping[str, Any]
 """A transaction, as `driver.asked` has it."""
-
-ENDED = frozenset({Status.PAYMENT_COMPLETE, Status.PAYMENT_FAILED})
-REFUSAL = "/problems/payment-refused"
 
 
 class Strategy(Protocol):
@@ -93,49 +86,3 @@ def initiate(sent: Sent) -> Call:
 def status(sent: Sent) -> Call:
     """The request that tells whether it has moved."""
     return strategy_of(sent).status(sent.send.data)
-
-
-class PaymentTarget:
-    """Moves money, unless a person has said in the meantime how the transaction has ended.
-
-    Args:
-        provider: made with `initiate` as its call and `status` as its inquiry.
-        bus: tells how the transaction stands.
-    """
-
-    def __init__(self, provider: HttpTarget, bus: CommandBus) -> None:
-        self._provider = provider
-        self._bus = bus
-        # With time for the look.
-        self.deadline_seconds = provider.deadline_seconds + 1.0
-
-    async def send(self, sent: Sent) -> Answer:
-        """Have it paid, if it still is to be.
-
-        Raises:
-            NotSentError, FailedError, InDoubtError: there is no answer yet.
-        """
-        if await self._has_ended(sent.subject):
-            return Answer(data={"outcome": SETTLED})
-        return word_of(await self._provider.send(sent))
-
-    async def inquire(self, sent: Sent) -> Answer | None:
-        """Whether it was paid.
-
-        Raises:
-            NotSentError, FailedError, InDoubtError: there is no answer yet.
-        """
-        answer = await self._provider.inquire(sent)
-        return None if answer is None else word_of(answer)
-
-    async def _has_ended(self, transaction_id: UUID) -> bool:
-        return (await look_at(self._bus, transaction_id)).state.status in ENDED
-
-
-def word_of(answer: Answer) -> Answer:
-    """What the provider's answer means for the payment; another refusal stays one."""
-    if answer.refused is None:
-        return Answer(data={"outcome": PAID})
-    if answer.data.get("type") == REFUSAL:
-        return Answer(data={"outcome": REFUSED, "reason": answer.data.get("detail")})
-    return answer

@@ -27,12 +27,15 @@ from codebase.services.transact.bodies import (
     answer_to,
     told,
 )
+from codebase.services.transact.steps import Steps
 from codebase.services.transact.taking import NAME, Taking
 from codebase.services.transact.waiting import Waiting
 from codebase.views.payments import transactions
 from codebase.views.payments.settings import PaymentSettings, card_reducer
 from codebase.views.payments.transactions import TransactionDetails, TransactionPage
+from codebase.web.command_routes import WithHeaders
 from codebase.web.consistent_reads import ConsistentReads
+from codebase.web.openapi_headers import references
 from codebase.web.pages import LastReference, Size, as_json, page
 from codebase.web.parked import LISTS, NAMES_ONE
 from codebase.web.runtime import Runtime
@@ -60,6 +63,9 @@ NEEDS = (
 REACTIONS = (driver.TRANSACTIONS, driver.TRANSACTION_AGES)
 SIZE_DEFAULT = 50
 
+OF_WHAT_WAS_WRITTEN = references("Location", "Consistency-Token", "Idempotent-Replayed")
+"""The headers of a business answer that is a problem, and no refusal."""
+
 OnlyStatus = Annotated[Status | None, Query(description="Only those that stand so.")]
 
 
@@ -86,7 +92,10 @@ def create_app(
         body=PostTransaction,
         answer=TransactionAnswer,
         summary="Pay for an order by card",
-        problems={202: PendingTransaction, 402: NotPaid},
+        problems={
+            202: WithHeaders(model=PendingTransaction, headers=LOCATION),
+            402: WithHeaders(model=NotPaid, headers=OF_WHAT_WAS_WRITTEN),
+        },
         headers=LOCATION,
     )
     async def post_transaction(request: Command[PostTransaction]) -> Answer:
@@ -155,12 +164,13 @@ async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     """The service with its reactions, in one process."""
     settings = runtime.settings_as(PaymentSettings)
     waiting, bus = Waiting(), await runtime.command_bus()
+    steps = Steps(bus, waiting.hear)
     taking = Taking(
         bus, card_reducer(settings), waiting, max_age_seconds=settings.transaction_max_age_s
     )
     async with (
         ConsistentReads.open(settings, READ_MODEL) as reads,
-        driving(settings, bus, waiting, runtime.seconds_to_stop) as driven,
+        driving(settings, bus, steps, waiting, runtime.seconds_to_stop) as driven,
     ):
         checks = {"write_model": bus.ready, "read_model": reads.ready, **driven}
         yield create_app(bus, reads, taking, checks)

@@ -301,32 +301,7 @@ def by_id() -> str:
     return sql.SQL(BY_ID).format(shown=sql.SQL(SHOWN)).as_string()
 
 
-class CardShown(BaseModel):
-    """What is known of a card; its number is kept nowhere."""
-
-    brand: str
-    last_four: str
-
-
-class OrderShown(BaseModel):
-    """What is paid for."""
-
-    id: str
-    name: str
-    cost: Decimal
-    currency: str
-
-
-class PaymentShown(BaseModel):
-    """What is paid with, and how much."""
-
-    card: CardShown
-    type: PaymentType
-    amount: Decimal
-    currency: str
-
-
-EXAMPLE = {
+EXAMPLE: dict[str, Any] = {
     "transactionID": "6f1c2b1e-58f4-4f0e-9d2a-6b7d5a0c9e11",
     "userID": "shop",
     "requested_at": "2026-11-28T09:30:00.000000+00:00",
@@ -341,6 +316,37 @@ EXAMPLE = {
         "currency": "INR",
     },
 }
+
+
+class CardShown(BaseModel):
+    """What is known of a card; its number is kept nowhere."""
+
+    model_config = example(**EXAMPLE["payment"]["card"])
+
+    brand: str
+    last_four: str
+
+
+class OrderShown(BaseModel):
+    """What is paid for."""
+
+    model_config = example(**EXAMPLE["order"])
+
+    id: str
+    name: str
+    cost: Decimal
+    currency: str
+
+
+class PaymentShown(BaseModel):
+    """What is paid with, and how much."""
+
+    model_config = example(**EXAMPLE["payment"])
+
+    card: CardShown
+    type: PaymentType
+    amount: Decimal
+    currency: str
 
 
 class TransactionShown(BaseModel):
@@ -369,6 +375,16 @@ class TransactionPage(BaseModel):
 class Finding(BaseModel):
     """What a rule of the fraud police found."""
 
+    model_config = example(
+        rule="card_velocity_minute",
+        version="1",
+        weight="60",
+        observed="31",
+        limit="30",
+        window="60 s",
+        sentence="the card was used more than 30 times in a minute",
+    )
+
     rule: str
     version: str
     weight: str
@@ -380,6 +396,16 @@ class Finding(BaseModel):
 
 class Transition(BaseModel):
     """A step, when it was taken, and why."""
+
+    model_config = example(
+        version=2,
+        status="PAYMENT_FAILED",
+        at="2026-11-28T09:30:00.125000+00:00",
+        score="0",
+        findings=[],
+        reason="it was PENDING for more than 86400 seconds",
+        settled_by="root",
+    )
 
     version: int
     status: Status

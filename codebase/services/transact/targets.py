@@ -1,0 +1,130 @@
+"""Whom the driver sends to: they are asked, and their word is written down, in one attempt.
+
+An attempt that ends between the two is in doubt: the next one asks again, and what was written
+already changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from codebase.engine.commands.submission import Outcome
+from codebase.engine.reactions.http_target import HttpTarget
+from codebase.engine.reactions.reaction import Answer, Sent
+from codebase.engine.reactions.target import InDoubtError
+from codebase.foundation.errors import ServiceUnavailable
+from codebase.foundation.failpoints import failpoint
+from codebase.model.payments.transaction import Command, InitiatePayment, Status
+from codebase.model.refusals import Rejected
+from codebase.services.transact.steps import Steps
+from codebase.services.transact.words import NoWordError, decision_of, payment_of
+
+Result = TypeVar("Result")
+
+STEP_SECONDS = 10.0
+"""Longer than the log takes to give up by itself; an attempt takes two steps at most."""
+
+
+async def in_time(target: HttpTarget, asked: Awaitable[Result]) -> Result:
+    """What a target answers, within its own deadline.
+
+    Raises:
+        TimeoutError: it does not.
+    """
+    async with asyncio.timeout(target.deadline_seconds):
+        return await asked
+
+
+class PoliceTarget:
+    """Shows transactions to the fraud police, and writes down its decision.
+
+    Args:
+        police: by HTTP; whoever asks again is answered again.
+        steps: of transactions.
+    """
+
+    def __init__(self, police: HttpTarget, steps: Steps) -> None:
+        self._police = police
+        self._steps = steps
+        self.deadline_seconds = police.deadline_seconds + STEP_SECONDS
+
+    async def send(self, sent: Sent) -> Answer:
+        """Have it decided; `status` of the answer is how the transaction stands then.
+
+        Raises:
+            NotSentError, FailedError, InDoubtError: there is no answer yet.
+        """
+        said = await in_time(self._police, self._police.send(sent))
+        if said.refused is not None:
+            return said
+        failpoint("transact_after_answer")
+        try:
+            return answer_of(await take(self._steps, sent, decision_of(said.data)))
+        except (NoWordError, Rejected) as error:
+            return Answer(refused=str(error))
+
+    async def inquire(self, sent: Sent) -> Answer | None:  # noqa: ARG002 - as every target
+        """Nothing to ask: it looks at the same transaction once more."""
+        return None
+
+
+class PaymentTarget:
+    """Has transactions paid, unless they have ended meanwhile, and writes down what became of it.
+
+    Args:
+        provider: by HTTP, with an inquiry.
+        steps: of transactions.
+    """
+
+    def __init__(self, provider: HttpTarget, steps: Steps) -> None:
+        self._provider = provider
+        self._steps = steps
+        self.deadline_seconds = provider.deadline_seconds + 2 * STEP_SECONDS
+
+    async def send(self, sent: Sent) -> Answer:
+        """Have it paid: from the first moment at which money may move it is PAYMENT_INITIATED.
+
+        Raises:
+            NotSentError, FailedError, InDoubtError: there is no answer yet.
+        """
+        before = await take(self._steps, sent, InitiatePayment())
+        if before.state.status is not Status.PAYMENT_INITIATED:
+            # Too old by now, or a person has said how it ended.
+            return answer_of(before)
+        return await self._written(sent, await in_time(self._provider, self._provider.send(sent)))
+
+    async def inquire(self, sent: Sent) -> Answer | None:
+        """Whether it was paid by an attempt before.
+
+        Raises:
+            NotSentError, FailedError, InDoubtError: there is no answer yet.
+        """
+        said = await in_time(self._provider, self._provider.inquire(sent))
+        return None if said is None else await self._written(sent, said)
+
+    async def _written(self, sent: Sent, said: Answer) -> Answer:
+        failpoint("transact_after_answer")
+        try:
+            return answer_of(await take(self._steps, sent, payment_of(said)))
+        except (NoWordError, Rejected) as error:
+            return Answer(refused=str(error))
+
+
+async def take(steps: Steps, sent: Sent, command: Command) -> Outcome:
+    """One step of the transaction that something was sent for.
+
+    Raises:
+        InDoubtError: the log did not answer.
+        Rejected: a rule says no.
+    """
+    try:
+        return await steps.take(sent.subject, command)
+    except ServiceUnavailable as error:
+        raise InDoubtError(str(error)) from error
+
+
+def answer_of(outcome: Outcome) -> Answer:
+    """How the transaction stands, for the driver."""
+    return Answer(data={"status": outcome.state.status.value})

@@ -1,0 +1,65 @@
+"""What the fraud police and payment providers say, as commands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from codebase.engine.reactions.reaction import Answer
+from codebase.model.payments.transaction import Reason, RecordDecision, RecordPayment
+
+REASONS_MAX = 50
+TEXT_MAX = 500
+REFUSAL = "/problems/payment-refused"
+"""The type of the problem by which a provider says that it does not take the money."""
+
+NAMES = tuple(field.name for field in fields(Reason))
+
+
+class NoWordError(Exception):
+    """It was answered, and nobody knows what that means; the text repeats nothing of it."""
+
+
+def decision_of(said: Mapping[str, Any]) -> RecordDecision:
+    """The decision of the fraud police.
+
+    Raises:
+        NoWordError: it is none.
+    """
+    message = said.get("message")
+    if not isinstance(message, Mapping) or not isinstance(message.get("isFraud"), bool):
+        raise NoWordError("the fraud police answered, and not whether it is fraud")
+    return RecordDecision(
+        is_fraud=message["isFraud"],
+        score=_text(message.get("score")),
+        reasons=tuple(_reasons(message.get("reasons"))),
+    )
+
+
+def _reasons(said: object) -> Sequence[Reason]:
+    listed = said if isinstance(said, list) else []
+    return [
+        Reason(**{name: _text(each.get(name)) for name in NAMES})
+        for each in listed[:REASONS_MAX]
+        if isinstance(each, Mapping)
+    ]
+
+
+def _text(value: object) -> str:
+    """A text that Postgres keeps, and not a longer one than anybody reads."""
+    text = "" if value is None else str(value)[:TEXT_MAX]
+    return text.replace("\0", "?").encode("utf-8", "replace").decode()
+
+
+def payment_of(answer: Answer) -> RecordPayment:
+    """What a provider's answer means for the payment.
+
+    Raises:
+        NoWordError: it refuses something else.
+    """
+    if answer.refused is None:
+        return RecordPayment(is_paid=True)
+    if answer.data.get("type") == REFUSAL:
+        return RecordPayment(is_paid=False, reason=_text(answer.data.get("detail")))
+    raise NoWordError(f"the provider refused the request: {answer.refused}")
