@@ -39,6 +39,7 @@ OK, FORBIDDEN, NOT_FOUND = 200, 403, 404
 EVERYBODY = (OK, OK, OK, OK)
 WHOSE_IT_IS = (OK, OK, NOT_FOUND, OK)
 OPERATORS = (FORBIDDEN, OK, FORBIDDEN, OK)
+OPERATORS_AND_NOTHING_THERE = (FORBIDDEN, NOT_FOUND, FORBIDDEN, NOT_FOUND)
 WHO_SEES_PERSONAL_VALUES = (OK, FORBIDDEN, NOT_FOUND, OK)
 
 READS = {
@@ -67,6 +68,10 @@ READS = {
     "compliance GET /requests/{request_id}": OPERATORS,
     "vip_customers GET /": OPERATORS,
     "vip_customers GET /months": OPERATORS,
+    "alertman GET /": OPERATORS,
+    "alertman GET /alerts": OPERATORS,
+    "alertman GET /silences": OPERATORS,
+    "alertman GET /mails/{transaction_id}": OPERATORS_AND_NOTHING_THERE,
 }
 IMPERSONAL = {
     "btc_price GET /buy",
@@ -79,6 +84,10 @@ IMPERSONAL = {
     "billing GET /prices",
     "vip_customers GET /",
     "vip_customers GET /months",
+    "alertman GET /",
+    "alertman GET /alerts",
+    "alertman GET /silences",
+    "alertman GET /mails/{transaction_id}",
 }
 CHANGES = {
     "create_buy_order PUT /buy_order",
@@ -94,6 +103,9 @@ CHANGES = {
     "compliance POST /",
     "compliance POST /block_agent/{agent_id}",
     "compliance POST /unblock_agent/{agent_id}",
+    "alertman POST /alerts/{alert_id}/retry",
+    "alertman POST /silences",
+    "alertman DELETE /silences/{silence_id}",
 }
 
 
@@ -126,7 +138,9 @@ def world(new_databases: Callable[[], Databases], free_port: Callable[[], int]) 
     tokens = {"api_tokens": TOKENS, "service_token": "boss"}
     settings = new_databases().settings.model_copy(update=tokens)
     with every_service(settings, free_port) as urls:
-        world = World(urls, {"email": f"agent.{PERSONAL}@example.org"})
+        # Of alerts there are none.
+        nothing = dict.fromkeys(("transaction_id", "alert_id", "silence_id"), str(uuid4()))
+        world = World(urls, {"email": f"agent.{PERSONAL}@example.org", **nothing})
         fill(world)
         eventually(lambda: all_is_shown(world), "the teams know")
         yield world
@@ -165,7 +179,8 @@ def all_is_shown(world: World) -> bool:
     """Whether an administrator sees of everything what there is of it."""
     answers = {operation: world.ask(operation, "boss") for operation in READS}
     return all(
-        answer.status_code == OK and (operation in IMPERSONAL or PERSONAL in answer.text)
+        answer.status_code == READS[operation][-1]
+        and (operation in IMPERSONAL or PERSONAL in answer.text)
         for operation, answer in answers.items()
     )
 

@@ -14,7 +14,7 @@ from codebase.model.payments.silence import Matcher, SilenceBegun
 from codebase.views.payments.silences import MatcherShown
 from codebase.web.fields import Text
 from codebase.web.request_body import RequestBody
-from codebase.web.schemas import MayBeAbsent, example
+from codebase.web.schemas import example
 
 
 def read_moment(value: object) -> datetime:
@@ -59,8 +59,8 @@ PlainText = Annotated[Text, NoCard]
 class PostMatcher(RequestBody):
     """Which alerts: of this client, flagged by this rule, or both; at least one of them."""
 
-    client: MayBeAbsent[PlainText] = None
-    rule: MayBeAbsent[PlainText] = None
+    client: PlainText | None = None
+    rule: PlainText | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
