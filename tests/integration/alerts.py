@@ -99,11 +99,9 @@ def have_come_to(databases: Databases, transactions: list[UUID], topic: str) -> 
 
 
 @contextmanager
-def telling(
-    settings: PaymentSettings, port: int, **extra: str
-) -> Iterator[subprocess.Popen[bytes]]:
+def telling(settings: PaymentSettings, **extra: str) -> Iterator[subprocess.Popen[bytes]]:
     """The service and the read model in a process of its own, killed on leaving."""
     lists = {name: ",".join(getattr(settings, name.lower())) for name in ("CARD_KEYS", "ALERT_TO")}
-    module = ["tests.integration.run_transact", str(port), *SERVICES]
+    module = ["tests.integration.run_transact", "0", *SERVICES]
     with running(module, settings, **lists, **extra) as process:
         yield process

@@ -63,9 +63,9 @@ def flag_some(databases: Databases, chance: random.Random) -> list[UUID]:
     ]
 
 
-def recover(databases: Databases, settings: PaymentSettings, port: int, all_: list[UUID]) -> None:
+def recover(databases: Databases, settings: PaymentSettings, all_: list[UUID]) -> None:
     """Somebody else takes over; nobody waits for the leases of the dead, nor for digests."""
-    with telling(settings, port), databases.as_owner() as owner:
+    with telling(settings), databases.as_owner() as owner:
 
         def is_over() -> bool:
             owner.execute("UPDATE reaction.reminder SET due_at = clock_timestamp()")
@@ -106,12 +106,12 @@ def check(
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("place", PLACES)
 def test_a_death_anywhere_leaves_nobody_untold(
-    databases: Databases, server: MailServer, free_port: Callable[[], int], place: str, seed: int
+    databases: Databases, server: MailServer, place: str, seed: int
 ) -> None:
     chance = random.Random(f"{place} {seed}")  # noqa: S311 - repeatable
     settings = settings_of(databases, smtp_url=server.url, reaction_in_flight=1)
     made = [*flag_some(databases, chance), *flag(databases, 3, client="many")]
-    with telling(settings, free_port(), ORDERLY_FAILPOINT=place) as dying:
+    with telling(settings, ORDERLY_FAILPOINT=place) as dying:
         if "reminder" in place:
             with databases.as_owner() as owner:
                 make_due = "UPDATE reaction.reminder SET due_at = clock_timestamp()"
@@ -122,13 +122,13 @@ def test_a_death_anywhere_leaves_nobody_untold(
     if place == "alert_before_mail":
         assert not server.delivered
     made += flag_some(databases, chance)
-    recover(databases, settings, free_port(), made)
+    recover(databases, settings, made)
     check(databases, server, made, doubtful)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_death_between_a_mail_and_the_reply_repeats_it_with_the_same_name(
-    databases: Databases, server: MailServer, free_port: Callable[[], int], seed: int
+    databases: Databases, server: MailServer, seed: int
 ) -> None:
     chance = random.Random(f"data {seed}")  # noqa: S311 - repeatable
     settings = settings_of(databases, smtp_url=server.url, reaction_in_flight=1)
@@ -141,11 +141,11 @@ def test_a_death_between_a_mail_and_the_reply_repeats_it_with_the_same_name(
         return OK
 
     server.on_data = kill
-    with telling(settings, free_port()) as dying:
+    with telling(settings) as dying:
         victims.append(dying.pid)
         assert dying.wait(PATIENCE_SECONDS) == -signal.SIGKILL
     doubtful, before = in_doubt(databases), [mail.message_id for mail in server.delivered]
-    recover(databases, settings, free_port(), made)
+    recover(databases, settings, made)
     check(databases, server, made, doubtful)
     after = [mail.message_id for mail in server.delivered]
     assert after.count(before[-1]) == 2
@@ -153,7 +153,7 @@ def test_a_death_between_a_mail_and_the_reply_repeats_it_with_the_same_name(
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_death_at_any_moment_leaves_nobody_untold(
-    databases: Databases, server: MailServer, free_port: Callable[[], int], seed: int
+    databases: Databases, server: MailServer, seed: int
 ) -> None:
     chance = random.Random(f"any {seed}")  # noqa: S311 - repeatable
     settings = settings_of(databases, smtp_url=server.url, reaction_in_flight=1)
@@ -161,7 +161,7 @@ def test_a_death_at_any_moment_leaves_nobody_untold(
     for _ in range(2):
         made += flag_some(databases, chance)
         events = chance.randint(1, len(made))
-        with telling(settings, free_port()) as dying:
+        with telling(settings) as dying:
             eventually(
                 lambda wanted=events: len(topics_of_alerts(databases)) >= wanted  # type: ignore[misc]
             )
@@ -170,7 +170,7 @@ def test_a_death_at_any_moment_leaves_nobody_untold(
         doubtful += in_doubt(databases)
         with databases.as_owner() as owner:
             owner.execute(END_LEASES)
-    recover(databases, settings, free_port(), made)
+    recover(databases, settings, made)
     check(databases, server, made, doubtful)
 
 

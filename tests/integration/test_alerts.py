@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from aiohttp import web
 
 from codebase.foundation.errors import ConfigurationError
 from codebase.operations.verify import verify
@@ -28,6 +31,7 @@ from tests.integration.alerts import (
     settings_of,
     topics,
 )
+from tests.integration.jobs import on_a_loop
 from tests.integration.mail_server import OK, MailServer, mail_server
 from tests.integration.payments import paying
 
@@ -263,8 +267,14 @@ def test_nobody_is_told_of_what_is_silenced(
         begun = await client.post("/silences", json=wanted)
         assert begun.status_code == 201, begun.text
         [shown] = await listed(client, "/silences")
-        assert shown == {**begun.json(), **wanted, "ends_at": "2999-01-01T00:00:00+00:00",
-                         "begun_at": shown["begun_at"], "author": "local"}  # fmt: skip
+        asked = {"client": None, "rule": None, **matcher}
+        assert begun.json() == {
+            **wanted, "id": shown["id"], "matcher": asked, "author": "local"
+        }  # fmt: skip
+        assert shown == {
+            **begun.json(), "ends_at": "2999-01-01T00:00:00+00:00",
+            "begun_at": shown["begun_at"], "ended_at": None, "ended_by": None,
+        }  # fmt: skip
         made = {"other": flag(databases, client="other"), "shop luhn": flag(databases, rule="luhn")}
         await eventually(lambda: len(topics(databases, "alert")) == 2)
         made["shop card_velocity"] = flag(databases)
@@ -352,3 +362,79 @@ def test_who_has_nobody_to_tell_does_not_start(databases: Databases) -> None:
     missing = settings_of(databases, smtp_ca_file=Path("/nowhere.pem"))
     with pytest.raises(ConfigurationError, match=r"^SMTP_CA_FILE"):
         smtp_sender(missing, "smtps://mail.test")
+
+
+@dataclass
+class Carrier:
+    """Passes short messages on, or says what it is told to say."""
+
+    url: str
+    taken: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    """(`Idempotency-Key`, body) of each request."""
+    status: int = 200
+
+    async def take(self, request: web.Request) -> web.Response:
+        self.taken.append((request.headers["Idempotency-Key"], await request.json()))
+        return web.json_response({"detail": "not you, a@b.test"}, status=self.status)
+
+
+@pytest.fixture
+def carrier(free_port: Callable[[], int]) -> Iterator[Carrier]:
+    port = free_port()
+    opened = Carrier(f"http://127.0.0.1:{port}/sms")
+
+    @asynccontextmanager
+    async def serving() -> AsyncIterator[Carrier]:
+        app = web.Application()
+        app.add_routes([web.post("/sms", opened.take)])
+        runner = web.AppRunner(app, shutdown_timeout=0)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        try:
+            yield opened
+        finally:
+            await runner.cleanup()
+
+    with on_a_loop(serving):
+        yield opened
+
+
+def test_each_channel_tells_once_and_waits_for_no_other(
+    databases: Databases, server: MailServer, carrier: Carrier
+) -> None:
+    settings = settings_of(databases, smtp_url=server.url, sms_webhook_url=carrier.url)
+    server.on_data = lambda _: "451 greylisted"
+
+    async def story(client: httpx.AsyncClient) -> None:
+        [transaction] = flag(databases)
+        await eventually(lambda: are_alerted(databases, [transaction]))
+        await eventually(
+            lambda: sorted(topics(databases, "alert").values()) == ["alert.delayed", "alert.sent"]
+        )
+        [(key, body)] = carrier.taken
+        assert UUID(key)
+        text = f"Fraud: 1 transaction of shop: 123.00 INR, {transaction}"
+        assert body == {"id": f"{transaction}.sms", "text": text}
+        shown = {each["channel"]: each["state"] for each in await listed(client)}
+        assert shown == {"sms": "sent", "email": "retrying"}
+
+    tell(settings, story)
+
+
+def test_a_short_message_that_is_refused_is_dead(
+    databases: Databases, server: MailServer, carrier: Carrier
+) -> None:
+    settings = settings_of(databases, smtp_url=server.url, sms_webhook_url=carrier.url)
+    carrier.status = 400
+
+    async def story(client: httpx.AsyncClient) -> None:
+        [transaction] = flag(databases)
+        await eventually(
+            lambda: sorted(topics(databases, "alert").values()) == ["alert.died", "alert.sent"]
+        )
+        await eventually(lambda: are_alerted(databases, [transaction]))
+        [shown] = await listed(client, state="dead")
+        assert (shown["channel"], shown["reason"]) == ("sms", "400 not you, …")
+        assert len(carrier.taken) == 1
+
+    tell(settings, story)

@@ -92,7 +92,7 @@ class PostSilence(RequestBody):
 
 BEGUN: dict[str, Any] = {
     "id": "4f7d3f0e-95a5-4b51-9b5d-4b7f1f6a6a52",
-    "matcher": {"client": "shop"},
+    "matcher": {"client": "shop", "rule": None},
     "ends_at": "2099-12-01T17:00:00Z",
     "reason": "the shop is being tested",
     "author": "operator",

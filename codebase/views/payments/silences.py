@@ -17,7 +17,7 @@ from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.engine.projections.projection import Projection, of_type, write
 from codebase.model.payments.silence import SILENCE, SilenceBegun, SilenceEnded
 from codebase.web.pages import PageSize
-from codebase.web.schemas import MayBeAbsent, example
+from codebase.web.schemas import example
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,7 +97,7 @@ PAGES = """
         WITH ORDINALITY AS asked (reference, size, ordinal)
     LEFT JOIN alert_silence AS boundary ON boundary.id = asked.reference
     LEFT JOIN LATERAL (
-        SELECT json_agg(json_strip_nulls(row_to_json(one))) AS items
+        SELECT json_agg(row_to_json(one)) AS items
         FROM (
             SELECT id, json_build_object('client', client, 'rule', rule) AS matcher, begun_at,
                    ends_at, reason, author, ended_at, ended_by
@@ -116,20 +116,22 @@ PAGES = """
 class MatcherShown(BaseModel):
     """Which alerts: of this client, flagged by this rule, or both."""
 
-    client: MayBeAbsent[str] = None
-    rule: MayBeAbsent[str] = None
+    client: str | None
+    rule: str | None
 
 
 class SilenceShown(BaseModel):
-    """A silence; `ended_at` and `ended_by` are there if it was ended before its time."""
+    """A silence; `ended_at` and `ended_by` are null unless it was ended before its time."""
 
     model_config = example(
         id="4f7d3f0e-95a5-4b51-9b5d-4b7f1f6a6a52",
-        matcher={"client": "shop"},
+        matcher={"client": "shop", "rule": None},
         begun_at="2026-11-28T09:30:00.000000+00:00",
         ends_at="2026-11-28T17:00:00+00:00",
         reason="the shop is being tested",
         author="operator",
+        ended_at=None,
+        ended_by=None,
     )
 
     id: UUID
@@ -138,8 +140,8 @@ class SilenceShown(BaseModel):
     ends_at: datetime
     reason: str
     author: str
-    ended_at: MayBeAbsent[datetime] = None
-    ended_by: MayBeAbsent[str] = None
+    ended_at: datetime | None
+    ended_by: str | None
 
 
 class SilencePage(BaseModel):
