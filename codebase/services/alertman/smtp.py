@@ -154,6 +154,8 @@ class SmtpSender:
             use_tls=self._relay.scheme == "smtps",
             start_tls=self._relay.scheme == "smtp+starttls",
             tls_context=self._tls,
+            # What this machine is called would be looked up for every mail.
+            local_hostname=self._sender.rpartition("@")[2],
             # One deadline, which is ours: see DEADLINE_SECONDS.
             timeout=None,
         )
