@@ -21,6 +21,7 @@ from codebase.web.apps import OPERATIONS
 from codebase.web.personal import HIDDEN
 from tests.integration.everything import every_service
 from tests.integration.flow import eventually
+from tests.integration.payments import payment
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -66,6 +67,9 @@ READS = {
     "compliance GET /agents": OPERATORS,
     "compliance GET /requests": OPERATORS,
     "compliance GET /requests/{request_id}": OPERATORS,
+    "transact GET /transactions": EVERYBODY,
+    "transact GET /transactions/{transaction_id}": WHOSE_IT_IS,
+    "payment_provider GET /charges/{transaction_id}": EVERYBODY,
     "vip_customers GET /": OPERATORS,
     "vip_customers GET /months": OPERATORS,
     "alertman GET /": OPERATORS,
@@ -82,6 +86,7 @@ IMPERSONAL = {
     "price_record GET /record",
     "billing GET /regions",
     "billing GET /prices",
+    "payment_provider GET /charges/{transaction_id}",
     "vip_customers GET /",
     "vip_customers GET /months",
     "alertman GET /",
@@ -106,6 +111,9 @@ CHANGES = {
     "alertman POST /alerts/{alert_id}/retry",
     "alertman POST /silences",
     "alertman DELETE /silences/{silence_id}",
+    "transact POST /transact",
+    "transact POST /transactions/{transaction_id}/settle",
+    "payment_provider POST /charges",
 }
 
 
@@ -173,6 +181,23 @@ def fill(world: World) -> None:
     eventually(is_followed)
     blocking, reason = "compliance POST /block_agent/{agent_id}", {"reason": f"of {PERSONAL}"}
     world.ids["request_id"] = world.made(blocking, "boss", reason)
+
+    pay(world)
+
+
+def pay(world: World) -> None:
+    body = payment(name=f"A lamp for {PERSONAL}")
+    answer = world.ask("transact POST /transact", "shop", json=body)
+    transaction_id = answer.raise_for_status().json()["transactionID"]
+    world.ids["transaction_id"] = transaction_id
+    charge = {
+        "transactionID": transaction_id,
+        "channel": "paytm",
+        "type": "wallet",
+        "amount": "1.00",
+        "currency": "INR",
+    }
+    world.ask("payment_provider POST /charges", "shop", json=charge).raise_for_status()
 
 
 def all_is_shown(world: World) -> bool:

@@ -27,7 +27,8 @@ from codebase.model.payments.transaction import (
 )
 from codebase.web.pages import PageSize
 from codebase.web.parked import asking_by_id
-from codebase.web.schemas import MayBeAbsent, example
+from codebase.web.personal import Personal
+from codebase.web.schemas import example
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -283,7 +284,7 @@ BY_ID = """
     JOIN card_transaction AS found ON found.id = asked.id
     CROSS JOIN LATERAL (
         SELECT {shown}, (
-            SELECT json_agg(json_strip_nulls(row_to_json(step)) ORDER BY step.version)
+            SELECT json_agg(row_to_json(step) ORDER BY step.version)
             FROM (
                 SELECT version, status, at, score, findings, reason, settled_by
                 FROM card_transition
@@ -333,7 +334,7 @@ class OrderShown(BaseModel):
     model_config = example(**EXAMPLE["order"])
 
     id: str
-    name: str
+    name: Personal[str]
     cost: Decimal
     currency: str
 
@@ -410,10 +411,10 @@ class Transition(BaseModel):
     version: int
     status: Status
     at: datetime
-    score: MayBeAbsent[str] = None
-    findings: MayBeAbsent[list[Finding]] = None
-    reason: MayBeAbsent[str] = None
-    settled_by: MayBeAbsent[str] = None
+    score: str | None = None
+    findings: list[Finding] | None = None
+    reason: Personal[str | None] = None
+    settled_by: str | None = None
 
 
 class TransactionDetails(TransactionShown):
