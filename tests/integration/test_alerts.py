@@ -106,6 +106,7 @@ def test_a_flagged_transaction_is_a_mail_and_alerted(
             "card": {"brand": "visa", "last_four": "1111"},
             "score": "60",
             "rules": [REASON.rule],
+            "reason": None,
             "refused": [],
         }
         assert await listed(client, state="sent") == [{**shown, **moments}]

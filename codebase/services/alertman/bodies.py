@@ -13,6 +13,7 @@ from codebase.model.payments.cards import holds_card_number
 from codebase.model.payments.silence import Matcher, SilenceBegun
 from codebase.views.payments.silences import MatcherShown
 from codebase.web.fields import Text
+from codebase.web.personal import Personal
 from codebase.web.request_body import RequestBody
 from codebase.web.schemas import example
 
@@ -107,7 +108,7 @@ class SilenceAnswer(BaseModel):
     id: UUID
     matcher: MatcherShown
     ends_at: datetime
-    reason: str
+    reason: Personal[str]
     author: str
 
     @classmethod

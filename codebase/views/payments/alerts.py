@@ -30,7 +30,7 @@ from codebase.model.payments.alert import (
 )
 from codebase.views.payments.transactions import CardShown
 from codebase.web.pages import PageSize
-from codebase.web.schemas import MayBeAbsent, example
+from codebase.web.schemas import example
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,7 +168,7 @@ PAGES = """
                coalesce(asked.reference, 'ffffffff-ffff-ffff-ffff-ffffffffffff') AS id
     ) AS start
     LEFT JOIN LATERAL (
-        SELECT json_agg(json_strip_nulls(row_to_json(one))) AS items FROM ({ways}) AS one
+        SELECT json_agg(row_to_json(one)) AS items FROM ({ways}) AS one
     ) AS page ON true
 """
 
@@ -226,7 +226,7 @@ class AlertShown(BaseModel):
     card: CardShown
     score: str
     rules: list[str]
-    reason: MayBeAbsent[str] = None
+    reason: str | None
     refused: list[str]
 
 

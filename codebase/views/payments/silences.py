@@ -17,6 +17,7 @@ from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.engine.projections.projection import Projection, of_type, write
 from codebase.model.payments.silence import SILENCE, SilenceBegun, SilenceEnded
 from codebase.web.pages import PageSize
+from codebase.web.personal import Personal
 from codebase.web.schemas import example
 
 
@@ -138,7 +139,7 @@ class SilenceShown(BaseModel):
     matcher: MatcherShown
     begun_at: datetime
     ends_at: datetime
-    reason: str
+    reason: Personal[str]
     author: str
     ended_at: datetime | None
     ended_by: str | None
