@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -541,7 +541,14 @@ PATIENT = replace(
     JOBS,
     patience={SHOP: Patience(first_seconds=5.0, longest_seconds=40.0, at_most_seconds=86_400.0)},
 )
-REST = "SELECT extract(epoch FROM due_at - clock_timestamp())::float8, attempts FROM intent"
+REST = "SELECT due_at, attempts, clock_timestamp() FROM intent"
+
+
+def rest_of(databases: Databases) -> tuple[datetime, int, datetime]:
+    """When the only intent is due, how often it was tried, and the time."""
+    with store_of(databases) as store:
+        [row] = store.execute(REST).fetchall()
+    return row
 
 
 @pytest.mark.parametrize("ended", [Ended.LATER, Ended.NOT_SENT, Ended.FAILED, Ended.IN_DOUBT])
@@ -551,18 +558,15 @@ def test_who_is_patient_tries_for_hours_at_longer_and_longer_intervals(
     """However often that is, and however it fails; no clock is waited for."""
     write(databases, asked(databases.settings, "bread"))
     read_by_reaction(databases)
-    desk, rests = Desk(PATIENT, attempts_max=2), []
-    for attempts in range(1, 7):
+    desk = Desk(PATIENT, attempts_max=2)
+    for tried, longest in enumerate([5, 10, 20, 40, 40, 40], 1):
+        # The rest began between these two looks at the clock, however far apart they are.
+        _, _, before = rest_of(databases)
         try_often(databases, desk, 1, ended, target_answers=True)
-        with store_of(databases) as store:
-            row = store.execute(REST).fetchone()
-        assert row is not None
-        assert row[1] == attempts
-        rests.append(row[0])
-    longest = [5, 10, 20, 40, 40, 40]
-    # A moment has passed since.
-    for rest, most in zip(rests, longest, strict=True):
-        assert most / 2 - 2 < rest <= most
+        due_at, attempts, after = rest_of(databases)
+        assert attempts == tried
+        assert due_at - before >= timedelta(seconds=longest / 2)
+        assert due_at - after <= timedelta(seconds=longest)
     assert {state for _, state, _ in intents(databases)} == {"waiting"}
 
 
@@ -598,10 +602,8 @@ def test_the_last_attempt_is_when_patience_ends(databases: Databases) -> None:
     with store_of(databases) as store:
         store.execute("UPDATE intent SET created_at = clock_timestamp() - interval '86399 s'")
     try_often(databases, Desk(PATIENT, attempts_max=2), 1, Ended.LATER, target_answers=True)
-    with store_of(databases) as store:
-        row = store.execute(REST).fetchone()
-    assert row is not None
-    assert row[0] <= 1.0
+    due_at, _, after = rest_of(databases)
+    assert due_at - after <= timedelta(seconds=1)
 
 
 def test_what_a_reminder_changes_is_remembered_with_what_it_causes(databases: Databases) -> None:

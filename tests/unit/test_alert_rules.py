@@ -13,7 +13,15 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from codebase.engine.reactions.reaction import Answer, Happened, Remind, Reminder, Send, Sent
+from codebase.engine.reactions.reaction import (
+    Answer,
+    Happened,
+    Patience,
+    Remind,
+    Reminder,
+    Send,
+    Sent,
+)
 from codebase.model.payments.alert import (
     ALERT,
     Alert,
@@ -177,6 +185,12 @@ def raised(seconds: float, **changes: Any) -> Happened:  # noqa: ANN401 - fields
         version=1,
         recorded_at=NOW + timedelta(seconds=seconds),
     )
+
+
+def test_a_channel_is_patient_for_a_day() -> None:
+    patience = Patience(first_seconds=5, longest_seconds=3600, at_most_seconds=86_400)
+    assert BY_EMAIL.patience == {"email": patience}
+    assert BY_SMS.patience == {"sms": patience}
 
 
 def test_each_channel_follows_its_own_alerts_client_by_client() -> None:
