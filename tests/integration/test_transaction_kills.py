@@ -49,7 +49,11 @@ PLACES = (
     "reaction_after_outcome_commit",
     "reaction_before_reminder_commit",
     "reaction_after_reminder_commit",
-    "transact_after_answer",
+    # The others are met on the way to the fraud police first.
+    "transact_after_decision",
+    "transact_after_initiation",
+    "transact_after_charge",
+    "transact_after_payment",
 )
 STATUSES = """
     SELECT DISTINCT ON (stream_id) stream_id, meta ->> 'topic' FROM event

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import fields, replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -39,6 +39,7 @@ from codebase.model.payments.transaction import (
     TransactionRequested,
 )
 from codebase.model.refusals import Conflict, NotFound, Rejected
+from codebase.views.payments.fields import ShownStatus
 
 CARD = Card(brand="visa", last_four="1111", luhn=True, fingerprints=("c1:abcdefghijklmnopqrstuv",))
 REQUESTED = TransactionRequested(
@@ -201,6 +202,10 @@ def test_every_command_and_every_event_takes_part() -> None:
 def test_a_client_is_told_of_what_cannot_be_paid_any_more() -> None:
     unpaid = {Status.PENDING, Status.CLEARED, Status.PAYMENT_INITIATED}
     assert set(Status) - unpaid == DECIDED
+
+
+def test_every_status_can_be_shown_and_asked_for() -> None:
+    assert list(get_args(ShownStatus)) == [status.value for status in Status]
 
 
 def test_a_transaction_belongs_to_its_client() -> None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from codebase.engine.commands.submission import Outcome
 from codebase.model.payments.transaction import PaymentMethod, PaymentType, Status
-from codebase.views.payments.fields import CardNumberField, CurrencyCode, OrderId
+from codebase.views.payments.fields import CardNumberField, CurrencyCode, OrderId, ShownStatus
 from codebase.web.commands import Answer
 from codebase.web.fields import Amount, FromText, Text
 from codebase.web.problems import MEDIA_TYPE, HttpProblem, ProblemDetails
@@ -101,7 +101,7 @@ class NotPaid(ProblemDetails):
     )
 
     transactionID: UUID  # noqa: N815 - a contract
-    transactionStatus: Status  # noqa: N815 - as the others
+    transactionStatus: ShownStatus  # noqa: N815 - as the others
     fraudStatus: MayBeAbsent[bool] = None  # noqa: N815 - a contract
 
 

@@ -31,6 +31,7 @@ from codebase.services.transact.steps import Steps
 from codebase.services.transact.taking import NAME, Taking
 from codebase.services.transact.waiting import Waiting
 from codebase.views.payments import transactions
+from codebase.views.payments.fields import ShownStatus
 from codebase.views.payments.settings import PaymentSettings, card_reducer
 from codebase.views.payments.transactions import TransactionDetails, TransactionPage
 from codebase.web.command_routes import WithHeaders
@@ -66,7 +67,7 @@ SIZE_DEFAULT = 50
 OF_WHAT_WAS_WRITTEN = references("Location", "Consistency-Token", "Idempotent-Replayed")
 """The headers of a business answer that is a problem, and no refusal."""
 
-OnlyStatus = Annotated[Status | None, Query(description="Only those that stand so.")]
+OnlyStatus = Annotated[ShownStatus | None, Query(description="Only those that stand so.")]
 
 
 def create_app(
@@ -140,7 +141,7 @@ def create_app(
         """The transactions before `last_reference`, the last item of the page before."""
         client = caller_of(request).only_client
         [(known, items, last)] = await reads.fetch(
-            request, pages, client, status and status.value, last_reference, size
+            request, pages, client, status, last_reference, size
         )
         if not known:
             raise NotFound("last_reference names no transaction")

@@ -59,7 +59,7 @@ class PoliceTarget:
         said = await in_time(self._police, self._police.send(sent))
         if said.refused is not None:
             return said
-        failpoint("transact_after_answer")
+        failpoint("transact_after_decision")
         try:
             return answer_of(await take(self._steps, sent, decision_of(said.data)))
         except (NoWordError, Rejected) as error:
@@ -93,6 +93,7 @@ class PaymentTarget:
         if before.state.status is not Status.PAYMENT_INITIATED:
             # Too old by now, or a person has said how it ended.
             return answer_of(before)
+        failpoint("transact_after_initiation")
         return await self._written(sent, await in_time(self._provider, self._provider.send(sent)))
 
     async def inquire(self, sent: Sent) -> Answer | None:
@@ -105,11 +106,13 @@ class PaymentTarget:
         return None if said is None else await self._written(sent, said)
 
     async def _written(self, sent: Sent, said: Answer) -> Answer:
-        failpoint("transact_after_answer")
+        failpoint("transact_after_charge")
         try:
-            return answer_of(await take(self._steps, sent, payment_of(said)))
+            written = answer_of(await take(self._steps, sent, payment_of(said)))
         except (NoWordError, Rejected) as error:
             return Answer(refused=str(error))
+        failpoint("transact_after_payment")
+        return written
 
 
 async def take(steps: Steps, sent: Sent, command: Command) -> Outcome:

@@ -58,6 +58,18 @@ class ReducedCard(RequestBody):
         )
 
 
+# By its own name it would be what generated clients call what /healthz answers.
+ShownStatus = Literal[
+    "PENDING",
+    "CLEARED",
+    "FRAUDULENT",
+    "ALERTED",
+    "PAYMENT_INITIATED",
+    "PAYMENT_COMPLETE",
+    "PAYMENT_FAILED",
+]
+"""How far a transaction is: the values of the model's `Status`."""
+
 ORDER_ID_MAX = 64
 
 

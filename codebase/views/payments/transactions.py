@@ -22,9 +22,9 @@ from codebase.model.payments.transaction import (
     TRANSACTION,
     PaymentMethod,
     PaymentType,
-    Status,
     TransactionRequested,
 )
+from codebase.views.payments.fields import ShownStatus
 from codebase.web.pages import PageSize
 from codebase.web.parked import asking_by_id
 from codebase.web.personal import Personal
@@ -358,7 +358,7 @@ class TransactionShown(BaseModel):
     transactionID: UUID  # noqa: N815 - a contract
     userID: str  # noqa: N815 - a contract
     requested_at: datetime
-    status: Status
+    status: ShownStatus
     status_at: datetime
     paymentMethod: PaymentMethod  # noqa: N815 - a contract
     order: OrderShown
@@ -409,7 +409,7 @@ class Transition(BaseModel):
     )
 
     version: int
-    status: Status
+    status: ShownStatus
     at: datetime
     score: str | None = None
     findings: list[Finding] | None = None
