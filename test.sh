@@ -88,7 +88,7 @@ on_four_partitions_and_the_other_postgres() {
 began=$SECONDS
 if [ "${1:-}" = torture ]; then
   export TORTURE_SEEDS=${TORTURE_SEEDS:-25}
-  kills=(tests/integration/test_reaction_kills.py tests/integration/test_transaction_kills.py)
+  kills=(tests/integration/test_{reaction,transaction,alert}_kills.py)
   prepare_environment .venv "" development
   prepare_postgres
   prepare_rabbitmq

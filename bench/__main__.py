@@ -21,6 +21,7 @@ from bench.measure import BenchError
 from bench.report import Result
 from bench.sections import (
     accounts,
+    alerts,
     bus,
     compare,
     faults,
@@ -57,6 +58,7 @@ SECTIONS: Mapping[str, Callable[[Lab], Iterator[Result]]] = {
     "parked": parked.measure,
     "reacting": reacting.measure,
     "payments": payments.measure,
+    "alerts": alerts.measure,
     "faults": faults.measure,
     "pages": pages.measure,
     "accounts": accounts.measure,

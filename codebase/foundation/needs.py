@@ -28,6 +28,8 @@ OTHER_SERVICES = ("service_token",)
 
 PAYMENT_PROVIDER = ("payment_provider_token",)
 """To have payments made."""
+ALERTS = ("smtp_url", "sms_webhook_url")
+"""To have people told."""
 
 SECRETS = frozenset(
     {
@@ -39,6 +41,7 @@ SECRETS = frozenset(
         *SECOND_FACTOR,
         *OTHER_SERVICES,
         *PAYMENT_PROVIDER,
+        *ALERTS,
     }
 )
 """What is told only to those who need it.

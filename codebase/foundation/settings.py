@@ -92,6 +92,10 @@ class Settings(BaseSettings):
     """What services send to each other when API_TOKENS is set: the secret of one of its entries."""
     payment_provider_token: str | None = None
     """What the payment provider is asked with."""
+    smtp_url: str | None = None
+    """Who takes alerts by e-mail, and the password that this takes."""
+    sms_webhook_url: str | None = None
+    """Who passes alerts on as short messages; None: nobody gets any."""
     fingerprint_keys: Annotated[tuple[str, ...], NoDecode] = ()
     """`id:base64` entries, comma-separated, of 32 bytes or more: the first signs what commands ask
     for, all of them compare. None may go while there are events that it signed."""

@@ -48,6 +48,7 @@ PORTS = {
     "billing": 8070,
     "vip_customers": 8073,
     "fraud_police": 8090,
+    "alertman": 8083,
     "transact": 9001,
     "payment_provider": 9002,
 }

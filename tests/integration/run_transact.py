@@ -1,10 +1,11 @@
-"""The service with the read model as a process that tests can kill: `python -m … PORT`."""
+"""Services of payments as a process that tests can kill: `python -m … PORT [SERVICE…]`."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from codebase.foundation.settings import load_settings
@@ -15,7 +16,7 @@ from codebase.web.shell import assemble
 from tests.integration.payments import FLOW
 
 
-async def work(port: int) -> None:
+async def work(port: int, names: Sequence[str]) -> None:
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     settings = load_settings(*SYSTEM.settings)
@@ -23,11 +24,11 @@ async def work(port: int) -> None:
         runtime = await stack.enter_async_context(Runtime.open(settings, SYSTEM.contexts))
         apps = [
             await stack.enter_async_context(SYSTEM.load(name).open_service(runtime))
-            for name in FLOW
+            for name in names or FLOW
         ]
         await stack.enter_async_context(serving(assemble(apps, settings), settings, port))
         await ended.wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(work(int(sys.argv[1])))
+    asyncio.run(work(int(sys.argv[1]), sys.argv[2:]))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -23,11 +24,16 @@ from codebase.engine.reactions.reaction import (
     Answer,
     Forget,
     Happened,
+    Intent,
+    Patience,
     Reaction,
+    Remind,
     Reminder,
     Send,
+    Sent,
 )
 from codebase.engine.reactions.reading import projector_of
+from codebase.engine.reactions.reminders import fire_due
 from codebase.engine.reactions.store import REACTION_STORE
 from codebase.operations import intents as operations
 from codebase.operations import parked
@@ -711,3 +717,112 @@ def test_a_state_that_is_changed_in_its_place_changes_nothing_that_was_caused_be
     with databases.as_owner() as owner:
         found = owner.execute("SELECT data FROM reaction.intent ORDER BY number").fetchall()
     assert [data["asked"] for (data,) in found] == [1, 2, 3]
+
+
+PATIENT = replace(
+    JOBS,
+    patience={SHOP: Patience(first_seconds=5.0, longest_seconds=40.0, at_most_seconds=86_400.0)},
+)
+REST = "SELECT due_at, attempts, clock_timestamp() FROM intent"
+
+
+def rest_of(databases: Databases) -> tuple[datetime, int, datetime]:
+    """When the only intent is due, how often it was tried, and the time."""
+    with store_of(databases) as store:
+        [row] = store.execute(REST).fetchall()
+    return row
+
+
+@pytest.mark.parametrize("ended", [Ended.LATER, Ended.NOT_SENT, Ended.FAILED, Ended.IN_DOUBT])
+def test_who_is_patient_tries_for_hours_at_longer_and_longer_intervals(
+    databases: Databases, ended: Ended
+) -> None:
+    """However often that is, and however it fails; no clock is waited for."""
+    write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases)
+    desk = Desk(PATIENT, attempts_max=2)
+    for tried, longest in enumerate([5, 10, 20, 40, 40, 40], 1):
+        # The rest began between these two looks at the clock, however far apart they are.
+        _, _, before = rest_of(databases)
+        try_often(databases, desk, 1, ended, target_answers=True)
+        due_at, attempts, after = rest_of(databases)
+        assert attempts == tried
+        assert due_at - before >= timedelta(seconds=longest / 2)
+        assert due_at - after <= timedelta(seconds=longest)
+    assert {state for _, state, _ in intents(databases)} == {"waiting"}
+
+
+@pytest.mark.parametrize(("takes_refusals", "state"), [(True, "done"), (False, "parked")])
+def test_patience_ends_after_its_time_and_not_before(
+    databases: Databases, state: str, *, takes_refusals: bool
+) -> None:
+    write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases)
+    told: list[str | None] = []
+
+    def hear(_sent: Sent, answer: Answer) -> Sequence[Intent]:
+        told.append(answer.refused)
+        return ()
+
+    reaction = replace(PATIENT, takes_refusals=takes_refusals, outcome=hear)
+    desk = Desk(reaction, attempts_max=2)
+    age = "UPDATE intent SET created_at = clock_timestamp() - make_interval(secs => %s)"
+    with store_of(databases) as store:
+        store.execute(age, [86_400 - 600])
+    try_often(databases, desk, 3, Ended.LATER, target_answers=True)
+    assert intents(databases) == [(SHOP, "waiting", "no")]
+    with store_of(databases) as store:
+        store.execute(age, [86_401])
+    try_often(databases, desk, 1, Ended.LATER, target_answers=True)
+    assert [found[1] for found in intents(databases)] == [state]
+    assert told == (["given up: no"] if takes_refusals else [])
+
+
+def test_the_last_attempt_is_when_patience_ends(databases: Databases) -> None:
+    write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases)
+    with store_of(databases) as store:
+        store.execute("UPDATE intent SET created_at = clock_timestamp() - interval '86399 s'")
+    try_often(databases, Desk(PATIENT, attempts_max=2), 1, Ended.LATER, target_answers=True)
+    due_at, _, after = rest_of(databases)
+    assert due_at - after <= timedelta(seconds=1)
+
+
+def test_what_a_reminder_changes_is_remembered_with_what_it_causes(databases: Databases) -> None:
+    counting = replace(
+        JOBS,
+        react=lambda _happened, _state: [
+            Remind(name, datetime(2026, 1, 1, tzinfo=UTC)) for name in ("one", "two")
+        ],
+        evolve=lambda state, _happened: state or {"fired": []},
+        remind=lambda _reminder, state: [Send(SHOP, "do", {"after": state["fired"]})],
+        reminded=lambda reminder, state: {"fired": [*state["fired"], reminder.name]},
+    )
+    write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases, counting)
+    with store_of(databases) as store:
+        assert fire_due(store, counting) == 2
+        assert store.execute("SELECT state FROM subject").fetchall() == [
+            ({"fired": ["one", "two"]},)
+        ]
+        assert store.execute("SELECT data FROM intent ORDER BY number").fetchall() == [
+            ({"after": []},),
+            ({"after": ["one"]},),
+        ]
+
+
+def test_a_state_that_cannot_be_kept_parks_its_reminder(databases: Databases) -> None:
+    wrong = replace(
+        JOBS,
+        react=lambda _happened, _state: [Remind("one", datetime(2026, 1, 1, tzinfo=UTC))],
+        evolve=lambda _state, _happened: {"fine": True},
+        remind=lambda _reminder, _state: [Send(SHOP, "do")],
+        reminded=lambda _reminder, _state: {"not JSON": object()},
+    )
+    write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases, wrong)
+    with store_of(databases) as store:
+        fire_due(store, wrong)
+        assert store.execute("SELECT reason IS NULL FROM reminder").fetchall() == [(False,)]
+        assert store.execute("SELECT state FROM subject").fetchall() == [({"fine": True},)]
+    assert not intents(databases)

@@ -81,7 +81,7 @@ MISUSES = {
     "": "Missing command",
     "nonsense": "No such command 'nonsense'",
     "serve": "Missing argument 'NAME'",
-    "serve billing nonsense": "there is no nonsense; there is: billing, ",
+    "serve billing nonsense": "there is no nonsense; there is: alertman, billing, ",
     "serve billing --port many": "'--port': Input should be a valid integer",
     "rebuild": "Missing argument 'VIEW'",
     "parked": "Missing command",

@@ -25,6 +25,8 @@ def everything() -> Settings:
         two_fa="a secret of many characters",
         service_token="secret",  # noqa: S106 - it is none
         payment_provider_token="secret",  # noqa: S106 - likewise
+        smtp_url="smtp://user:secret@mail.test",
+        sms_webhook_url="https://sms.test/secret",
         fingerprint_keys=FINGERPRINT_KEYS,
         card_keys=FINGERPRINT_KEYS,
     )

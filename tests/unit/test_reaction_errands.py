@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from codebase.engine.reactions.attempt import Attempt, Ended
+from codebase.engine.reactions.breaker import Breaker
 from codebase.engine.reactions.desk import Taken
 from codebase.engine.reactions.errands import Errands
 from codebase.engine.reactions.reaction import Answer, Send, Sent
@@ -72,3 +73,25 @@ def test_who_starts_too_late_for_his_lease_does_not_start(
     )
     assert asyncio.run(carry()).ended is ended
     assert len(notary.asked) == asked
+
+
+@pytest.mark.parametrize(("ended", "is_left_alone"), [(Ended.LATER, False), (Ended.NOT_SENT, True)])
+def test_who_wants_it_later_is_not_left_alone_and_who_is_away_is(
+    ended: Ended, *, is_left_alone: bool
+) -> None:
+    loop, breaker = asyncio.new_event_loop(), Breaker()
+    errands = Errands(
+        "jobs",
+        "notary",
+        Notary(),
+        most=1,
+        loop=loop,
+        returned=lambda _taken, _attempt: None,
+        breaker=breaker,
+    )
+    sent = Sent(key=uuid4(), subject=uuid4(), send=Send("notary", "do"))
+    taken = Taken(number=1, token=uuid4(), ends_at=100.0, in_doubt=False, is_lost=False, sent=sent)
+    for _ in range(10):
+        errands.note(taken, Attempt(ended=ended, reason="no"))
+    loop.close()
+    assert breaker.is_closed is not is_left_alone

@@ -13,6 +13,7 @@ from codebase.engine.reactions.reaction import Answer, Sent
 from codebase.engine.reactions.target import (
     FailedError,
     InDoubtError,
+    LaterError,
     NotAllowedError,
     NotSentError,
     Target,
@@ -27,6 +28,7 @@ class Ended(Enum):
 
     ANSWERED = "answered"
     NOT_SENT = "not_sent"
+    LATER = "later"
     NOT_ALLOWED = "not_allowed"
     FAILED = "failed"
     IN_DOUBT = "in_doubt"
@@ -81,7 +83,13 @@ def legible(said: object) -> str:
 
 
 def _not_sent(error: NotSentError) -> Ended:
-    return Ended.NOT_ALLOWED if isinstance(error, NotAllowedError) else Ended.NOT_SENT
+    match error:
+        case NotAllowedError():
+            return Ended.NOT_ALLOWED
+        case LaterError():
+            return Ended.LATER
+        case _:
+            return Ended.NOT_SENT
 
 
 async def _in_time(target: Target, asked: Awaitable[Result]) -> Result:

@@ -14,7 +14,7 @@ from psycopg import Connection, Cursor
 
 from codebase.engine.projections.blame import describe
 from codebase.engine.reactions.attempt import Attempt, Ended
-from codebase.engine.reactions.reaction import Answer, Reaction, Send, Sent
+from codebase.engine.reactions.reaction import Answer, Patience, Reaction, Send, Sent
 from codebase.engine.reactions.recording import Caused, checked, lock_subjects, record
 from codebase.engine.reactions.store import is_not_taken
 from codebase.foundation.backoff import doubled, with_jitter
@@ -44,7 +44,8 @@ TAKE = """
     FROM due
     WHERE intent.number = due.number
     RETURNING intent.number, intent.key, intent.subject, intent.target, intent.action, intent.data,
-              intent.attempts, due.in_doubt, due.is_lost
+              intent.attempts, due.in_doubt, due.is_lost,
+              extract(epoch FROM clock_timestamp() - intent.created_at)::float8
 """
 
 # Whose lease is over has another token, or none, and changes nothing.
@@ -106,6 +107,7 @@ class Taken:
         in_doubt: whether it may have been done before.
         is_lost: whether who had it before did not come back.
         sent: what is to be done.
+        age_seconds: how long ago it was caused.
     """
 
     number: int
@@ -114,6 +116,7 @@ class Taken:
     in_doubt: bool
     is_lost: bool
     sent: Sent
+    age_seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,7 +174,13 @@ class Desk:
 
     def _is_deadly(self, taken: Taken) -> bool:
         """Whoever comes back compares as well; so more than that are tried by those who did not."""
+        patience = self._patience_for(taken)
+        if patience is not None:
+            return taken.is_lost and taken.age_seconds > patience.at_most_seconds
         return taken.is_lost and taken.sent.attempts > self._attempts_max
+
+    def _patience_for(self, taken: Taken) -> Patience | None:
+        return self._reaction.patience.get(taken.sent.send.target)
 
     def _take(
         self, store: Connection[Any], target: str, limit: int, lease_seconds: float
@@ -196,8 +205,9 @@ class Desk:
                 in_doubt=in_doubt,
                 is_lost=is_lost,
                 sent=Sent(key=key, subject=subject, send=Send(to, action, data), attempts=attempts),
+                age_seconds=age,
             )
-            for number, key, subject, to, action, data, attempts, in_doubt, is_lost in rows
+            for number, key, subject, to, action, data, attempts, in_doubt, is_lost, age in rows
         ]
 
     def settle(self, store: Connection[Any], returned: Sequence[Returned]) -> None:
@@ -262,7 +272,12 @@ class Desk:
     def _judge(self, returned: Returned) -> _Settled:
         answer = returned.attempt.answer
         if answer is None:
-            return self._judge_failure(returned)
+            patience = self._patience_for(returned.taken)
+            if patience is None:
+                return self._judge_failure(returned)
+            if returned.taken.age_seconds < patience.at_most_seconds:
+                return _again(returned, patience)
+            answer = Answer(refused=f"given up: {returned.attempt.reason}")
         if answer.refused is not None and not self._reaction.takes_refusals:
             return _parked(returned, f"refused: {answer.refused}")
         return self._judge_answer(returned, answer)
@@ -298,6 +313,22 @@ class Desk:
         if ended in {Ended.IN_DOUBT, Ended.NOT_ALLOWED}:
             return returned.target_answers
         return ended is Ended.FAILED
+
+
+def _again(returned: Returned, patience: Patience) -> _Settled:
+    """Later and later; the last attempt is when patience ends."""
+    tried, left = (
+        returned.taken.sent.attempts,
+        patience.at_most_seconds - returned.taken.age_seconds,
+    )
+    longest = doubled(patience.first_seconds, tried - 1, patience.longest_seconds)
+    return _Settled(
+        returned=returned,
+        state="waiting",
+        reason=returned.attempt.reason,
+        in_doubt=_is_in_doubt(returned.attempt),
+        pause_seconds=min(with_jitter(longest), left),
+    )
 
 
 def pause_after(attempts: int) -> float:

@@ -89,7 +89,7 @@ class Errands:
         """One has come back; what that says of the target."""
         self._on_their_way -= 1
         ATTEMPTS.labels(*self._labels, ended.ended.value).inc()
-        if ended.ended is Ended.ANSWERED:
+        if ended.ended in {Ended.ANSWERED, Ended.LATER}:
             self._answers_again |= not self._breaker.is_closed
             self._breaker.succeeded()
             self._standing.succeeded()

@@ -111,8 +111,29 @@ class Answer:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Patience:
+    """How long a target is tried that says "later" for hours, and that nobody has to be asked.
+
+    Args:
+        first_seconds: between the first attempt and the second; twice as long each time after that,
+            and up to half of it shorter.
+        longest_seconds: between two attempts.
+        at_most_seconds: after so long it counts as refused, once it was tried again.
+    """
+
+    first_seconds: float
+    longest_seconds: float
+    at_most_seconds: float
+
+
 def nothing_to_remember(state: State, _happened: Happened) -> State:
     """For reactions that need no state."""
+    return state
+
+
+def nothing_changed(_reminder: Reminder, state: State) -> State:
+    """For reactions that remember nothing of their reminders."""
     return state
 
 
@@ -138,6 +159,7 @@ class Reaction:
         react: (event, state of its subject, this event included) -> what is to be done.
         evolve: (state, event) -> the state after it.
         remind: (reminder, state) -> what is to be done now; nothing when its reason is gone.
+        reminded: (reminder, state) -> the state after it has fired.
         outcome: (what was sent, the target's answer) -> what is to be done about that, usually a
             command on the stream that it concerns.
         takes_refusals: whether `outcome` is told of refusals as well. Otherwise what is refused is
@@ -147,6 +169,7 @@ class Reaction:
             changes: whoever moved it back would find that what was read is not read again.
         insists_on: targets that are asked again and again, however often they have failed, because
             only they know what became of it. For others there is an end, and then it is parked.
+        patience: target -> how long it is tried, instead of a number of attempts.
     """
 
     name: str
@@ -155,10 +178,12 @@ class Reaction:
     react: Callable[[Happened, State], Sequence[Intent]]
     evolve: Callable[[State, Happened], State] = nothing_to_remember
     remind: Callable[[Reminder, State], Sequence[Intent]] = nothing_due
+    reminded: Callable[[Reminder, State], State] = nothing_changed
     outcome: Callable[[Sent, Answer], Sequence[Intent]] = no_outcome
     takes_refusals: bool = False
     since: datetime | None = None
     insists_on: frozenset[str] = frozenset()
+    patience: Mapping[str, Patience] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse a moment that is one thing here and another there.

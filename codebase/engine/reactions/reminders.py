@@ -12,7 +12,7 @@ from psycopg import Connection, Cursor
 
 from codebase.engine.projections.blame import describe
 from codebase.engine.reactions.reaction import Reaction, Reminder, State
-from codebase.engine.reactions.recording import Caused, checked, record
+from codebase.engine.reactions.recording import Caused, checked, record, to_json, write_states
 from codebase.engine.reactions.store import is_not_taken
 from codebase.foundation.failpoints import failpoint
 
@@ -64,11 +64,12 @@ SET_ASIDE = """
 
 @dataclass(slots=True)
 class _Fired:
-    """Reminders that have fired, those that could not, and what follows."""
+    """Reminders that have fired, those that could not, what follows, and which states changed."""
 
     done: list[Reminder] = field(default_factory=list)
     failed: list[tuple[Reminder, str]] = field(default_factory=list)
     caused: list[Caused] = field(default_factory=list)
+    states: dict[UUID, State] = field(default_factory=dict)
 
 
 Fire = Callable[[Reaction, Sequence[Any], dict[UUID, State]], _Fired]
@@ -134,11 +135,15 @@ def _fire(reaction: Reaction, due: Sequence[Any], states: dict[UUID, State]) -> 
         reminder = Reminder(subject=subject, name=name, due_at=due_at, data=data)
         try:
             intents = checked(reaction.remind(reminder, states[subject]))
+            before, after = states[subject], reaction.reminded(reminder, states[subject])
+            to_json(after)
         except Exception as error:  # noqa: BLE001 - the boundary between neighbours
             fired.failed.append((reminder, describe(error)))
         else:
             fired.done.append(reminder)
             fired.caused.append(Caused(subject=subject, cause=cause, intents=intents))
+            if after != before:
+                states[subject] = fired.states[subject] = after
     return fired
 
 
@@ -150,6 +155,7 @@ def _write(cursor: Cursor[Any], reaction: Reaction, fired: _Fired) -> None:
         reminders, reasons = zip(*fired.failed, strict=True)
         named = _named(reaction, reminders)
         cursor.execute(SET_ASIDE, {**named, "reasons": list(reasons)}, prepare=False)
+    write_states(cursor, reaction.name, fired.states)
     record(cursor, reaction.name, fired.caused)
 
 

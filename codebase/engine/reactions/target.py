@@ -18,6 +18,10 @@ class AwayError(NotSentError):
     """There is no way to the target, whatever is sent; the text says what is away."""
 
 
+class LaterError(NotSentError):
+    """It was not done, and may be later: the target answers, and is not to be left alone for it."""
+
+
 class NotAllowedError(NotSentError):
     """It was not done: we are not let in, by what is configured or by what this one is about.
 

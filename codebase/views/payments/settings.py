@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, field_validator
+from pydantic_settings import NoDecode
 
 from codebase.foundation.errors import ConfigurationError
 from codebase.foundation.keys import keys_of
-from codebase.foundation.settings import Settings
+from codebase.foundation.settings import Settings, split_commas
 from codebase.model.payments.cards import CardReducer
+from codebase.web.fields import read_email
 
 
 class PaymentSettings(Settings):
@@ -23,6 +26,19 @@ class PaymentSettings(Settings):
     """Who makes the payments."""
     transaction_max_age_s: float = Field(86_400, gt=0)
     """How long a transaction may wait to be paid."""
+    alert_from: Annotated[str, AfterValidator(read_email)] | None = None
+    """Whom mails about flagged transactions come from, where SMTP_URL says who takes them."""
+    alert_to: Annotated[tuple[Annotated[str, AfterValidator(read_email)], ...], NoDecode] = ()
+    """Who gets them, separated by commas."""
+    smtp_ca_file: Path | None = None
+    """Whom the certificate of SMTP_URL's server comes from; None: whom this machine trusts."""
+    alert_mail_folder: Path | None = None
+    """Where mails are files while there is no SMTP_URL; else, embedded, a folder of its home."""
+
+    @field_validator("alert_to", mode="before")
+    @classmethod
+    def _split_recipients(cls, value: object) -> object:
+        return split_commas(value)
 
 
 def card_reducer(settings: Settings) -> CardReducer:

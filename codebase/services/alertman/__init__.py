@@ -1,0 +1,1 @@
+"""Tells people of transactions that were flagged."""

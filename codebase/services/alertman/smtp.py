@@ -1,0 +1,216 @@
+"""E-mail by SMTP: one connection for each mail, a deadline over all of it."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from email.message import EmailMessage
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import aiosmtplib
+from aiosmtplib import (
+    SMTPAuthenticationError,
+    SMTPException,
+    SMTPRecipientRefused,
+    SMTPRecipientsRefused,
+    SMTPResponseException,
+    SMTPServerDisconnected,
+)
+
+from codebase.engine.reactions.reaction import Answer, Sent
+from codebase.engine.reactions.target import (
+    InDoubtError,
+    LaterError,
+    NotAllowedError,
+    NotSentError,
+)
+from codebase.foundation.clock import Clock, utc_now
+from codebase.foundation.errors import ConfigurationError
+from codebase.foundation.failpoints import failpoint
+from codebase.model.payments.alert import Alert
+from codebase.services.alertman.alerting import alerts_of
+from codebase.services.alertman.mail import mail_of
+from codebase.services.alertman.sending import without_addresses
+
+DEADLINE_SECONDS = 10.0
+GOODBYE_SECONDS = 1.0
+CLOSING = 421
+PERMANENT = 500
+PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Relay:
+    """The server that takes our mail.
+
+    Args:
+        host: its name, which its certificate has to be for.
+        port: its port.
+        scheme: `smtp` (nothing is encrypted), `smtp+starttls` (required), or `smtps`.
+        username: None: it asks for none.
+        password: of that user.
+    """
+
+    host: str
+    port: int
+    scheme: str
+    username: str | None = None
+    password: str | None = None
+
+    @classmethod
+    def read(cls, url: str) -> Relay:
+        """The server that SMTP_URL names.
+
+        Raises:
+            ConfigurationError: it names none; the URL is not repeated, it may hold a password.
+        """
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            parts, port = urlsplit(""), None
+        if parts.scheme not in PORTS or not parts.hostname or parts.path.strip("/") or parts.query:
+            raise ConfigurationError(
+                "SMTP_URL: must be smtp://, smtp+starttls:// or smtps://, with user:password@ or"
+                " without, and a host and perhaps a port"
+            )
+        return cls(
+            host=parts.hostname,
+            port=port or PORTS[parts.scheme],
+            scheme=parts.scheme,
+            username=unquote(parts.username) if parts.username else None,
+            password=unquote(parts.password) if parts.password else None,
+        )
+
+
+class SmtpSender:
+    """Sends mails to the same people every time.
+
+    Args:
+        relay: who takes them.
+        sender: an e-mail address.
+        recipients: e-mail addresses, which are told of by their numbers, from 1 on.
+        ca_file: whom the relay's certificate has to come from; None: whom this machine trusts.
+        now: for the date of a mail.
+        deadline_seconds: for connecting, greeting, and handing over a mail together.
+    """
+
+    def __init__(
+        self,
+        relay: Relay,
+        sender: str,
+        recipients: Sequence[str],
+        *,
+        ca_file: Path | None = None,
+        now: Clock = utc_now,
+        deadline_seconds: float = DEADLINE_SECONDS,
+    ) -> None:
+        self._relay = relay
+        self._sender = sender
+        self._recipients = recipients
+        self._tls = None if relay.scheme == "smtp" else ssl.create_default_context(cafile=ca_file)
+        self._now = now
+        self._deadline_seconds = deadline_seconds
+
+    async def deliver(self, sent: Sent, alerts: Sequence[Alert]) -> Answer:
+        """Hand a mail over to the relay.
+
+        Raises:
+            NotSentError, InDoubtError: it is to be tried again.
+        """
+        numbers = sent.send.data.get("only", range(1, len(self._recipients) + 1))
+        to = {self._recipients[n - 1]: n for n in numbers if n <= len(self._recipients)}
+        if not to:
+            return Answer(refused="the recipient is not configured any more")
+        mail = mail_of(alerts, alerts_of(sent)[0], self._sender, self._recipients, self._now())
+        try:
+            async with asyncio.timeout(self._deadline_seconds):
+                refused = await self._hand_over(mail, list(to))
+        except SMTPRecipientsRefused as error:
+            return all_refused(error.recipients)
+        except SMTPResponseException as error:
+            return refusal_of(error)
+        except SMTPServerDisconnected as error:
+            raise InDoubtError("the connection to the mail server broke") from error
+        except TimeoutError as error:
+            raise InDoubtError(f"no answer in {self._deadline_seconds:g} s") from error
+        except (SMTPException, OSError) as error:
+            raise NotSentError(without_addresses(f"{type(error).__name__}: {error}")) from error
+        return some_refused({to[address]: said for address, said in refused.items()})
+
+    async def _hand_over(
+        self, mail: EmailMessage, recipients: Sequence[str]
+    ) -> dict[str, tuple[int, str]]:
+        """Which recipients were refused while others were not: (code, text)."""
+        client = aiosmtplib.SMTP(
+            hostname=self._relay.host,
+            port=self._relay.port,
+            username=self._relay.username,
+            password=self._relay.password,
+            use_tls=self._relay.scheme == "smtps",
+            start_tls=self._relay.scheme == "smtp+starttls",
+            tls_context=self._tls,
+            # What this machine is called would be looked up for every mail.
+            local_hostname=self._sender.rpartition("@")[2],
+            # One deadline, which is ours: see DEADLINE_SECONDS.
+            timeout=None,
+        )
+        try:
+            await client.connect()
+            failpoint("alert_before_mail")
+            refused, _ = await client.sendmail(self._sender, list(recipients), mail.as_bytes())
+            failpoint("alert_after_mail")
+            await _goodbye(client)
+        finally:
+            client.close()
+        return {address: (said.code, said.message) for address, said in refused.items()}
+
+
+async def _goodbye(client: aiosmtplib.SMTP) -> None:
+    """Who has taken a mail has taken it, whether he hears this or not."""
+    with suppress(SMTPException, OSError, TimeoutError):
+        async with asyncio.timeout(GOODBYE_SECONDS):
+            await client.quit()
+
+
+def refusal_of(error: SMTPResponseException) -> Answer:
+    """What the relay's refusal means.
+
+    Raises:
+        NotSentError: it is to be tried again.
+    """
+    said = without_addresses(f"{error.code} {error.message}")
+    if isinstance(error, SMTPAuthenticationError):
+        # It is about our password, and not about this mail.
+        raise NotAllowedError(said) from error
+    if error.code == CLOSING:
+        raise NotSentError(said) from error
+    if error.code < PERMANENT:
+        raise LaterError(said) from error
+    return Answer(refused=said)
+
+
+def all_refused(refusals: Sequence[SMTPRecipientRefused]) -> Answer:
+    """Nobody may get it: not yet, or never.
+
+    Raises:
+        LaterError: at least one is to be tried again.
+    """
+    said = "; ".join(without_addresses(f"{each.code} {each.message}") for each in refusals)
+    if any(each.code < PERMANENT for each in refusals):
+        raise LaterError(said)
+    return Answer(refused=said)
+
+
+def some_refused(refused: dict[int, tuple[int, str]]) -> Answer:
+    """It was taken for at least one; by the numbers of the others, why it was not for them."""
+    texts = [
+        without_addresses(f"recipient {number}: {code} {text}")
+        for number, (code, text) in sorted(refused.items())
+    ]
+    again = [number for number, (code, _) in sorted(refused.items()) if code < PERMANENT]
+    return Answer(data={"refused": texts, "again": again})

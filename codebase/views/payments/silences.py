@@ -1,0 +1,153 @@
+"""The view of silences: one row for each, newest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Cursor
+from pydantic import BaseModel
+
+from codebase.engine.log.codec import decode
+from codebase.engine.log.events import RecordedEvent
+from codebase.engine.projections.logged_events import LoggedEvent
+from codebase.engine.projections.projection import Projection, of_type, write
+from codebase.model.payments.silence import SILENCE, SilenceBegun, SilenceEnded
+from codebase.web.pages import PageSize
+from codebase.web.personal import Personal
+from codebase.web.schemas import example
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SilenceRow:
+    """One silence, as it stands."""
+
+    id: UUID
+    begun_at: datetime
+    client: str | None
+    rule: str | None
+    ends_at: datetime
+    reason: str
+    author: str
+    ended_at: datetime | None
+    ended_by: str | None
+
+
+INSERT_BEGUN = """
+    INSERT INTO alert_silence (id, begun_at, client, rule, ends_at, reason, author)
+    SELECT event.stream_id, event.recorded_at, event.data -> 'matcher' ->> 'client',
+           event.data -> 'matcher' ->> 'rule', (event.data ->> 'ends_at')::timestamptz,
+           event.data ->> 'reason', event.data ->> 'author'
+    FROM unnest(%(stream_id)b::uuid[], %(recorded_at)b::timestamptz[], %(data)b::text[]::jsonb[])
+        AS event (stream_id, recorded_at, data)
+"""
+
+END = """
+    UPDATE alert_silence SET ended_at = event.recorded_at, ended_by = event.data ->> 'by'
+    FROM unnest(%(stream_id)b::uuid[], %(recorded_at)b::timestamptz[], %(data)b::text[]::jsonb[])
+        AS event (stream_id, recorded_at, data)
+    WHERE alert_silence.id = event.stream_id
+"""
+
+
+def apply(cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> None:
+    """Insert those that begin, then end those that end before their time."""
+    write(cursor, INSERT_BEGUN, of_type(events, SilenceBegun))
+    write(cursor, END, of_type(events, SilenceEnded))
+
+
+def expected_rows(silence_id: UUID, recorded: Sequence[RecordedEvent]) -> Iterable[SilenceRow]:
+    """The row that a silence's stream comes to, by the model's fold."""
+    events = [decode(row, SILENCE) for row in recorded]
+    if not events or not isinstance(events[0], SilenceBegun):
+        return
+    state = SILENCE.fold(events)
+    assert state is not None, "it has begun"  # noqa: S101 - an invariant
+    begun = state.begun
+    yield SilenceRow(
+        id=silence_id,
+        begun_at=recorded[0].recorded_at,
+        client=begun.matcher.client,
+        rule=begun.matcher.rule,
+        ends_at=begun.ends_at,
+        reason=begun.reason,
+        author=begun.author,
+        ended_at=recorded[-1].recorded_at if state.ended_by else None,
+        ended_by=state.ended_by,
+    )
+
+
+SILENCE_ROWS = Projection(
+    name="silences",
+    aggregates=(SILENCE,),
+    tables=("alert_silence",),
+    apply=apply,
+    expected_rows=expected_rows,
+)
+
+CATEGORIES = frozenset({SILENCE.category})
+PAGE_ARGUMENTS = ("references", "sizes")
+
+PAGES = """
+    SELECT asked.ordinal, asked.reference IS NULL OR boundary.id IS NOT NULL,
+           page.items::text, page.items -> -1 ->> 'id'
+    FROM unnest(%(references)b::uuid[], %(sizes)b::integer[])
+        WITH ORDINALITY AS asked (reference, size, ordinal)
+    LEFT JOIN alert_silence AS boundary ON boundary.id = asked.reference
+    LEFT JOIN LATERAL (
+        SELECT json_agg(row_to_json(one)) AS items
+        FROM (
+            SELECT id, json_build_object('client', client, 'rule', rule) AS matcher, begun_at,
+                   ends_at, reason, author, ended_at, ended_by
+            FROM alert_silence AS found
+            WHERE (found.begun_at, found.id) < (
+                CASE WHEN asked.reference IS NULL THEN 'infinity' ELSE boundary.begun_at END,
+                coalesce(asked.reference, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+            )
+            ORDER BY found.begun_at DESC, found.id DESC
+            LIMIT asked.size
+        ) AS one
+    ) AS page ON true
+"""
+
+
+class MatcherShown(BaseModel):
+    """Which alerts: of this client, flagged by this rule, or both."""
+
+    client: str | None
+    rule: str | None
+
+
+class SilenceShown(BaseModel):
+    """A silence; `ended_at` and `ended_by` are null unless it was ended before its time."""
+
+    model_config = example(
+        id="4f7d3f0e-95a5-4b51-9b5d-4b7f1f6a6a52",
+        matcher={"client": "shop", "rule": None},
+        begun_at="2026-11-28T09:30:00.000000+00:00",
+        ends_at="2026-11-28T17:00:00+00:00",
+        reason="the shop is being tested",
+        author="operator",
+        ended_at=None,
+        ended_by=None,
+    )
+
+    id: UUID
+    matcher: MatcherShown
+    begun_at: datetime
+    ends_at: datetime
+    reason: Personal[str]
+    author: str
+    ended_at: datetime | None
+    ended_by: str | None
+
+
+class SilencePage(BaseModel):
+    """Silences, newest first; `last_reference` leads to older ones; null on an empty page."""
+
+    items: list[SilenceShown]
+    last_reference: UUID | None
+    size: PageSize

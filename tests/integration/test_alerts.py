@@ -1,0 +1,431 @@
+"""Flagged transactions: whoever has to know is told of each once, and sees what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from aiohttp import web
+
+from codebase.foundation.errors import ConfigurationError
+from codebase.operations.verify import verify
+from codebase.registry import SYSTEM
+from codebase.services.alertman.at_work import mailbox_of, smtp_sender
+from codebase.services.alertman.service import REACTIONS
+from codebase.views.payments.settings import PaymentSettings
+from tests.integration.alerts import (
+    REASON,
+    SERVICES,
+    TO,
+    are_alerted,
+    flag,
+    have_come_to,
+    settings_of,
+    topics,
+)
+from tests.integration.jobs import on_a_loop
+from tests.integration.mail_server import OK, MailServer, mail_server
+from tests.integration.payments import paying
+
+if TYPE_CHECKING:
+    from tests.databases import Databases
+
+Story = Callable[[httpx.AsyncClient], Awaitable[None]]
+MOMENT_SECONDS = 0.02
+
+
+@pytest.fixture
+def server(free_port: Callable[[], int]) -> Iterator[MailServer]:
+    with mail_server(free_port()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def settings(databases: Databases, server: MailServer) -> PaymentSettings:
+    return settings_of(databases, smtp_url=server.url)
+
+
+def tell(settings: PaymentSettings, story: Story) -> None:
+    """Have the story happen; whatever it was, the log and all that follows from it agree."""
+
+    async def told() -> None:
+        async with paying(settings, *SERVICES) as payer:
+            await story(payer.client)
+
+    asyncio.run(told())
+    found = verify(
+        settings,
+        SYSTEM.aggregates,
+        [SYSTEM.read_model],
+        reactions=list(REACTIONS),
+        say=lambda _: None,
+    )
+    assert found == []
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - it is others that do it
+        await asyncio.sleep(MOMENT_SECONDS)
+
+
+async def listed(client: httpx.AsyncClient, path: str = "/alerts", **query: str) -> list[Any]:
+    """What is shown, with everything that the log holds by now."""
+    answer = await client.get(path, params=query, headers={"Consistency-Token": "latest"})
+    found: list[Any] = answer.raise_for_status().json()["items"]
+    return found
+
+
+def test_a_flagged_transaction_is_a_mail_and_alerted(
+    databases: Databases, settings: PaymentSettings, server: MailServer
+) -> None:
+    async def story(client: httpx.AsyncClient) -> None:
+        [transaction] = flag(databases)
+        await eventually(lambda: are_alerted(databases, [transaction]))
+        await eventually(lambda: have_come_to(databases, [transaction], "alert.sent"))
+        [mail] = server.delivered
+        assert str(transaction) in mail.text
+        assert mail.message_id == f"<{transaction}.email@shop.test>"
+        [shown] = await listed(client)
+        moments = {name: shown.pop(name) for name in ("id", "raised_at", "state_at")}
+        assert moments["raised_at"] <= moments["state_at"]
+        assert shown == {
+            "transactionID": str(transaction),
+            "channel": "email",
+            "client": "shop",
+            "state": "sent",
+            "amount": "123.00",
+            "currency": "INR",
+            "card": {"brand": "visa", "last_four": "1111"},
+            "score": "60",
+            "rules": [REASON.rule],
+            "reason": None,
+            "refused": [],
+        }
+        assert await listed(client, state="sent") == [{**shown, **moments}]
+        assert not await listed(client, state="dead")
+
+    tell(settings, story)
+
+
+def test_without_a_mail_server_mails_are_files_that_the_page_shows(
+    databases: Databases, tmp_path: Path
+) -> None:
+    settings = settings_of(databases, orderly_home=tmp_path)
+
+    async def story(client: httpx.AsyncClient) -> None:
+        [transaction] = flag(databases)
+        await eventually(lambda: are_alerted(databases, [transaction]))
+        await eventually(lambda: have_come_to(databases, [transaction], "alert.sent"))
+        [file] = (tmp_path / "mails").iterdir()
+        assert file.name == f"{transaction}.email.eml"
+        page = await client.get("/", headers={"Consistency-Token": "latest"})
+        assert page.status_code == 200
+        for text in (f'href="/mails/{transaction}"', "Fraud: 1 transaction of shop", ">sent<"):
+            assert text in page.text
+        assert (await client.get(f"/mails/{transaction}")).text == file.read_text("utf-8")
+        assert (await client.get(f"/mails/{uuid4()}")).status_code == 404
+
+    tell(settings, story)
+
+
+def test_a_refusal_is_dead_with_code_and_text_until_it_is_retried(
+    databases: Databases, settings: PaymentSettings, server: MailServer
+) -> None:
+    server.on_data = lambda _: "554 5.7.1 no fraud here please"
+
+    async def story(client: httpx.AsyncClient) -> None:
+        [transaction] = flag(databases)
+        await eventually(lambda: have_come_to(databases, [transaction], "alert.died"))
+        [shown] = await listed(client, state="dead")
+        assert shown["reason"] == "554 5.7.1 no fraud here please"
+        assert len(server.delivered) == 1
+        assert topics(databases)[transaction] == "transaction.fraudulent"
+        server.on_data = lambda _: OK
+        asked = await client.post(f"/alerts/{shown['id']}/retry")
+        assert (asked.status_code, asked.json()["state"]) == (202, "pending")
+        make_due(databases)
+        await eventually(lambda: have_come_to(databases, [transaction], "alert.sent"))
+        assert len({mail.message_id for mail in server.delivered}) == 1
+        refused = await client.post(f"/alerts/{shown['id']}/retry")
+        assert (refused.status_code, refused.json()["state"]) == (409, "sent")
+        assert (await client.post(f"/alerts/{uuid4()}/retry")).status_code == 404
+
+    tell(settings, story)
+
+
+def make_due(databases: Databases) -> None:
+    """Digests wait for no clock: what is to be sent later is due now."""
+
+    with databases.as_owner() as owner:
+        owner.execute("UPDATE reaction.reminder SET due_at = clock_timestamp()")
+
+
+AGE = """
+    UPDATE reaction.intent SET created_at = created_at - interval '1 day', due_at = created_at
+    WHERE target = 'email' AND token IS NULL AND ended_at IS NULL
+"""
+
+
+def test_not_now_is_tried_again_for_a_day(
+    databases: Databases, settings: PaymentSettings, server: MailServer
+) -> None:
+    server.on_data = lambda _: "451 4.7.1 greylisted"
+
+    async def story(client: httpx.AsyncClient) -> None:
+        [transaction] = flag(databases)
+        await eventually(lambda: have_come_to(databases, [transaction], "alert.delayed"))
+        [shown] = await listed(client, state="retrying")
+        assert shown["reason"] == "451 4.7.1 greylisted"
+        with databases.as_owner() as owner:
+            await eventually(lambda: bool(owner.execute(AGE).rowcount))
+        await eventually(lambda: have_come_to(databases, [transaction], "alert.died"))
+        [shown] = await listed(client, state="dead")
+        assert shown["reason"] == "given up: 451 4.7.1 greylisted"
+
+    tell(settings, story)
+
+
+def test_who_is_refused_for_now_gets_it_later_and_others_get_it_once(
+    databases: Databases, server: MailServer
+) -> None:
+    settings = settings_of(databases, smtp_url=server.url, alert_to=(TO, "two@bank.test"))
+    greylisted = "two@bank.test"
+    server.on_recipient = lambda address, nth: (
+        "451 greylisted" if address == greylisted and nth == 1 else OK
+    )
+
+    async def story(client: httpx.AsyncClient) -> None:
+        [transaction] = flag(databases)
+        await eventually(lambda: len(server.delivered) == 2)
+        await eventually(lambda: have_come_to(databases, [transaction], "alert.sent"))
+        assert [mail.recipients for mail in server.delivered] == [(TO,), (greylisted,)]
+        [shown] = await listed(client)
+        assert shown["refused"] == ["recipient 2: 451 greylisted"]
+
+    tell(settings, story)
+
+
+def test_many_flags_of_a_client_come_as_one_digest_and_others_do_not_wait(
+    databases: Databases, settings: PaymentSettings, server: MailServer
+) -> None:
+    async def story(client: httpx.AsyncClient) -> None:
+        many = flag(databases, 50)
+        [other] = flag(databases, client="other")
+        await eventually(lambda: are_alerted(databases, [other]))
+        await eventually(lambda: len(topics(databases, "alert")) == len(many) + 1)
+        await eventually(lambda: len(await_held(databases)) == len(many) - 1)
+        make_due(databases)
+        await eventually(lambda: are_alerted(databases, many))
+        mails = [mail for mail in server.delivered if str(other) not in mail.text]
+        assert len(mails) == 2
+        named = [UUID(each) for mail in mails for each in NAMED.findall(mail.text)]
+        assert sorted(named) == sorted(many)
+        await eventually(lambda: have_come_to(databases, [*many, other], "alert.sent"))
+        assert len(await listed(client)) == 50
+
+    tell(settings, story)
+
+
+NAMED = re.compile(r"^Transaction (\S+)", re.MULTILINE)
+
+
+def await_held(databases: Databases) -> list[Any]:
+    """What waits for a digest."""
+    statement = "SELECT state -> 'held' FROM reaction.subject WHERE reaction = 'alerts_email'"
+    with databases.as_owner() as owner:
+        return [each for (held,) in owner.execute(statement).fetchall() for each in held]
+
+
+@pytest.mark.parametrize(
+    ("matcher", "silenced"),
+    [({"client": "shop"}, {"shop luhn", "shop card_velocity"}), ({"rule": "luhn"}, {"shop luhn"}),
+     ({"client": "shop", "rule": "luhn"}, {"shop luhn"})],
+)  # fmt: skip
+def test_nobody_is_told_of_what_is_silenced(
+    databases: Databases, settings: PaymentSettings, server: MailServer, matcher: dict[str, str],
+    silenced: set[str],
+) -> None:  # fmt: skip
+    async def story(client: httpx.AsyncClient) -> None:
+        wanted = {"matcher": matcher, "ends_at": "2999-01-01T00:00:00Z", "reason": "a test"}
+        begun = await client.post("/silences", json=wanted)
+        assert begun.status_code == 201, begun.text
+        [shown] = await listed(client, "/silences")
+        asked = {"client": None, "rule": None, **matcher}
+        assert begun.json() == {
+            **wanted, "id": shown["id"], "matcher": asked, "author": "local"
+        }  # fmt: skip
+        assert shown == {
+            **begun.json(), "ends_at": "2999-01-01T00:00:00+00:00",
+            "begun_at": shown["begun_at"], "ended_at": None, "ended_by": None,
+        }  # fmt: skip
+        made = {"other": flag(databases, client="other"), "shop luhn": flag(databases, rule="luhn")}
+        await eventually(lambda: len(topics(databases, "alert")) == 2)
+        made["shop card_velocity"] = flag(databases)
+        await eventually(lambda: len(await_held(databases)) == 1)
+        make_due(databases)
+        await eventually(
+            lambda: (
+                set(topics(databases, "alert").values()) == {"alert.sent", "alert.silenced"}
+                and len(topics(databases, "alert")) == 3
+            )
+        )
+        quiet = {each["transactionID"] for each in await listed(client, state="silenced")}
+        assert quiet == {str(made[name][0]) for name in silenced}
+        named = {each for mail in server.delivered for each in NAMED.findall(mail.text)}
+        assert named == {str(each) for [each] in made.values()} - quiet
+        ended = await client.delete(f"/silences/{begun.json()['id']}")
+        assert ended.status_code == 204
+        [shown] = await listed(client, "/silences")
+        assert shown["ended_by"] == "local"
+        # What was silenced is told when somebody wants it told after all.
+        for one in await listed(client, state="silenced"):
+            assert (await client.post(f"/alerts/{one['id']}/retry")).status_code == 202
+        await eventually(lambda: len(await_held(databases)) == len(silenced))
+        make_due(databases)
+        await eventually(lambda: set(topics(databases, "alert").values()) == {"alert.sent"})
+
+    tell(settings, story)
+
+
+def bad(**changes: object) -> dict[str, object]:
+    good = {"matcher": {"client": "shop"}, "ends_at": "2999-01-01T00:00:00Z", "reason": "a test"}
+    return {**good, **changes}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        (bad(matcher={}), 422, "matcher"),
+        (bad(matcher={"client": "a\r\nBcc: b"}), 422, "matcher.client"),
+        (bad(matcher={"rule": None}), 422, "matcher"),
+        (bad(matcher={"else": "x"}), 422, "matcher.else"),
+        (bad(ends_at="tomorrow"), 422, "ends_at"),
+        (bad(ends_at="2999-01-01T00:00:00"), 422, "ends_at"),
+        (bad(ends_at=5), 422, "ends_at"),
+        (bad(reason=""), 422, "reason"),
+        (bad(reason="card 4111111111111111"), 422, "reason"),
+        (bad(ends_at="2001-01-01T00:00:00Z"), 409, None),
+    ],
+)
+def test_a_silence_that_makes_no_sense_is_refused(
+    settings: PaymentSettings, body: Any, status: int, field: str | None  # noqa: ANN401 - JSON
+) -> None:  # fmt: skip
+    async def story(client: httpx.AsyncClient) -> None:
+        answer = await client.post("/silences", json=body)
+        assert answer.status_code == status, answer.text
+        assert field is None or field in answer.json()["errors"], answer.text
+        assert "4111" not in answer.text
+        assert (await client.delete(f"/silences/{uuid4()}")).status_code == 404
+
+    tell(settings, story)
+
+
+def test_pages_of_alerts_follow_each_other(databases: Databases, settings: PaymentSettings) -> None:
+    async def story(client: httpx.AsyncClient) -> None:
+        made = flag(databases, 7)
+        await eventually(lambda: len(topics(databases, "alert")) == len(made))
+        found: list[str] = []
+        reference: dict[str, str] = {}
+        while page := await listed(client, size="3", **reference):
+            found += [each["transactionID"] for each in page]
+            reference = {"last_reference": page[-1]["id"]}
+        assert sorted(found) == sorted(map(str, made))
+        unknown = await client.get("/alerts", params={"last_reference": str(uuid4())})
+        assert unknown.status_code == 404
+
+    tell(settings, story)
+
+
+def test_who_has_nobody_to_tell_does_not_start(databases: Databases) -> None:
+    nowhere = settings_of(databases, development=False)
+    with pytest.raises(ConfigurationError, match=r"^SMTP_URL is not set"):
+        mailbox_of(nowhere)
+    with pytest.raises(ConfigurationError, match=r"ALERT_TO"):
+        smtp_sender(settings_of(databases, alert_to=()), "smtp://mail.test")
+    missing = settings_of(databases, smtp_ca_file=Path("/nowhere.pem"))
+    with pytest.raises(ConfigurationError, match=r"^SMTP_CA_FILE"):
+        smtp_sender(missing, "smtps://mail.test")
+
+
+@dataclass
+class Carrier:
+    """Passes short messages on, or says what it is told to say."""
+
+    url: str
+    taken: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    """(`Idempotency-Key`, body) of each request."""
+    status: int = 200
+
+    async def take(self, request: web.Request) -> web.Response:
+        self.taken.append((request.headers["Idempotency-Key"], await request.json()))
+        return web.json_response({"detail": "not you, a@b.test"}, status=self.status)
+
+
+@pytest.fixture
+def carrier(free_port: Callable[[], int]) -> Iterator[Carrier]:
+    port = free_port()
+    opened = Carrier(f"http://127.0.0.1:{port}/sms")
+
+    @asynccontextmanager
+    async def serving() -> AsyncIterator[Carrier]:
+        app = web.Application()
+        app.add_routes([web.post("/sms", opened.take)])
+        runner = web.AppRunner(app, shutdown_timeout=0)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        try:
+            yield opened
+        finally:
+            await runner.cleanup()
+
+    with on_a_loop(serving):
+        yield opened
+
+
+def test_each_channel_tells_once_and_waits_for_no_other(
+    databases: Databases, server: MailServer, carrier: Carrier
+) -> None:
+    settings = settings_of(databases, smtp_url=server.url, sms_webhook_url=carrier.url)
+    server.on_data = lambda _: "451 greylisted"
+
+    async def story(client: httpx.AsyncClient) -> None:
+        [transaction] = flag(databases)
+        await eventually(lambda: are_alerted(databases, [transaction]))
+        await eventually(
+            lambda: sorted(topics(databases, "alert").values()) == ["alert.delayed", "alert.sent"]
+        )
+        [(key, body)] = carrier.taken
+        assert UUID(key)
+        text = f"Fraud: 1 transaction of shop: 123.00 INR, {transaction}"
+        assert body == {"id": f"{transaction}.sms", "text": text}
+        shown = {each["channel"]: each["state"] for each in await listed(client)}
+        assert shown == {"sms": "sent", "email": "retrying"}
+
+    tell(settings, story)
+
+
+def test_a_short_message_that_is_refused_is_dead(
+    databases: Databases, server: MailServer, carrier: Carrier
+) -> None:
+    settings = settings_of(databases, smtp_url=server.url, sms_webhook_url=carrier.url)
+    carrier.status = 400
+
+    async def story(client: httpx.AsyncClient) -> None:
+        [transaction] = flag(databases)
+        await eventually(
+            lambda: sorted(topics(databases, "alert").values()) == ["alert.died", "alert.sent"]
+        )
+        await eventually(lambda: are_alerted(databases, [transaction]))
+        [shown] = await listed(client, state="dead")
+        assert (shown["channel"], shown["reason"]) == ("sms", "400 not you, …")
+        assert len(carrier.taken) == 1
+
+    tell(settings, story)

@@ -1,0 +1,308 @@
+"""The rules of alerts and of silences, and when a client's mails go."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from codebase.engine.reactions.reaction import (
+    Answer,
+    Happened,
+    Patience,
+    Remind,
+    Reminder,
+    Send,
+    Sent,
+)
+from codebase.model.payments.alert import (
+    ALERT,
+    Alert,
+    AlertDelayed,
+    AlertDied,
+    AlertRaised,
+    AlertRetried,
+    AlertSent,
+    AlertSilenced,
+    Channel,
+    Command,
+    Event,
+    RaiseAlert,
+    RecordDeath,
+    RecordDelay,
+    RecordSent,
+    RecordSilence,
+    RetryAlert,
+)
+from codebase.model.payments.silence import (
+    SILENCE,
+    BeginSilence,
+    EndSilence,
+    Matcher,
+    SilenceBegun,
+    SilenceEnded,
+)
+from codebase.model.payments.transaction import TransactionFlagged
+from codebase.model.refusals import Conflict, NotFound, Rejected
+from codebase.services.alertman.alerting import (
+    BY_EMAIL,
+    BY_SMS,
+    LOG,
+    RAISING,
+    SEND,
+    as_json,
+)
+from codebase.services.alertman.digests import APART, MAILS_MAX, TOGETHER_MAX, WITHIN
+from codebase.services.alertman.targets import noted
+from tests.unit.test_transaction import FOUND
+
+NOW = datetime(2026, 11, 29, 9, 30, tzinfo=UTC)
+ABOUT = Alert(
+    transaction_id=UUID("6f1c2b1e-58f4-4f0e-9d2a-6b7d5a0c9e11"),
+    channel=Channel.EMAIL,
+    client="shop",
+    amount=Decimal("123.00"),
+    currency="INR",
+    card_brand="visa",
+    card_last_four="1111",
+    score="60",
+    rules=("luhn",),
+)
+HUSH = uuid4()
+RAISED, RETRIED = AlertRaised(alert=ABOUT), AlertRetried(alert=ABOUT, by="root")
+DELAYED, DIED = AlertDelayed(reason="450"), AlertDied(reason="550")
+SENT = AlertSent(refused=())
+SILENCED = AlertSilenced(silence_id=HUSH)
+
+DELAY, DEATH, SEND_OFF = RecordDelay(reason="450"), RecordDeath(reason="550"), RecordSent()
+HUSH_UP, RETRY = RecordSilence(silence_id=HUSH), RetryAlert(by="root")
+
+
+@pytest.mark.parametrize(
+    ("given_events", "when", "then"),
+    [
+        ([], RaiseAlert(alert=ABOUT), [RAISED]),
+        ([RAISED], RaiseAlert(alert=ABOUT), []),
+        ([RAISED], DELAY, [DELAYED]),
+        ([RAISED, DELAYED], DELAY, []),
+        ([RAISED], SEND_OFF, [SENT]),
+        ([RAISED, DELAYED], SEND_OFF, [SENT]),
+        ([RAISED, SENT], SEND_OFF, []),
+        ([RAISED, SENT], DELAY, []),
+        ([RAISED, SENT], DEATH, []),
+        ([RAISED, SENT], HUSH_UP, []),
+        ([RAISED, DELAYED], DEATH, [DIED]),
+        ([RAISED, DIED], DEATH, []),
+        ([RAISED, DIED], DELAY, []),
+        ([RAISED], HUSH_UP, [SILENCED]),
+        ([RAISED, SILENCED], HUSH_UP, []),
+        ([RAISED, DIED], SEND_OFF, [SENT]),
+        ([RAISED, DIED], RETRY, [RETRIED]),
+        ([RAISED, SILENCED], RETRY, [RETRIED]),
+        ([RAISED], RETRY, []),
+        ([RAISED, DELAYED], RETRY, []),
+        ([RAISED, DIED, RETRIED], RETRY, []),
+        ([RAISED, DIED, RETRIED], DEATH, [DIED]),
+    ],
+)
+def test_an_alert_is_sent_once_and_stays_what_it_has_become(
+    given_events: list[Event], when: Command, then: list[Event]
+) -> None:
+    assert ALERT.decide(when, ALERT.fold(given_events)) == then
+
+
+def test_what_was_sent_is_not_retried_and_what_was_never_raised_is_not_known() -> None:
+    with pytest.raises(Conflict):
+        ALERT.decide(RETRY, ALERT.fold([RAISED, SENT]))
+    for when in (DELAY, DEATH, SEND_OFF, HUSH_UP, RETRY):
+        with pytest.raises(NotFound):
+            ALERT.decide(when, None)
+
+
+BEGUN = SilenceBegun(
+    matcher=Matcher(client="shop"), ends_at=NOW + timedelta(hours=1), reason="test", author="root"
+)
+ENDED = SilenceEnded(by="root")
+
+
+@pytest.mark.parametrize(
+    ("given_events", "when", "then"),
+    [
+        ([], BeginSilence(begun=BEGUN, asked_at=NOW), [BEGUN]),
+        ([BEGUN], BeginSilence(begun=BEGUN, asked_at=NOW + timedelta(days=1)), []),
+        ([BEGUN], EndSilence(by="root"), [ENDED]),
+        ([BEGUN, ENDED], EndSilence(by="root"), []),
+        ([], BeginSilence(begun=BEGUN, asked_at=BEGUN.ends_at), Conflict),
+        ([], EndSilence(by="root"), NotFound),
+    ],
+)
+def test_a_silence_begins_in_time_and_ends_once(
+    given_events: list[Any], when: Any, then: list[Any] | type[Rejected]  # noqa: ANN401 - commands
+) -> None:  # fmt: skip
+    state = SILENCE.fold(given_events)
+    if isinstance(then, list):
+        assert SILENCE.decide(when, state) == then
+    else:
+        with pytest.raises(then):
+            SILENCE.decide(when, state)
+
+
+@pytest.mark.parametrize(
+    ("matcher", "matches"),
+    [
+        (Matcher(client="shop"), True),
+        (Matcher(rule="luhn"), True),
+        (Matcher(client="shop", rule="luhn"), True),
+        (Matcher(client="shop", rule="other"), False),
+        (Matcher(client="other", rule="luhn"), False),
+        (Matcher(client="shops"), False),
+    ],
+)
+def test_all_that_a_matcher_names_has_to_fit(matcher: Matcher, *, matches: bool) -> None:
+    assert matcher.matches("shop", ("velocity", "luhn")) is matches
+
+
+def test_what_is_flagged_is_raised_with_each_rule_once() -> None:
+    flagged = TransactionFlagged(score="60", reasons=(FOUND, replace(FOUND, rule="x"), FOUND))
+    happened = Happened(event=flagged, stream_id=uuid4(), version=2, recorded_at=NOW)
+    assert RAISING.subject(happened) == happened.stream_id
+    assert RAISING.after(happened) == [Send(LOG, "raise", {"score": "60", "rules": ["luhn", "x"]})]
+    assert RAISING.subject(replace(happened, event=RAISED)) is None
+
+
+def raised(seconds: float, **changes: Any) -> Happened:  # noqa: ANN401 - fields
+    alert = replace(ABOUT, transaction_id=uuid4(), **changes)
+    return Happened(
+        event=AlertRaised(alert=alert),
+        stream_id=alert.id,
+        version=1,
+        recorded_at=NOW + timedelta(seconds=seconds),
+    )
+
+
+def test_a_channel_is_patient_for_a_day() -> None:
+    patience = Patience(first_seconds=5, longest_seconds=3600, at_most_seconds=86_400)
+    assert BY_EMAIL.patience == {"email": patience}
+    assert BY_SMS.patience == {"sms": patience}
+
+
+def test_each_channel_follows_its_own_alerts_client_by_client() -> None:
+    mine, other, sms = raised(0), raised(0, client="other"), raised(0, channel=Channel.SMS)
+    assert BY_EMAIL.subject(mine) == BY_EMAIL.subject(raised(9))
+    assert BY_EMAIL.subject(mine) != BY_EMAIL.subject(other)
+    assert BY_EMAIL.subject(sms) is None
+    assert BY_SMS.subject(sms) == BY_EMAIL.subject(mine)
+    assert BY_SMS.subject(mine) is None
+
+
+class Inbox:
+    """A client's mails by a clock that the test moves: reminders fire when they are due."""
+
+    def __init__(self) -> None:
+        self.state: Mapping[str, Any] | None = None
+        self.due: datetime | None = None
+        self.mails: list[tuple[datetime, list[str]]] = []
+        self.subject = uuid4()
+
+    def happens(self, happened: Happened) -> None:
+        self.pass_time(happened.recorded_at)
+        self.state = BY_EMAIL.evolve(self.state, happened)
+        self._done(BY_EMAIL.react(happened, self.state), happened.recorded_at)
+
+    def pass_time(self, until: datetime) -> None:
+        while self.due is not None and self.due <= until:
+            due, self.due = self.due, None
+            data = {"channel": "email"}
+            reminder = Reminder(subject=self.subject, name="digest", due_at=due, data=data)
+            intents = BY_EMAIL.remind(reminder, self.state)
+            self.state = BY_EMAIL.reminded(reminder, self.state)
+            self._done(intents, due)
+
+    def _done(self, intents: Sequence[Any], now: datetime) -> None:
+        for intent in intents:
+            if isinstance(intent, Remind):
+                self.due = intent.due_at
+            else:
+                assert (intent.target, intent.action) == ("email", SEND)
+                ids = [alert["transaction_id"] for alert in intent.data["alerts"]]
+                self.mails.append((now, ids))
+
+
+def test_a_thousand_flags_of_a_client_are_three_mails_in_ten_minutes_at_most() -> None:
+    inbox = Inbox()
+    flags = [raised(nth * 0.06) for nth in range(1000)]
+    for flag in flags:
+        inbox.happens(flag)
+    inbox.pass_time(NOW + timedelta(hours=1))
+    assert inbox.mails[0][0] == NOW, "the first goes at once"
+    assert len(inbox.mails) <= MAILS_MAX
+    named = [each for _, ids in inbox.mails for each in ids]
+    assert named == [str(flag.event.alert.transaction_id) for flag in flags]
+
+
+def test_whatever_comes_no_ten_minutes_have_more_than_three_mails_and_each_is_named_once() -> None:
+    for seed in range(50):
+        chance = random.Random(seed)  # noqa: S311 - repeatable
+        inbox, seconds, flags = Inbox(), 0.0, list[Happened]()
+        for _ in range(200):
+            seconds += chance.choice([0.0, 0.5, 5.0, 29.9, 30.0, 61.0, 400.0, 601.0])
+            flags.append(raised(seconds))
+            inbox.happens(flags[-1])
+        inbox.pass_time(NOW + timedelta(seconds=seconds) + 2 * WITHIN)
+        named = [each for _, ids in inbox.mails for each in ids]
+        assert named == [str(flag.event.alert.transaction_id) for flag in flags]
+        times = [time for time, _ in inbox.mails]
+        for earlier, later in pairwise(times):
+            assert later - earlier >= APART
+        for earlier, later in zip(times, times[MAILS_MAX:], strict=False):
+            assert later - earlier >= WITHIN
+
+
+def test_more_than_fit_into_a_mail_do_not_wait() -> None:
+    inbox = Inbox()
+    for _ in range(2 * TOGETHER_MAX + 2):
+        inbox.happens(raised(0))
+    assert [len(ids) for _, ids in inbox.mails] == [1, TOGETHER_MAX, TOGETHER_MAX]
+    inbox.pass_time(NOW + timedelta(hours=1))
+    assert [len(ids) for _, ids in inbox.mails] == [1, TOGETHER_MAX, TOGETHER_MAX, 1]
+
+
+def sent_of(*alerts: Alert) -> Sent:
+    data = {"alerts": [as_json(alert) for alert in alerts]}
+    return Sent(key=uuid4(), subject=uuid4(), send=Send("email", SEND, data))
+
+
+def test_what_became_of_a_mail_is_noted_for_each_alert() -> None:
+    one, two = ABOUT, replace(ABOUT, transaction_id=uuid4())
+    silenced = {str(two.id): str(HUSH)}
+    answer = Answer(data={"refused": ["recipient 2: 451"], "again": [2], "silenced": silenced})
+    sent = sent_of(one, two)
+    record, again = BY_EMAIL.outcome(sent, answer)
+    assert isinstance(record, Send)
+    assert isinstance(again, Send)
+    assert [(send.action, send.data) for send in noted(record.data)] == [
+        ("alerted", {"of": str(one.transaction_id), "channel": "email"}),
+        ("sent", {"of": str(one.id), "refused": ["recipient 2: 451"]}),
+        ("silenced", {"of": str(two.id), "silence": str(HUSH)}),
+    ]
+    assert (again.target, again.data) == ("email", {**sent.send.data, "only": [2]})
+
+
+def test_a_refused_mail_is_the_death_of_its_alerts_but_of_those_that_are_silenced() -> None:
+    one, two = ABOUT, replace(ABOUT, transaction_id=uuid4())
+    answer = Answer(refused="550 no", data={"silenced": {str(two.id): str(HUSH)}})
+    [record] = BY_EMAIL.outcome(sent_of(one, two), answer)
+    assert isinstance(record, Send)
+    assert [(send.action, send.data) for send in noted(record.data)] == [
+        ("dead", {"of": str(one.id), "reason": "550 no"}),
+        ("silenced", {"of": str(two.id), "silence": str(HUSH)}),
+    ]
+    record_sent = replace(sent_of(one), send=record)
+    assert BY_EMAIL.outcome(record_sent, Answer(refused="whatever")) == ()
