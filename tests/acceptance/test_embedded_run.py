@@ -130,9 +130,10 @@ def test_the_servers_listen_on_loopback_only(run: EmbeddedRun) -> None:
     assert addresses <= {"127.0.0.1", "::1"}
 
 
-COMMANDS = {"create_buy_order", "place_order", "account_management", "transact"}
+COMMANDS = {"create_buy_order", "place_order", "account_management", "fraud_police", "transact"}
 REACTIONS = {"transact"}
-PROJECTORS = {"read_model_sync", "billing", "compliance", "vip_customers"} | REACTIONS
+TEAMS = {"billing", "compliance", "fraud_police", "vip_customers"}
+PROJECTORS = {"read_model_sync"} | TEAMS | REACTIONS
 TOLD_BY = {
     "commands": COMMANDS,
     "reactions": REACTIONS,
