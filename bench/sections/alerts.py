@@ -106,7 +106,7 @@ async def _telling(settings: Settings, server: MailServer) -> AsyncIterator[Comm
         }
         configured = extended(settings, PaymentSettings).model_copy(update=own)
         bus = await runtime.command_bus()
-        async with alerting(configured, bus, None, runtime.seconds_to_stop) as checks:
+        async with alerting(runtime, configured, bus, None) as checks:
             for check in checks.values():
                 while await check() is not None:  # noqa: ASYNC110 - it is threads that begin
                     await asyncio.sleep(POLL_SECONDS)

@@ -130,7 +130,7 @@ def test_the_servers_listen_on_loopback_only(run: EmbeddedRun) -> None:
     assert addresses <= {"127.0.0.1", "::1"}
 
 
-REACTIONS = {"compliance", "transact"}
+REACTIONS = {"alertman", "compliance", "transact"}
 COMMANDS = {"create_buy_order", "place_order", "account_management", "fraud_police"} | REACTIONS
 PROJECTORS = {"read_model_sync", "billing", "fraud_police", "vip_customers"} | REACTIONS
 TOLD_BY = {
