@@ -56,6 +56,7 @@ class MailServer:
     stands_still: bool = False
     """Whether it has come to where it hangs."""
     recipients_seen: list[str] = field(default_factory=list)
+    transports: list[Any] = field(default_factory=list)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     arrived: threading.Condition = field(default_factory=threading.Condition)
 
@@ -112,6 +113,10 @@ class MailServer:
 class Greeting(SMTP):
     """Says what the server is told to say when somebody comes."""
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.event_handler.transports.append(transport)
+        super().connection_made(transport)
+
     async def push(self, status: Any) -> None:  # noqa: ANN401 - aiosmtpd's
         greeting = self.event_handler.on_greeting
         is_first = self.session is not None and self.session.host_name is None
@@ -153,6 +158,10 @@ def mail_server(
         finally:
             server.closing.set()
             open_server.close()
+            # After a handshake that fails aiosmtpd leaves its own where it is.
+            for transport in server.transports:
+                transport.abort()
+            await asyncio.sleep(0)
 
     with on_a_loop(serving):
         yield server

@@ -11,6 +11,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
+import uvloop
 
 from codebase.engine.reactions.reaction import Answer, Send, Sent
 from codebase.engine.reactions.target import (
@@ -55,7 +56,9 @@ def sender(url: str, *, ca_file: Path | None = None, deadline: float = NEVER_SEC
 
 
 def delivered_by(sending: SmtpSender, *alerts: Alert, only: list[int] | None = None) -> Answer:
-    return asyncio.run(sending.deliver(sent_of(*alerts, only=only), alerts))
+    """What is answered, on the loop that services run on."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(sending.deliver(sent_of(*alerts, only=only), alerts))
 
 
 def test_a_mail_says_what_has_to_be_known_and_nothing_else(free_port: Callable[[], int]) -> None:
@@ -206,8 +209,6 @@ def test_a_server_that_says_nothing_is_given_up(free_port: Callable[[], int], wh
         on_a_pushed_clock(story(server.url, lambda: server.stands_still))
 
 
-# The socket is the test server's, which leaves it when a handshake fails.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_starttls_is_required_and_the_certificate_is_checked(
     free_port: Callable[[], int], tmp_path: Path
 ) -> None:

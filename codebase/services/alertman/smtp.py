@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from email.message import EmailMessage
 from pathlib import Path
+from typing import cast
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
@@ -149,25 +150,35 @@ class SmtpSender:
         client = aiosmtplib.SMTP(
             hostname=self._relay.host,
             port=self._relay.port,
-            username=self._relay.username,
-            password=self._relay.password,
             use_tls=self._relay.scheme == "smtps",
-            start_tls=self._relay.scheme == "smtp+starttls",
+            start_tls=False,
             tls_context=self._tls,
             # What this machine is called would be looked up for every mail.
             local_hostname=self._sender.rpartition("@")[2],
             # One deadline, which is ours: see DEADLINE_SECONDS.
             timeout=None,
         )
+        await client.connect()
+        # The one below TLS, if there will be any: after a handshake that fails nobody else has it.
+        connection = client.transport
         try:
-            await client.connect()
+            await self._introduce(client)
             failpoint("alert_before_mail")
             refused, _ = await client.sendmail(self._sender, list(recipients), mail.as_bytes())
             failpoint("alert_after_mail")
             await _goodbye(client)
         finally:
             client.close()
+            if connection is not None:
+                cast("asyncio.WriteTransport", connection).abort()
         return {address: (said.code, said.message) for address, said in refused.items()}
+
+    async def _introduce(self, client: aiosmtplib.SMTP) -> None:
+        """Nothing is said in clear where that is not configured, and no password before that."""
+        if self._relay.scheme == "smtp+starttls":
+            await client.starttls()
+        if self._relay.username is not None:
+            await client.login(self._relay.username, self._relay.password or "")
 
 
 async def _goodbye(client: aiosmtplib.SMTP) -> None:
