@@ -43,6 +43,8 @@ PAGES = {
     LONG: ("vip_customers", "/?count=36", 200),
     "compliance": ("compliance", "/", 200),
     "fraud_police": ("fraud_police", "/", 200),
+    "transactions": ("transact", "/", 200),
+    "transaction": ("transact", "/?status=ALERTED", 200),
     DOCUMENTATION: ("compliance", "/docs", 200),
     "not there": ("compliance", "/nowhere", 404),
     "no invoice": ("billing", "/invoices/0b0b7e0a-97c0-4f0b-8b0e-1a6a3d0b6b7c/page", 404),
@@ -89,7 +91,7 @@ def show(site: Website, browser: Browser) -> Iterator[Open]:
         assert answer is not None
         assert answer.status == status
         assert answer.headers["content-type"] == "text/html; charset=utf-8"
-        if name == "invoice":
+        if name in {"invoice", "transaction"}:
             with page.expect_navigation():
                 page.get_by_role("rowheader").get_by_role("link").first.click()
         if name == DOCUMENTATION:
@@ -159,7 +161,16 @@ LABELS = """
 
 
 @pytest.mark.parametrize(
-    "name", ["billing", "invoice", "vip_customers", "compliance", DOCUMENTATION]
+    "name",
+    [
+        "billing",
+        "invoice",
+        "vip_customers",
+        "compliance",
+        "transactions",
+        "transaction",
+        DOCUMENTATION,
+    ],
 )
 def test_a_cell_of_a_card_is_called_what_its_column_is_called(show: Open, name: str) -> None:
     page = show(name)
@@ -186,14 +197,39 @@ CHART_TEXT = """
         })
         return {
             smallest: Math.min(...labels.map(one => parseFloat(getComputedStyle(one).fontSize))),
-            stretched: document.querySelectorAll(".chart svg text").length,
+            stretched: document.querySelectorAll(".plot svg text").length,
             overlapping: overlapping.length,
         }
     }
 """
 
 
-@pytest.mark.parametrize("name", ["billing", "vip_customers", LONG])
+SIZES_IN_PICTURES = """
+    () => [...document.querySelectorAll(".flow text")].map(one => {
+        const picture = one.closest("svg")
+        const box = one.getBBox()
+        return {
+            size: parseFloat(getComputedStyle(one).fontSize) * picture.getScreenCTM().a,
+            isInItsBox: [...picture.querySelectorAll(".box")].map(each => each.getBBox()).some(
+                each => box.x >= each.x && box.x + box.width <= each.x + each.width &&
+                    box.y >= each.y && box.y + box.height <= each.y + each.height
+            ),
+        }
+    })
+"""
+
+
+def test_the_flow_of_states_can_be_read_on_any_screen(show: Open) -> None:
+    page = show("transactions")
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": HEIGHT})
+        texts = page.evaluate(SIZES_IN_PICTURES)
+        assert len(texts) == 14
+        assert min(each["size"] for each in texts) >= TEXT_MIN, f"{width} px"
+        assert all(each["isInItsBox"] for each in texts), f"{width} px"
+
+
+@pytest.mark.parametrize("name", ["billing", "vip_customers", "transactions", LONG])
 def test_charts_can_be_read_on_any_screen(show: Open, name: str) -> None:
     page = show(name)
     for width in WIDTHS:

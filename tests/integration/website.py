@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from codebase.engine.commands.bus import CommandBus
 from codebase.engine.projections.projector import projector_team
+from codebase.engine.projections.read_model import READ_MODEL
 from codebase.engine.reactions.waiting import Waiting
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.settings import Settings, extended
@@ -30,17 +31,21 @@ from codebase.services.compliance.targets import details
 from codebase.services.fraud_police.police import Police
 from codebase.services.fraud_police.projections import FRAUD_POLICE
 from codebase.services.fraud_police.service import create_app as fraud_app
+from codebase.services.transact.service import create_app as transact_app
+from codebase.services.transact.taking import Taking
+from codebase.services.transact.waiting import Waiting as EndsHeard
 from codebase.services.vip_customers.projections import VIP_CUSTOMERS
 from codebase.services.vip_customers.service import create_app as vip_app
 from codebase.views.accounts.compliance_agents import Agents
 from codebase.views.accounts.compliance_requests import Requests
 from codebase.views.accounts.settings import AccountSettings
 from codebase.views.payments.fraud_rules_file import read_rules_file
-from codebase.views.payments.settings import card_reducer
+from codebase.views.payments.settings import PaymentSettings, card_reducer
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.shell import assemble, service_app, serving
 from tests.integration.flow import at_work, eventually, is_projected
 from tests.integration.histories import LATER, Happened, busy, write_history
+from tests.patience import NEVER_SECONDS
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -99,6 +104,43 @@ FILL_FRAUD = (
     """,
 )
 
+# One in each state and some in four currencies, over the last day and before; one for a client with
+# a long name, and one with two reasons.
+FILL_TRANSACTIONS = (
+    """
+    INSERT INTO card_transaction (id, client, requested_at, status, status_at, order_id, order_name,
+                                  order_cost, order_currency, payment_method, payment_type, amount,
+                                  currency, card_brand, card_last_four)
+    SELECT md5(number::text)::uuid, CASE number WHEN 6 THEN %(long)s ELSE 'shop' END,
+           %(at)s - number * interval '50 minutes', state, %(at)s, number::text,
+           'A lamp that can be dimmed', 1234567.89, currency, 'amazonpay', 'wallet', 1234567.89,
+           currency, 'mastercard', '4444'
+    FROM generate_series(1, 35) AS number,
+        LATERAL (
+            SELECT (ARRAY['PENDING', 'CLEARED', 'FRAUDULENT', 'ALERTED', 'PAYMENT_INITIATED',
+                          'PAYMENT_COMPLETE', 'PAYMENT_FAILED'])[1 + number %% 7] AS state,
+                   (ARRAY['INR', 'INR', 'INR', 'EUR', 'EUR', 'USD', 'JPY'])[1 + number / 5 %% 7]
+                       AS currency
+        ) AS one
+    """,
+    """
+    INSERT INTO card_transition (id, version, status, at, score, findings, reason)
+    SELECT id, 1, 'PENDING', requested_at, NULL, NULL, NULL FROM card_transaction
+    UNION ALL
+    SELECT id, 2, 'FRAUDULENT', requested_at, '120', jsonb_build_array(finding, finding), NULL
+    FROM card_transaction,
+        jsonb_build_object(
+            'rule', 'card_payments_in_a_minute', 'version', '1', 'weight', '60', 'observed', '31',
+            'limit', '30', 'window', '60',
+            'sentence', '31 payments of this card in 1 minute, 30 are allowed'
+        ) AS finding
+    WHERE card_transaction.status IN ('FRAUDULENT', 'ALERTED')
+    UNION ALL
+    SELECT id, 2, 'PAYMENT_FAILED', requested_at, NULL, NULL, 'there is not enough money'
+    FROM card_transaction WHERE card_transaction.status = 'PAYMENT_FAILED'
+    """,
+)
+
 
 def history() -> list[Happened]:
     """What happened to people and companies with names of all lengths."""
@@ -127,6 +169,7 @@ class Website:
     vip_customers: str
     compliance: str
     fraud_police: str
+    transact: str
     guarded: str
     away: str
 
@@ -142,7 +185,7 @@ def website(databases: Databases, free_port: Callable[[], int]) -> Iterator[Webs
             eventually(lambda name=projector.name: is_projected(databases, name))
     with databases.as_read_model_owner() as owner:
         owner.execute(FILL_REQUESTS, {"at": LATER})
-        for statement in FILL_FRAUD:
+        for statement in (*FILL_FRAUD, *FILL_TRANSACTIONS):
             owner.execute(statement, {"at": LATER, "long": LONG})
     with (
         start_blocking_portal() as portal,
@@ -171,12 +214,17 @@ async def _listening(plain: Settings, free_port: Callable[[], int]) -> AsyncIter
         bus = await stack.enter_async_context(CommandBus.open(settings))
         police_reads = await reads(FRAUD_POLICE.name)
         police = Police(bus, police_reads, read_rules_file(None), lambda: LATER)
+        reducer = card_reducer(extended(plain, PaymentSettings))
+        taking = Taking(bus, reducer, EndsHeard(), max_age_seconds=NEVER_SECONDS)
         yield Website(
             billing=await listen(invoices),
             vip_customers=await listen(vips),
             compliance=await listen(compliance_app(desk, settings, {}, lambda: LATER)),
             fraud_police=await listen(
                 fraud_app(bus, police_reads, police, card_reducer(settings), {})
+            ),
+            transact=await listen(
+                transact_app(bus, await reads(READ_MODEL), settings, taking, {}, now=lambda: LATER)
             ),
             guarded=await listen(invoices, guarded),
             away=await listen(_away()),

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Annotated
 from uuid import UUID
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import FastAPI, Request, Response
 
 from codebase.engine.commands.bus import CommandBus
 from codebase.engine.projections.read_model import READ_MODEL
 from codebase.foundation import needs
+from codebase.foundation.clock import Clock, utc_now
 from codebase.foundation.errors import invalid
+from codebase.foundation.settings import Settings
 from codebase.model.payments.cards import holds_card_number
 from codebase.model.payments.transaction import TRANSACTION, SettleTransaction, Status
 from codebase.model.refusals import NotFound
@@ -27,11 +28,12 @@ from codebase.services.transact.bodies import (
     answer_to,
     told,
 )
+from codebase.services.transact.fields import OnlyStatus
+from codebase.services.transact.page import add_pages
 from codebase.services.transact.steps import Steps
 from codebase.services.transact.taking import NAME, Taking
 from codebase.services.transact.waiting import Waiting
 from codebase.views.payments import transactions
-from codebase.views.payments.fields import ShownStatus
 from codebase.views.payments.settings import PaymentSettings, card_reducer
 from codebase.views.payments.transactions import TransactionDetails, TransactionPage
 from codebase.web.command_routes import WithHeaders
@@ -67,11 +69,15 @@ SIZE_DEFAULT = 50
 OF_WHAT_WAS_WRITTEN = references("Location", "Consistency-Token", "Idempotent-Replayed")
 """The headers of a business answer that is a problem, and no refusal."""
 
-OnlyStatus = Annotated[ShownStatus | None, Query(description="Only those that stand so.")]
-
 
 def create_app(
-    bus: CommandBus, reads: ConsistentReads, taking: Taking, checks: Mapping[str, Check]
+    bus: CommandBus,
+    reads: ConsistentReads,
+    settings: Settings,
+    taking: Taking,
+    checks: Mapping[str, Check],
+    *,
+    now: Clock = utc_now,
 ) -> FastAPI:
     """The service, given what it writes to, what it reads from, and who takes payments."""
     app = service_app("transact", checks=checks, log=bus)
@@ -157,6 +163,7 @@ def create_app(
             raise NotFound("there is no such transaction")
         return as_json(found[0][0])
 
+    add_pages(app, reads, by_id, settings, now)
     return app
 
 
@@ -174,4 +181,4 @@ async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
         driving(runtime, settings, bus, steps, waiting) as driven,
     ):
         checks = {"write_model": bus.ready, "read_model": reads.ready, **driven}
-        yield create_app(bus, reads, taking, checks)
+        yield create_app(bus, reads, settings, taking, checks)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 from psycopg import Cursor, sql
@@ -254,14 +254,14 @@ PAGES = """
 """
 
 
-def _way(taken: str, fixed: Sequence[str]) -> sql.Composed:
+def _way(shown: LiteralString, taken: str, fixed: Sequence[str]) -> sql.Composed:
     """One way into the table, by the index that begins with these columns."""
     names = [*fixed, "requested_at", "id"]
     of_table = [sql.Identifier("found", name) for name in names]
     where_it_starts = [sql.Identifier("asked", name) for name in fixed]
     bounds = [sql.SQL("AND {} >= {}").format(of_table[0], where_it_starts[0])] if fixed else []
     return sql.SQL(WAY).format(
-        shown=sql.SQL(SHOWN),
+        shown=sql.SQL(shown),
         taken=sql.SQL(taken),
         bound=sql.SQL(" ").join(bounds),
         columns=sql.SQL(", ").join(of_table),
@@ -270,9 +270,9 @@ def _way(taken: str, fixed: Sequence[str]) -> sql.Composed:
     )
 
 
-def pages() -> str:
-    """The query for pages."""
-    ways = sql.SQL(" UNION ALL ").join(_way(taken, fixed) for taken, fixed in WAYS.items())
+def pages(shown: LiteralString = SHOWN) -> str:
+    """The query for pages; `shown` are the columns of what is `found`."""
+    ways = sql.SQL(" UNION ALL ").join(_way(shown, taken, fixed) for taken, fixed in WAYS.items())
     return sql.SQL(PAGES).format(ways=ways).as_string()
 
 
