@@ -18,6 +18,9 @@ FromText = Annotated[Value, Strict(strict=False)]
 """A type that JSON has no word for and writes as text: `FromText[UUID]`, or an enumeration."""
 
 
+ABSENT_IF_EMPTY = BeforeValidator(lambda value: value or None)
+"""For what a page's form asks for: who chooses nothing in it sends an empty text."""
+
 BOOLEANS = {"true": True, "false": False}
 
 

@@ -130,6 +130,10 @@ def test_without_a_mail_server_mails_are_files_that_the_page_shows(
         assert page.status_code == 200
         for text in (f'href="/mails/{transaction}"', "Fraud: 1 transaction of shop", ">sent<"):
             assert text in page.text
+        # A form sends an empty text for "all".
+        for state, is_listed in (("", True), ("sent", True), ("dead", False)):
+            answer = await client.get("/", params={"state": state})
+            assert (answer.status_code, f">{transaction}<" in answer.text) == (200, is_listed)
         assert (await client.get(f"/mails/{transaction}")).text == file.read_text("utf-8")
         assert (await client.get(f"/mails/{uuid4()}")).status_code == 404
 

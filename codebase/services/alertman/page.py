@@ -19,6 +19,7 @@ from codebase.views.payments.pages import PAYMENT_PAGES
 from codebase.views.payments.silences import SilencePage
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.consistent_reads import Query as Reading
+from codebase.web.fields import ABSENT_IF_EMPTY
 from codebase.web.html import Pages, links_to
 from codebase.web.pages import LastReference
 from codebase.web.parked import LISTS, parked_streams
@@ -29,7 +30,9 @@ ALERTS_SHOWN = 25
 SILENCES_SHOWN = 20
 MAILS_SHOWN = 10
 
-OnlyState = Annotated[AlertState | None, Query(description="Only alerts that stand so.")]
+OnlyState = Annotated[
+    AlertState | None, ABSENT_IF_EMPTY, Query(description="Only alerts that stand so.")
+]
 
 
 def add_page(

@@ -17,7 +17,7 @@ from codebase.services.fraud_police.police import Police
 from codebase.views.payments import fraud_queries
 from codebase.web.apps import ServiceApp
 from codebase.web.consistent_reads import ConsistentReads
-from codebase.web.html import Pages
+from codebase.web.html import Link, Pages
 from codebase.web.parked import LISTS, parked_streams
 from codebase.web.schemas import example
 from codebase.web.shell import caller_of, require_operator
@@ -135,8 +135,10 @@ def _standing(rule: Rule, told: Mapping[tuple[str, bool], Told], confirmed: int)
     )
 
 
-def add_rules(app: ServiceApp, reads: ConsistentReads, police: Police) -> None:
-    """The routes of rules, and the page."""
+def add_rules(
+    app: ServiceApp, reads: ConsistentReads, police: Police, links: Sequence[Link]
+) -> None:
+    """The routes of rules, and the page; `links` lead to other pages."""
     rules = reads.query(fraud_queries.RULES, fraud_queries.RULE_ARGUMENTS)
     totals = reads.query(fraud_queries.TOTALS, fraud_queries.RULE_ARGUMENTS)
     decisions = reads.query(fraud_queries.DECISIONS, fraud_queries.PAGE_ARGUMENTS)
@@ -164,7 +166,7 @@ def add_rules(app: ServiceApp, reads: ConsistentReads, police: Police) -> None:
         return PAGES.answer(
             "page.html",
             caller_of(request),
-            links=[],
+            links=links,
             made_at=now,
             parked=parked_streams(request.scope),
             standings=await standings(request),

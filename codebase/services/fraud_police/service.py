@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -21,10 +21,12 @@ from codebase.services.fraud_police.projections import FRAUD_POLICE
 from codebase.services.fraud_police.rules import add_rules
 from codebase.services.fraud_police.shadow import police_team
 from codebase.views.payments.fraud_rules_file import read_rules_file
+from codebase.views.payments.pages import PAYMENT_PAGES
 from codebase.views.payments.settings import PaymentSettings, card_reducer
 from codebase.web.auth import forbidden
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.fields import read_text
+from codebase.web.html import Link, links_to
 from codebase.web.runtime import Runtime
 from codebase.web.shell import Answer, Check, Command, command, service_app
 
@@ -45,10 +47,12 @@ def create_app(
     police: Police,
     reducer: CardReducer,
     checks: Mapping[str, Check],
+    *,
+    links: Sequence[Link] = (),
 ) -> FastAPI:
-    """The service, given a store that somebody keeps up to date."""
+    """The service, given a store that somebody keeps up to date; `links` lead to other pages."""
     app = service_app("fraud_police", checks=checks, log=bus)
-    add_rules(app, reads, police)
+    add_rules(app, reads, police, links)
     add_decisions(app, bus, reads)
     add_listings(app, bus, reads, reducer, police.now)
 
@@ -119,4 +123,6 @@ async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
             "projector": projecting.problem,
             "shadow_rules": shadowing.problem,
         }
-        yield create_app(bus, reads, Police(bus, reads, rules, utc_now), reducer, checks)
+        police = Police(bus, reads, rules, utc_now)
+        links = links_to(PAYMENT_PAGES, settings, "Fraud police")
+        yield create_app(bus, reads, police, reducer, checks, links=links)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 from uuid import UUID
 
 from fastapi import FastAPI, Request, Response
@@ -23,12 +23,14 @@ from codebase.views.payments.pages import PAYMENT_PAGES
 from codebase.views.payments.transaction_day import Counted, ListedTransaction, Open
 from codebase.views.payments.transactions import TransactionDetails
 from codebase.web.consistent_reads import ConsistentReads, Query
+from codebase.web.fields import ABSENT_IF_EMPTY
 from codebase.web.html import Pages, links_to
 from codebase.web.pages import LastReference
 from codebase.web.parked import LISTS, NAMES_ONE, parked_streams
 from codebase.web.shell import caller_of
 
 PAGES = Pages("codebase.services.transact")
+ChosenStatus = Annotated[OnlyStatus, ABSENT_IF_EMPTY]
 SHOWN = 25
 
 
@@ -99,7 +101,7 @@ def add_pages(
 
     @app.get("/", response_class=HTMLResponse, responses=LISTS)
     async def get_page(
-        request: Request, status: OnlyStatus = None, last_reference: LastReference = None
+        request: Request, status: ChosenStatus = None, last_reference: LastReference = None
     ) -> Response:
         """How the last day's transactions stand, what they came to, and the newest of all."""
         moment = now()

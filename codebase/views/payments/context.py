@@ -19,7 +19,7 @@ from codebase.views.payments.transactions import TRANSACTIONS, TRANSITIONS
 def welcome(address_of: AddressOf, *, with_tokens: bool) -> str:  # noqa: ARG001 - as others
     """Where payments are made and listed, where they are judged, and who is told of fraud."""
     return (
-        f"card transactions: {address_of('transact')}/docs;"
+        f"card transactions: {address_of('transact')}/;"
         f" fraud police: {address_of('fraud_police')}/; alerts: {address_of('alertman')}/"
     )
 
