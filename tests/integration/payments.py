@@ -27,6 +27,10 @@ from tests.integration.jobs import on_a_loop
 if TYPE_CHECKING:
     from tests.databases import Databases
 
+END_LEASES = """
+    UPDATE reaction.intent SET due_at = clock_timestamp()
+    WHERE token IS NOT NULL AND ended_at IS NULL
+"""
 CARD = "1234567887654321"
 REASON = {
     "rule": "card_velocity",

@@ -24,7 +24,8 @@ from codebase.views.payments.settings import PaymentSettings
 from tests.integration.alerts import are_alerted, flag, have_come_to, settings_of, telling
 from tests.integration.flow import eventually, query
 from tests.integration.mail_server import OK, Delivered, MailServer, mail_server
-from tests.integration.test_reaction_kills import END_LEASES, SEEDS
+from tests.integration.payments import END_LEASES
+from tests.integration.test_reaction_kills import SEEDS
 from tests.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:

@@ -71,7 +71,7 @@ FEWER_SEEDS = range(max(1, len(SEEDS) // 5))
 VICTIM, OTHER = "victim", "other"
 DEADLINES = {VICTIM: 10 * PATIENCE_SECONDS, OTHER: PATIENCE_SECONDS}
 """None of them passes. By them it is seen whose a lease is."""
-END_LEASES = """
+END_LEASES_LONGER_THAN = """
     UPDATE reaction.intent SET due_at = clock_timestamp()
     WHERE number IN (
         SELECT number FROM reaction.intent
@@ -189,7 +189,7 @@ class Asked:
 
     def end_leases(self) -> None:
         """Of the victim, which does not come back before: nothing is gained by waiting."""
-        self.owner.execute(END_LEASES, [2 * DEADLINES[OTHER] + 60])
+        self.owner.execute(END_LEASES_LONGER_THAN, [2 * DEADLINES[OTHER] + 60])
 
 
 @dataclass(kw_only=True)

@@ -27,8 +27,8 @@ from codebase.registry import SYSTEM
 from codebase.services.transact.driver import TRANSACTION_AGES, TRANSACTIONS
 from codebase.views.payments.settings import PaymentSettings
 from tests.integration.flow import eventually, meta, query, running, write
-from tests.integration.payments import Outside, outside_open, payment, settings_of
-from tests.integration.test_reaction_kills import END_LEASES, SEEDS
+from tests.integration.payments import END_LEASES, Outside, outside_open, payment, settings_of
+from tests.integration.test_reaction_kills import SEEDS
 from tests.patience import PATIENCE_SECONDS
 from tests.unit.test_transaction import REQUESTED
 

@@ -35,11 +35,24 @@ class CommandOn:
         aggregate: whose rules decide.
         stream_id: the stream.
         command: as `aggregate.decide` takes it.
+        part: tells it from the others where one intent comes to several commands.
     """
 
     aggregate: Aggregate[Any, Any, Any]
     stream_id: UUID
     command: Any
+    part: str = ""
+
+
+def command_key(intent: UUID, part: str) -> str:
+    """The idempotence key of a command that an intent comes to."""
+    return f"{intent}:{part}" if part else str(intent)
+
+
+def intent_of(key: str) -> tuple[UUID, str]:
+    """The intent that came to a command, by the command's idempotence key, and which part it is."""
+    intent, _, part = key.partition(":")
+    return UUID(intent), part
 
 
 def nobody_listens(_outcome: Outcome) -> None:
@@ -98,7 +111,7 @@ class BusTarget:
             aggregate=asked.aggregate,
             stream_id=asked.stream_id,
             command=asked.command,
-            idempotence_key=str(sent.key),
+            idempotence_key=command_key(sent.key, asked.part),
             content=Content.of(
                 sent.send.action, dict(sent.send.data), {"stream_id": asked.stream_id}
             ),

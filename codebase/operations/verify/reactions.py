@@ -10,7 +10,7 @@ from psycopg import Connection
 
 from codebase.engine.log.events import RecordedEvent
 from codebase.engine.log.extent import read_log_id
-from codebase.engine.reactions.bus_target import ACTORS
+from codebase.engine.reactions.bus_target import ACTORS, intent_of
 from codebase.engine.reactions.keys import cause_of_event, key_of
 from codebase.engine.reactions.reaction import Reaction
 from codebase.operations.verify.findings import Findings
@@ -50,17 +50,19 @@ READ_INTENTS = """
     LIMIT %(limit)s
 """
 
-# The first that is not done has its turn, and nobody else.
 # What is done is noted for some days; and who commands notes before that the intent is in doubt.
+# What it comes to in parts may have been done in part, or say only that it is not done yet.
 FIND_UNEXPECTED = """
     SELECT acted.place, acted.key, intent.number
-    FROM unnest(%(places)s::text[], %(keys)s::uuid[], %(recorded_at)s::timestamptz[])
-        AS acted (place, key, recorded_at)
+    FROM unnest(%(places)s::text[], %(keys)s::uuid[], %(is_part)s::boolean[],
+                %(recorded_at)s::timestamptz[])
+        AS acted (place, key, is_part, recorded_at)
     LEFT JOIN reaction.intent ON intent.key = acted.key
     WHERE (intent.key IS NULL AND acted.recorded_at > now() - make_interval(days => %(days)s))
-       OR (intent.ended_at IS NULL AND NOT intent.in_doubt)
+       OR (intent.ended_at IS NULL AND NOT intent.in_doubt AND NOT acted.is_part)
 """
 
+# The first that is not done has its turn, and nobody else.
 FIND_WRONG_TURNS = """
     SELECT number FROM (
         SELECT number, is_next,
@@ -113,9 +115,11 @@ class DecidedCheck:
         """There are no more streams in the range."""
         if not self._decided:
             return
+        intents = [intent_of(event.idempotence_key or "") for event in self._decided]
         columns = {
             "places": [place(event) for event in self._decided],
-            "keys": [event.idempotence_key for event in self._decided],
+            "keys": [intent for intent, _ in intents],
+            "is_part": [bool(part) for _, part in intents],
             "recorded_at": [event.recorded_at for event in self._decided],
             "days": self._days,
         }

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from prometheus_client import Counter
 
@@ -52,12 +52,14 @@ def command(sent: Sent) -> CommandOn:
         ValueError: the log knows no such action.
     """
     data = sent.send.data
+    part = f"{sent.send.action} {data['of']}"
     wanted: Any
     match sent.send.action:
         case "raise":
             wanted = RaiseAlert(alert=adapter(Alert).validate_python(data["alert"]))
         case "delay":
             wanted = RecordDelay(reason=data["reason"])
+            part = f"{part} {sent.attempts}"
         case "sent":
             wanted = RecordSent(refused=tuple(data["refused"]))
         case "dead":
@@ -65,11 +67,11 @@ def command(sent: Sent) -> CommandOn:
         case "silenced":
             wanted = RecordSilence(silence_id=UUID(data["silence"]))
         case "alerted":
-            told = RecordAlert(by=data["channel"])
-            return CommandOn(aggregate=TRANSACTION, stream_id=UUID(data["of"]), command=told)
+            wanted = RecordAlert(by=data["channel"])
         case _:
             raise ValueError("the log knows no such action")
-    return CommandOn(aggregate=ALERT, stream_id=UUID(data["of"]), command=wanted)
+    aggregate = TRANSACTION if isinstance(wanted, RecordAlert) else ALERT
+    return CommandOn(aggregate=aggregate, stream_id=UUID(data["of"]), command=wanted, part=part)
 
 
 class Notes:
@@ -90,17 +92,12 @@ class Notes:
             InDoubtError: the log did not answer; all of it may be sent again.
         """
         answers = await asyncio.gather(
-            *(self._log.send(replace(sent, key=_key(sent, send), send=send)) for send in sends)
+            *(self._log.send(replace(sent, send=send)) for send in sends)
         )
         refused = [answer.refused for answer in answers if answer.refused is not None]
         if refused:
             logger.warning("the log refuses %s notes of an alert: %s", len(refused), refused[0])
         return Answer(refused=refused[0] if refused else None)
-
-
-def _key(sent: Sent, send: Send) -> UUID:
-    """Of one command: the same whenever it is said because of the same."""
-    return uuid5(sent.key, f"{send.action} {send.data['of']}")
 
 
 class LogTarget:
@@ -211,6 +208,6 @@ class ChannelTarget:
     async def _note_delay(self, sent: Sent, alerts: Sequence[Alert], reason: str) -> None:
         delays = [Send(LOG, DELAY, {"of": str(each.id), "reason": reason}) for each in alerts]
         try:
-            await self._notes.take(replace(sent, key=uuid5(sent.key, str(sent.attempts))), delays)
+            await self._notes.take(sent, delays)
         except InDoubtError as error:
             logger.warning("that an alert is delayed cannot be noted: %s", error)
