@@ -17,17 +17,22 @@ if TYPE_CHECKING:
 
 ROWS = 100_000
 BUSY, QUIET, NOBODY = "client 0", "client 1", "nobody"
-"""Who has nearly everything, who has a row in a thousand, and who has none."""
+"""Who has nearly everything, who has about a row in a thousand, and who has none."""
 FILL = """
     INSERT INTO card_transaction (id, client, requested_at, status, status_at, order_id, order_name,
                                   order_cost, order_currency, payment_method, payment_type, amount,
                                   currency, card_brand, card_last_four)
-    SELECT gen_random_uuid(),
-           CASE WHEN number %% 1000 = 1 THEN 'client 1' ELSE 'client 0' END,
+    SELECT gen_random_uuid(), 'client 0',
            '2026-11-28 12:00+00'::timestamptz - number * interval '1 minute',
            CASE WHEN number %% 500 = 1 THEN 'PENDING' ELSE 'PAYMENT_COMPLETE' END, now(), '1',
            'A lamp', 1, 'INR', 'any', 'wallet', 1.10, 'INR', 'visa', '1111'
     FROM generate_series(1, %(rows)s) AS number
+"""
+# After the statistics were made: by these an index without the client is as good as one with it.
+SOME_ARE_QUIET = """
+    UPDATE card_transaction SET client = 'client 1'
+    WHERE extract(minute FROM requested_at) = 59
+      AND extract(hour FROM requested_at)::integer % 16 = 9
 """
 FILL_ALERTS = """
     INSERT INTO alert (id, transaction_id, channel, client, raised_at, state, state_at, amount,
@@ -49,6 +54,7 @@ def connection(new_databases: Callable[[], Databases]) -> Iterator[psycopg.Conne
         owner.execute(FILL, {"rows": ROWS})
         owner.execute(FILL_ALERTS, {"rows": ROWS})
         owner.execute("ANALYZE card_transaction, alert")
+        owner.execute(SOME_ARE_QUIET)
     with psycopg.connect(
         databases.settings.required("read_model_url"), autocommit=True
     ) as connection:
@@ -102,7 +108,7 @@ def test_the_last_hours_are_counted_without_a_look_at_those_before(
     names = transaction_day.DAY_ARGUMENTS
     found = carried_out(connection, transaction_day.DAY, names, client, SINCE, 5000)
     assert looks_at(found, "card_transaction") <= {"Index Scan", "Index Only Scan"}
-    assert blocks(found) <= 120
+    assert blocks(found) <= (120 if client in {None, BUSY} else 10)
 
 
 def test_no_more_than_so_many_are_counted_and_these_are_the_newest(
