@@ -45,7 +45,7 @@ from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.shell import assemble, service_app, serving
 from tests.integration.flow import at_work, eventually, is_projected
 from tests.integration.histories import LATER, Happened, busy, write_history
-from tests.patience import NEVER_SECONDS
+from tests.patience import NEVER_SECONDS, PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -237,6 +237,7 @@ async def desk_of(settings: Settings, reads: ConsistentReads) -> AsyncIterator[D
     async with (
         Waiting.open(settings, REACTIONS[0]) as waiting,
         CommandBus.open(settings) as bus,
+        projector_team(settings, COMPLIANCE).at_work(lambda: PATIENCE_SECONDS),
     ):
         requests = Requests(reads, partial(details, waiting))
         yield Desk(Agents(reads), requests, bus, lambda: "block_agent is away", lambda: None)

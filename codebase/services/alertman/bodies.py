@@ -60,6 +60,8 @@ PlainText = Annotated[Text, NoCard]
 class PostMatcher(RequestBody):
     """Which alerts: of this client, flagged by this rule, or both; at least one of them."""
 
+    model_config = example(client="shop", rule="card_payments_in_a_minute")
+
     client: PlainText | None = None
     rule: PlainText | None = None
 
@@ -93,7 +95,7 @@ class PostSilence(RequestBody):
 
 BEGUN: dict[str, Any] = {
     "id": "4f7d3f0e-95a5-4b51-9b5d-4b7f1f6a6a52",
-    "matcher": {"client": "shop", "rule": None},
+    "matcher": {"client": "shop", "rule": "card_payments_in_a_minute"},
     "ends_at": "2099-12-01T17:00:00Z",
     "reason": "the shop is being tested",
     "author": "operator",

@@ -117,6 +117,8 @@ PAGES = """
 class MatcherShown(BaseModel):
     """Which alerts: of this client, flagged by this rule, or both."""
 
+    model_config = example(client="shop", rule="card_payments_in_a_minute")
+
     client: str | None
     rule: str | None
 
@@ -126,13 +128,13 @@ class SilenceShown(BaseModel):
 
     model_config = example(
         id="4f7d3f0e-95a5-4b51-9b5d-4b7f1f6a6a52",
-        matcher={"client": "shop", "rule": None},
+        matcher={"client": "shop", "rule": "card_payments_in_a_minute"},
         begun_at="2026-11-28T09:30:00.000000+00:00",
         ends_at="2026-11-28T17:00:00+00:00",
         reason="the shop is being tested",
         author="operator",
-        ended_at=None,
-        ended_by=None,
+        ended_at="2026-11-28T12:00:00.000000+00:00",
+        ended_by="operator",
     )
 
     id: UUID
