@@ -242,7 +242,7 @@ def test_a_mailbox_that_is_not_to_be_had_keeps_no_other_mail_waiting(
         state = "alert.delayed" if other else "alert.sent"
         await eventually(lambda: have_come_to(databases, [first], state))
         make_due(databases)
-        await eventually(lambda: len(tries) == 2)
+        await eventually(lambda: len(tries) > 1)
         [second] = flag(databases)
         await eventually(lambda: len(await_held(databases)) == 1)
         make_due(databases)
