@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from codebase.engine.commands.bus import CommandBus
@@ -28,6 +28,24 @@ from codebase.model.accounts.compliance_case import (
     case_of,
 )
 from codebase.model.accounts.price_list import PRICE_LIST, PRICE_LIST_ID, SetPrice
+from codebase.model.aggregate import Aggregate
+from codebase.model.payments.alert import (
+    ALERT,
+    RaiseAlert,
+    RecordDeath,
+    RecordDelay,
+    RecordSent,
+    RecordSilence,
+    RetryAlert,
+)
+from codebase.model.payments.silence import (
+    SILENCE,
+    BeginSilence,
+    EndSilence,
+    Matcher,
+    SilenceBegun,
+)
+from codebase.model.payments.transaction import TRANSACTION, RequestTransaction
 from tests.integration.test_command_bus import order
 from tests.integration.test_spanning_commands import (
     ALICE,
@@ -40,6 +58,8 @@ from tests.integration.test_spanning_commands import (
     unblocking,
     with_bus,
 )
+from tests.unit import test_transaction as transactions
+from tests.unit.test_alert_rules import ABOUT
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -110,10 +130,64 @@ def asking(agent_id: UUID) -> list[Submission]:
     ]
 
 
+MINE = replace(transactions.REQUESTED, client=ALICE.name)
+WANTED = RequestTransaction(requested=MINE)
+PAYMENTS = {"paid": transactions.PAID, "not paid": transactions.NOT_PAID}
+DELAY, DEATH = RecordDelay(reason="450"), RecordDeath(reason="550")
+
+
+async def _transact_and_tell(office: Office, name: str) -> None:
+    """Transactions that end in every way, and what people are told of those that were flagged."""
+    for end, paid in PAYMENTS.items():
+        steps = (WANTED, transactions.CLEAR, transactions.INITIATE, paid)
+        await _steps(office, TRANSACTION, f"{name} {end}", *steps)
+    silence_id = await _silence(office, name)
+    flagged = (WANTED, transactions.FLAG)
+    told = await _steps(office, TRANSACTION, f"{name} told", *flagged, transactions.ALERT)
+    await _alert(office, told, DELAY, RecordSent(refused=("recipient 2: 550",)))
+    dead = await _steps(office, TRANSACTION, f"{name} dead", *flagged)
+    await _alert(office, dead, DELAY, DEATH, RetryAlert(by="boss"), DEATH)
+    silenced = await _steps(office, TRANSACTION, f"{name} silenced", *flagged)
+    await _alert(office, silenced, RecordSilence(silence_id=silence_id))
+
+
+async def _alert(office: Office, transaction_id: UUID, *ends: Any) -> None:  # noqa: ANN401
+    """What becomes of the alert of a transaction."""
+    alert = replace(ABOUT, transaction_id=transaction_id, client=MINE.client)
+    for nth, step in enumerate((RaiseAlert(alert=alert), *ends)):
+        await office.all_of([submission(ALERT, alert.id, step, f"{alert.id} {nth}")])
+
+
+async def _silence(office: Office, name: str) -> UUID:
+    """One that begins, and is ended before its time."""
+    begun = SilenceBegun(
+        matcher=Matcher(client=MINE.client),
+        ends_at=datetime(2999, 1, 1, tzinfo=UTC),
+        reason="a test",
+        author="boss",
+    )
+    begin = BeginSilence(begun=begun, asked_at=datetime(2026, 1, 1, tzinfo=UTC))
+    return await _steps(office, SILENCE, f"{name} silence", begin, EndSilence(by="boss"))
+
+
+async def _steps(
+    office: Office,
+    aggregate: Aggregate[Any, Any, Any],
+    key: str,
+    *commands: Any,  # noqa: ANN401
+) -> UUID:
+    """One stream, step by step; which one it is."""
+    stream_id = creation_stream_id("boss", aggregate.category, key)
+    for nth, command in enumerate(commands):
+        await office.all_of([submission(aggregate, stream_id, command, f"{key} {nth}")])
+    return stream_id
+
+
 def write_good_log(
     databases: Databases, accounts: int = 12, orders: int = 100, name: str = ""
 ) -> None:
-    """Orders; accounts and agents that come, change, and go; prices; addresses that come again.
+    """Orders; accounts and agents that come, change, and go; prices; addresses that come again;
+    transactions and alerts.
 
     Args:
         databases: whose log it is.
@@ -143,6 +217,7 @@ def write_good_log(
         for agent in agents[::7]:
             for step in asking(agent):
                 await office.all_of([step])
+        await _transact_and_tell(office, name)
         await _work(office, agents)
         await _leave(office, team)
         await office.all_of(

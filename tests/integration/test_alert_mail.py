@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -49,6 +49,11 @@ def sent_of(*alerts: Alert, only: list[int] | None = None) -> Sent:
     return Sent(key=uuid4(), subject=uuid4(), send=Send("email", SEND, data))
 
 
+def said(*refused: str, again: Sequence[int] = (), nobody: bool = False) -> Answer:
+    told = {"refused": list(refused), "again": list(again)}
+    return Answer(data={**told, "at": NOW.isoformat(), "nobody": nobody})
+
+
 def sender(url: str, *, ca_file: Path | None = None, deadline: float = NEVER_SECONDS) -> SmtpSender:
     return SmtpSender(
         Relay.read(url), FROM, TO, ca_file=ca_file, now=lambda: NOW, deadline_seconds=deadline
@@ -63,7 +68,7 @@ def delivered_by(sending: SmtpSender, *alerts: Alert, only: list[int] | None = N
 
 def test_a_mail_says_what_has_to_be_known_and_nothing_else(free_port: Callable[[], int]) -> None:
     with mail_server(free_port()) as server:
-        assert delivered_by(sender(server.url), ALERT) == Answer(data={"refused": [], "again": []})
+        assert delivered_by(sender(server.url), ALERT) == said()
         [taken] = server.delivered
         assert taken.recipients == TO
         assert taken.message_id == MESSAGE_ID
@@ -90,15 +95,17 @@ def test_a_mail_says_what_has_to_be_known_and_nothing_else(free_port: Callable[[
         ]
 
 
-def test_a_digest_names_every_transaction_once_and_is_named_by_the_first(
+def test_a_digest_names_every_transaction_once_and_is_named_by_the_first_it_tells_of(
     free_port: Callable[[], int],
 ) -> None:
     alerts = [ALERT, *(replace(ALERT, transaction_id=uuid4()) for _ in range(999))]
     with mail_server(free_port()) as server:
-        # Of which the first is silenced: the name stays.
+        # Of which the first is silenced: its name is left for its retry.
         asyncio.run(sender(server.url).deliver(sent_of(*alerts), alerts[1:]))
         [taken] = server.delivered
-        assert taken.message_id == MESSAGE_ID
+        assert taken.message_id == f"<{alerts[1].transaction_id}.email@shop.test>"
+        delivered_by(sender(server.url), ALERT)
+        assert server.delivered[1].message_id == MESSAGE_ID
         assert taken.mail["Subject"] == "Fraud: 999 transactions of shop"
         named = [line.split()[1] for line in taken.text.splitlines() if line.startswith("Trans")]
         assert named == [str(alert.transaction_id) for alert in alerts[1:]]
@@ -148,16 +155,41 @@ def says(server: object, where: str, text: str) -> None:
 def test_recipients_who_are_refused_alone_are_told_by_their_numbers(
     free_port: Callable[[], int],
 ) -> None:
-    said = {TO[1]: f"550 no {TO[1]} here", TO[2]: "451 greylisted"}
+    refusals = {TO[1]: f"550 no {TO[1]} here", TO[2]: "451 greylisted"}
     with mail_server(free_port()) as server:
-        server.on_recipient = lambda address, nth: said.get(address, OK) if nth == 1 else OK
+        server.on_recipient = lambda address, nth: refusals.get(address, OK) if nth == 1 else OK
         answer = delivered_by(sender(server.url), ALERT)
         texts = ["recipient 2: 550 no … here", "recipient 3: 451 greylisted"]
-        assert answer == Answer(data={"refused": texts, "again": [3]})
+        assert answer == said(*texts, again=[3])
         # The one who was not refused for ever gets it when it is tried again, and nobody else.
         assert delivered_by(sender(server.url), ALERT, only=[3]).refused is None
         assert [taken.recipients for taken in server.delivered] == [(TO[0],), (TO[2],)]
         assert {taken.message_id for taken in server.delivered} == {MESSAGE_ID}
+
+
+@pytest.mark.parametrize("where", ["mail", "recipient", "data"])
+def test_who_is_alone_in_not_getting_it_yet_holds_nobody_s_turn(
+    free_port: Callable[[], int], where: str
+) -> None:
+    with mail_server(free_port()) as server:
+        says(server, where, "451 greylisted")
+        answer = delivered_by(sender(server.url), ALERT, only=[3])
+        assert answer == said("451 greylisted", again=[3], nobody=True)
+
+
+def test_where_all_are_refused_those_who_may_get_it_later_are_told_by_their_numbers(
+    free_port: Callable[[], int],
+) -> None:
+    refusals = {TO[0]: "550 nobody", TO[1]: "451 greylisted", TO[2]: "550 nobody"}
+    with mail_server(free_port()) as server:
+        server.on_recipient = lambda address, _nth: refusals[address]
+        texts = [
+            "recipient 1: 550 nobody",
+            "recipient 2: 451 greylisted",
+            "recipient 3: 550 nobody",
+        ]
+        expected = said(*texts, again=[2], nobody=True)
+        assert delivered_by(sender(server.url), ALERT) == expected
 
 
 @pytest.mark.parametrize("where", ["greeting", "mail", "data"])

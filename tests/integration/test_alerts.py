@@ -6,21 +6,27 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
+import aiohttp
 import httpx
 import pytest
 from aiohttp import web
 
+from codebase.engine.reactions.target import InDoubtError
 from codebase.foundation.errors import ConfigurationError
+from codebase.model.payments.alert import Channel
 from codebase.operations.verify import verify
 from codebase.registry import SYSTEM
+from codebase.services.alertman.alerting import alerts_of
 from codebase.services.alertman.at_work import mailbox_of, smtp_sender
 from codebase.services.alertman.service import REACTIONS
+from codebase.services.alertman.sms import DEADLINE_SECONDS, SmsSender
 from codebase.views.payments.settings import PaymentSettings
+from tests.clocks import on_a_pushed_clock, push_the_clock
 from tests.integration.alerts import (
     REASON,
     SERVICES,
@@ -34,6 +40,7 @@ from tests.integration.alerts import (
 from tests.integration.jobs import on_a_loop
 from tests.integration.mail_server import OK, MailServer, mail_server
 from tests.integration.payments import paying
+from tests.unit.test_alert_rules import ABOUT, sent_of
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -208,11 +215,43 @@ def test_who_is_refused_for_now_gets_it_later_and_others_get_it_once(
 
     async def story(client: httpx.AsyncClient) -> None:
         [transaction] = flag(databases)
-        await eventually(lambda: len(server.delivered) == 2)
         await eventually(lambda: have_come_to(databases, [transaction], "alert.sent"))
+        make_due(databases)
+        await eventually(lambda: len(server.delivered) == 2)
         assert [mail.recipients for mail in server.delivered] == [(TO,), (greylisted,)]
         [shown] = await listed(client)
         assert shown["refused"] == ["recipient 2: 451 greylisted"]
+
+    tell(settings, story)
+
+
+@pytest.mark.parametrize("other", ["", "550 nobody"], ids=["one gets it", "nobody gets it"])
+def test_a_mailbox_that_is_not_to_be_had_keeps_no_other_mail_waiting(
+    databases: Databases, server: MailServer, other: str
+) -> None:
+    full = "two@bank.test"
+    settings = settings_of(databases, smtp_url=server.url, alert_to=(TO, full))
+    tries: list[int] = []
+
+    def said(address: str, nth: int) -> str:
+        if address != full:
+            return OK if nth > 1 else other or OK
+        tries.append(nth)
+        return "452 mailbox full"
+
+    server.on_recipient = said
+
+    async def story(_: httpx.AsyncClient) -> None:
+        [first] = flag(databases)
+        state = "alert.delayed" if other else "alert.sent"
+        await eventually(lambda: have_come_to(databases, [first], state))
+        make_due(databases)
+        await eventually(lambda: len(tries) > 1)
+        [second] = flag(databases)
+        await eventually(lambda: len(await_held(databases)) == 1)
+        make_due(databases)
+        await eventually(lambda: are_alerted(databases, [second]))
+        assert [mail.recipients for mail in server.delivered if str(second) in mail.text] == [(TO,)]
 
     tell(settings, story)
 
@@ -368,8 +407,14 @@ class Carrier:
     """(`Idempotency-Key`, body) of each request."""
     status: int = 200
 
+    hangs: bool = False
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+    """Ends what hangs."""
+
     async def take(self, request: web.Request) -> web.Response:
         self.taken.append((request.headers["Idempotency-Key"], await request.json()))
+        if self.hangs:
+            await self.released.wait()
         return web.json_response({"detail": "not you, a@b.test"}, status=self.status)
 
 
@@ -388,6 +433,7 @@ def carrier(free_port: Callable[[], int]) -> Iterator[Carrier]:
         try:
             yield opened
         finally:
+            opened.released.set()
             await runner.cleanup()
 
     with on_a_loop(serving):
@@ -433,3 +479,35 @@ def test_a_short_message_that_is_refused_is_dead(
         assert len(carrier.taken) == 1
 
     tell(settings, story)
+
+
+def test_who_takes_short_messages_and_says_nothing_is_given_up(carrier: Carrier) -> None:
+    """The clock is pushed once the message has been taken; nothing else would end this."""
+    carrier.hangs = True
+    sent = sent_of(replace(ABOUT, channel=Channel.SMS))
+
+    async def story() -> None:
+        async with aiohttp.ClientSession() as session:
+            delivering = asyncio.create_task(
+                SmsSender(session, carrier.url).deliver(sent, alerts_of(sent))
+            )
+            await eventually(lambda: bool(carrier.taken))
+            assert not delivering.done()
+            push_the_clock(DEADLINE_SECONDS + 1.0)
+            with pytest.raises(InDoubtError, match=r"^no answer in 5 s"):
+                await delivering
+
+    on_a_pushed_clock(story())
+
+
+def test_a_short_message_is_named_by_the_first_transaction_that_it_tells_of(
+    carrier: Carrier,
+) -> None:
+    alerts = [replace(ABOUT, channel=Channel.SMS, transaction_id=uuid4()) for _ in range(3)]
+
+    async def story() -> None:
+        async with aiohttp.ClientSession() as session:
+            await SmsSender(session, carrier.url).deliver(sent_of(*alerts), alerts[1:])
+
+    asyncio.run(story())
+    assert [body["id"] for _, body in carrier.taken] == [f"{alerts[1].transaction_id}.sms"]

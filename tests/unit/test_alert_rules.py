@@ -282,17 +282,77 @@ def sent_of(*alerts: Alert) -> Sent:
 def test_what_became_of_a_mail_is_noted_for_each_alert() -> None:
     one, two = ABOUT, replace(ABOUT, transaction_id=uuid4())
     silenced = {str(two.id): str(HUSH)}
-    answer = Answer(data={"refused": ["recipient 2: 451"], "again": [2], "silenced": silenced})
+    answer = Answer(
+        data={"refused": ["recipient 2: 451"], "again": [2], **SAID, "silenced": silenced}
+    )
     sent = sent_of(one, two)
     record, again = BY_EMAIL.outcome(sent, answer)
     assert isinstance(record, Send)
-    assert isinstance(again, Send)
+    assert isinstance(again, Remind), "which holds nobody's turn"
     assert [(send.action, send.data) for send in noted(record.data)] == [
         ("alerted", {"of": str(one.transaction_id), "channel": "email"}),
         ("sent", {"of": str(one.id), "refused": ["recipient 2: 451"]}),
         ("silenced", {"of": str(two.id), "silence": str(HUSH)}),
     ]
-    assert (again.target, again.data) == ("email", {**sent.send.data, "only": [2]})
+    assert again.due_at == NOW + timedelta(seconds=5)
+    mail = resent(sent, again)
+    assert (mail.send.target, mail.send.action) == ("email", SEND)
+    assert mail.send.data.items() >= {**sent.send.data, "only": [2]}.items()
+
+
+SAID = {"at": NOW.isoformat(), "nobody": False}
+NOT_YET = {"refused": ["452 full"], "again": [2], "nobody": True}
+
+
+def resent(sent: Sent, again: Any) -> Sent:  # noqa: ANN401 - an intent
+    """What the reminder has sent; digests know nothing of it."""
+    reminder = Reminder(subject=sent.subject, name=again.name, due_at=again.due_at, data=again.data)
+    held = {"mails": [], "held": [as_json(ABOUT)], "due": NOW.isoformat(), "going": []}
+    assert BY_EMAIL.reminded(reminder, held) == held
+    [send] = BY_EMAIL.remind(reminder, held)
+    assert isinstance(send, Send)
+    return Sent(key=uuid4(), subject=sent.subject, send=send)
+
+
+def test_who_is_not_to_get_it_yet_is_tried_later_and_later_for_a_day() -> None:
+    sent, now, pauses = sent_of(ABOUT), NOW, list[float]()
+    while now < NOW + timedelta(days=2):
+        answer = Answer(data={**NOT_YET, "at": now.isoformat(), "refused": [f"452 at {now}"]})
+        record, *more = BY_EMAIL.outcome(sent, answer)
+        assert isinstance(record, Send)
+        if not more:
+            break
+        [(action, data)] = [(send.action, send.data) for send in noted(record.data)]
+        assert (action, data["of"]) == ("delay", str(ABOUT.id))
+        [again] = more
+        assert isinstance(again, Remind)
+        pauses.append((again.due_at - now).total_seconds())
+        sent, now = resent(sent, again), again.due_at
+    assert pauses[:4] == [5, 10, 20, 40]
+    assert max(pauses) == pauses[-1] == 3600
+    assert timedelta(days=1) <= now - NOW <= timedelta(days=1, hours=1)
+    [dead] = noted(record.data)
+    assert (dead.action, dead.data["reason"]) == ("dead", f"given up: 452 at {now}")
+
+
+def test_who_gets_it_after_all_is_noted_with_those_who_never_will() -> None:
+    sent = sent_of(ABOUT)
+    refused = ["recipient 1: 550", "recipient 2: 451"]
+    first = {**SAID, "refused": refused, "again": [2], "nobody": True}
+    _, again = BY_EMAIL.outcome(sent, Answer(data=first))
+    taken = Answer(data={**SAID, "refused": [], "again": []})
+    [record] = BY_EMAIL.outcome(resent(sent, again), taken)
+    assert isinstance(record, Send)
+    assert [(send.action, send.data.get("refused")) for send in noted(record.data)] == [
+        ("alerted", None),
+        ("sent", refused),
+    ]
+
+
+def test_mails_that_are_tried_again_do_not_replace_each_other() -> None:
+    answer = Answer(data={**SAID, "refused": ["451"], "again": [2]})
+    names = {BY_EMAIL.outcome(sent_of(ABOUT), answer)[1].name for _ in range(2)}  # type: ignore[union-attr]
+    assert len(names) == 2
 
 
 def test_a_refused_mail_is_the_death_of_its_alerts_but_of_those_that_are_silenced() -> None:

@@ -9,6 +9,8 @@ Raising is a reaction by itself, and so is each channel: none waits for the othe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -23,6 +25,7 @@ from codebase.engine.reactions.reaction import (
     Send,
     Sent,
 )
+from codebase.foundation.backoff import doubled
 from codebase.foundation.validation import adapter
 from codebase.model.payments.alert import (
     ALERT,
@@ -38,7 +41,7 @@ from codebase.services.alertman import digests
 # Names of reactions, targets, actions and reminders are stored, and never change.
 LOG = "log"
 RAISE, SEND, RECORD = "raise", "send", "record"
-DIGEST = "digest"
+DIGEST, AGAIN = "digest", "again"
 
 PATIENCE = Patience(first_seconds=5.0, longest_seconds=3600.0, at_most_seconds=86_400.0)
 
@@ -90,27 +93,57 @@ def react(happened: Happened, state: digests.State) -> Sequence[Intent]:
     return [Remind(DIGEST, digests.due_at(state), {"channel": channel})]
 
 
-def send_digest(reminder: Reminder, state: digests.State) -> Sequence[Intent]:
-    """All that has come together."""
+def send_due(reminder: Reminder, state: digests.State) -> Sequence[Intent]:
+    """All that has come together, or one mail again to those who were not to get it yet."""
+    if reminder.name != DIGEST:
+        return [Send(reminder.data["channel"], SEND, reminder.data["mail"])]
     if not state["held"]:
         return ()
     return [Send(reminder.data["channel"], SEND, {"alerts": state["held"]})]
 
 
-def digest_sent(reminder: Reminder, state: digests.State) -> digests.State:
-    """The next one begins."""
-    return digests.emptied(state, reminder.due_at)
+def sent_due(reminder: Reminder, state: digests.State) -> digests.State:
+    """After a digest the next one begins."""
+    return digests.emptied(state, reminder.due_at) if reminder.name == DIGEST else state
 
 
 def outcome(sent: Sent, answer: Answer) -> Sequence[Intent]:
     """What became of a mail is noted in each alert, and in the transactions that were told of."""
     if sent.send.action != SEND:
         return ()
+    again = resending(sent, answer) if answer.data.get("again") else None
+    if again is None and answer.data.get("nobody"):
+        answer = replace(answer, refused=f"given up: {reason_of(answer)}")
     noted = Send(LOG, RECORD, {"channel": sent.send.target, **became(sent, answer)})
-    again = answer.data.get("again")
-    if not again:
-        return [noted]
-    return [noted, Send(sent.send.target, SEND, {**sent.send.data, "only": again})]
+    return [noted] if again is None else [noted, again]
+
+
+def resending(sent: Sent, answer: Answer) -> Remind | None:
+    """When the mail goes again to those who were not to get it yet; None: never.
+
+    A reminder, because it holds nobody's turn: other mails about the client do not wait for it.
+    """
+    data, now = sent.send.data, datetime.fromisoformat(answer.data["at"])
+    since = datetime.fromisoformat(data["since"]) if "since" in data else now
+    times = data.get("times", 0)
+    pause = doubled(PATIENCE.first_seconds, times, PATIENCE.longest_seconds)
+    if now - since >= timedelta(seconds=PATIENCE.at_most_seconds):
+        return None
+    mail = {
+        **data,
+        "only": answer.data["again"],
+        "refused": data.get("refused", answer.data["refused"]),
+        "since": since.isoformat(),
+        "times": times + 1,
+    }
+    # Each mail has its own: one does not replace that of another.
+    due_at = now + timedelta(seconds=pause)
+    return Remind(f"{AGAIN} {sent.key}", due_at, {"channel": sent.send.target, "mail": mail})
+
+
+def reason_of(answer: Answer) -> str:
+    """What those said who refused."""
+    return "; ".join(answer.data["refused"])
 
 
 def became(sent: Sent, answer: Answer) -> dict[str, Any]:
@@ -123,7 +156,9 @@ def became(sent: Sent, answer: Answer) -> dict[str, Any]:
     }
     if answer.refused is not None:
         return {"dead": list(told), "reason": answer.refused, "silenced": dict(silenced)}
-    refused = list(answer.data.get("refused", ()))
+    if answer.data.get("nobody"):
+        return {"delayed": list(told), "reason": reason_of(answer), "silenced": dict(silenced)}
+    refused = [*sent.send.data.get("refused", ()), *answer.data.get("refused", ())]
     return {"sent": told, "refused": refused, "silenced": dict(silenced)}
 
 
@@ -143,8 +178,8 @@ def by_channel(channel: Channel) -> Reaction:
         subject=subject,
         evolve=evolve,
         react=react,
-        remind=send_digest,
-        reminded=digest_sent,
+        remind=send_due,
+        reminded=sent_due,
         outcome=outcome,
         takes_refusals=True,
         patience={channel.value: PATIENCE},

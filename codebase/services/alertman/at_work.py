@@ -37,9 +37,10 @@ def mailbox_of(settings: PaymentSettings) -> Mailbox | None:
     if settings.smtp_url:
         return None
     if settings.alert_mail_folder is not None:
-        return Mailbox(settings.alert_mail_folder)
+        return Mailbox(settings.alert_mail_folder, keep_days=settings.alert_mail_days)
     if settings.development:
-        return Mailbox(settings.orderly_home / "mails")
+        folder = settings.orderly_home / "mails"
+        return Mailbox(folder, keep_days=settings.alert_mail_days)
     raise ConfigurationError(
         "SMTP_URL is not set, nor ALERT_MAIL_FOLDER: nobody would be told of fraud"
     )

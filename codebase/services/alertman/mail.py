@@ -26,7 +26,6 @@ def subject_of(alerts: Sequence[Alert]) -> str:
 
 def mail_of(
     alerts: Sequence[Alert],
-    named_by: Alert,
     sender: str,
     recipients: Sequence[str],
     written_at: datetime,
@@ -34,8 +33,7 @@ def mail_of(
     """A mail.
 
     Args:
-        alerts: at least one, all about transactions of one client.
-        named_by: whose id is that of the message.
+        alerts: at least one, all about transactions of one client; the first names the message.
         sender: an e-mail address.
         recipients: e-mail addresses.
         written_at: in UTC.
@@ -45,7 +43,7 @@ def mail_of(
     mail["To"] = ", ".join(recipients)
     mail["Subject"] = subject_of(alerts)
     mail["Date"] = format_datetime(written_at)
-    mail["Message-ID"] = message_id(named_by, sender)
+    mail["Message-ID"] = message_id(alerts[0], sender)
     mail["Auto-Submitted"] = "auto-generated"
     mail.set_content("\n".join([text_of(alerts), *map(paragraph, alerts)]))
     return mail

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import os
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
+from itertools import islice
 from pathlib import Path
 from uuid import UUID
 
@@ -18,10 +21,15 @@ from codebase.foundation.clock import Clock, utc_now
 from codebase.foundation.failpoints import failpoint
 from codebase.model.payments.alert import Alert, Channel
 from codebase.model.refusals import NotFound
-from codebase.services.alertman.alerting import alerts_of
 from codebase.services.alertman.mail import mail_of
 
 SENDER, RECIPIENT = "orderly@localhost", "alerts@localhost"
+SUFFIX, UNFINISHED = ".eml", ".part"
+HEAD_BYTES = 4096
+"""Of a mail, which its header fits into."""
+FORGET_EVERY = timedelta(hours=1)
+FORGOTTEN_MAX = 1000
+"""Mails that are removed because of one that is written; the next one removes more."""
 
 
 class Mail(BaseModel):
@@ -37,60 +45,80 @@ class Mailbox:
 
     Args:
         folder: made when the first one comes.
-        now: for the date of a mail.
+        keep_days: after which mails are removed, when others are written.
+        now: for the date of a mail, and what is old by then.
     """
 
-    def __init__(self, folder: Path, now: Clock = utc_now) -> None:
+    def __init__(self, folder: Path, *, keep_days: int, now: Clock = utc_now) -> None:
         self._folder = folder
+        self._kept = timedelta(days=keep_days)
         self._now = now
+        self._forget_at = now()
 
-    async def deliver(self, sent: Sent, alerts: Sequence[Alert]) -> Answer:
+    async def deliver(self, sent: Sent, alerts: Sequence[Alert]) -> Answer:  # noqa: ARG002 - as every sender
         """Write a mail; what is sent twice is one file.
 
         Raises:
             NotSentError: it cannot be written.
         """
-        first = alerts_of(sent)[0]
-        mail = mail_of(alerts, first, SENDER, [RECIPIENT], self._now())
+        mail = mail_of(alerts, SENDER, [RECIPIENT], self._now())
+        file = self._file(alerts[0].transaction_id)
         try:
             failpoint("alert_before_mail")
-            await asyncio.to_thread(self._write, self._file(first.transaction_id), mail.as_bytes())
+            await asyncio.to_thread(self._write, file, mail.as_bytes())
             failpoint("alert_after_mail")
         except OSError as error:
             raise NotSentError(f"the folder of mails: {error.strerror}") from error
         return Answer()
 
     def _file(self, transaction_id: UUID) -> Path:
-        return self._folder / f"{transaction_id}.{Channel.EMAIL}.eml"
+        return self._folder / f"{transaction_id}.{Channel.EMAIL}{SUFFIX}"
 
     def _write(self, file: Path, text: bytes) -> None:
         """All of it or nothing, and on the disk."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(".part")
+        self._forget()
+        unfinished = file.with_suffix(UNFINISHED)
         with unfinished.open("wb") as writing:
             writing.write(text)
             writing.flush()
             os.fsync(writing.fileno())
         unfinished.replace(file)
 
+    def _forget(self) -> None:
+        """Remove old mails, and what was never finished: not for each that is written."""
+        now = self._now()
+        if now < self._forget_at:
+            return
+        oldest = (now - self._kept).timestamp()
+        written = self._written(SUFFIX, UNFINISHED)
+        old = list(islice((file for at, file in written if at < oldest), FORGOTTEN_MAX))
+        for file in old:
+            Path(file).unlink(missing_ok=True)
+        if len(old) < FORGOTTEN_MAX:
+            self._forget_at = now + FORGET_EVERY
+
+    def _written(self, *suffixes: str) -> Iterator[tuple[float, str]]:
+        """(when, path) of each file that there is, one after the other."""
+        if not self._folder.is_dir():
+            return
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                # Whoever writes beside us may have removed it by now.
+                with suppress(FileNotFoundError):
+                    if entry.name.endswith(suffixes):
+                        yield entry.stat().st_mtime, entry.path
+
     async def newest(self, count: int) -> list[Mail]:
-        """The last mails, newest first."""
+        """The last mails, newest first; of so many is more than the name read."""
         return await asyncio.to_thread(self._newest, count)
 
     def _newest(self, count: int) -> list[Mail]:
-        found = {file: file.stat().st_mtime for file in self._folder.glob("*.eml")}
-        return [
-            self._described(file, found[file])
-            for file in sorted(found, key=lambda each: found[each], reverse=True)[:count]
-        ]
-
-    def _described(self, file: Path, written_at: float) -> Mail:
-        head = message_from_bytes(file.read_bytes(), policy=policy.default)
-        return Mail(
-            name=UUID(file.name.partition(".")[0]),
-            subject=str(head["Subject"]),
-            written_at=datetime.fromtimestamp(written_at, UTC),
-        )
+        found = []
+        for written_at, file in heapq.nlargest(count, self._written(SUFFIX)):
+            with suppress(FileNotFoundError):
+                found.append(described(Path(file), written_at))
+        return found
 
     async def read(self, transaction_id: UUID) -> str:
         """The text of a mail, as it would have gone out.
@@ -102,3 +130,19 @@ class Mailbox:
             return await asyncio.to_thread(self._file(transaction_id).read_text, "utf-8")
         except FileNotFoundError:
             raise NotFound("there is no such mail") from None
+
+
+def described(file: Path, written_at: float) -> Mail:
+    """A mail, by its head alone.
+
+    Args:
+        file: of the folder.
+        written_at: in seconds since 1970.
+    """
+    with file.open("rb") as reading:
+        head = message_from_bytes(reading.read(HEAD_BYTES), policy=policy.default)
+    return Mail(
+        name=UUID(file.name.partition(".")[0]),
+        subject=str(head["Subject"]),
+        written_at=datetime.fromtimestamp(written_at, UTC),
+    )

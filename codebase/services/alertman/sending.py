@@ -21,7 +21,8 @@ class Sender(Protocol):
 
         Returns:
             `refused`: nobody will get it. Otherwise it was taken, and of `data`, `refused` says
-            which recipients were refused and why, `again` the numbers of those to be tried again.
+            which recipients were refused and why, `again` the numbers of those to be tried again,
+            `at` when that was said, and `nobody` that it was taken for none of them so far.
 
         Raises:
             NotSentError, FailedError, InDoubtError: it is to be tried again.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import aiohttp
 
 from codebase.engine.reactions.http_target import Call, HttpTarget
 from codebase.engine.reactions.reaction import Answer, Sent
+from codebase.engine.reactions.target import InDoubtError
 from codebase.model.payments.alert import Alert, Channel
-from codebase.services.alertman.alerting import alerts_of
 from codebase.services.alertman.mail import short_text
 from codebase.services.alertman.sending import without_addresses
 
@@ -21,12 +22,20 @@ class SmsSender:
 
     Args:
         session: of this process.
-        url: whom to ask; the path is `/`, below this.
+        url: whom to ask.
+        deadline_seconds: for the request, all of it.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        *,
+        deadline_seconds: float = DEADLINE_SECONDS,
+    ) -> None:
         self._session = session
         self._url = url
+        self._deadline_seconds = deadline_seconds
 
     async def deliver(self, sent: Sent, alerts: Sequence[Alert]) -> Answer:
         """Have it passed on.
@@ -34,14 +43,18 @@ class SmsSender:
         Raises:
             NotSentError, FailedError, InDoubtError: it is to be tried again.
         """
-        name = f"{alerts_of(sent)[0].transaction_id}.{Channel.SMS}"
+        name = f"{alerts[0].transaction_id}.{Channel.SMS}"
         body = {"id": name, "text": short_text(alerts)}
         target = HttpTarget(
             self._session,
             self._url,
             lambda _: Call(method="POST", path="", body=body),
         )
-        answer = await target.send(sent)
+        try:
+            async with asyncio.timeout(self._deadline_seconds):
+                answer = await target.send(sent)
+        except TimeoutError as error:
+            raise InDoubtError(f"no answer in {self._deadline_seconds:g} s") from error
         if answer.refused is None:
             return Answer()
         return Answer(refused=without_addresses(answer.refused))

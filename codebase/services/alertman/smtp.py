@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from email.message import EmailMessage
 from pathlib import Path
 from typing import cast
@@ -16,7 +17,6 @@ import aiosmtplib
 from aiosmtplib import (
     SMTPAuthenticationError,
     SMTPException,
-    SMTPRecipientRefused,
     SMTPRecipientsRefused,
     SMTPResponseException,
     SMTPServerDisconnected,
@@ -33,7 +33,6 @@ from codebase.foundation.clock import Clock, utc_now
 from codebase.foundation.errors import ConfigurationError
 from codebase.foundation.failpoints import failpoint
 from codebase.model.payments.alert import Alert
-from codebase.services.alertman.alerting import alerts_of
 from codebase.services.alertman.mail import mail_of
 from codebase.services.alertman.sending import without_addresses
 
@@ -120,6 +119,8 @@ class SmtpSender:
     async def deliver(self, sent: Sent, alerts: Sequence[Alert]) -> Answer:
         """Hand a mail over to the relay.
 
+        Whoever is alone in not getting it yet is told of in the answer, and keeps nobody waiting.
+
         Raises:
             NotSentError, InDoubtError: it is to be tried again.
         """
@@ -127,12 +128,21 @@ class SmtpSender:
         to = {self._recipients[n - 1]: n for n in numbers if n <= len(self._recipients)}
         if not to:
             return Answer(refused="the recipient is not configured any more")
-        mail = mail_of(alerts, alerts_of(sent)[0], self._sender, self._recipients, self._now())
+        mail = mail_of(alerts, self._sender, self._recipients, self._now())
+        try:
+            return await self._answer(mail, to)
+        except LaterError as error:
+            if "only" not in sent.send.data:
+                raise
+            return not_yet([str(error)], list(to.values()), self._now(), nobody=True)
+
+    async def _answer(self, mail: EmailMessage, to: Mapping[str, int]) -> Answer:
         try:
             async with asyncio.timeout(self._deadline_seconds):
                 refused = await self._hand_over(mail, list(to))
         except SMTPRecipientsRefused as error:
-            return all_refused(error.recipients)
+            said = {to[one.recipient]: (one.code, one.message) for one in error.recipients}
+            return all_refused(said, self._now())
         except SMTPResponseException as error:
             return refusal_of(error)
         except SMTPServerDisconnected as error:
@@ -141,7 +151,8 @@ class SmtpSender:
             raise InDoubtError(f"no answer in {self._deadline_seconds:g} s") from error
         except (SMTPException, OSError) as error:
             raise NotSentError(without_addresses(f"{type(error).__name__}: {error}")) from error
-        return some_refused({to[address]: said for address, said in refused.items()})
+        by_number = {to[address]: said for address, said in refused.items()}
+        return some_refused(by_number, self._now())
 
     async def _hand_over(
         self, mail: EmailMessage, recipients: Sequence[str]
@@ -205,23 +216,36 @@ def refusal_of(error: SMTPResponseException) -> Answer:
     return Answer(refused=said)
 
 
-def all_refused(refusals: Sequence[SMTPRecipientRefused]) -> Answer:
-    """Nobody may get it: not yet, or never.
+Refusals = Mapping[int, tuple[int, str]]
+"""Number of a recipient -> (code, text)."""
+
+
+def all_refused(refusals: Refusals, now: datetime) -> Answer:
+    """Nobody may get it: never, or not yet.
 
     Raises:
-        LaterError: at least one is to be tried again.
+        LaterError: not yet, whoever of them it is.
     """
-    said = "; ".join(without_addresses(f"{each.code} {each.message}") for each in refusals)
-    if any(each.code < PERMANENT for each in refusals):
+    codes = [code for code, _ in refusals.values()]
+    if max(codes) >= PERMANENT > min(codes):
+        return some_refused(refusals, now, nobody=True)
+    said = "; ".join(without_addresses(f"{code} {text}") for code, text in refusals.values())
+    if min(codes) < PERMANENT:
         raise LaterError(said)
     return Answer(refused=said)
 
 
-def some_refused(refused: dict[int, tuple[int, str]]) -> Answer:
-    """It was taken for at least one; by the numbers of the others, why it was not for them."""
+def some_refused(refusals: Refusals, now: datetime, *, nobody: bool = False) -> Answer:
+    """By the numbers of those who do not get it, why, and who of them may get it later."""
     texts = [
         without_addresses(f"recipient {number}: {code} {text}")
-        for number, (code, text) in sorted(refused.items())
+        for number, (code, text) in sorted(refusals.items())
     ]
-    again = [number for number, (code, _) in sorted(refused.items()) if code < PERMANENT]
-    return Answer(data={"refused": texts, "again": again})
+    again = [number for number, (code, _) in sorted(refusals.items()) if code < PERMANENT]
+    return not_yet(texts, again, now, nobody=nobody)
+
+
+def not_yet(texts: Sequence[str], again: Sequence[int], now: datetime, *, nobody: bool) -> Answer:
+    """As `Sender.deliver` says it."""
+    data = {"refused": list(texts), "again": list(again), "at": now.isoformat(), "nobody": nobody}
+    return Answer(data=data)

@@ -161,6 +161,8 @@ def noted(data: Mapping[str, Any]) -> Iterator[Send]:
         yield Send(LOG, "sent", {"of": alert, "refused": data["refused"]})
     for alert in data.get("dead", ()):
         yield Send(LOG, "dead", {"of": alert, "reason": data["reason"]})
+    for alert in data.get("delayed", ()):
+        yield Send(LOG, DELAY, {"of": alert, "reason": data["reason"]})
     for alert, silence in data["silenced"].items():
         yield Send(LOG, "silenced", {"of": alert, "silence": silence})
 

@@ -34,6 +34,8 @@ class PaymentSettings(Settings):
     """Whom the certificate of SMTP_URL's server comes from; None: whom this machine trusts."""
     alert_mail_folder: Path | None = None
     """Where mails are files while there is no SMTP_URL; else, embedded, a folder of its home."""
+    alert_mail_days: int = Field(90, ge=1, le=36_500)
+    """How long those files are kept."""
 
     @field_validator("alert_to", mode="before")
     @classmethod

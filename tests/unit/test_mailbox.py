@@ -1,0 +1,106 @@
+"""Mails that are files: the newest are shown, and old ones go."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from codebase.services.alertman import mailbox
+from codebase.services.alertman.mailbox import Mailbox
+from tests.unit.test_alert_rules import ABOUT, NOW, sent_of
+
+ALERTS = [replace(ABOUT, transaction_id=uuid4()) for _ in range(20)]
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+def write(box: Mailbox, folder: Path, nth: int, at: datetime) -> UUID:
+    """A mail of that moment."""
+    alert = ALERTS[nth]
+    asyncio.run(box.deliver(sent_of(alert), [alert]))
+    touch(folder / f"{alert.transaction_id}.email.eml", at)
+    return alert.transaction_id
+
+
+def touch(file: Path, at: datetime) -> None:
+    os.utime(file, (at.timestamp(), at.timestamp()))
+
+
+def shown(box: Mailbox, count: int) -> list[UUID]:
+    return [mail.name for mail in asyncio.run(box.newest(count))]
+
+
+def test_a_folder_that_is_not_there_yet_has_no_mails(tmp_path: Path) -> None:
+    assert shown(Mailbox(tmp_path / "none", keep_days=1), 5) == []
+
+
+def test_only_the_newest_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = Mailbox(tmp_path, keep_days=1, now=lambda: NOW)
+    made = [write(box, tmp_path, nth, NOW + timedelta(seconds=nth)) for nth in range(10)]
+    read: list[str] = []
+    described = mailbox.described
+
+    def counted(file: Path, written_at: float) -> mailbox.Mail:
+        read.append(file.name)
+        return described(file, written_at)
+
+    monkeypatch.setattr(mailbox, "described", counted)
+    assert shown(box, 3) == made[:-4:-1]
+    assert len(read) == 3
+    [mail] = asyncio.run(box.newest(1))
+    assert mail.subject == "Fraud: 1 transaction of shop"
+    assert mail.written_at == (NOW + timedelta(seconds=9)).astimezone(UTC)
+
+
+def test_a_mail_is_shown_by_its_head_however_long_it_is(tmp_path: Path) -> None:
+    file = tmp_path / f"{uuid4()}.email.eml"
+    with file.open("wb") as writing:
+        writing.write(b"Subject: long\n\n")
+        writing.truncate(2**40)
+    assert mailbox.described(file, 0.0).subject == "long"
+
+
+def test_a_silenced_alert_s_retry_is_a_file_of_its_own(tmp_path: Path) -> None:
+    box = Mailbox(tmp_path, keep_days=1, now=lambda: NOW)
+    asyncio.run(box.deliver(sent_of(*ALERTS[:3]), ALERTS[1:3]))
+    asyncio.run(box.deliver(sent_of(ALERTS[0]), ALERTS[:1]))
+    assert set(shown(box, 5)) == {each.transaction_id for each in ALERTS[:2]}
+
+
+def test_what_is_old_goes_when_something_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    box = Mailbox(tmp_path, keep_days=2, now=clock)
+    old = [write(box, tmp_path, nth, NOW - timedelta(days=2, seconds=1)) for nth in range(5)]
+    young = write(box, tmp_path, 5, NOW - timedelta(days=2))
+    (tmp_path / "unfinished.part").touch()
+    touch(tmp_path / "unfinished.part", NOW - timedelta(days=3))
+    (tmp_path / "of somebody else").touch()
+    touch(tmp_path / "of somebody else", NOW - timedelta(days=3))
+    assert set(shown(box, 9)) == {*old, young}, "it was looked for a moment ago"
+
+    monkeypatch.setattr(mailbox, "FORGOTTEN_MAX", 4)
+    clock.now += mailbox.FORGET_EVERY - timedelta(seconds=1)
+    last = write(box, tmp_path, 6, clock.now)
+    assert len(shown(box, 9)) == 7
+    touch(tmp_path / f"{young}.email.eml", NOW)
+    clock.now += timedelta(seconds=1)
+    write(box, tmp_path, 6, clock.now)
+    assert len(list(tmp_path.iterdir())) == 5, "so many at a time"
+    write(box, tmp_path, 6, clock.now)
+    assert set(shown(box, 9)) == {young, last}
+    assert {file.suffix for file in tmp_path.iterdir()} == {".eml", ""}
