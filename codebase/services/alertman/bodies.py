@@ -2,49 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, model_validator
 
 from codebase.model.payments.alert import AlertState
 from codebase.model.payments.cards import holds_card_number
 from codebase.model.payments.silence import Matcher, SilenceBegun
+from codebase.views.payments.fields import Moment
 from codebase.views.payments.silences import MatcherShown
 from codebase.web.fields import Text
 from codebase.web.personal import Personal
 from codebase.web.request_body import RequestBody
 from codebase.web.schemas import example
-
-
-def read_moment(value: object) -> datetime:
-    """A moment from JSON, in UTC.
-
-    Raises:
-        ValueError: a sentence that says what is wrong; it never repeats the value.
-    """
-    try:
-        found = datetime.fromisoformat(value) if isinstance(value, str) else None
-        if found is not None and found.tzinfo is not None:
-            return found.astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass
-    raise ValueError("must be a time in ISO 8601 with its offset, such as 2026-12-01T17:00:00Z")
-
-
-Moment = Annotated[
-    datetime,
-    BeforeValidator(read_moment),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "format": "date-time",
-            "description": "With an offset from UTC.",
-            "examples": ["2099-12-01T17:00:00Z"],
-        }
-    ),
-]
 
 
 def _without_card(value: object) -> object:

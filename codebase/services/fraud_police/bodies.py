@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from codebase.model.payments.cards import Card, CardNumber, CardReducer
 from codebase.model.payments.fraud_features import Payment
-from codebase.views.payments.fields import CurrencyCode, OrderId, ReducedCard
+from codebase.views.payments.fields import CurrencyCode, Moment, OrderId, ReducedCard
 from codebase.web.fields import Amount, FromText, Text
 from codebase.web.request_body import RequestBody
 from codebase.web.schemas import MayBeAbsent, example
@@ -90,6 +90,11 @@ class PostTransaction(RequestBody):
     payment_method: Word = Field(alias="paymentMethod")
     payment: PaymentBody
     order: Order
+    requested_at: MayBeAbsent[Moment] = Field(
+        None,
+        description="When it was requested, for administrators who show it later: it is judged as "
+        "of then. Without it, and in the future, that is now.",
+    )
 
     def payment_of(self, client: str, reducer: CardReducer) -> Payment:
         """As the rules see it, its card reduced; `client` is whose it is."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 from fastapi import FastAPI
 
@@ -60,7 +61,10 @@ def create_app(
         body=PostTransaction,
         answer=Assessment,
         summary="Judge a transaction",
-        problems={403: "`userID` is another client's, and the caller is no administrator."},
+        problems={
+            403: "`userID` is another client's or `requested_at` is set, and the caller is no "
+            "administrator."
+        },
     )
     async def assess_transaction(request: Command[PostTransaction]) -> Answer:
         """Fraud or not, with a score and reasons; the same transaction has the same answer.
@@ -72,6 +76,7 @@ def create_app(
             Shown(
                 transaction_id=str(request.body.transaction_id),
                 payment=request.body.payment_of(client_of(request), reducer),
+                requested_at=requested_at_of(request),
                 request_id=request.request_id,
                 traceparent=request.traceparent,
             )
@@ -99,6 +104,17 @@ def client_of(request: Command[PostTransaction]) -> str:
     if not request.actor.may_act_for(client):
         raise forbidden("userID must be the caller's own name")
     return client
+
+
+def requested_at_of(request: Command[PostTransaction]) -> datetime | None:
+    """When it was requested, if that is said: whoever says so moves the windows of its rules.
+
+    Raises:
+        HttpProblem: 403, the caller is no administrator.
+    """
+    if request.body.requested_at is not None:
+        request.caller.require_admin()
+    return request.body.requested_at
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
@@ -73,6 +74,36 @@ ShownStatus = Literal[
     "PAYMENT_FAILED",
 ]
 """How far a transaction is: the values of the model's `Status`."""
+
+
+def read_moment(value: object) -> datetime:
+    """A moment from JSON, in UTC.
+
+    Raises:
+        ValueError: a sentence that says what is wrong; it never repeats the value.
+    """
+    try:
+        found = datetime.fromisoformat(value) if isinstance(value, str) else None
+        if found is not None and found.tzinfo is not None:
+            return found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError("must be a time in ISO 8601 with its offset, such as 2026-12-01T17:00:00Z")
+
+
+Moment = Annotated[
+    datetime,
+    BeforeValidator(read_moment),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "date-time",
+            "description": "With an offset from UTC.",
+            "examples": ["2099-12-01T17:00:00Z"],
+        }
+    ),
+]
+"""A moment in a body, in UTC."""
 
 ORDER_ID_MAX = 64
 
