@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from codebase.model.payments.cards import Card, CardNumber, CardReducer
 from codebase.model.payments.fraud_features import Payment
-from codebase.views.payments.fields import CurrencyCode, Moment, OrderId, ReducedCard
+from codebase.views.payments.fields import CurrencyCode, OrderId, ReducedCard, read_moment
 from codebase.web.fields import Amount, FromText, Text
 from codebase.web.request_body import RequestBody
 from codebase.web.schemas import MayBeAbsent, example
@@ -90,7 +91,7 @@ class PostTransaction(RequestBody):
     payment_method: Word = Field(alias="paymentMethod")
     payment: PaymentBody
     order: Order
-    requested_at: MayBeAbsent[Moment] = Field(
+    requested_at: Annotated[MayBeAbsent[datetime], BeforeValidator(read_moment)] = Field(
         None,
         description="When it was requested, for administrators who show it later: it is judged as "
         "of then. Without it, and in the future, that is now.",
