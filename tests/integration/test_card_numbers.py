@@ -157,6 +157,12 @@ def malformed(number: str, nth: int) -> tuple[str, str, dict[str, Any]]:
     return ways[nth % len(ways)]
 
 
+def right_card(chance: random.Random) -> str:
+    """A number that no other test has, with Luhn's digit, by which texts are searched for them."""
+    numbers = iter(lambda: some_card(chance), None)
+    return next(number for number in numbers if CardNumber(number).has_luhn_digit)
+
+
 def to_the_police(number: str, spaced: str) -> list[tuple[str, str, dict[str, Any]]]:
     """Whatever people write, with a number in it."""
     listing = {"list": "block", "ends_at": "2999-01-01T00:00:00Z", "reason": "stolen"}
@@ -245,7 +251,7 @@ def test_no_number_is_found_anywhere_but_in_its_request(
     )
     outside.police = manner_of_police
     outside.provider = lambda body, _nth: "refuse" if body["amount"] == "402.00" else "charge"
-    numbers = [some_card(chance) for _ in range(200)]
+    numbers = [right_card(chance) for _ in range(200)]
     assert len(numbers) == PAID + REFUSED + FRAUD + MALFORMED + PARKED + CRASHED
     left = iter(numbers)
     with channel_to(settings) as channel, receiver(logs) as log, collector(traces) as traced:

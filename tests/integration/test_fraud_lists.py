@@ -185,7 +185,8 @@ def test_no_text_that_is_kept_holds_the_number_of_a_card(databases: Databases, n
         ]
         for field, path, sent, headers in asked:
             answer = await shop.send("POST", path, sent, who="boss", headers=headers)
-            assert (answer.status_code, list(answer.json()["errors"])) == (422, [field])
+            assert answer.status_code == 422, field
+            assert all(name.startswith(field) for name in answer.json()["errors"]), answer.text
             assert number not in answer.text
 
     with_police(databases, story)
