@@ -92,13 +92,36 @@ def test_a_repeat_has_the_same_answer_whatever_has_come_since(databases: Databas
         again = await shop.send("POST", PATH, body)
         assert (again.status_code, again.json()) == (200, first.json())
         assert again.headers["Idempotent-Replayed"] == "true"
-        by_admin = await shop.send("POST", PATH, body, who="boss")
-        assert by_admin.json() == first.json(), "for the same client"
         other = await shop.send("POST", PATH, {**body, "paymentMethod": "paytm"})
         assert other.status_code == 422
 
     with_police(databases, story, FIVE_A_MINUTE)
     assert decisions(databases) == 7
+
+
+def test_what_a_client_was_told_in_advance_does_not_answer_for_its_payment(
+    databases: Databases,
+) -> None:
+    """`transact` makes a transaction's id of what the client chooses, so the client knows it."""
+    body = documented()
+
+    async def story(shop: Shop) -> None:
+        assert not (await shop.judged(body))["isFraud"]
+        blocking = {"list": "block", "client": "shop", "reason": "gone"}
+        blocking["ends_at"] = (BEGIN + timedelta(days=1)).isoformat()
+        made = await shop.send("POST", "/listings", blocking, who="boss")
+        assert made.status_code == 201
+        await shop.caught_up()
+        assert not (await shop.judged(body))["isFraud"], "the client is told what it was told"
+        by_transact = await shop.send("POST", PATH, body, who="boss")
+        assert by_transact.json()["message"]["isFraud"]
+        assert "Idempotent-Replayed" not in by_transact.headers
+        again = await shop.send("POST", PATH, body, who="boss")
+        assert again.json() == by_transact.json()
+        assert again.headers["Idempotent-Replayed"] == "true"
+
+    with_police(databases, story)
+    assert decisions(databases) == 2
 
 
 def test_100_at_once_of_one_card_clear_exactly_5_against_a_strict_limit_of_5(

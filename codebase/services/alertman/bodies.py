@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, model_validator
+from pydantic import BaseModel, model_validator
 
 from codebase.model.payments.alert import AlertState
-from codebase.model.payments.cards import holds_card_number
 from codebase.model.payments.silence import Matcher, SilenceBegun
-from codebase.views.payments.fields import Moment
+from codebase.views.payments.fields import Moment, PlainText
 from codebase.views.payments.silences import MatcherShown
-from codebase.web.fields import Text
 from codebase.web.personal import Personal
 from codebase.web.request_body import RequestBody
 from codebase.web.schemas import example
-
-
-def _without_card(value: object) -> object:
-    if isinstance(value, str) and holds_card_number(value):
-        raise ValueError("must not hold the number of a card")
-    return value
-
-
-NoCard = BeforeValidator(_without_card)
-PlainText = Annotated[Text, NoCard]
 
 
 class PostMatcher(RequestBody):

@@ -10,12 +10,19 @@ from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from codebase.model.payments.cards import Card, CardNumber, CardReducer
 from codebase.model.payments.fraud_features import Payment
-from codebase.views.payments.fields import CurrencyCode, OrderId, ReducedCard, read_moment
+from codebase.views.payments.fields import (
+    CurrencyCode,
+    NoCard,
+    OrderId,
+    PlainText,
+    ReducedCard,
+    read_moment,
+)
 from codebase.web.fields import Amount, FromText, Text
 from codebase.web.request_body import RequestBody
 from codebase.web.schemas import MayBeAbsent, example
 
-Word = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9_-]{0,63}$")]
+Word = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9_-]{0,63}$"), NoCard]
 """The name of a method or of a kind of payment."""
 
 
@@ -87,7 +94,7 @@ class PostTransaction(RequestBody):
     )
 
     transaction_id: FromText[UUID] = Field(alias="transactionID")
-    user_id: Text = Field(alias="userID", description="Whose it is: a client's name.")
+    user_id: PlainText = Field(alias="userID", description="Whose it is: a client's name.")
     payment_method: Word = Field(alias="paymentMethod")
     payment: PaymentBody
     order: Order

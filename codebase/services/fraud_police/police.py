@@ -36,11 +36,12 @@ for outcome_name in (CLEARED, DENIED):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shown:
-    """A transaction that is shown to the police, and on whose behalf.
+    """A transaction that is shown to the police, and by whom.
 
     `requested_at` is when it was requested; None: now.
     """
 
+    caller: str
     transaction_id: str
     payment: Payment
     requested_at: datetime | None
@@ -92,9 +93,10 @@ class Police:
                 aggregate=CARD_CHECK,
                 stream_id=id_of_card(payment.card),
                 command=command,
-                idempotence_key=shown.transaction_id,
+                # A client that knows the id of its payment in advance might ask while it is still
+                # let through: whoever else asks has the payment judged as of then.
+                idempotence_key=f"{shown.caller}:{shown.transaction_id}",
                 content=content_of(shown),
-                # Whoever sends it again for this client means the same decision.
                 actor=Actor(payment.client),
                 command_id=shown.request_id,
                 traceparent=shown.traceparent,

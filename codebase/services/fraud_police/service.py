@@ -21,6 +21,7 @@ from codebase.services.fraud_police.police import Police, Shown
 from codebase.services.fraud_police.projections import FRAUD_POLICE
 from codebase.services.fraud_police.rules import add_rules
 from codebase.services.fraud_police.shadow import police_team
+from codebase.views.payments.fields import without_card
 from codebase.views.payments.fraud_rules_file import read_rules_file
 from codebase.views.payments.settings import PaymentSettings, card_reducer
 from codebase.web.auth import forbidden
@@ -67,13 +68,17 @@ def create_app(
         },
     )
     async def assess_transaction(request: Command[PostTransaction]) -> Answer:
-        """Fraud or not, with a score and reasons; the same transaction has the same answer.
+        """Fraud or not, with a score and reasons; the same question has the same answer.
+
+        That is the same transaction, asked by the same caller: what a client has been told before
+        its payment does not answer `transact`.
 
         An administrator may say in header `X-User-Id` whose it is, which counts for more than
         `userID`.
         """
         outcome = await police.assess(
             Shown(
+                caller=request.caller.name,
                 transaction_id=str(request.body.transaction_id),
                 payment=request.body.payment_of(client_of(request), reducer),
                 requested_at=requested_at_of(request),
@@ -99,6 +104,7 @@ def client_of(request: Command[PostTransaction]) -> str:
         request.caller.require_admin()
         try:
             client = read_text(sent.decode())
+            without_card(client)
         except ValueError:
             raise invalid("X-User-Id", "must be a client's name, in UTF-8") from None
     if not request.actor.may_act_for(client):

@@ -8,9 +8,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
-from codebase.model.payments.cards import BRAND_NAMES, Card, CardNumber
+from codebase.model.payments.cards import BRAND_NAMES, Card, CardNumber, holds_card_number
 from codebase.model.payments.currencies import parse_currency
-from codebase.web.fields import PLAIN_TEXT, read_text
+from codebase.web.fields import PLAIN_TEXT, Text, read_text
 from codebase.web.request_body import RequestBody
 
 CardNumberField = Annotated[
@@ -26,6 +26,22 @@ CardNumberField = Annotated[
     ),
 ]
 """A card's number in a body."""
+
+
+def without_card(value: object) -> object:
+    """Anything but a text that may have a card's number in it.
+
+    Raises:
+        ValueError: it may; the text never repeats it.
+    """
+    if isinstance(value, str) and holds_card_number(value):
+        raise ValueError("must not hold the number of a card")
+    return value
+
+
+NoCard = BeforeValidator(without_card)
+PlainText = Annotated[Text, NoCard]
+"""A line of text that is kept, and so must not hold a card's number."""
 
 FINGERPRINT = re.compile(r"[A-Za-z0-9_.-]{1,32}:[A-Za-z0-9_-]{22,43}", re.ASCII)
 Fingerprint = Annotated[
