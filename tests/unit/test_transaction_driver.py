@@ -11,8 +11,9 @@ from typing import Any, cast
 from uuid import UUID
 
 import pytest
+from aiohttp import ClientSession
 
-from codebase.engine.reactions.http_target import HttpTarget
+from codebase.engine.reactions.http_target import Call, HttpTarget
 from codebase.engine.reactions.reaction import (
     Answer,
     Forget,
@@ -23,6 +24,7 @@ from codebase.engine.reactions.reaction import (
     Send,
     Sent,
 )
+from codebase.engine.reactions.target import Undone
 from codebase.model.payments.transaction import (
     Command,
     PaymentMethod,
@@ -41,7 +43,7 @@ from codebase.services.transact.driver import (
 )
 from codebase.services.transact.payment_methods import STRATEGIES, initiate, status
 from codebase.services.transact.steps import Steps as RealSteps
-from codebase.services.transact.targets import PoliceTarget
+from codebase.services.transact.targets import PaymentTarget, PoliceTarget
 from codebase.services.transact.words import NoWordError, decision_of, payment_of
 from tests.patience import NEVER_SECONDS
 from tests.unit.test_transaction import COMPLETED, FLAGGED, INITIATED, REQUESTED
@@ -129,6 +131,22 @@ def test_what_has_expired_while_it_waited_is_not_shown_to_the_police(
     shown = Sent(key=ID, subject=ID, send=Send(FRAUD_POLICE, "look at", ASKED), age_seconds=age)
     answer = asyncio.run(target.send(shown))
     assert (police.asked, answer.data["status"]) == (asked, then)
+
+
+class Ignorant(HttpTarget):
+    """A provider that knows nothing of any charge."""
+
+    async def _request(self, _sent: Sent, _call: Call) -> tuple[int, Mapping[str, Any]]:
+        return 404, {}
+
+
+def test_a_provider_that_knows_nothing_of_a_charge_has_answered() -> None:
+    session = cast("ClientSession", None)
+    provider = Ignorant(session, "http://provider", initiate, inquiry=status)
+    target = PaymentTarget(provider, cast("RealSteps", Steps(Status.PAYMENT_INITIATED)))
+    charge = Sent(key=ID, subject=ID, send=Send(PAYMENT_PROVIDER, "charge", ASKED))
+    assert asyncio.run(target.inquire(charge)) == Undone()
+    assert asyncio.run(Ignorant(session, "http://police", look).inquire(charge)) is None
 
 
 def test_nothing_else_is_anything_to_begin_with() -> None:
