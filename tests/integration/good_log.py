@@ -38,6 +38,20 @@ from codebase.model.payments.alert import (
     RecordSilence,
     RetryAlert,
 )
+from codebase.model.payments.card_check import CARD_CHECK, Assess, id_of_card
+from codebase.model.payments.cards import CardNumber, CardReducer
+from codebase.model.payments.fraud_features import Features, Payment
+from codebase.model.payments.fraud_label import FRAUD_LABEL, Label, LabelTransaction, id_of_label
+from codebase.model.payments.fraud_listing import (
+    FRAUD_LISTING,
+    Listable,
+    ListName,
+    PutOnList,
+    TakeOffList,
+    id_of_listing,
+)
+from codebase.model.payments.fraud_rule_history import FRAUD_RULES, AdoptRuleSet, id_of_rule_set
+from codebase.model.payments.fraud_rule_set import parse_rules
 from codebase.model.payments.silence import (
     SILENCE,
     BeginSilence,
@@ -66,6 +80,8 @@ if TYPE_CHECKING:
 
 AGENTS = 5
 """Of each account, at first."""
+LUHN = parse_rules('threshold = 100\n[rules.luhn]\nkind = "luhn"\nweight = 100')
+NOON = datetime(2029, 12, 31, 12, tzinfo=UTC)
 
 
 @dataclass
@@ -183,6 +199,52 @@ async def _steps(
     return stream_id
 
 
+def assessing(transaction_id: UUID, card: str) -> Submission:
+    payment = Payment(
+        client="alice",
+        method="paytm",
+        kind="wallet",
+        card=CardReducer({"only": bytes(32)}).reduce(CardNumber.read(card)),
+        amount=Decimal("1.00"),
+        currency="INR",
+        cost=Decimal("1.00"),
+        cost_currency="INR",
+    )
+    command = Assess(
+        transaction_id=str(transaction_id),
+        payment=payment,
+        as_of=NOON,
+        features=Features(),
+        positions={0: 1},
+        rules=LUHN,
+    )
+    return submission(CARD_CHECK, id_of_card(payment.card), command, f"alice:{transaction_id}")
+
+
+def labelling(transaction_id: UUID, label: Label) -> Submission:
+    command = LabelTransaction(
+        transaction_id=str(transaction_id), label=label, reason="looked at it"
+    )
+    return submission(FRAUD_LABEL, id_of_label(str(transaction_id)), command)
+
+
+def listing(name: ListName, client: str) -> Submission:
+    command = PutOnList(
+        list=name,
+        kind=Listable.CLIENT,
+        value=client,
+        ends_at=datetime(2030, 1, 1, tzinfo=UTC),
+        reason="a complaint",
+        now=NOON,
+    )
+    return submission(FRAUD_LISTING, id_of_listing(name, Listable.CLIENT, client), command)
+
+
+def unlisting(name: ListName, client: str) -> Submission:
+    listing_id = id_of_listing(name, Listable.CLIENT, client)
+    return submission(FRAUD_LISTING, listing_id, TakeOffList())
+
+
 def write_good_log(
     databases: Databases, accounts: int = 12, orders: int = 100, name: str = ""
 ) -> None:
@@ -220,6 +282,7 @@ def write_good_log(
         await _transact_and_tell(office, name)
         await _work(office, agents)
         await _leave(office, team)
+        await _police(office, name)
         await office.all_of(
             [
                 opening(f"{name} again {n}", f"{name}{n}@office.example")
@@ -237,6 +300,22 @@ async def _work(office: Office, agents: Sequence[UUID]) -> None:
     # Those who are blocked already are noted.
     await office.all_of([blocking(each, f"block again {each}") for each in agents[::3]])
     await office.all_of([unblocking(each, f"unblock {each}") for each in agents[::4]])
+
+
+async def _police(office: Office, name: str) -> None:
+    """Payments are judged, right cards and wrong ones, labelled; clients come and go on lists."""
+    adopted = AdoptRuleSet(hash=LUHN.hash, text=LUHN.text)
+    await office.all_of([submission(FRAUD_RULES, id_of_rule_set(LUHN.hash), adopted)])
+    judged = [creation_stream_id("alice", "transaction", f"{name} {n}") for n in range(12)]
+    cards = ("4111111111111111", "1234567887654321")
+    await office.all_of([assessing(each, cards[n % 2]) for n, each in enumerate(judged)])
+    await office.all_of([labelling(each, Label.CONFIRMED) for each in judged[::2]])
+    await office.all_of([labelling(each, Label.FALSE_POSITIVE) for each in judged[::4]])
+    clients = [f"{name} client {n}" for n in range(6)]
+    await office.all_of([listing(ListName.ALLOW, each) for each in clients])
+    await office.all_of([listing(ListName.BLOCK, each) for each in clients])
+    await office.all_of([unlisting(ListName.BLOCK, each) for each in clients[::2]])
+    await office.all_of([listing(ListName.BLOCK, each) for each in clients[::4]])
 
 
 async def _leave(office: Office, team: dict[UUID, list[UUID]]) -> None:

@@ -14,7 +14,17 @@ from codebase.registry import SYSTEM
 from codebase.services.fraud_police.projections import FRAUD_POLICE
 from codebase.views.payments.fraud_replay import replay
 from tests.integration.flow import eventually, query
-from tests.integration.police import BEGIN, Hand, Shop, documented, rule_names, rules, with_police
+from tests.integration.police import (
+    BEGIN,
+    LUHN_RIGHT,
+    PATH,
+    Hand,
+    Shop,
+    documented,
+    rule_names,
+    rules,
+    with_police,
+)
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -22,6 +32,13 @@ if TYPE_CHECKING:
 ALWAYS = rules('[rules.luhn]\nkind = "luhn"\nweight = 100')
 TOMORROW = (BEGIN + timedelta(days=1)).isoformat()
 CARD = "1234567887654321"
+
+
+PAID = """
+    INSERT INTO card_transaction
+    VALUES (%s, 'shop', now(), 'CLEARED', now(), '1', 'a lamp', 1, 'INR', 'paytm', 'wallet', 1,
+            'INR', 'unknown', '4321')
+"""
 
 
 def listing(**changed: object) -> dict[str, Any]:
@@ -107,7 +124,8 @@ def test_lists_come_page_by_page_without_those_that_are_over(databases: Database
     clock = Hand()
 
     async def story(shop: Shop) -> None:
-        made = [(await put(shop, client=f"client {number}"))["id"] for number in range(5)]
+        ends = [(BEGIN + timedelta(days=days)).isoformat() for days in (3, 1, 5, 2, 4)]
+        made = [(await put(shop, client=each, ends_at=each))["id"] for each in ends]
         await put(shop, client="over", ends_at=(BEGIN + timedelta(hours=1)).isoformat())
         clock.move(3600)
         found, last = [], ""
@@ -117,7 +135,7 @@ def test_lists_come_page_by_page_without_those_that_are_over(databases: Database
             if page["last_reference"] is None:
                 break
             last = f"&last_reference={page['last_reference']}"
-        assert found == made[::-1]
+        assert found == [made[nth] for nth in (2, 4, 0, 3, 1)], "those that hold longest first"
         nobody = await shop.send("GET", f"/listings?last_reference={uuid4()}", who="boss")
         assert nobody.status_code == 404
 
@@ -147,6 +165,32 @@ def test_what_cannot_be_listed_is_refused(
         assert CARD not in answer.text
 
     with_police(databases, story)
+
+
+@pytest.mark.parametrize("number", [LUHN_RIGHT, "4111 1111-1111 1111"])
+def test_no_text_that_is_kept_holds_the_number_of_a_card(databases: Databases, number: str) -> None:
+    async def story(shop: Shop) -> None:
+        text = f"card {number}"
+        body = documented()
+        label = {"label": "confirmed", "reason": text}
+        word = "x" + number.replace(" ", "-")
+        asked = [
+            ("reason", "/listings", listing(client="shop", reason=text), {}),
+            ("client", "/listings", listing(client=text), {}),
+            ("reason", f"/decisions/{body['transactionID']}/label", label, {}),
+            ("userID", PATH, documented(userID=text), {}),
+            ("X-User-Id", PATH, body, {"X-User-Id": text}),
+            ("paymentMethod", PATH, documented(paymentMethod=word), {}),
+            ("payment.type", PATH, documented(type=word), {}),
+        ]
+        for field, path, sent, headers in asked:
+            answer = await shop.send("POST", path, sent, who="boss", headers=headers)
+            assert answer.status_code == 422, field
+            assert all(name.startswith(field) for name in answer.json()["errors"]), answer.text
+            assert number not in answer.text
+
+    with_police(databases, story)
+    assert query(databases.as_owner(), "SELECT FROM event") == []
 
 
 def test_a_listing_with_a_key_is_made_once(databases: Databases) -> None:
@@ -194,6 +238,64 @@ def test_decisions_are_shown_to_their_client_and_to_operators(databases: Databas
         assert [reason["rule"] for reason in one.json()["reasons"]] == one.json()["rules"]
         other = await shop.send("GET", f"/decisions/{bodies[0]['transactionID']}", who="other")
         assert other.status_code == 404
+
+    with_police(databases, story)
+
+
+def test_pages_show_every_decision_once_however_many_a_transaction_has(
+    databases: Databases,
+) -> None:
+    async def story(shop: Shop) -> None:
+        twice = documented()
+        for body, who in [
+            (twice, "shop"),
+            (documented(), "shop"),
+            (documented(), "shop"),
+            (twice, "boss"),
+        ]:
+            assert (await shop.send("POST", PATH, body, who=who)).status_code == 200
+        await shop.caught_up()
+        for who in ("shop", "watcher"):
+            [*whole] = (await shop.send("GET", "/decisions", who=who)).json()["items"]
+            assert len(whole) == 4
+            for size in (1, 2, 3):
+                assert await all_decisions(shop, size, who) == whole
+
+    with_police(databases, story)
+
+
+async def all_decisions(shop: Shop, size: int, who: str) -> list[dict[str, Any]]:
+    """The items of every page, as long as they are no more than there can be."""
+    found: list[dict[str, Any]] = []
+    last = ""
+    while len(found) <= 10:
+        page = await shop.send("GET", f"/decisions?size={size}{last}", who=who)
+        found += page.json()["items"]
+        if page.json()["last_reference"] is None:
+            break
+        last = f"&last_reference={page.json()['last_reference']}"
+    return found
+
+
+def test_of_several_decisions_that_of_the_payment_is_shown(databases: Databases) -> None:
+    """Anybody may ask about any id, but not for another client, or have the payment's card."""
+
+    async def story(shop: Shop) -> None:
+        body = documented()
+        path = f"/decisions/{body['transactionID']}"
+        await shop.judged(body)
+        await shop.judged({**body, "userID": "other"}, who="other")
+        await shop.judged({**documented(card=LUHN_RIGHT), "transactionID": body["transactionID"]})
+        await shop.caught_up()
+        unpaid = (await shop.send("GET", path, who="boss")).json()
+        assert (unpaid["client"], unpaid["card"]) == ("shop", "visa 1111"), "the latest"
+        with databases.as_read_model_owner() as store:
+            store.execute(PAID, [body["transactionID"]])
+        shown = (await shop.send("GET", path, who="boss")).json()
+        assert (shown["client"], shown["card"]) == ("shop", "unknown 4321")
+        assert (await shop.send("GET", path)).json() == shown
+        other = (await shop.send("GET", path, who="other")).json()
+        assert other["client"] == "other"
 
     with_police(databases, story)
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
 
 from codebase.foundation.keys import new_key
+from codebase.model.payments.fraud_rule_set import RuleSet
 from codebase.operations.verify import verify
 from codebase.registry import SYSTEM
 from codebase.services.fraud_police.projections import FRAUD_POLICE
 from tests.integration.police import (
+    BEGIN,
     LUHN_RIGHT,
     PATH,
     Hand,
@@ -89,13 +92,36 @@ def test_a_repeat_has_the_same_answer_whatever_has_come_since(databases: Databas
         again = await shop.send("POST", PATH, body)
         assert (again.status_code, again.json()) == (200, first.json())
         assert again.headers["Idempotent-Replayed"] == "true"
-        by_admin = await shop.send("POST", PATH, body, who="boss")
-        assert by_admin.json() == first.json(), "for the same client"
         other = await shop.send("POST", PATH, {**body, "paymentMethod": "paytm"})
         assert other.status_code == 422
 
     with_police(databases, story, FIVE_A_MINUTE)
     assert decisions(databases) == 7
+
+
+def test_what_a_client_was_told_in_advance_does_not_answer_for_its_payment(
+    databases: Databases,
+) -> None:
+    """`transact` makes a transaction's id of what the client chooses, so the client knows it."""
+    body = documented()
+
+    async def story(shop: Shop) -> None:
+        assert not (await shop.judged(body))["isFraud"]
+        blocking = {"list": "block", "client": "shop", "reason": "gone"}
+        blocking["ends_at"] = (BEGIN + timedelta(days=1)).isoformat()
+        made = await shop.send("POST", "/listings", blocking, who="boss")
+        assert made.status_code == 201
+        await shop.caught_up()
+        assert not (await shop.judged(body))["isFraud"], "the client is told what it was told"
+        by_transact = await shop.send("POST", PATH, body, who="boss")
+        assert by_transact.json()["message"]["isFraud"]
+        assert "Idempotent-Replayed" not in by_transact.headers
+        again = await shop.send("POST", PATH, body, who="boss")
+        assert again.json() == by_transact.json()
+        assert again.headers["Idempotent-Replayed"] == "true"
+
+    with_police(databases, story)
+    assert decisions(databases) == 2
 
 
 def test_100_at_once_of_one_card_clear_exactly_5_against_a_strict_limit_of_5(
@@ -223,6 +249,57 @@ def test_a_client_shows_its_own_transactions_only_and_administrators_everybodys(
         assert len(others["items"]) == 1
 
     with_police(databases, story)
+
+
+def requested(at: datetime, **changed: object) -> dict[str, Any]:
+    return documented(requested_at=at.isoformat(), **changed)
+
+
+@pytest.mark.parametrize("rule_set", [FIVE_A_MINUTE, LOOSE], ids=["strict", "loose"])
+def test_what_waited_together_is_judged_as_of_when_it_was_requested(
+    databases: Databases, rule_set: RuleSet
+) -> None:
+    clock = Hand(BEGIN + timedelta(hours=1))
+
+    async def story(shop: Shop) -> None:
+        for minute in range(8):
+            at = BEGIN + timedelta(minutes=minute)
+            assert not (await shop.judged(requested(at), who="boss"))["isFraud"]
+        await shop.caught_up()
+        # What was requested together still counts together.
+        at = BEGIN + timedelta(minutes=30)
+        for second in range(5):
+            body = requested(at + timedelta(seconds=second))
+            assert not (await shop.judged(body, who="boss"))["isFraud"]
+        await shop.caught_up()
+        body = requested(at + timedelta(seconds=5))
+        assert (await shop.judged(body, who="boss"))["isFraud"]
+
+    with_police(databases, story, rule_set, now=clock)
+
+
+def test_nothing_is_judged_as_of_the_future(databases: Databases) -> None:
+    async def story(shop: Shop) -> None:
+        await shop.judged(requested(BEGIN + timedelta(days=365)), who="boss")
+        await shop.caught_up()
+
+    with_police(databases, story)
+    with databases.as_owner() as log:
+        query = "SELECT data ->> 'as_of' FROM event WHERE category = 'card_check'"
+        [(as_of,)] = log.execute(query).fetchall()
+    assert datetime.fromisoformat(as_of) - BEGIN < timedelta(seconds=1)
+
+
+def test_only_administrators_say_when_it_was_requested(databases: Databases) -> None:
+    async def story(shop: Shop) -> None:
+        assert (await shop.send("POST", PATH, requested(BEGIN))).status_code == 403
+        for nonsense in ("yesterday", "2026-11-28T12:00:00", 1764331200):
+            body = documented(requested_at=nonsense)
+            answer = await shop.send("POST", PATH, body, who="boss")
+            assert (answer.status_code, list(answer.json()["errors"])) == (422, ["requested_at"])
+
+    with_police(databases, story)
+    assert decisions(databases) == 0
 
 
 def test_a_reduced_card_is_the_card_that_it_was_made_of(databases: Databases) -> None:

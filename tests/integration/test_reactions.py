@@ -272,6 +272,28 @@ def test_whoever_rests_is_due_when_the_target_answers_again(
             eventually(lambda: outcomes(databases).keys() == {*waiting, late})
 
 
+def test_what_is_in_doubt_keeps_its_own_pause_when_the_target_answers_again(
+    databases: Databases,
+) -> None:
+    for _ in range(2):
+        write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases)
+    desk = Desk(JOBS, attempts_max=20)
+    with store_of(databases) as store:
+        hung, rested = desk.take(store, SHOP, 10, lease_seconds=3600)
+        desk.settle(
+            store,
+            [
+                Returned(taken=hung, attempt=Attempt(ended=Ended.IN_DOUBT, reason="no answer")),
+                Returned(taken=rested, attempt=Attempt(ended=Ended.NOT_SENT, reason="is away")),
+            ],
+        )
+        store.execute("UPDATE intent SET due_at = clock_timestamp() + interval '1 day'")
+        desk.hurry(store, SHOP)
+        again = desk.take(store, SHOP, 10, lease_seconds=3600)
+    assert [each.number for each in again] == [rested.number]
+
+
 def test_a_target_that_only_knows_itself_is_asked_for_ever(
     databases: Databases, shop: Shop
 ) -> None:

@@ -22,6 +22,7 @@ from codebase.web.personal import HIDDEN
 from tests.integration.everything import every_service
 from tests.integration.flow import eventually
 from tests.integration.payments import payment
+from tests.integration.police import documented
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -78,6 +79,11 @@ READS = {
     "alertman GET /alerts": OPERATORS,
     "alertman GET /silences": OPERATORS,
     "alertman GET /mails/{transaction_id}": OPERATORS_AND_NOTHING_THERE,
+    "fraud_police GET /": OPERATORS,
+    "fraud_police GET /rules": OPERATORS,
+    "fraud_police GET /listings": OPERATORS,
+    "fraud_police GET /decisions": EVERYBODY,
+    "fraud_police GET /decisions/{transaction_id}": WHOSE_IT_IS,
 }
 IMPERSONAL = {
     "btc_price GET /buy",
@@ -93,6 +99,9 @@ IMPERSONAL = {
     "vip_customers GET /months",
     "alertman GET /alerts",
     "alertman GET /mails/{transaction_id}",
+    "fraud_police GET /rules",
+    "fraud_police GET /decisions",
+    "fraud_police GET /decisions/{transaction_id}",
 }
 CHANGES = {
     "create_buy_order PUT /buy_order",
@@ -114,6 +123,10 @@ CHANGES = {
     "transact POST /transact",
     "transact POST /transactions/{transaction_id}/settle",
     "payment_provider POST /charges",
+    "fraud_police POST /service/fraudpolice/api/v1/transaction/",
+    "fraud_police POST /decisions/{transaction_id}/label",
+    "fraud_police POST /listings",
+    "fraud_police DELETE /listings/{listing_id}",
 }
 
 
@@ -151,6 +164,7 @@ def world(new_databases: Callable[[], Databases], free_port: Callable[[], int]) 
         world = World(urls, ids)
         fill(world)
         be_silent(world)
+        police(world)
         eventually(lambda: all_is_shown(world), "the teams know")
         yield world
 
@@ -206,6 +220,16 @@ def be_silent(world: World) -> None:
     silence = {"matcher": {"client": "nobody"}, "ends_at": "2999-01-01T00:00:00Z"}
     wanted = {**silence, "reason": f"of {PERSONAL}"}
     world.ids["silence_id"] = world.made("alertman POST /silences", "boss", wanted)
+
+
+def police(world: World) -> None:
+    """What the shop has paid is judged, and a client is on a list."""
+    asking = "fraud_police POST /service/fraudpolice/api/v1/transaction/"
+    shown = documented(transactionID=world.ids["transaction_id"])
+    world.ask(asking, "shop", json=shown).raise_for_status()
+    wanted = {"list": "allow", "client": "nobody", "ends_at": "2999-01-01T00:00:00Z"}
+    wanted["reason"] = f"of {PERSONAL}"
+    world.ids["listing_id"] = world.made("fraud_police POST /listings", "boss", wanted)
 
 
 def all_is_shown(world: World) -> bool:

@@ -12,6 +12,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.keys import new_key
 from codebase.foundation.tokens import new_token
 from codebase.operations.rebuild import rebuild
@@ -115,6 +116,27 @@ def test_whoever_waits_is_woken_when_it_has_ended(
         # Repeats wait with the first one.
         answers = await asyncio.gather(*(payer.pay(key=key) for _ in range(8)), payer.pay())
         assert [answer.status_code for answer in answers] == [200] * 9
+
+    tell(settings, story)
+
+
+def test_what_was_stored_is_never_answered_as_if_it_were_not(
+    settings: PaymentSettings, outside: Outside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has no key and is answered 503 asks again, and pays twice."""
+    outside.police = lambda _body, _nth: "fail"
+    monkeypatch.setattr(taking, "WAIT_SECONDS", 0)
+
+    async def no_second_look(_bus: object, _transaction_id: object) -> None:
+        raise ServiceUnavailable("the log did not answer in time")
+
+    monkeypatch.setattr(taking, "look_at", no_second_look)
+
+    async def story(payer: Payer) -> None:
+        answer = await payer.pay()
+        assert (answer.status_code, answer.json()["status"]) == (202, "PENDING")
+        outside.police = lambda _body, _nth: "clear"
+        await comes_to(payer, answer.json()["transactionID"], COMPLETE)
 
     tell(settings, story)
 

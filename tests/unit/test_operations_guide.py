@@ -14,7 +14,9 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 import codebase
+from codebase.engine.reactions.desk import LONGEST_PAUSE_SECONDS
 from codebase.foundation.observability.metrics import RequestMetrics
+from codebase.services.transact import at_work
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
@@ -96,3 +98,8 @@ def test_dashboards_show_metrics_that_exist() -> None:
 def test_the_dashboard_shows_whatever_is_told_of_reactions() -> None:
     shown = NAME.findall((ROOT / "config/grafana/dashboards/orderly.json").read_text())
     assert {name for name in exported() if name.startswith("orderly_reaction_")} <= set(shown)
+
+
+def test_the_guide_says_when_transactions_go_on_at_the_latest() -> None:
+    rest = LONGEST_PAUSE_SECONDS + at_work.LONGEST_PAUSE_SECONDS
+    assert f"at the latest {rest:.0f} s later" in GUIDE

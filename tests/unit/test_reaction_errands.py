@@ -7,11 +7,13 @@ from uuid import uuid4
 
 import pytest
 
-from codebase.engine.reactions.attempt import Attempt, Ended
+from codebase.engine.reactions.attempt import Attempt, Ended, attempt
 from codebase.engine.reactions.breaker import Breaker
 from codebase.engine.reactions.desk import Taken
 from codebase.engine.reactions.errands import Errands
 from codebase.engine.reactions.reaction import Answer, Send, Sent
+from codebase.engine.reactions.target import AwayError, InDoubtError, Undone
+from tests.unit.test_breaker_windows import Clock
 
 
 class Notary:
@@ -95,3 +97,78 @@ def test_who_wants_it_later_is_not_left_alone_and_who_is_away_is(
         errands.note(taken, Attempt(ended=ended, reason="no"))
     loop.close()
     assert breaker.is_closed is not is_left_alone
+
+
+class Stuck(Notary):
+    """A target that never answers what it is asked to do; `word` is what inquiries are answered."""
+
+    def __init__(self, word: Undone | Exception | None) -> None:
+        super().__init__()
+        self._word = word
+
+    async def send(self, sent: Sent) -> Answer:
+        self.asked.append(sent)
+        raise InDoubtError("no answer")
+
+    async def inquire(self, sent: Sent) -> Undone | None:  # type: ignore[override] # never done
+        self.asked.append(sent)
+        if isinstance(self._word, Exception):
+            raise self._word
+        return self._word
+
+
+@pytest.mark.parametrize(
+    ("word", "is_left_alone"),
+    [(Undone(), False), (None, True), (InDoubtError("no answer"), True), (AwayError("away"), True)],
+    ids=["answered", "never asked", "hangs as well", "away"],
+)
+def test_who_answers_inquiries_is_not_left_alone_for_one_thing_that_hangs(
+    word: Undone | Exception | None, *, is_left_alone: bool
+) -> None:
+    clock, loop = Clock(), asyncio.new_event_loop()
+    breaker = Breaker(clock, within_seconds=10)
+    stuck = Stuck(word)
+    errands = Errands(
+        "jobs",
+        "notary",
+        stuck,
+        most=32,
+        loop=loop,
+        returned=lambda _taken, _attempt: None,
+        breaker=breaker,
+        clock=clock,
+    )
+    sent = Sent(key=uuid4(), subject=uuid4(), send=Send("notary", "do"))
+    taken = Taken(number=1, token=uuid4(), ends_at=200.0, in_doubt=True, is_lost=False, sent=sent)
+    for _ in range(10):
+        ended = loop.run_until_complete(attempt(stuck, sent, in_doubt=True))
+        assert ended.ended is Ended.IN_DOUBT
+        errands.note(taken, ended)
+        clock.now += 0.1
+    loop.close()
+    assert breaker.is_closed is not is_left_alone
+
+
+def test_a_probe_that_hangs_alone_leaves_the_next_one_its_turn() -> None:
+    clock, loop = Clock(), asyncio.new_event_loop()
+    breaker = Breaker(clock, within_seconds=10)
+    errands = Errands(
+        "jobs",
+        "notary",
+        Notary(),
+        most=32,
+        loop=loop,
+        returned=lambda _taken, _attempt: None,
+        breaker=breaker,
+        clock=clock,
+    )
+    loop.close()
+    sent = Sent(key=uuid4(), subject=uuid4(), send=Send("notary", "do"))
+    taken = Taken(number=1, token=uuid4(), ends_at=200.0, in_doubt=True, is_lost=False, sent=sent)
+    for _ in range(5):
+        errands.note(taken, Attempt(ended=Ended.IN_DOUBT, reason="no answer"))
+    assert errands.room() == 0
+    clock.now += 1.0
+    errands.note(taken, Attempt(ended=Ended.IN_DOUBT, reason="no answer", was_told=True))
+    assert not breaker.is_closed, "that it answers inquiries does not say that it does anything"
+    assert breaker.room(0, 32) == 1

@@ -13,6 +13,7 @@ from codebase.foundation.settings import Settings, extended, load_settings
 from codebase.registry import SYSTEM
 from codebase.views.accounts.settings import AccountSettings
 from codebase.views.buy_orders.settings import BuyOrderSettings
+from codebase.views.payments.settings import PaymentSettings
 
 # Set by shells, clouds, CI systems and conda, by themselves.
 OTHERS = {
@@ -93,3 +94,14 @@ def test_an_env_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("processes", "bound", "share"), [(1, 9, 9), (2, 9, 4), (8, 3, 1)])
 def test_processes_of_one_service_share_its_bounds(processes: int, bound: int, share: int) -> None:
     assert Settings(service_processes=processes).share_of(bound) == share
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "1e300", "2592001"])
+def test_a_transaction_waits_for_a_time_that_has_an_end(
+    monkeypatch: pytest.MonkeyPatch, seconds: str
+) -> None:
+    monkeypatch.setenv("TRANSACTION_MAX_AGE_S", "2592000")
+    assert extended(Settings(), PaymentSettings).transaction_max_age_s == 30 * 86_400
+    monkeypatch.setenv("TRANSACTION_MAX_AGE_S", seconds)
+    with pytest.raises(ConfigurationError, match="TRANSACTION_MAX_AGE_S: "):
+        load_settings(*SYSTEM.settings)

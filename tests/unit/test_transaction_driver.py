@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
+from aiohttp import ClientSession
 
+from codebase.engine.reactions.http_target import Call, HttpTarget
 from codebase.engine.reactions.reaction import (
     Answer,
     Forget,
@@ -19,11 +24,16 @@ from codebase.engine.reactions.reaction import (
     Send,
     Sent,
 )
+from codebase.engine.reactions.target import Undone
 from codebase.model.payments.transaction import (
+    Command,
     PaymentMethod,
+    RecordDecision,
     RecordPayment,
+    Status,
 )
 from codebase.services.transact import driver
+from codebase.services.transact.at_work import look
 from codebase.services.transact.driver import (
     FRAUD_POLICE,
     LOG,
@@ -32,12 +42,15 @@ from codebase.services.transact.driver import (
     TRANSACTIONS,
 )
 from codebase.services.transact.payment_methods import STRATEGIES, initiate, status
+from codebase.services.transact.steps import Steps as RealSteps
+from codebase.services.transact.targets import PaymentTarget, PoliceTarget
 from codebase.services.transact.words import NoWordError, decision_of, payment_of
+from tests.patience import NEVER_SECONDS
 from tests.unit.test_transaction import COMPLETED, FLAGGED, INITIATED, REQUESTED
 
 ID = UUID(int=5)
 AT = datetime(2026, 11, 28, 9, 30, tzinfo=UTC)
-ASKED = driver.asked(ID, REQUESTED)
+ASKED = driver.asked(ID, REQUESTED, AT)
 FINDING = {
     "rule": "luhn",
     "version": 2,
@@ -68,6 +81,72 @@ def test_what_is_requested_is_shown_to_the_fraud_police_first() -> None:
     assert TRANSACTIONS.after(happened(REQUESTED)) == [Send(FRAUD_POLICE, "look at", ASKED)]
     assert ASKED["userID"] == "shop"
     assert ASKED["payment"]["card"]["fingerprints"] == ["c1:abcdefghijklmnopqrstuv"]
+
+
+def test_the_police_is_told_when_it_was_requested_and_not_when_it_is_shown() -> None:
+    [send] = TRANSACTIONS.after(happened(REQUESTED))
+    assert isinstance(send, Send)
+    assert look(Sent(key=ID, subject=ID, send=send)).body["requested_at"] == AT.isoformat()
+
+
+@dataclass
+class Police:
+    """Says that it is no fraud, and notes that it was asked."""
+
+    asked: int = 0
+    deadline_seconds: float = NEVER_SECONDS
+
+    async def send(self, _sent: Sent) -> Answer:
+        self.asked += 1
+        return Answer(data=said(is_fraud=False))
+
+
+@dataclass
+class Steps:
+    """The steps of a transaction that stands so."""
+
+    status: Status
+
+    async def take(self, _transaction_id: UUID, command: Command) -> Any:  # noqa: ANN401 - an outcome
+        if isinstance(command, RecordDecision) and self.status is Status.PENDING:
+            self.status = Status.CLEARED
+        return SimpleNamespace(state=SimpleNamespace(status=self.status))
+
+
+@pytest.mark.parametrize(
+    ("status", "age", "asked", "then"),
+    [
+        (Status.PENDING, 0.0, 1, "CLEARED"),
+        (Status.PENDING, 3600.0, 1, "CLEARED"),
+        (Status.PAYMENT_FAILED, 3600.0, 0, "PAYMENT_FAILED"),
+        (Status.CLEARED, 3600.0, 0, "CLEARED"),
+    ],
+    ids=["at once", "after an outage", "expired meanwhile", "decided meanwhile"],
+)
+def test_what_has_expired_while_it_waited_is_not_shown_to_the_police(
+    status: Status, age: float, asked: int, then: str
+) -> None:
+    police = Police()
+    target = PoliceTarget(cast("HttpTarget", police), cast("RealSteps", Steps(status)))
+    shown = Sent(key=ID, subject=ID, send=Send(FRAUD_POLICE, "look at", ASKED), age_seconds=age)
+    answer = asyncio.run(target.send(shown))
+    assert (police.asked, answer.data["status"]) == (asked, then)
+
+
+class Ignorant(HttpTarget):
+    """A provider that knows nothing of any charge."""
+
+    async def _request(self, _sent: Sent, _call: Call) -> tuple[int, Mapping[str, Any]]:
+        return 404, {}
+
+
+def test_a_provider_that_knows_nothing_of_a_charge_has_answered() -> None:
+    session = cast("ClientSession", None)
+    provider = Ignorant(session, "http://provider", initiate, inquiry=status)
+    target = PaymentTarget(provider, cast("RealSteps", Steps(Status.PAYMENT_INITIATED)))
+    charge = Sent(key=ID, subject=ID, send=Send(PAYMENT_PROVIDER, "charge", ASKED))
+    assert asyncio.run(target.inquire(charge)) == Undone()
+    assert asyncio.run(Ignorant(session, "http://police", look).inquire(charge)) is None
 
 
 def test_nothing_else_is_anything_to_begin_with() -> None:

@@ -17,6 +17,7 @@ from codebase.engine.reactions.target import (
     NotAllowedError,
     NotSentError,
     Target,
+    Undone,
 )
 from codebase.foundation.failpoints import failpoint
 
@@ -36,11 +37,20 @@ class Ended(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attempt:
-    """How an attempt ended: with an answer, or with the reason why there is none."""
+    """How an attempt ended.
+
+    Args:
+        ended: how.
+        answer: if there is one.
+        reason: why there is none.
+        was_told: whether the target said first that nothing had been done before: it answers, and
+            what has no answer is this one thing.
+    """
 
     ended: Ended
     answer: Answer | None = None
     reason: str | None = None
+    was_told: bool = False
 
 
 async def attempt(target: Target, sent: Sent, *, in_doubt: bool) -> Attempt:
@@ -52,29 +62,36 @@ async def attempt(target: Target, sent: Sent, *, in_doubt: bool) -> Attempt:
         in_doubt: whether it may have been done by an attempt before: then that is asked first.
     """
     doubt = in_doubt
+    answer: Answer | Undone | None = None
     try:
-        answer = None
         if in_doubt:
             failpoint("reaction_before_inquiry")
             answer = await _in_time(target, target.inquire(sent))
             failpoint("reaction_after_inquiry")
-        if answer is None:
+        if not isinstance(answer, Answer):
             doubt = False
             failpoint("reaction_before_call")
             answer = await _in_time(target, target.send(sent))
             failpoint("reaction_after_call")
-    except NotSentError as error:
-        # If it was the inquiry that did not come through, what was in doubt still is.
-        return Attempt(ended=Ended.IN_DOUBT if doubt else _not_sent(error), reason=legible(error))
-    except FailedError as error:
-        return Attempt(ended=Ended.FAILED, reason=legible(error))
-    except (InDoubtError, TimeoutError) as error:
-        return Attempt(ended=Ended.IN_DOUBT, reason=legible(error) or "no answer in time")
     except Exception as error:  # noqa: BLE001 - a target's bug: what it was to do is not forgotten
-        return Attempt(ended=Ended.FAILED, reason=describe(error))
+        return replace(_without_answer(error, doubt=doubt), was_told=isinstance(answer, Undone))
     if answer.refused is not None:
         answer = replace(answer, refused=legible(answer.refused))
     return Attempt(ended=Ended.ANSWERED, answer=answer)
+
+
+def _without_answer(error: Exception, *, doubt: bool) -> Attempt:
+    match error:
+        case NotSentError():
+            # If it was the inquiry that did not come through, what was in doubt still is.
+            ended = Ended.IN_DOUBT if doubt else _not_sent(error)
+            return Attempt(ended=ended, reason=legible(error))
+        case FailedError():
+            return Attempt(ended=Ended.FAILED, reason=legible(error))
+        case InDoubtError() | TimeoutError():
+            return Attempt(ended=Ended.IN_DOUBT, reason=legible(error) or "no answer in time")
+        case _:
+            return Attempt(ended=Ended.FAILED, reason=describe(error))
 
 
 def legible(said: object) -> str:

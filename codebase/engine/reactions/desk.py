@@ -78,10 +78,12 @@ PROMOTE = """
 """
 
 # Who was tried while the target was away rests for as long as it was tried in vain.
+# What the target was given and did not answer keeps its own pause: it may be what makes it hang.
 HURRY = """
     UPDATE intent SET due_at = statement_timestamp()
     WHERE reaction = %(reaction)s AND target = %(target)s
-      AND is_next AND state = 'waiting' AND token IS NULL AND due_at > statement_timestamp()
+      AND is_next AND state = 'waiting' AND token IS NULL AND NOT in_doubt
+      AND due_at > statement_timestamp()
 """
 
 FORGET_DONE = """
@@ -107,7 +109,6 @@ class Taken:
         in_doubt: whether it may have been done before.
         is_lost: whether who had it before did not come back.
         sent: what is to be done.
-        age_seconds: how long ago it was caused.
     """
 
     number: int
@@ -116,7 +117,6 @@ class Taken:
     in_doubt: bool
     is_lost: bool
     sent: Sent
-    age_seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,7 +176,7 @@ class Desk:
         """Whoever comes back compares as well; so more than that are tried by those who did not."""
         patience = self._patience_for(taken)
         if patience is not None:
-            return taken.is_lost and taken.age_seconds > patience.at_most_seconds
+            return taken.is_lost and taken.sent.age_seconds > patience.at_most_seconds
         return taken.is_lost and taken.sent.attempts > self._attempts_max
 
     def _patience_for(self, taken: Taken) -> Patience | None:
@@ -204,8 +204,13 @@ class Desk:
                 ends_at=ends_at,
                 in_doubt=in_doubt,
                 is_lost=is_lost,
-                sent=Sent(key=key, subject=subject, send=Send(to, action, data), attempts=attempts),
-                age_seconds=age,
+                sent=Sent(
+                    key=key,
+                    subject=subject,
+                    send=Send(to, action, data),
+                    attempts=attempts,
+                    age_seconds=age,
+                ),
             )
             for number, key, subject, to, action, data, attempts, in_doubt, is_lost, age in rows
         ]
@@ -224,7 +229,7 @@ class Desk:
         self._note_forgiven(settled)
 
     def hurry(self, store: Connection[Any], target: str) -> None:
-        """The target answers again: whoever rests because it did not is due at once."""
+        """The target answers again: whoever rests because it was away is due at once."""
         store.execute(HURRY, {"reaction": self._reaction.name, "target": target})
 
     def forget_done(self, store: Connection[Any], days: int, limit: int) -> int:
@@ -275,7 +280,7 @@ class Desk:
             patience = self._patience_for(returned.taken)
             if patience is None:
                 return self._judge_failure(returned)
-            if returned.taken.age_seconds < patience.at_most_seconds:
+            if returned.taken.sent.age_seconds < patience.at_most_seconds:
                 return _again(returned, patience)
             answer = Answer(refused=f"given up: {returned.attempt.reason}")
         if answer.refused is not None and not self._reaction.takes_refusals:
@@ -319,7 +324,7 @@ def _again(returned: Returned, patience: Patience) -> _Settled:
     """Later and later; the last attempt is when patience ends."""
     tried, left = (
         returned.taken.sent.attempts,
-        patience.at_most_seconds - returned.taken.age_seconds,
+        patience.at_most_seconds - returned.taken.sent.age_seconds,
     )
     longest = doubled(patience.first_seconds, tried - 1, patience.longest_seconds)
     return _Settled(

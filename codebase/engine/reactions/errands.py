@@ -93,7 +93,8 @@ class Errands:
             self._answers_again |= not self._breaker.is_closed
             self._breaker.succeeded()
             self._standing.succeeded()
-        else:
+        elif not ended.was_told:
+            # Who told what had become of it is there, whatever this one thing does to him.
             self._breaker.failed()
             self._standing.failed(ended.reason or ended.ended.value)
         BREAKER.labels(*self._labels).set(0 if self._breaker.is_closed else 1)

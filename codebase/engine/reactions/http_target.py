@@ -18,6 +18,7 @@ from codebase.engine.reactions.target import (
     InDoubtError,
     NotAllowedError,
     NotSentError,
+    Undone,
 )
 
 ANSWER_LIMIT_BYTES = 65_536
@@ -88,7 +89,7 @@ class HttpTarget:
         status, data = await self._request(sent, self._call(sent))
         return answer_of(status, data)
 
-    async def inquire(self, sent: Sent) -> Answer | None:
+    async def inquire(self, sent: Sent) -> Answer | Undone | None:
         """Ask what became of it, if that can be asked.
 
         Raises:
@@ -97,7 +98,7 @@ class HttpTarget:
         if self._inquiry is None:
             return None
         status, data = await self._request(sent, self._inquiry(sent))
-        return None if status == HTTPStatus.NOT_FOUND else what_became(status, data)
+        return Undone() if status == HTTPStatus.NOT_FOUND else what_became(status, data)
 
     async def _request(self, sent: Sent, call: Call) -> tuple[int, Mapping[str, Any]]:
         headers = {**self._headers, **call.headers, "Idempotency-Key": str(sent.key)}

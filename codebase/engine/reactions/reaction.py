@@ -90,12 +90,14 @@ class Sent:
         subject: whom it concerns.
         send: what is to be done.
         attempts: how often that has been tried, this time included.
+        age_seconds: how long ago it was caused.
     """
 
     key: UUID
     subject: UUID
     send: Send
     attempts: int = 1
+    age_seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from codebase.engine.reactions.reaction import Answer, Sent
@@ -37,6 +38,11 @@ class InDoubtError(Exception):
     """There was no answer: it may have been done."""
 
 
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """The target's word that nothing was done: it answers, whatever becomes of the next attempt."""
+
+
 class Target(Protocol):
     """Somebody who does things, each key once.
 
@@ -54,11 +60,12 @@ class Target(Protocol):
             NotSentError, FailedError, InDoubtError: there is no answer yet.
         """
 
-    async def inquire(self, sent: Sent) -> Answer | None:
+    async def inquire(self, sent: Sent) -> Answer | Undone | None:
         """What has become of an earlier attempt.
 
         Returns:
-            None: nothing, or the target does the same key once, so that it may be sent again.
+            None: nobody was asked, as the target does the same key once. After this, and after
+                `Undone`, it is sent again.
 
         Raises:
             NotSentError, FailedError, InDoubtError: that could not be found out.

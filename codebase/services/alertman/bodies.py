@@ -2,59 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Annotated, Any, Self
+from datetime import datetime
+from typing import Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, WithJsonSchema, model_validator
+from pydantic import BaseModel, model_validator
 
 from codebase.model.payments.alert import AlertState
-from codebase.model.payments.cards import holds_card_number
 from codebase.model.payments.silence import Matcher, SilenceBegun
+from codebase.views.payments.fields import Moment, PlainText
 from codebase.views.payments.silences import MatcherShown
-from codebase.web.fields import Text
 from codebase.web.personal import Personal
 from codebase.web.request_body import RequestBody
 from codebase.web.schemas import example
-
-
-def read_moment(value: object) -> datetime:
-    """A moment from JSON, in UTC.
-
-    Raises:
-        ValueError: a sentence that says what is wrong; it never repeats the value.
-    """
-    try:
-        found = datetime.fromisoformat(value) if isinstance(value, str) else None
-        if found is not None and found.tzinfo is not None:
-            return found.astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass
-    raise ValueError("must be a time in ISO 8601 with its offset, such as 2026-12-01T17:00:00Z")
-
-
-Moment = Annotated[
-    datetime,
-    BeforeValidator(read_moment),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "format": "date-time",
-            "description": "With an offset from UTC.",
-            "examples": ["2099-12-01T17:00:00Z"],
-        }
-    ),
-]
-
-
-def _without_card(value: object) -> object:
-    if isinstance(value, str) and holds_card_number(value):
-        raise ValueError("must not hold the number of a card")
-    return value
-
-
-NoCard = BeforeValidator(_without_card)
-PlainText = Annotated[Text, NoCard]
 
 
 class PostMatcher(RequestBody):

@@ -71,11 +71,12 @@ class Assessment(BaseModel):
 
     model_config = example(code=200, message={"isFraud": False, "score": 15, "reasons": [REASON]})
 
-    code: Literal[200] = 200
+    code: Literal[200]
     message: Verdict
 
     @classmethod
     def of(cls, event: TransactionAssessed) -> Assessment:
         """As it is answered."""
         reasons = [Reason.of(finding) for finding in event.findings]
-        return cls(message=Verdict(isFraud=event.denied, score=event.score, reasons=reasons))
+        verdict = Verdict(isFraud=event.denied, score=event.score, reasons=reasons)
+        return cls(code=200, message=verdict)

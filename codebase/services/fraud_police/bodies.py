@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -9,12 +10,19 @@ from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from codebase.model.payments.cards import Card, CardNumber, CardReducer
 from codebase.model.payments.fraud_features import Payment
-from codebase.views.payments.fields import CurrencyCode, OrderId, ReducedCard
+from codebase.views.payments.fields import (
+    CurrencyCode,
+    NoCard,
+    OrderId,
+    PlainText,
+    ReducedCard,
+    read_moment,
+)
 from codebase.web.fields import Amount, FromText, Text
 from codebase.web.request_body import RequestBody
 from codebase.web.schemas import MayBeAbsent, example
 
-Word = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9_-]{0,63}$")]
+Word = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9_-]{0,63}$"), NoCard]
 """The name of a method or of a kind of payment."""
 
 
@@ -86,10 +94,15 @@ class PostTransaction(RequestBody):
     )
 
     transaction_id: FromText[UUID] = Field(alias="transactionID")
-    user_id: Text = Field(alias="userID", description="Whose it is: a client's name.")
+    user_id: PlainText = Field(alias="userID", description="Whose it is: a client's name.")
     payment_method: Word = Field(alias="paymentMethod")
     payment: PaymentBody
     order: Order
+    requested_at: Annotated[MayBeAbsent[datetime], BeforeValidator(read_moment)] = Field(
+        None,
+        description="When it was requested, for administrators who show it later: it is judged as "
+        "of then. Without it, and in the future, that is now.",
+    )
 
     def payment_of(self, client: str, reducer: CardReducer) -> Payment:
         """As the rules see it, its card reduced; `client` is whose it is."""

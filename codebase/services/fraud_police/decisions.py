@@ -23,9 +23,10 @@ from codebase.model.payments.fraud_label import (
 from codebase.model.refusals import NotFound
 from codebase.services.fraud_police.answers import REASON, Reason
 from codebase.views.payments import fraud_queries
+from codebase.views.payments.fields import PlainText
 from codebase.web.apps import ServiceApp
 from codebase.web.consistent_reads import ConsistentReads
-from codebase.web.fields import FromText, Text
+from codebase.web.fields import FromText
 from codebase.web.pages import LastReference, PageSize, Size, as_json
 from codebase.web.parked import LISTS
 from codebase.web.personal import Personal
@@ -96,10 +97,13 @@ class WholeDecision(Decision):
 
 
 class Decisions(BaseModel):
-    """The latest first; `last_reference` leads to earlier ones, and is null on an empty page."""
+    """The latest first; `last_reference` leads to earlier ones, and is null on an empty page.
+
+    It is of a decision: of one transaction there are as many as there were callers that asked.
+    """
 
     model_config = example(
-        items=[DECISION], last_reference=DECISION["transaction_id"], size=SIZE_DEFAULT
+        items=[DECISION], last_reference="9e0f5a51-6d0b-4f4e-8a57-2f6f0f7c3a90", size=SIZE_DEFAULT
     )
 
     items: list[Decision]
@@ -113,7 +117,7 @@ class PostLabel(RequestBody):
     model_config = example(label="false_positive", reason="the client called")
 
     label: FromText[Label]
-    reason: Text
+    reason: PlainText
 
 
 class TransactionLabel(BaseModel):
@@ -153,13 +157,13 @@ def decisions_of(rows: Sequence[Sequence[Any]], size: int) -> Decisions:
     """The rows of `fraud_queries.DECISIONS`.
 
     Raises:
-        NotFound: the page was to begin after a transaction that there is not.
+        NotFound: the page was to begin after a decision that there is not.
     """
     if not rows[0][0]:
-        raise NotFound("last_reference names no transaction")
-    items = [Decision(**decision_members(row)) for _, *row in rows if row[0] is not None]
-    last = items[-1].transaction_id if items else None
-    return Decisions(items=items, last_reference=last, size=size)
+        raise NotFound("last_reference names no decision")
+    found = [row for _, *row in rows if row[0] is not None]
+    items = [Decision(**decision_members(members)) for *members, _ in found]
+    return Decisions(items=items, last_reference=found[-1][-1] if found else None, size=size)
 
 
 def whole_decision_of(row: Sequence[Any]) -> WholeDecision:
@@ -200,7 +204,11 @@ def add_decisions(app: ServiceApp, bus: CommandBus, reads: ConsistentReads) -> N
         },
     )
     async def get_decision(request: Request, transaction_id: UUID) -> Response:
-        """Why it was decided so, and what was counted."""
+        """Why it was decided so, and what was counted.
+
+        Of several decisions about a transaction it is the latest that has the client and the card
+        of the payment; where there is none, or nothing was paid, simply the latest.
+        """
         client = caller_of(request).only_client
         rows = await reads.fetch(request, one, client, transaction_id)
         if not rows:

@@ -27,10 +27,10 @@ from codebase.model.payments.fraud_listing import (
 from codebase.model.refusals import NotFound
 from codebase.services.fraud_police.bodies import CardField, reduced
 from codebase.views.payments import fraud_queries
-from codebase.views.payments.fields import Fingerprint
+from codebase.views.payments.fields import Fingerprint, PlainText
 from codebase.web.apps import ServiceApp
 from codebase.web.consistent_reads import ConsistentReads
-from codebase.web.fields import FromText, Text
+from codebase.web.fields import FromText
 from codebase.web.pages import LastReference, PageSize, Size, as_json
 from codebase.web.parked import LISTS
 from codebase.web.personal import Personal
@@ -63,11 +63,11 @@ class PostListing(RequestBody):
     )
 
     list: FromText[ListName]
-    client: MayBeAbsent[Text] = None
+    client: MayBeAbsent[PlainText] = None
     card: MayBeAbsent[CardField] = None
     fingerprint: MayBeAbsent[Fingerprint] = None
     ends_at: Moment
-    reason: Text
+    reason: PlainText
 
     @model_validator(mode="after")
     def _names_one(self) -> Self:
@@ -120,7 +120,7 @@ class Listing(BaseModel):
 
 
 class Listings(BaseModel):
-    """Those that hold now, the latest first; `last_reference` leads to earlier ones."""
+    """Those that hold now, the longest first; `last_reference` leads to earlier ones."""
 
     model_config = example(items=[LISTING], last_reference=LISTING["id"], size=SIZE_DEFAULT)
 

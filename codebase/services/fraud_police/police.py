@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import datetime
 
 from prometheus_client import Counter
 
@@ -35,10 +36,15 @@ for outcome_name in (CLEARED, DENIED):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shown:
-    """A transaction that is shown to the police, and on whose behalf."""
+    """A transaction that is shown to the police, and by whom.
 
+    `requested_at` is when it was requested; None: now.
+    """
+
+    caller: str
     transaction_id: str
     payment: Payment
+    requested_at: datetime | None
     request_id: str
     traceparent: str | None
 
@@ -72,7 +78,7 @@ class Police:
         """
         if not self._is_adopted:
             await self._adopt()
-        payment, as_of = shown.payment, self.now()
+        payment, as_of = shown.payment, self._as_of(shown)
         found = await self._past.fetch(*fraud_past.asked(payment, as_of, self.rules.windows))
         command = Assess(
             transaction_id=shown.transaction_id,
@@ -87,9 +93,10 @@ class Police:
                 aggregate=CARD_CHECK,
                 stream_id=id_of_card(payment.card),
                 command=command,
-                idempotence_key=shown.transaction_id,
+                # A client that knows the id of its payment in advance might ask while it is still
+                # let through: whoever else asks has the payment judged as of then.
+                idempotence_key=f"{shown.caller}:{shown.transaction_id}",
                 content=content_of(shown),
-                # Whoever sends it again for this client means the same decision.
                 actor=Actor(payment.client),
                 command_id=shown.request_id,
                 traceparent=shown.traceparent,
@@ -98,6 +105,11 @@ class Police:
         if not outcome.replayed:
             count(outcome.state.last)
         return outcome
+
+    def _as_of(self, shown: Shown) -> datetime:
+        """When it was requested, however late it is shown; nothing is judged as of the future."""
+        now = self.now()
+        return now if shown.requested_at is None else min(shown.requested_at, now)
 
     async def _adopt(self) -> None:
         """Before the first decision: what decides it has to be found again by its hash."""

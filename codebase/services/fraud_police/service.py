@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 from fastapi import FastAPI
 
@@ -20,6 +21,7 @@ from codebase.services.fraud_police.police import Police, Shown
 from codebase.services.fraud_police.projections import FRAUD_POLICE
 from codebase.services.fraud_police.rules import add_rules
 from codebase.services.fraud_police.shadow import police_team
+from codebase.views.payments.fields import without_card
 from codebase.views.payments.fraud_rules_file import read_rules_file
 from codebase.views.payments.pages import PAYMENT_PAGES
 from codebase.views.payments.settings import PaymentSettings, card_reducer
@@ -64,18 +66,26 @@ def create_app(
         body=PostTransaction,
         answer=Assessment,
         summary="Judge a transaction",
-        problems={403: "`userID` is another client's, and the caller is no administrator."},
+        problems={
+            403: "`userID` is another client's or `requested_at` is set, and the caller is no "
+            "administrator."
+        },
     )
     async def assess_transaction(request: Command[PostTransaction]) -> Answer:
-        """Fraud or not, with a score and reasons; the same transaction has the same answer.
+        """Fraud or not, with a score and reasons; the same question has the same answer.
+
+        That is the same transaction, asked by the same caller: what a client has been told before
+        its payment does not answer `transact`.
 
         An administrator may say in header `X-User-Id` whose it is, which counts for more than
         `userID`.
         """
         outcome = await police.assess(
             Shown(
+                caller=request.caller.name,
                 transaction_id=str(request.body.transaction_id),
                 payment=request.body.payment_of(client_of(request), reducer),
+                requested_at=requested_at_of(request),
                 request_id=request.request_id,
                 traceparent=request.traceparent,
             )
@@ -98,11 +108,23 @@ def client_of(request: Command[PostTransaction]) -> str:
         request.caller.require_admin()
         try:
             client = read_text(sent.decode())
+            without_card(client)
         except ValueError:
             raise invalid("X-User-Id", "must be a client's name, in UTF-8") from None
     if not request.actor.may_act_for(client):
         raise forbidden("userID must be the caller's own name")
     return client
+
+
+def requested_at_of(request: Command[PostTransaction]) -> datetime | None:
+    """When it was requested, if that is said: whoever says so moves the windows of its rules.
+
+    Raises:
+        HttpProblem: 403, the caller is no administrator.
+    """
+    if request.body.requested_at is not None:
+        request.caller.require_admin()
+    return request.body.requested_at
 
 
 @asynccontextmanager

@@ -10,7 +10,13 @@ from pydantic import BaseModel
 
 from codebase.engine.commands.submission import Outcome
 from codebase.model.payments.transaction import PaymentMethod, PaymentType, Status
-from codebase.views.payments.fields import CardNumberField, CurrencyCode, OrderId, ShownStatus
+from codebase.views.payments.fields import (
+    CardNumberField,
+    CurrencyCode,
+    OrderId,
+    PlainText,
+    ShownStatus,
+)
 from codebase.web.commands import Answer
 from codebase.web.fields import Amount, FromText, Text
 from codebase.web.problems import MEDIA_TYPE, HttpProblem, ProblemDetails
@@ -111,7 +117,7 @@ class PostSettlement(RequestBody):
     model_config = example(outcome="PAYMENT_FAILED", reason="the bank's statement has no such sum")
 
     outcome: Literal["PAYMENT_COMPLETE", "PAYMENT_FAILED"]
-    reason: Text
+    reason: PlainText
 
 
 FRAUD = "the transaction was taken for fraud, and will not be paid"

@@ -6,7 +6,7 @@ The only way from one step to the next: a request waits for it, and so does whoe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -41,10 +41,13 @@ STILL_TO_BE_PAID = frozenset({Status.CLEARED.value, Status.PAYMENT_INITIATED.val
 
 def react(happened: Happened, _state: Any) -> Sequence[Intent]:  # noqa: ANN401 - as reactions have it
     """Whatever is requested is shown to the fraud police."""
-    return [Send(FRAUD_POLICE, LOOK, asked(happened.stream_id, happened.event))]
+    data = asked(happened.stream_id, happened.event, happened.recorded_at)
+    return [Send(FRAUD_POLICE, LOOK, data)]
 
 
-def asked(transaction_id: UUID, requested: TransactionRequested) -> dict[str, Any]:
+def asked(
+    transaction_id: UUID, requested: TransactionRequested, requested_at: datetime
+) -> dict[str, Any]:
     """A transaction as it is told to others."""
     card = requested.card
     return {
@@ -68,6 +71,8 @@ def asked(transaction_id: UUID, requested: TransactionRequested) -> dict[str, An
             "cost": str(requested.order_cost),
             "currency": requested.order_currency,
         },
+        # However late it is looked at: what waited together was not paid together.
+        "requested_at": requested_at.isoformat(),
     }
 
 

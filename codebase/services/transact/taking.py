@@ -9,7 +9,7 @@ from uuid import UUID
 from codebase.engine.commands.bus import CommandBus
 from codebase.engine.commands.fingerprint import Content
 from codebase.engine.commands.submission import Outcome, Submission
-from codebase.foundation.errors import invalid
+from codebase.foundation.errors import ServiceUnavailable, invalid
 from codebase.foundation.failpoints import failpoint
 from codebase.model.payments.cards import Card, CardNumber, CardReducer
 from codebase.model.payments.transaction import (
@@ -87,11 +87,14 @@ class Taking:
             return await self._last_look(so_far)
 
     async def _last_look(self, so_far: Outcome) -> Outcome:
-        """Another process may have come to the end, of whom nobody hears here."""
+        """Another process may have come to the end, of whom nobody hears here.
+
+        It is stored already: whoever cannot be told how it ended is told that it goes on.
+        """
         try:
             async with asyncio.timeout(LOOK_SECONDS):
                 return await look_at(self._bus, so_far.stream_id)
-        except TimeoutError:
+        except (TimeoutError, ServiceUnavailable):
             return so_far
 
     def _submission(self, request: Command[PostTransaction], card: Card) -> Submission:

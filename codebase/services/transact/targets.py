@@ -13,16 +13,18 @@ from typing import TypeVar
 from codebase.engine.commands.submission import Outcome
 from codebase.engine.reactions.http_target import HttpTarget
 from codebase.engine.reactions.reaction import Answer, Sent
-from codebase.engine.reactions.target import InDoubtError
+from codebase.engine.reactions.target import InDoubtError, Undone
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.failpoints import failpoint
-from codebase.model.payments.transaction import Command, InitiatePayment, Status
+from codebase.model.payments.transaction import Command, InitiatePayment, LookAt, Status
 from codebase.model.refusals import Rejected
 from codebase.services.transact.steps import Steps
 from codebase.services.transact.words import NoWordError, decision_of, payment_of
 
 Result = TypeVar("Result")
 
+LOOK_FIRST_AFTER_SECONDS = 1.0
+"""What has waited for so long may have expired, and is not shown to the police without a look."""
 STEP_SECONDS = 10.0
 """Longer than the log takes to give up by itself; an attempt takes two steps at most."""
 
@@ -48,14 +50,20 @@ class PoliceTarget:
     def __init__(self, police: HttpTarget, steps: Steps) -> None:
         self._police = police
         self._steps = steps
-        self.deadline_seconds = police.deadline_seconds + STEP_SECONDS
+        self.deadline_seconds = police.deadline_seconds + 2 * STEP_SECONDS
 
     async def send(self, sent: Sent) -> Answer:
         """Have it decided; `status` of the answer is how the transaction stands then.
 
+        What was decided meanwhile, or is too old by now, is not shown, and counts nowhere.
+
         Raises:
             NotSentError, FailedError, InDoubtError: there is no answer yet.
         """
+        if sent.age_seconds > LOOK_FIRST_AFTER_SECONDS:
+            before = await take(self._steps, sent, LookAt())
+            if before.state.status is not Status.PENDING:
+                return answer_of(before)
         said = await in_time(self._police, self._police.send(sent))
         if said.refused is not None:
             return said
@@ -96,14 +104,14 @@ class PaymentTarget:
         failpoint("transact_after_initiation")
         return await self._written(sent, await in_time(self._provider, self._provider.send(sent)))
 
-    async def inquire(self, sent: Sent) -> Answer | None:
+    async def inquire(self, sent: Sent) -> Answer | Undone | None:
         """Whether it was paid by an attempt before.
 
         Raises:
             NotSentError, FailedError, InDoubtError: there is no answer yet.
         """
         said = await in_time(self._provider, self._provider.inquire(sent))
-        return None if said is None else await self._written(sent, said)
+        return await self._written(sent, said) if isinstance(said, Answer) else said
 
     async def _written(self, sent: Sent, said: Answer) -> Answer:
         failpoint("transact_after_charge")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
-from codebase.model.payments.cards import BRAND_NAMES, Card, CardNumber
+from codebase.model.payments.cards import BRAND_NAMES, Card, CardNumber, holds_card_number
 from codebase.model.payments.currencies import parse_currency
-from codebase.web.fields import PLAIN_TEXT, read_text
+from codebase.web.fields import PLAIN_TEXT, Text, read_text
 from codebase.web.request_body import RequestBody
 
 CardNumberField = Annotated[
@@ -25,6 +26,22 @@ CardNumberField = Annotated[
     ),
 ]
 """A card's number in a body."""
+
+
+def without_card(value: object) -> object:
+    """Anything but a text that may have a card's number in it.
+
+    Raises:
+        ValueError: it may; the text never repeats it.
+    """
+    if isinstance(value, str) and holds_card_number(value):
+        raise ValueError("must not hold the number of a card")
+    return value
+
+
+NoCard = BeforeValidator(without_card)
+PlainText = Annotated[Text, NoCard]
+"""A line of text that is kept, and so must not hold a card's number."""
 
 FINGERPRINT = re.compile(r"[A-Za-z0-9_.-]{1,32}:[A-Za-z0-9_-]{22,43}", re.ASCII)
 Fingerprint = Annotated[
@@ -73,6 +90,36 @@ ShownStatus = Literal[
     "PAYMENT_FAILED",
 ]
 """How far a transaction is: the values of the model's `Status`."""
+
+
+def read_moment(value: object) -> datetime:
+    """A moment from JSON, in UTC.
+
+    Raises:
+        ValueError: a sentence that says what is wrong; it never repeats the value.
+    """
+    try:
+        found = datetime.fromisoformat(value) if isinstance(value, str) else None
+        if found is not None and found.tzinfo is not None:
+            return found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError("must be a time in ISO 8601 with its offset, such as 2026-12-01T17:00:00Z")
+
+
+Moment = Annotated[
+    datetime,
+    BeforeValidator(read_moment),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "date-time",
+            "description": "With an offset from UTC.",
+            "examples": ["2099-12-01T17:00:00Z"],
+        }
+    ),
+]
+"""A moment in a body, in UTC."""
 
 ORDER_ID_MAX = 64
 

@@ -4,32 +4,31 @@ from __future__ import annotations
 
 PAGE_ARGUMENTS = ("clients", "references", "sizes", "denied")
 
-# Keyset pages, newest first; see views/buy_orders/buy_orders.py for the two ways into the table. A
-# page whose reference is not known says so by its one row.
+# Keyset pages, newest first; see views/buy_orders/buy_orders.py for the two ways into the table. Of
+# what was denied there is less, with indexes of its own, and so two more ways. A page whose
+# reference is not known says so by its one row. What a page is continued from is one decision, and
+# not its transaction, of which each caller that asks has a decision.
 DECISIONS = """
     SELECT asked.ordinal, asked.reference IS NULL OR boundary.id IS NOT NULL AS known,
            page.transaction_id, page.client, page.as_of, page.denied, page.decided_by, page.score,
-           page.payment::text, page.hits, label.label
+           page.payment::text, page.hits, label.label,
+           md5(page.id::text || ' ' || page.version::text)::uuid
     FROM unnest(%(clients)b::text[], %(references)b::uuid[], %(sizes)b::integer[],
                 %(denied)b::boolean[])
         WITH ORDINALITY AS asked (client, reference, size, denied, ordinal)
-    LEFT JOIN LATERAL (
-        SELECT id, as_of FROM fraud_decision
-        WHERE transaction_id = asked.reference
-          AND (asked.client IS NULL OR client = asked.client)
-        ORDER BY as_of
-        LIMIT 1
-    ) AS boundary ON true
+    LEFT JOIN fraud_decision AS boundary
+        ON md5(boundary.id::text || ' ' || boundary.version::text)::uuid = asked.reference
+        AND (asked.client IS NULL OR boundary.client = asked.client)
     CROSS JOIN LATERAL (
         SELECT CASE WHEN asked.reference IS NULL THEN 'infinity' ELSE boundary.as_of END AS as_of,
-               coalesce(asked.reference, 'ffffffff-ffff-ffff-ffff-ffffffffffff') AS id
+               coalesce(boundary.transaction_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff') AS id
     ) AS start
     LEFT JOIN LATERAL (
         (
             SELECT * FROM fraud_decision
             WHERE client >= asked.client
               AND (client, as_of, transaction_id) < (asked.client, start.as_of, start.id)
-              AND (asked.denied IS NULL OR denied = asked.denied)
+              AND asked.denied IS NOT TRUE AND (asked.denied IS NULL OR NOT denied)
             ORDER BY client DESC, as_of DESC, transaction_id DESC
             LIMIT asked.size
         )
@@ -37,7 +36,24 @@ DECISIONS = """
         (
             SELECT * FROM fraud_decision
             WHERE asked.client IS NULL AND (as_of, transaction_id) < (start.as_of, start.id)
-              AND (asked.denied IS NULL OR denied = asked.denied)
+              AND asked.denied IS NOT TRUE AND (asked.denied IS NULL OR NOT denied)
+            ORDER BY as_of DESC, transaction_id DESC
+            LIMIT asked.size
+        )
+        UNION ALL
+        (
+            SELECT * FROM fraud_decision
+            WHERE client >= asked.client
+              AND (client, as_of, transaction_id) < (asked.client, start.as_of, start.id)
+              AND asked.denied AND denied
+            ORDER BY client DESC, as_of DESC, transaction_id DESC
+            LIMIT asked.size
+        )
+        UNION ALL
+        (
+            SELECT * FROM fraud_decision
+            WHERE asked.client IS NULL AND (as_of, transaction_id) < (start.as_of, start.id)
+              AND asked.denied AND denied
             ORDER BY as_of DESC, transaction_id DESC
             LIMIT asked.size
         )
@@ -46,6 +62,8 @@ DECISIONS = """
     ORDER BY asked.ordinal, page.as_of DESC, page.transaction_id DESC
 """
 
+# All decisions about a transaction, the one that counts most last: anybody may ask about any id, so
+# first those of the payment itself, by its client and its card.
 ONE_ARGUMENTS = ("clients", "ids")
 DECISION = """
     SELECT asked.ordinal, decision.transaction_id, decision.client, decision.as_of, decision.denied,
@@ -58,9 +76,14 @@ DECISION = """
     LEFT JOIN fraud_shadow AS shadow
         ON shadow.id = decision.id AND shadow.version = decision.version
     LEFT JOIN fraud_label AS label ON label.transaction_id = decision.transaction_id
-    ORDER BY asked.ordinal, decision.as_of
+    LEFT JOIN card_transaction AS paid
+        ON paid.id = decision.transaction_id AND paid.client = decision.client
+        AND paid.card_brand = decision.payment -> 'card' ->> 'brand'
+        AND paid.card_last_four = decision.payment -> 'card' ->> 'last_four'
+    ORDER BY asked.ordinal, paid.id IS NOT NULL, decision.as_of
 """
 
+# Those that hold longest first: so one index leads past all that are over.
 LISTING_ARGUMENTS = ("references", "sizes", "moments")
 LISTINGS = """
     SELECT asked.ordinal, asked.reference IS NULL OR boundary.id IS NOT NULL AS known,
@@ -70,18 +93,18 @@ LISTINGS = """
     LEFT JOIN fraud_listing AS boundary
         ON boundary.id = asked.reference AND boundary.over_at IS NULL
     CROSS JOIN LATERAL (
-        SELECT CASE WHEN asked.reference IS NULL THEN 'infinity' ELSE boundary.listed_at END
-                   AS listed_at,
+        SELECT CASE WHEN asked.reference IS NULL THEN 'infinity' ELSE boundary.ends_at END
+                   AS ends_at,
                coalesce(asked.reference, 'ffffffff-ffff-ffff-ffff-ffffffffffff') AS id
     ) AS start
     LEFT JOIN LATERAL (
         SELECT * FROM fraud_listing
-        WHERE over_at IS NULL AND (listed_at, id) < (start.listed_at, start.id)
+        WHERE over_at IS NULL AND (ends_at, id) < (start.ends_at, start.id)
           AND ends_at > asked.moment
-        ORDER BY listed_at DESC, id DESC
+        ORDER BY ends_at DESC, id DESC
         LIMIT asked.size
     ) AS page ON true
-    ORDER BY asked.ordinal, page.listed_at DESC, page.id DESC
+    ORDER BY asked.ordinal, page.ends_at DESC, page.id DESC
 """
 
 # Over the latest decisions, and over all that are labelled: of these there are as many as people

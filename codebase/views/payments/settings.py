@@ -14,6 +14,9 @@ from codebase.foundation.settings import Settings, split_commas
 from codebase.model.payments.cards import CardReducer
 from codebase.web.fields import read_email
 
+LONGEST_WAIT_SECONDS = 30 * 86_400
+"""A later moment is none that anybody waits for, and some are none at all."""
+
 
 class PaymentSettings(Settings):
     """The environment of a service of this context; durations in seconds."""
@@ -24,8 +27,8 @@ class PaymentSettings(Settings):
     """The file with the rules of the fraud police; None: the one that comes with it."""
     payment_provider_url: str = "http://127.0.0.1:9002"
     """Who makes the payments."""
-    transaction_max_age_s: float = Field(86_400, gt=0)
-    """How long a transaction may wait to be paid."""
+    transaction_max_age_s: float = Field(86_400, gt=0, le=LONGEST_WAIT_SECONDS, allow_inf_nan=False)
+    """How long a transaction may wait to be paid: 30 days at most."""
     alert_from: Annotated[str, AfterValidator(read_email)] | None = None
     """Whom mails about flagged transactions come from, where SMTP_URL says who takes them."""
     alert_to: Annotated[tuple[Annotated[str, AfterValidator(read_email)], ...], NoDecode] = ()
