@@ -206,8 +206,8 @@ def add_decisions(app: ServiceApp, bus: CommandBus, reads: ConsistentReads) -> N
     async def get_decision(request: Request, transaction_id: UUID) -> Response:
         """Why it was decided so, and what was counted.
 
-        Of several decisions about a transaction it is the latest that has the client and the card
-        of the payment; where there is none, or nothing was paid, simply the latest.
+        Of several decisions about a transaction it is the one with the client and the card of the
+        payment, as of when that was requested; failing that their latest, or simply the latest.
         """
         client = caller_of(request).only_client
         rows = await reads.fetch(request, one, client, transaction_id)

@@ -21,49 +21,55 @@ DECISIONS = """
         AND (asked.client IS NULL OR boundary.client = asked.client)
     CROSS JOIN LATERAL (
         SELECT CASE WHEN asked.reference IS NULL THEN 'infinity' ELSE boundary.as_of END AS as_of,
-               coalesce(boundary.transaction_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff') AS id
+               coalesce(boundary.id, 'ffffffff-ffff-ffff-ffff-ffffffffffff') AS id,
+               coalesce(boundary.version, 0) AS version
     ) AS start
     LEFT JOIN LATERAL (
         (
             SELECT * FROM fraud_decision
             WHERE client >= asked.client
-              AND (client, as_of, transaction_id) < (asked.client, start.as_of, start.id)
+              AND (client, as_of, id, version)
+                  < (asked.client, start.as_of, start.id, start.version)
               AND asked.denied IS NOT TRUE AND (asked.denied IS NULL OR NOT denied)
-            ORDER BY client DESC, as_of DESC, transaction_id DESC
+            ORDER BY client DESC, as_of DESC, id DESC, version DESC
             LIMIT asked.size
         )
         UNION ALL
         (
             SELECT * FROM fraud_decision
-            WHERE asked.client IS NULL AND (as_of, transaction_id) < (start.as_of, start.id)
+            WHERE asked.client IS NULL
+              AND (as_of, id, version) < (start.as_of, start.id, start.version)
               AND asked.denied IS NOT TRUE AND (asked.denied IS NULL OR NOT denied)
-            ORDER BY as_of DESC, transaction_id DESC
+            ORDER BY as_of DESC, id DESC, version DESC
             LIMIT asked.size
         )
         UNION ALL
         (
             SELECT * FROM fraud_decision
             WHERE client >= asked.client
-              AND (client, as_of, transaction_id) < (asked.client, start.as_of, start.id)
+              AND (client, as_of, id, version)
+                  < (asked.client, start.as_of, start.id, start.version)
               AND asked.denied AND denied
-            ORDER BY client DESC, as_of DESC, transaction_id DESC
+            ORDER BY client DESC, as_of DESC, id DESC, version DESC
             LIMIT asked.size
         )
         UNION ALL
         (
             SELECT * FROM fraud_decision
-            WHERE asked.client IS NULL AND (as_of, transaction_id) < (start.as_of, start.id)
+            WHERE asked.client IS NULL
+              AND (as_of, id, version) < (start.as_of, start.id, start.version)
               AND asked.denied AND denied
-            ORDER BY as_of DESC, transaction_id DESC
+            ORDER BY as_of DESC, id DESC, version DESC
             LIMIT asked.size
         )
     ) AS page ON true
     LEFT JOIN fraud_label AS label ON label.transaction_id = page.transaction_id
-    ORDER BY asked.ordinal, page.as_of DESC, page.transaction_id DESC
+    ORDER BY asked.ordinal, page.as_of DESC, page.id DESC, page.version DESC
 """
 
-# All decisions about a transaction, the one that counts most last: anybody may ask about any id, so
-# first those of the payment itself, by its client and its card.
+# All decisions about a transaction, the one to show last. Anybody may ask about any id: what counts
+# most is being of the payment itself, by its client and its card, and then as of when that was
+# requested.
 ONE_ARGUMENTS = ("clients", "ids")
 DECISION = """
     SELECT asked.ordinal, decision.transaction_id, decision.client, decision.as_of, decision.denied,
@@ -80,7 +86,8 @@ DECISION = """
         ON paid.id = decision.transaction_id AND paid.client = decision.client
         AND paid.card_brand = decision.payment -> 'card' ->> 'brand'
         AND paid.card_last_four = decision.payment -> 'card' ->> 'last_four'
-    ORDER BY asked.ordinal, paid.id IS NOT NULL, decision.as_of
+    ORDER BY asked.ordinal, paid.id IS NOT NULL,
+             decision.as_of IS NOT DISTINCT FROM paid.requested_at, decision.as_of, decision.version
 """
 
 # Those that hold longest first: so one index leads past all that are over.
@@ -116,7 +123,7 @@ RULES = """
     CROSS JOIN LATERAL (
         WITH latest AS MATERIALIZED (
             SELECT id, version, hits, transaction_id FROM fraud_decision
-            ORDER BY as_of DESC, transaction_id DESC
+            ORDER BY as_of DESC, id DESC, version DESC
             LIMIT asked.latest
         ), labelled AS MATERIALIZED (
             SELECT decision.id, decision.version, decision.hits, label.label
@@ -147,7 +154,7 @@ TOTALS = """
         SELECT count(*) AS decisions, count(*) FILTER (WHERE denied) AS denied
         FROM (
             SELECT denied FROM fraud_decision
-            ORDER BY as_of DESC, transaction_id DESC
+            ORDER BY as_of DESC, id DESC, version DESC
             LIMIT asked.latest
         ) AS one
     ) AS latest

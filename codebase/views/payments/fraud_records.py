@@ -126,8 +126,9 @@ def apply_rule_sets(cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> None:
 
 def expected_listings(listing_id: UUID, recorded: Sequence[RecordedEvent]) -> Iterable[ListingRow]:
     """The rows that a listing's stream comes to, one for each time that it was listed."""
-    following = [row.position for row in recorded[1:]]
-    for row, over_at in zip(recorded, [*following, None], strict=True):
+    ends = [*(row.position for row in recorded[1:]), None]
+    # Of a stream that is not projected yet there is nothing, and no end.
+    for row, over_at in zip(recorded, ends, strict=False):
         event = decode(row, FRAUD_LISTING)
         if isinstance(event, Listed):
             yield ListingRow(
