@@ -383,10 +383,13 @@ def retry_parked(
 def _retry_all(settings: Settings, name: str | None) -> int:
     from codebase.operations import parked
 
-    status = DONE
+    status, found = DONE, False
     everybody = [*_projectors(settings), *_readers()]
     for projector in [_projector(name)] if name else everybody:
         retried = parked.retry_all(settings, projector)
+        if not retried.streams and not retried.failures:
+            continue
+        found = True
         told = f"{retried.events} events applied; {retried.streams} streams flow again"
         print(f"{projector.name}: {told}")
         for stream_id, reason in islice(retried.failures.items(), FAILURES_SHOWN):
@@ -394,6 +397,8 @@ def _retry_all(settings: Settings, name: str | None) -> int:
         if retried.failures:
             to_stderr(f"{projector.name}: {len(retried.failures)} streams stay parked")
             status = FAILED
+    if not found:
+        to_stderr("nothing is parked")
     return status
 
 
