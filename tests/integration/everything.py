@@ -66,9 +66,6 @@ class Everything:
 @contextmanager
 def every_service(settings: Settings, free_port: Callable[[], int]) -> Iterator[dict[str, str]]:
     """Where each service is, by its name."""
-    # Databases of tests are cloned from a template, and a clone acts only if it is told to.
-    with psycopg.connect(settings.required("write_model_owner_url")) as owner:
-        owner.execute("SELECT reaction.adopt()")
     ports = {name: free_port() for name in SYSTEM.names()}
     found = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
     of_contexts = {
@@ -76,6 +73,7 @@ def every_service(settings: Settings, free_port: Callable[[], int]) -> Iterator[
         "BTC_PRICE_URL": found["btc_price"],
         "BLOCK_AGENT_URL": found["block_agent"],
         "PAYMENT_PROVIDER_URL": found["payment_provider"],
+        "FRAUD_POLICE_URL": found["fraud_police"],
     }
     with (
         tempfile.TemporaryDirectory() as home,
