@@ -32,6 +32,7 @@ ROWS = [
 TABLES = {row[0]: row[2] for row in ROWS if row[0].islower()}
 VARIABLES = {row[0]: row[1] for row in ROWS if row[0].isupper()}
 WITHOUT_A_LIMIT = {"log", "one each", "until decided", "until taken over"}
+OF_FILES = {"ALERT_MAIL_DAYS"}
 
 # yoyo's own tables have a row for each migration.
 READ_TABLES = """
@@ -45,7 +46,7 @@ def test_the_guide_says_of_every_table_how_long_it_is_kept(databases: Databases)
     with databases.as_owner() as write_model, databases.as_read_model_owner() as read_model:
         there = {name for store in (write_model, read_model) for (name,) in tables(store)}
     assert set(TABLES) == there
-    assert set(TABLES.values()) - WITHOUT_A_LIMIT == set(VARIABLES)
+    assert set(TABLES.values()) - WITHOUT_A_LIMIT == set(VARIABLES) - OF_FILES
 
 
 def tables(store: Connection[Any]) -> list[tuple[str]]:
