@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -541,6 +542,27 @@ def test_who_comes_back_after_the_end_of_the_lease_changes_nothing(
         assert intents(databases) == [(SHOP, "waiting", None)]
         desk.settle(store, [Returned(taken=again, attempt=answer)])
         assert intents(databases) == [(SHOP, "done", None), (LOG, "waiting", None)]
+
+
+def test_who_has_nothing_to_do_knows_for_how_long(databases: Databases) -> None:
+    desk = Desk(JOBS, attempts_max=20)
+    with store_of(databases) as store:
+        assert desk.seconds_until_due(store, [SHOP, LOG]) == math.inf
+        write(databases, asked(databases.settings, "bread"))
+        read_by_reaction(databases)
+        with databases.as_owner() as owner:
+            owner.execute("DELETE FROM reaction.reminder")
+        assert desk.seconds_until_due(store, [SHOP, LOG]) <= 0
+        assert desk.seconds_until_due(store, [LOG]) == math.inf
+        desk.take(store, SHOP, 10, lease_seconds=3600)
+        assert 0 < desk.seconds_until_due(store, [SHOP, LOG]) <= 3600
+        with databases.as_owner() as owner:
+            owner.execute(
+                "INSERT INTO reaction.reminder (reaction, subject, name, key, due_at, data)"
+                " SELECT reaction, subject, 'soon', gen_random_uuid(),"
+                " clock_timestamp() - interval '1 s', '{}' FROM reaction.intent"
+            )
+        assert desk.seconds_until_due(store, [SHOP, LOG]) <= 0
 
 
 @contextmanager

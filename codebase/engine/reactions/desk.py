@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -84,6 +85,22 @@ HURRY = """
     WHERE reaction = %(reaction)s AND target = %(target)s
       AND is_next AND state = 'waiting' AND token IS NULL AND NOT in_doubt
       AND due_at > statement_timestamp()
+"""
+
+# NULL when nothing waits. Of each index it takes the first entry.
+UNTIL_DUE = """
+    SELECT extract(epoch FROM least(
+        (SELECT min(due_at) FROM reminder WHERE reaction = %(reaction)s AND reason IS NULL),
+        (SELECT min(first.due_at)
+         FROM unnest(%(targets)s::text[]) AS known (target)
+         CROSS JOIN LATERAL (
+             SELECT due_at FROM intent
+             WHERE reaction = %(reaction)s AND target = known.target
+               AND is_next AND state = 'waiting'
+             ORDER BY due_at
+             LIMIT 1
+         ) AS first)
+    ) - statement_timestamp())::float8
 """
 
 FORGET_DONE = """
@@ -231,6 +248,12 @@ class Desk:
     def hurry(self, store: Connection[Any], target: str) -> None:
         """The target answers again: whoever rests because it was away is due at once."""
         store.execute(HURRY, {"reaction": self._reaction.name, "target": target})
+
+    def seconds_until_due(self, store: Connection[Any], targets: Iterable[str]) -> float:
+        """Until the next reminder or intent for one of these is due; infinite if none waits."""
+        what = {"reaction": self._reaction.name, "targets": list(targets)}
+        row = store.execute(UNTIL_DUE, what).fetchone()
+        return math.inf if row is None or row[0] is None else row[0]
 
     def forget_done(self, store: Connection[Any], days: int, limit: int) -> int:
         """Remove what was done so many days ago, `limit` at a time; how many that were."""

@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 SETTLED_TOGETHER = 100
 FORGOTTEN_TOGETHER = 1_000
 FORGET_INTERVAL_SECONDS = 60.0
+LONGEST_REST_SECONDS = 0.5
+"""While nothing is due: other processes, and operators, may have left something to do."""
 LAST_CALLS_SECONDS = 0.7
 """What calls on their way have to come back in once the worker is asked to stop. The others are in
 doubt, and are found out about after the end of their leases."""
@@ -122,11 +124,15 @@ class Dispatcher:
             found |= self._send(store)
             self._waiting_for = None
             self._pauses.succeeded()
-            self._rest(found=found)
+            self._rest(store, found=found)
         self._end(store)
 
-    def _rest(self, *, found: bool) -> None:
+    def _rest(self, store: Connection[Any], *, found: bool) -> None:
         rest = self._rests.after(found=found)
+        if rest >= self._settings.idle_poll_seconds:
+            # What is due and cannot be sent, because its target is left alone, is looked at again.
+            until_due = self._desk.seconds_until_due(store, self._errands)
+            rest = max(rest, min(until_due, LONGEST_REST_SECONDS))
         if rest and not self._stop.is_set() and self._wake.wait(rest):
             self._rests.after(found=True)
 
