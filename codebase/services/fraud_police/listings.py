@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 from uuid import UUID
 
 from fastapi import Depends, Request, Response
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from codebase.engine.commands.bus import CommandBus
 from codebase.engine.commands.fingerprint import Content
@@ -27,7 +27,7 @@ from codebase.model.payments.fraud_listing import (
 from codebase.model.refusals import NotFound
 from codebase.services.fraud_police.bodies import CardField, reduced
 from codebase.views.payments import fraud_queries
-from codebase.views.payments.fields import Fingerprint, PlainText
+from codebase.views.payments.fields import Fingerprint, Moment, PlainText
 from codebase.web.apps import ServiceApp
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.fields import FromText
@@ -39,20 +39,6 @@ from codebase.web.schemas import MayBeAbsent, example
 from codebase.web.shell import LOCATION, Answer, Command, command, require_admin, require_operator
 
 SIZE_DEFAULT = 50
-
-
-def read_moment(value: object) -> object:
-    """A time in ISO 8601, as a text.
-
-    Raises:
-        ValueError: it is no text.
-    """
-    if not isinstance(value, str):
-        raise ValueError("must be a time in ISO 8601")  # noqa: TRY004 - pydantic wants this one
-    return value
-
-
-Moment = Annotated[FromText[AwareDatetime], BeforeValidator(read_moment)]
 
 
 class PostListing(RequestBody):
