@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The load test: Locust against a system of its own, or against ORDERLY_URL=http://…. Prints a table; fails
-# when a single request does. Arguments go to Locust, such as --users 50 --run-time 10s.
+# The load test: Locust against a system of its own, or against ORDERLY_URL=http://… (and PAYMENTS_URL and
+# POLICE_URL, of transact and fraud_police, for those who pay). Prints a table; fails when a single request
+# does. Arguments go to Locust, such as --users 50 --run-time 10s.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . requirements/environment.sh
@@ -26,6 +27,7 @@ if [ -z "${ORDERLY_URL:-}" ]; then
     export BROKER_URL
   fi
   ORDERLY_URL=http://127.0.0.1:$((9090 + offset))
+  export PAYMENTS_URL=http://127.0.0.1:$((9001 + offset)) POLICE_URL=http://127.0.0.1:$((8090 + offset))
 fi
 .venv-loadtest/bin/locust --locustfile loadtest/locustfile.py --host "$ORDERLY_URL" --headless \
   --users 200 --spawn-rate 50 --run-time 60s --only-summary --loglevel WARNING --exit-code-on-error 1 "$@"

@@ -18,6 +18,7 @@ import psycopg
 from bench import chart, report
 from bench.lab import Effort, Lab
 from bench.measure import BenchError
+from bench.ports import Ports
 from bench.report import Result
 from bench.sections import (
     accounts,
@@ -87,7 +88,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda *_: sys.exit(1))
     # What is provoked is told in the table, and nowhere else.
     quiet = Settings.model_validate({"log_level": "ERROR"})
-    with logs.configured(quiet, service="bench"), Lab.open(Effort(small=given.small)) as lab:
+    with (
+        logs.configured(quiet, service="bench"),
+        Lab.open(Effort(small=given.small), Ports()) as lab,
+    ):
         return _run(lab, sections)
 
 

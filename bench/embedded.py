@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.lab import ORDER_BOOK_LIMIT_BTC, PROJECT, Lab, is_free
+from bench.lab import ORDER_BOOK_LIMIT_BTC, PROJECT, Lab
 from bench.measure import BenchError
 from codebase.embedded.forks import TEMPLATE_TITLE
 from codebase.embedded.keeper import Keeper, Program
@@ -26,7 +26,6 @@ BROKER_IS_UP = re.compile(r"^orderly: RabbitMQ is up", re.MULTILINE)
 START_SECONDS = 180.0
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.01
-HIGHEST_OFFSET = 20_000
 
 
 @dataclass(kw_only=True)
@@ -115,7 +114,7 @@ def running(
     Raises:
         BenchError: it ended, or does not become ready; the text ends with its output.
     """
-    offset = _free_offset(lab)
+    offset = lab.ports.free_offset()
     environment = {
         **os.environ,
         **(extra_environment or {}),
@@ -156,12 +155,3 @@ def _wait_for(line: re.Pattern[str], log: Path, process: subprocess.Popen[bytes]
         if process.poll() is not None or time.monotonic() > deadline:
             raise BenchError(f"the embedded run does not start: {text[-1000:]}")
         time.sleep(POLL_SECONDS)
-
-
-def _free_offset(lab: Lab) -> int:
-    """An offset with which every port is free, and below those that the kernel lends out."""
-    ports = SYSTEM.on_one_machine().values()
-    while True:
-        offset = lab.free_port() % (HIGHEST_OFFSET // 2) + HIGHEST_OFFSET // 2
-        if all(is_free(port + offset) for port in ports):
-            return offset

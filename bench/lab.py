@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
-import random
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +24,7 @@ import psycopg
 from psycopg import Connection, sql
 
 from bench.measure import BenchError
+from bench.ports import Ports
 from codebase.embedded.databases import OWNER, ROLES
 from codebase.embedded.keeper import Keeper, Program
 from codebase.embedded.postgres_programs import (
@@ -52,7 +51,6 @@ ORDER_BOOK_LIMIT_BTC = 10**15
 START_SECONDS = 60.0
 PATIENCE_SECONDS = 20.0
 POLL_SECONDS = 0.005
-FIRST_PORT, LAST_PORT = 20_000, 32_000
 SMALL_PART = 1_000
 SMALL_ENOUGH = 20
 SMALL_SECONDS = 0.2
@@ -155,28 +153,28 @@ class Lab:
         folder: temporary, also for an unprivileged server.
         keeper: ends what is started here, however this process ends.
         effort: how much is measured.
+        ports: to listen on.
     """
 
-    def __init__(self, folder: Path, keeper: Keeper, effort: Effort) -> None:
+    def __init__(self, folder: Path, keeper: Keeper, effort: Effort, ports: Ports) -> None:
         self.folder = folder
         self.keeper = keeper
         self.effort = effort
+        self.ports = ports
         self._templates: dict[int, tuple[str, str]] = {}
         self._services: list[subprocess.Popen[bytes]] = []
         self._clusters: list[Cluster] = []
         self.long_log: Settings | None = None
         """A log that takes long to fill, for whoever needs one."""
-        # The kernel lends ports from 32768 on to outgoing connections.
-        self._ports = random.SystemRandom().sample(range(FIRST_PORT, LAST_PORT), 1_000)
 
     @classmethod
     @contextmanager
-    def open(cls, effort: Effort = Effort()) -> Iterator[Lab]:
+    def open(cls, effort: Effort, ports: Ports) -> Iterator[Lab]:
         """A lab in a folder of its own, which is removed at the end."""
         folder = _temporary_folder()
         try:
             with Keeper() as keeper:
-                lab = cls(folder, keeper, effort)
+                lab = cls(folder, keeper, effort, ports)
                 try:
                     yield lab
                 finally:
@@ -199,12 +197,6 @@ class Lab:
         while self._clusters:
             self._clusters.pop().stop()
 
-    def free_port(self) -> int:
-        """A port that nobody listens on."""
-        while not is_free(port := self._ports.pop()):
-            pass
-        return port
-
     @cached_property
     def write(self) -> Cluster:
         """The cluster of write models; every commit waits for the disk."""
@@ -222,7 +214,7 @@ class Lab:
         server = PostgresServer(
             name=name,
             folder=self.folder / name,
-            port=self.free_port(),
+            port=self.ports.free_port(),
             binaries=reachable_binaries(binaries, account, self.folder),
             account=account,
             settings=settings,
@@ -273,7 +265,7 @@ class Lab:
 
         In one process, unless the settings say that there are several.
         """
-        port = self.free_port()
+        port = self.ports.free_port()
         count = str(settings.service_processes)
         arguments = ["serve", *names, "--port", str(port), "--processes", count]
         return self.start(settings, ["codebase", *arguments], port)
@@ -298,12 +290,6 @@ class Lab:
         address = f"http://127.0.0.1:{port}"
         wait_until_ready(address, process, log)
         return address
-
-
-def is_free(port: int) -> bool:
-    """Whether nobody listens on a port of loopback."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def changed(settings: Kind, **changes: object) -> Kind:

@@ -478,7 +478,8 @@ def skip_intent(key: Key) -> int:
     """Do without something that is parked; what waits for it has its turn."""
     from codebase.operations import intents
 
-    intents.skip(_settings(), SYSTEM.reactions(), key)
+    for sentence in intents.skip(_settings(), SYSTEM.reactions(), key):
+        to_stderr(sentence)
     print("it is left out, and the next has its turn")
     return DONE
 
@@ -495,6 +496,8 @@ def adopt_reactions(
     from codebase.operations import intents
 
     adopted = intents.adopt(_settings(), SYSTEM.reactions(), skip_open=skip_open)
+    for sentence in adopted.untold:
+        to_stderr(sentence)
     print(
         f"reactions act here from now on; {adopted.skipped} intents and {adopted.reminders}"
         " reminders are left out"
@@ -613,6 +616,8 @@ def backtest_rules(
     from codebase.views.payments.fraud_backtest import backtest
     from codebase.views.payments.fraud_rules_file import read_rules_file
 
+    if since >= until:
+        raise typer.BadParameter("--to must be after --from")
     read = read_rules_file(rules)
     found = backtest(_settings(), read, since.replace(tzinfo=UTC), until.replace(tzinfo=UTC))
     print(as_json(asdict(found)) if json else "\n".join(found.lines()))
@@ -635,7 +640,9 @@ def make_token(
 ) -> int:
     """Make an access token and its API_TOKENS entry."""
     from codebase.foundation.tokens import new_token
+    from codebase.views.payments.settings import require_payable
 
+    require_payable(name)
     secret, entry = new_token(name, role)
     if json:
         print(as_json({"token": secret, "entry": entry}))

@@ -1,9 +1,10 @@
-"""Clients of account_management, in the proportions in which they come, for Locust.
+"""Clients of account_management, in the proportions in which they come, and payers, for Locust.
 
     locust --locustfile loadtest/locustfile.py --host http://localhost:9090
 
-`../loadtest.sh` starts a system of its own for it. TOKEN is sent by every client; with BROKER_URL
-one client in forty blocks and unblocks its agents by message, while everybody else goes on.
+`../loadtest.sh` starts a system of its own for it. TOKEN, of an administrator, is sent by every
+client; with BROKER_URL one client in forty blocks and unblocks its agents by message, and with
+PAYMENTS_URL (transact) and POLICE_URL (fraud_police) one in six pays, while everybody else goes on.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ logging.getLogger("pika").setLevel(logging.ERROR)
 
 TOKEN = os.environ.get("TOKEN")
 BROKER_URL = os.environ.get("BROKER_URL")
+PAYMENTS_URL = os.environ.get("PAYMENTS_URL")
+POLICE_URL = os.environ.get("POLICE_URL")
 EXCHANGE = "commands"
 QUEUE = "block_agent"
 PATIENCE_SECONDS = 5.0
@@ -33,19 +36,12 @@ REGIONS = ("emea", "nam", "apac")
 VIPS = (True, *[False] * 9)
 
 
-class Client(FastHttpUser):
-    """Has accounts and agents of its own, and the cookie that lets it read what it wrote."""
+class Asking(FastHttpUser):
+    """Has the cookie that lets it read what it wrote, and looks at every answer."""
 
     abstract = True
     # Together 200 of them ask about 330 times a second.
     wait_time = between(0.2, 1.0)
-
-    def on_start(self) -> None:
-        """Open an account with an agent."""
-        self.accounts: list[dict[str, object]] = []
-        self.agents: list[dict[str, object]] = []
-        self.open_account()
-        self.add_agent()
 
     @contextmanager
     def asked(self, method: str, path: str, name: str, wanted: int, body: object = None):  # noqa: ANN201 - Locust's
@@ -66,6 +62,19 @@ class Client(FastHttpUser):
         return self.client.request(
             method, path, name=name, headers=headers, json=body, catch_response=True
         )
+
+
+class Client(Asking):
+    """Has accounts and agents of its own."""
+
+    abstract = True
+
+    def on_start(self) -> None:
+        """Open an account with an agent."""
+        self.accounts: list[dict[str, object]] = []
+        self.agents: list[dict[str, object]] = []
+        self.open_account()
+        self.add_agent()
 
     def open_account(self) -> None:
         """POST /accounts."""
@@ -238,3 +247,177 @@ if BROKER_URL:
                         return True
                 gevent.sleep(LOOK_SECONDS)
             return False
+
+
+def a_card() -> str:
+    """The number of a card that nobody else has, with the last digit that Luhn asks for."""
+    digits = f"4{random.randrange(10**14):014}"
+    doubled = [sum(divmod(2 * int(digit), 10)) for digit in digits[::2]]
+    others = [int(digit) for digit in digits[1::2]]
+    return f"{digits}{-(sum(doubled) + sum(others)) % 10}"
+
+
+if PAYMENTS_URL and POLICE_URL:
+
+    class PayingClient(Asking):
+        """Pays by card, is refused, repeats itself, and reads what has become of it."""
+
+        weight = 8
+
+        def on_start(self) -> None:
+            """Have a card blocked, and make a payment."""
+            self.paid: list[tuple[dict[str, object], dict[str, str]]] = []
+            self.ids: set[str] = set()
+            self.stolen = a_card()
+            self.block(self.stolen)
+            self.pay()
+
+        def block(self, card: str) -> None:
+            """POST /listings of the fraud police, and see it there: from then on it holds."""
+            listing = {"list": "block", "card": card, "ends_at": "2999-01-01T00:00:00Z"}
+            path = f"{POLICE_URL}/listings"
+            with self.asked("POST", path, "block a card", 201, {**listing, "reason": "load"}) as on:
+                self.is_blocked = on is not None
+            with self.asked("GET", f"{path}?size=1", "get_listings", 200):
+                pass
+
+        def send(
+            self, body: dict[str, object], name: str, wanted: int, key: str | None
+        ) -> dict[str, object] | None:
+            """POST /transact until it has ended: what it was answered, if that was right.
+
+            With a key, and while it is PENDING, it is sent again, and has to stay the same one.
+            """
+            deadline, known = time.perf_counter() + PATIENCE_SECONDS, None
+            again = f"{name}, while it is PENDING"
+            headers = {"Idempotency-Key": key} if key else {}
+            headers |= {"X-Token": TOKEN} if TOKEN else {}
+            while True:
+                with self.rest_or_empty(
+                    "POST", f"{PAYMENTS_URL}/transact", name, headers, body
+                ) as answer:
+                    said = answer.json() if answer.text and answer.status_code else {}
+                    if answer.status_code not in {wanted, 202}:
+                        answer.failure(f"{answer.status_code} instead of {wanted}: {answer.text}")
+                        return None
+                    if known not in {None, said["transactionID"]}:
+                        answer.failure("a repeat is another transaction")
+                        return None
+                    if str(body["payment"]["card"]) in answer.text:
+                        answer.failure("the number of the card is answered")
+                        return None
+                    if answer.status_code != wanted and said["status"] != "PENDING":
+                        answer.failure(f"{answer.status_code} and {said['status']}")
+                        return None
+                if answer.status_code == wanted or key is None:
+                    return said
+                if time.perf_counter() > deadline:
+                    answer.failure("still PENDING")
+                    return None
+                known = said["transactionID"]
+                name = again
+                gevent.sleep(LOOK_SECONDS)
+
+        def body(self, amount: str | None = None, card: str | None = None) -> dict[str, object]:
+            """A payment of any amount by a card of its own."""
+            amount = amount or f"{random.randrange(1, 10**5)}.{random.randrange(100):02}"
+            if amount.partition(".")[0] in {"402", "408", "409", "500"} and card is None:
+                amount = "123.00"
+            money = {"amount": amount, "currency": "INR"}
+            return {
+                "order": {"id": str(uuid4()), "name": "load", "cost": amount, "currency": "INR"},
+                "paymentMethod": random.choice(("paytm", "icici-debit", "amazonpay", "any")),
+                "payment": {"card": card or a_card(), "type": "wallet", **money},
+            }
+
+        @task(30)
+        def pay(self) -> None:
+            """Pay, and be told that it is paid."""
+            body, key = self.body(), str(uuid4())
+            said = self.send(body, "transact", 200, key)
+            if said is not None:
+                self.check(said, {"status": "PAYMENT_COMPLETE"}, "transact")
+                self.paid = [*self.paid[-AGENTS_KEPT:], ({**body, "key": key}, said)]
+                self.ids.add(said["transactionID"])
+
+        @task(10)
+        def pay_again(self) -> None:
+            """The same request with the same key: the same transaction, and no other charge."""
+            if not self.paid:
+                return
+            body, before = random.choice(self.paid)
+            sent = {name: value for name, value in body.items() if name != "key"}
+            said = self.send(sent, "transact, repeated", 200, body["key"])
+            if said is not None:
+                self.check(said, before, "transact, repeated")
+
+        @task(10)
+        def pay_without_key(self) -> None:
+            """Each request is a payment of its own."""
+            said = self.send(self.body(), "transact, no key", 200, None)
+            if said is not None:
+                if said["transactionID"] in self.ids:
+                    self.wrong("transact, no key", "a transaction that there was")
+                self.ids.add(said["transactionID"])
+
+        @task(5)
+        def pay_by_a_blocked_card(self) -> None:
+            """It is taken for fraud."""
+            if not self.is_blocked:
+                return
+            body = self.body(card=self.stolen)
+            said = self.send(body, "transact, flagged", 402, str(uuid4()))
+            if said is not None:
+                wanted = {"type": "/problems/fraudulent-transaction", "fraudStatus": True}
+                self.check(said, wanted, "transact, flagged")
+
+        @task(5)
+        def pay_what_is_refused(self) -> None:
+            """The provider refuses this amount."""
+            said = self.send(self.body("402.00"), "transact, refused", 402, str(uuid4()))
+            if said is not None:
+                self.check(said, {"type": "/problems/payment-failed"}, "transact, refused")
+
+        @task(20)
+        def get_transaction(self) -> None:
+            """Read what was paid, with every step."""
+            if not self.paid:
+                return
+            body, said = random.choice(self.paid)
+            path = f"{PAYMENTS_URL}/transactions/{said['transactionID']}"
+            with self.asked("GET", path, "get_transaction", 200) as found:
+                if found:
+                    assert found["status"] == "PAYMENT_COMPLETE", "not paid"
+                    steps = [step["status"] for step in found["transitions"]]
+                    assert steps == list(STEPS), f"steps {steps}"
+                    number = str(body["payment"]["card"])
+                    assert found["payment"]["card"]["last_four"] == number[-4:], "another card"
+                    assert number not in json.dumps(found), "the card's number"
+
+        @task(10)
+        def get_transactions(self) -> None:
+            """Read the newest page."""
+            path = f"{PAYMENTS_URL}/transactions?size=20"
+            with self.asked("GET", path, "get_transactions", 200) as page:
+                if page:
+                    moments = [item["requested_at"] for item in page["items"]]
+                    assert moments == sorted(moments, reverse=True), "not newest first"
+
+        def check(self, said: dict[str, object], wanted: dict[str, object], name: str) -> None:
+            """An answer that lacks something is a failure of its own."""
+            if not wanted.items() <= said.items():
+                self.wrong(name, f"{said} instead of {wanted}")
+
+        def wrong(self, name: str, what: str) -> None:
+            """Have it counted."""
+            self.environment.events.request.fire(
+                request_type="CHECK",
+                name=name,
+                response_time=0,
+                response_length=0,
+                exception=AssertionError(what),
+                context={},
+            )
+
+
+STEPS = ("PENDING", "CLEARED", "PAYMENT_INITIATED", "PAYMENT_COMPLETE")

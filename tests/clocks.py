@@ -1,13 +1,27 @@
-"""Event loops with a clock of their own: deadlines pass when a test says so."""
+"""Clocks of tests, and event loops that have one: deadlines pass when a test says so."""
 
 from __future__ import annotations
 
 import asyncio
 import selectors
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 import uvloop
+
+
+@dataclass
+class StandingClock:
+    """Seconds that pass when it is pushed."""
+
+    now: float = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def push(self, seconds: float) -> None:
+        self.now += seconds
 
 
 class _JumpingSelector(selectors.DefaultSelector):

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import inspect
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -26,6 +24,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from bench.ports import Ports
 from codebase.embedded.databases import ROLES
 from codebase.embedded.keeper import Keeper, Program
 from codebase.embedded.postgres_programs import (
@@ -192,29 +191,16 @@ def _spawn(keeper: Keeper, program: Program, log: Path) -> subprocess.Popen[byte
         return keeper.spawn(program, output)
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as candidate:
-        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            candidate.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+@pytest.fixture(scope="session")
+def ports() -> Ports:
+    """Those that are this process's own, of the processes that share the tests."""
+    return Ports(int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")))
 
 
 @pytest.fixture(scope="session")
-def free_port() -> Callable[[], int]:
-    """Call it for a free loopback port, never the same twice, below the ephemeral range."""
-    # Each of the processes that share the tests has every eighth port for itself.
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
-    ports = random.SystemRandom().sample(range(20_000 + worker, 32_000, 8), 1_000)
-
-    def take() -> int:
-        while not _is_free(port := ports.pop()):
-            pass
-        return port
-
-    return take
+def free_port(ports: Ports) -> Callable[[], int]:
+    """Call it for a free loopback port, never the same twice."""
+    return ports.free_port
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -120,7 +120,7 @@ def _beside_a_constant(lab: Lab, service: str, name: str, path: str) -> Iterator
     content = lab.folder / f"{name}.json"
     with urllib.request.urlopen(service + path, timeout=10) as answer:  # noqa: S310 - ours
         content.write_bytes(answer.read())
-    port = lab.free_port()
+    port = lab.ports.free_port()
     settings = lab.stores(f"{name}_constant")
     constant = lab.start(settings, ["bench.stand_ins", "get", str(port), str(content)], port)
     asked = _file(lab, name, path)

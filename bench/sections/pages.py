@@ -88,7 +88,7 @@ def _beside_a_constant(lab: Lab, settings: Settings, service: str, first: Path) 
     with urllib.request.urlopen(service + FIRST_PAGE, timeout=10) as answer:  # noqa: S310 - ours
         content = lab.folder / "page.json"
         content.write_bytes(answer.read())
-    port = lab.free_port()
+    port = lab.ports.free_port()
     constant = lab.start(settings, ["bench.stand_ins", "get", str(port), str(content)], port)
 
     def per_second(address: str, seconds: float) -> float:

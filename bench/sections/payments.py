@@ -35,7 +35,7 @@ COUNT_REQUESTED = "SELECT count(*) FROM event WHERE type = 'TransactionRequested
 def measure(lab: Lab) -> Iterator[Result]:
     """Every row about payments."""
     settings = lab.stores("payments")
-    port = lab.free_port()
+    port = lab.ports.free_port()
     outside = lab.start(settings, ["bench.stand_ins", "outside", str(port)], port)
     paying = changed(
         extended(settings, PaymentSettings),

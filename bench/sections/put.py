@@ -42,7 +42,7 @@ def measure(lab: Lab) -> Iterator[Result]:
     settings = changed(settings, btc_price_url=prices)
     service = lab.serve(settings, "create_buy_order")
     two_processes = lab.serve(changed(settings, service_processes=2), "create_buy_order")
-    port = lab.free_port()
+    port = lab.ports.free_port()
     stand_in = lab.start(settings, ["bench.stand_ins", "put", str(port)], port)
     seconds = lab.effort.seconds(RUN_SECONDS)
     # pgbench copies one of the orders that are placed now.

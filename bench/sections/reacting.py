@@ -19,6 +19,7 @@ from codebase.engine.projections.projector import projector_team
 from codebase.engine.reactions.dispatcher import Dispatcher
 from codebase.engine.reactions.reaction import Answer, Happened, Intent, Reaction, Send, Sent
 from codebase.engine.reactions.reading import projector_of
+from codebase.engine.reactions.target import Repeatable
 from codebase.engine.reactions.team import ReactionTeam
 from codebase.foundation.postgres import connect_async
 from codebase.foundation.settings import Settings
@@ -73,7 +74,7 @@ BENCH = Reaction(
 )
 
 
-class Instant:
+class Instant(Repeatable):
     """A target that does everything at once, and remembers when."""
 
     deadline_seconds = 5.0
@@ -85,10 +86,6 @@ class Instant:
         """Done."""
         self.done_at[sent.subject] = time.perf_counter()
         return Answer()
-
-    async def inquire(self, sent: Sent) -> Answer | None:  # noqa: ARG002 - as every target
-        """There is nothing to ask."""
-        return None
 
 
 def measure(lab: Lab) -> Iterator[Result]:
@@ -156,7 +153,7 @@ async def _waits(settings: Settings, count: int) -> list[float]:
     """Seconds from the commit of each event to its effect."""
     instant, appended_at = Instant(), dict[UUID, float]()
     appender = Appender(notes_kept_days=90)
-    team = ReactionTeam(settings, BENCH, {"instant": instant}, asyncio.get_running_loop())
+    team = ReactionTeam(settings, BENCH, {"instant": instant})
     async with team.at_work(lambda: STOP_SECONDS):
         while await team.problem() is not None:  # noqa: ASYNC110 - threads cannot set its event
             await asyncio.sleep(POLL_SECONDS)

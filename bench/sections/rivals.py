@@ -63,7 +63,7 @@ def _puts(address: str) -> float:
 
 def _serve(lab: Lab, name: str) -> str:
     """Serve one of the rivals on a database of its name; its address."""
-    port = lab.free_port()
+    port = lab.ports.free_port()
     place = f"127.0.0.1:{lab.write.port}/{name}"
     command: list[str | Path] = [
         PYTHON,

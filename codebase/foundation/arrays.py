@@ -26,14 +26,18 @@ _LENGTH = Struct("!i").pack
 _NULL = _LENGTH(-1)
 _UUID_LENGTH = _LENGTH(16)
 _INTEGER = Struct("!ii").pack
+_BIGINT = Struct("!iq").pack
+_DOUBLE = Struct("!id").pack
+_BOOLEAN = Struct("!i?").pack
 _SMALLINT = Struct("!ih").pack
 _TIMESTAMP = Struct("!iq").pack
 _ZERO = datetime(2000, 1, 1, tzinfo=UTC)
 """Postgres counts from here, see src/include/datatype/timestamp.h."""
 _MICROSECOND = timedelta(microseconds=1)
 
-_TEXT, _UUID, _INT4, _INT2, _TIMESTAMPTZ = (
-    types[name].oid for name in ("text", "uuid", "int4", "int2", "timestamptz")
+_TEXT, _UUID, _INT8, _INT4, _INT2, _FLOAT8, _BOOL, _TIMESTAMPTZ = (
+    types[name].oid
+    for name in ("text", "uuid", "int8", "int4", "int2", "float8", "bool", "timestamptz")
 )
 
 
@@ -80,9 +84,27 @@ def integers(values: Sequence[int]) -> Array:
     return _array(_INT4, [_INTEGER(4, value) for value in values])
 
 
-def smallints(values: Sequence[int]) -> Array:
+def bigints(values: Sequence[int | None]) -> Array:
+    """For `bigint[]`."""
+    elements = [_NULL if value is None else _BIGINT(8, value) for value in values]
+    return _array(_INT8, elements, nulls=None in values)
+
+
+def smallints(values: Sequence[int | None]) -> Array:
     """For `smallint[]`."""
-    return _array(_INT2, [_SMALLINT(2, value) for value in values])
+    elements = [_NULL if value is None else _SMALLINT(2, value) for value in values]
+    return _array(_INT2, elements, nulls=None in values)
+
+
+def doubles(values: Sequence[float | None]) -> Array:
+    """For `float8[]`."""
+    elements = [_NULL if value is None else _DOUBLE(8, value) for value in values]
+    return _array(_FLOAT8, elements, nulls=None in values)
+
+
+def booleans(values: Sequence[bool]) -> Array:
+    """For `boolean[]`."""
+    return _array(_BOOL, [_BOOLEAN(1, value) for value in values])
 
 
 def timestamps(values: Sequence[datetime]) -> Array:

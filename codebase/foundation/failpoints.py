@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from functools import cache
 from itertools import count
 
 EXIT_STATUS = 86
@@ -19,7 +20,7 @@ def failpoint(name: str) -> None:
     third time and each time after that: whoever waits for that may look around, and then kill it,
     let it go on, or have it end in order.
     """
-    armed = os.environ.get("ORDERLY_FAILPOINT")
+    armed = _armed()
     if armed is None:
         return
     place, _, nth = armed.partition(":")
@@ -30,3 +31,9 @@ def failpoint(name: str) -> None:
     if next(_arrivals) >= int(nth):
         # Sent to this thread: a signal to the process might stop it a moment later.
         signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+
+
+@cache
+def _armed() -> str | None:
+    """Read once, by the process that goes through such a place: each request does many times."""
+    return os.environ.get("ORDERLY_FAILPOINT")

@@ -189,9 +189,16 @@ class DeadlinedConnection:
         return await asyncio.shield(self._opening)
 
     async def _open(self) -> AsyncConnection[Any]:
-        await self.close()
-        opening = self._opened()
-        self._connection = await self._result(opening, self._deadline_seconds, self._standing)
+        await self._close()
+        opening = asyncio.ensure_future(self._opened())
+        try:
+            self._connection = await self._result(opening, self._deadline_seconds, self._standing)
+        except asyncio.CancelledError:
+            if not opening.done():
+                self._abandon(opening)
+            elif opening.exception() is None:
+                opening.result().pgconn.finish()
+            raise
         return self._connection
 
     async def _opened(self) -> AsyncConnection[Any]:
@@ -249,7 +256,7 @@ class DeadlinedConnection:
             if is_about_values(error):
                 raise
             # Refused here, it may be done elsewhere: the next connection is a new one.
-            await self.close()
+            await self._close()
             raise self._failed(error, standing) from error
 
     def _failed(self, error: psycopg.Error, standing: Standing) -> ServiceUnavailable:
@@ -272,7 +279,13 @@ class DeadlinedConnection:
             task.exception()
 
     async def close(self) -> None:
-        """Close what is open."""
+        """Close what is open, and what is being opened; whoever asked for that is not answered."""
+        if self._opening is not None and not self._opening.done():
+            self._opening.cancel()
+            await asyncio.wait({self._opening})
+        await self._close()
+
+    async def _close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()

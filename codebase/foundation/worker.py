@@ -26,7 +26,7 @@ class Worker:
     What can go wrong outside (a database, a broker) is the function's business: it pauses and
     tries again. An exception that leaves it is a bug: it is logged, `problem` tells of it, and
     `on_crash` is called, which ends the process, because a process that no longer does its work
-    but looks alive is worse than one that is started again.
+    but looks alive is worse than one that is started again; not once it was asked to stop.
 
     Args:
         name: of the thread, seen in logs.
@@ -89,7 +89,9 @@ class Worker:
         except BaseException as error:
             self._crash = error
             logger.critical("%s crashed", self.name, exc_info=error)
-            self._on_crash()
+            # Whoever asked it to stop need not be asked for the same.
+            if not self._stop.is_set():
+                self._on_crash()
 
 
 class Team:

@@ -9,12 +9,21 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from psycopg import Connection, Cursor
 from psycopg.rows import class_row
 
-from codebase.engine.reactions.reaction import Answer, Reaction, Send, Sent
-from codebase.engine.reactions.recording import Caused, checked, record
-from codebase.engine.reactions.store import REACTION_STORE
+from codebase.engine.projections.blame import describe
+from codebase.engine.reactions.keys import key_of
+from codebase.engine.reactions.reaction import Answer, Reaction, Reminder, Send, Sent
+from codebase.engine.reactions.recording import (
+    Caused,
+    checked,
+    lock_subjects,
+    record,
+    write_states,
+)
+from codebase.engine.reactions.store import REACTION_STORE, is_not_taken
 from codebase.foundation.postgres import connect
 from codebase.foundation.settings import Settings
 from codebase.operations import OperationError
@@ -56,12 +65,12 @@ SKIP = """
     UPDATE intent
     SET state = 'skipped', ended_at = clock_timestamp(), is_next = false, token = NULL
     WHERE key = %(key)s AND state = 'parked'
-    RETURNING reaction, key, subject, target, action, data, attempts
+    RETURNING reaction, key, subject, target, action, data, attempts, is_adopted
 """
 SKIP_REMINDER = "DELETE FROM reminder WHERE key = %(key)s AND reason IS NOT NULL"
 
 PROMOTE = """
-    UPDATE intent SET is_next = true
+    UPDATE intent SET is_next = true, due_at = greatest(due_at, clock_timestamp())
     WHERE NOT is_next AND number = (
         SELECT min(number) FROM intent
         WHERE reaction = %(reaction)s AND subject = %(subject)s AND ended_at IS NULL
@@ -70,12 +79,34 @@ PROMOTE = """
 
 ADOPT = "SELECT reaction.adopt()"
 
-# Where the database came from, each may have been done since.
-DOUBT_OPEN = "UPDATE intent SET in_doubt = true WHERE ended_at IS NULL AND NOT in_doubt"
+# However much there is, it takes the time that it takes; and who stands still in a transaction has
+# lost it after ten seconds.
+TAKE_TIME = """
+    SELECT set_config(name, value, true)
+    FROM (VALUES ('statement_timeout', '0'), ('idle_in_transaction_session_timeout', '0'),
+                 ('lock_timeout', '15s')) AS taken (name, value)
+"""
+# Whoever reads events has moved his checkpoint first: what he causes is written by now, and marked
+# with the rest, or he learns of the mark.
+WAIT_FOR_READERS = "LOCK TABLE projection_checkpoint IN EXCLUSIVE MODE"
+
+# Where the database came from, each may have been done since, and so may all that follows: what
+# becomes of these causes what is adopted as well, and so does what nobody has read yet.
+ADOPT_INTENTS = "UPDATE intent SET in_doubt = true, is_adopted = true WHERE ended_at IS NULL"
+ADOPT_REMINDERS = "UPDATE reminder SET is_adopted = true WHERE NOT is_adopted"
+ADOPT_EVENTS = """
+    INSERT INTO adopted_head AS known (partition, position)
+    SELECT partition, position FROM log_head
+    ON CONFLICT (partition) DO UPDATE SET position = excluded.position
+"""
 
 LOCK_OPEN = """
     SELECT FROM subject
-    WHERE (reaction, id) IN (SELECT reaction, subject FROM intent WHERE ended_at IS NULL)
+    WHERE (reaction, id) IN (
+        SELECT reaction, subject FROM intent WHERE ended_at IS NULL
+        UNION ALL
+        SELECT reaction, subject FROM reminder
+    )
     ORDER BY reaction, id
     FOR UPDATE
 """
@@ -83,11 +114,22 @@ SKIP_OPEN = """
     UPDATE intent
     SET state = 'skipped', ended_at = clock_timestamp(), is_next = false, token = NULL,
         reason = 'skipped when the log was adopted'
-    WHERE ended_at IS NULL
-    RETURNING reaction, key, subject, target, action, data, attempts
+    WHERE ended_at IS NULL AND reaction <> ALL (%(kept)s::text[])
+    RETURNING reaction, key, subject, target, action, data, attempts, is_adopted
 """
 LEFT_OUT = "an operator has it left out"
-FORGET_REMINDERS = "DELETE FROM reminder"
+FORGET_REMINDERS = """
+    DELETE FROM reminder WHERE reaction <> ALL (%(kept)s::text[])
+    RETURNING reaction, key, subject, name, due_at, data, reason
+"""
+
+# What no reaction has read yet, or has parked, is as open as what is noted.
+REMEMBER_ONLY = """
+    INSERT INTO projection_checkpoint AS known (projector, partition, remembered_until)
+    SELECT reaction.name, log_head.partition, log_head.position
+    FROM unnest(%(reactions)s::text[]) AS reaction (name) CROSS JOIN log_head
+    ON CONFLICT (projector, partition) DO UPDATE SET remembered_until = excluded.remembered_until
+"""
 
 
 class NotParkedError(OperationError):
@@ -136,6 +178,8 @@ class Adopted:
 
     skipped: int
     reminders: int
+    untold: Sequence[str] = ()
+    """A sentence for each that its reaction could not be told of."""
 
 
 def list_parked(settings: Settings) -> list[ParkedIntent]:
@@ -172,7 +216,7 @@ def _retry_all(settings: Settings) -> int:
     return retried
 
 
-def skip(settings: Settings, reactions: Sequence[Reaction], key: UUID) -> None:
+def skip(settings: Settings, reactions: Sequence[Reaction], key: UUID) -> Sequence[str]:
     """Do without what is parked; what waits for it has its turn.
 
     Args:
@@ -180,51 +224,146 @@ def skip(settings: Settings, reactions: Sequence[Reaction], key: UUID) -> None:
         reactions: those that there are; who takes refusals is told of this as of one.
         key: of what is parked.
 
+    Returns:
+        A sentence if its reaction could not be told of it: nothing follows then.
+
     Raises:
         NotParkedError: nothing of this key is parked.
     """
     with _store(settings) as store:
-        _change(store, key, SKIP, SKIP_REMINDER, reactions)
+        return _change(store, key, SKIP, SKIP_REMINDER, reactions)
 
 
 def _tell(
     cursor: Cursor[Any], reactions: Iterable[Reaction], left_out: Sequence[Sequence[Any]]
-) -> None:
-    """Write down what follows from it that these are left out, for subjects that are locked."""
+) -> list[str]:
+    """Write down what follows from it that these are left out, for subjects that are locked.
+
+    Returns:
+        A sentence for each of which nothing follows, as its reaction fails.
+    """
+    untold: list[str] = []
     for reaction in reactions:
         if reaction.takes_refusals:
-            caused = [_caused(reaction, row) for row in left_out if row[0] == reaction.name]
-            record(cursor, reaction.name, caused)
+            mine = [row for row in left_out if row[0] == reaction.name]
+            caused = [one for row in mine if (one := _caused(reaction, row, untold))]
+            _record(cursor, reaction, caused, untold)
+    return untold
 
 
-def _caused(reaction: Reaction, row: Sequence[Any]) -> Caused:
-    _, key, subject, target, action, data, attempts = row
+def _caused(reaction: Reaction, row: Sequence[Any], untold: list[str]) -> Caused | None:
+    _, key, subject, target, action, data, attempts, is_adopted = row
     sent = Sent(key=key, subject=subject, send=Send(target, action, data), attempts=attempts)
-    intents = reaction.outcome(sent, Answer(refused=LEFT_OUT))
-    return Caused(subject=subject, cause=key, intents=checked(intents))
+    try:
+        intents = checked(reaction.outcome(sent, Answer(refused=LEFT_OUT)))
+    except Exception as error:  # noqa: BLE001 - the boundary: it may be why this was parked
+        untold.append(_untold(reaction, key, error))
+        return None
+    return Caused(subject=subject, cause=key, intents=intents, is_adopted=is_adopted)
+
+
+def _record(
+    cursor: Cursor[Any], reaction: Reaction, caused: Sequence[Caused], untold: list[str]
+) -> None:
+    """Write it down; of several that the store does not take together, those that it does."""
+    try:
+        with cursor.connection.transaction():
+            record(cursor, reaction.name, caused)
+    except (psycopg.Error, UnicodeError) as error:
+        if not is_not_taken(error):
+            raise
+        if len(caused) == 1:
+            untold.append(_untold(reaction, caused[0].cause, error))
+            return
+        for each in caused:
+            _record(cursor, reaction, [each], untold)
+
+
+def _untold(reaction: Reaction, key: UUID, error: Exception) -> str:
+    return (
+        f"{key} is left out, and reaction {reaction.name} could not be told, so that nothing"
+        f" follows from it: {describe(error)}"
+    )
 
 
 def adopt(settings: Settings, reactions: Sequence[Reaction], *, skip_open: bool) -> Adopted:
     """Let reactions act in a database that was restored or copied from elsewhere.
 
+    Targets are asked first about what is open, and about all that follows from it, from reminders,
+    and from events that are in the log by now.
+
     Args:
         settings: the address of the write model's owner.
         reactions: those that there are; who takes refusals is told of what is left out.
-        skip_open: do without what is noted and not done, reminders included: it was done, or will
-            be, where the database came from.
+        skip_open: do without what is noted and not done, reminders included, and without what
+            events that are not read yet, or are parked, would cause: it was done, or will be, where
+            the database came from. What stays in the log is done nowhere else, and kept.
     """
     with _store(settings) as store, store.transaction(), store.cursor() as cursor:
-        skipped = reminders = 0
+        left_out: list[Any] = []
+        forgotten: list[Any] = []
+        untold: list[str] = []
+        kept = {"kept": [each.name for each in reactions if each.stays_in_the_log]}
+        cursor.execute(TAKE_TIME)
+        cursor.execute(WAIT_FOR_READERS)
+        cursor.execute(LOCK_OPEN)
+        cursor.execute(ADOPT_INTENTS)
+        cursor.execute(ADOPT_REMINDERS)
+        cursor.execute(ADOPT_EVENTS)
         if skip_open:
-            cursor.execute(LOCK_OPEN)
-            left_out = cursor.execute(SKIP_OPEN).fetchall()
-            skipped = len(left_out)
-            reminders = cursor.execute(FORGET_REMINDERS).rowcount
-            _tell(cursor, reactions, left_out)
-        else:
-            cursor.execute(DOUBT_OPEN)
+            left_out = cursor.execute(SKIP_OPEN, kept).fetchall()
+            names = [each.name for each in reactions if not each.stays_in_the_log]
+            cursor.execute(REMEMBER_ONLY, {"reactions": names})
+        untold += _tell(cursor, reactions, left_out)
+        if skip_open:
+            # Those as well that follow from what was left out just now.
+            forgotten = cursor.execute(FORGET_REMINDERS, kept).fetchall()
+            never_sent = _never_sent(cursor, reactions, forgotten, untold)
+            untold += _tell(cursor, reactions, never_sent)
         cursor.execute(ADOPT)
-    return Adopted(skipped=skipped, reminders=reminders)
+    return Adopted(skipped=len(left_out), reminders=len(forgotten), untold=untold)
+
+
+def _never_sent(
+    cursor: Cursor[Any],
+    reactions: Iterable[Reaction],
+    forgotten: Sequence[Sequence[Any]],
+    untold: list[str],
+) -> list[Sequence[Any]]:
+    """What reminders would have sent, as `SKIP_OPEN` tells it; their subjects think it was sent."""
+    found: list[Sequence[Any]] = []
+    for reaction in reactions:
+        own = [row for row in forgotten if row[0] == reaction.name and row[-1] is None]
+        if not own or not reaction.takes_refusals:
+            continue
+        subjects = {row[2] for row in own}
+        states = lock_subjects(cursor, reaction.name, subjects, add=())
+        for _, key, subject, name, due_at, data, _ in sorted(own, key=lambda row: row[4]):
+            reminder = Reminder(subject=subject, name=name, due_at=due_at, data=data)
+            try:
+                intents = reaction.remind(reminder, states[subject])
+                checked(intents)
+                states[subject] = reaction.reminded(reminder, states[subject])
+            except Exception as error:  # noqa: BLE001 - the boundary, as where reminders fire
+                untold.append(_untold(reaction, key, error))
+                continue
+            found += [
+                (
+                    reaction.name,
+                    key_of(key, nth),
+                    subject,
+                    send.target,
+                    send.action,
+                    send.data,
+                    0,
+                    True,
+                )
+                for nth, send in enumerate(intents)
+                if isinstance(send, Send)
+            ]
+        if reaction.remembers:
+            write_states(cursor, reaction.name, states)
+    return found
 
 
 def _store(settings: Settings) -> Connection:
@@ -238,8 +377,9 @@ def _change(
     intent: str,
     reminder: str,
     reactions: Sequence[Reaction] = (),
-) -> None:
-    """`reactions` are told what `intent` returns."""
+) -> list[str]:
+    """`reactions` are told what `intent` returns; a sentence for each that could not be."""
+    untold: list[str] = []
     with store.transaction(), store.cursor() as cursor:
         found = cursor.execute(FIND, {"key": key}).fetchone()
         if found is None:
@@ -248,6 +388,7 @@ def _change(
         cursor.execute(LOCK_SUBJECT, names)
         cursor.execute(intent.encode(), names)
         if reactions:
-            _tell(cursor, reactions, cursor.fetchall())
+            untold = _tell(cursor, reactions, cursor.fetchall())
         cursor.execute(reminder.encode(), names)
         cursor.execute(PROMOTE, names)
+    return untold

@@ -10,10 +10,9 @@ from starlette.types import Message
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from codebase.web.exchange import new_request_id
 from codebase.web.problems import MEDIA_TYPE, HttpProblem
 
-NO_REQUEST = "-"
-"""The `instance` of problems that are found before there is a request to name."""
 CONTINUE = b"HTTP/1.1 100 "
 
 PLAIN = bytes({*range(256)} - {*range(32), 127} | {ord("\t")})
@@ -148,11 +147,12 @@ class OneAtATime(FlowControl):
 
 
 def whole_answer(problem: HttpProblem) -> bytes:
-    """The bytes of an answer that no request can be named for, and after which nothing follows."""
-    body = problem.body(NO_REQUEST)
+    """The bytes of an answer to what no service sees, and after which nothing follows."""
+    request_id = new_request_id()
+    body = problem.body(request_id)
     status = HTTPStatus(problem.status)
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {MEDIA_TYPE}\r\n"
-        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        f"content-length: {len(body)}\r\nx-request-id: {request_id}\r\nconnection: close\r\n\r\n"
     )
     return head.encode() + body

@@ -23,6 +23,11 @@ NO_CONTENT = int(HTTPStatus.NO_CONTENT)
 HeaderList = Iterable[tuple[bytes, bytes]]
 
 
+def new_request_id() -> str:
+    """What an answer, and whatever is logged about it, can be found by."""
+    return os.urandom(16).hex()
+
+
 class Exchange:
     """What the shell knows of a request, and the way back to its sender.
 
@@ -60,7 +65,7 @@ class Exchange:
         self, scope: Scope, send: Send, second_factor: SecondFactor, last_written: LastWritten
     ) -> None:
         self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
-        self.request_id = os.urandom(16).hex()
+        self.request_id = new_request_id()
         self.status = 0
         self.ends_connection = False
         self.parked_streams = 0

@@ -28,6 +28,7 @@ GIVEN_ONCE: Mapping[bytes, str] = {
         "Sec-Fetch-Site",
         "traceparent",
         "Last-Event-ID",
+        "X-User-Id",
     )
 }
 

@@ -121,12 +121,13 @@ class Kind:
             yield "503", "Something needed is away; try again after `Retry-After` seconds."
         if _names_something(operation):
             yield "404", "There is nothing of this name, or nothing for this caller."
+        yield "408", "The request did not arrive in time."
         yield "413", "The body is too large."
         if "requestBody" in operation:
-            yield "408", "The body did not arrive in time."
             yield "415", f"The body is not {' or '.join(operation['requestBody']['content'])}."
         if "requestBody" in operation or operation.get("parameters"):
             yield "422", "A field is not acceptable; `errors` says which and why."
+        yield "431", "The headers are too large."
         yield "500", "A fault of ours; the logs hold it under this `instance`."
 
 
@@ -136,8 +137,6 @@ HEADERS_OF_PROBLEMS: Mapping[str, Sequence[str]] = {
     "429": ["Retry-After"],
     "503": ["Retry-After"],
 }
-WITHOUT_A_REQUEST = "408"
-"""Of what is answered before there is a request to name."""
 
 
 def document(title: str, routes: Sequence[BaseRoute]) -> dict[str, Any]:
@@ -241,7 +240,7 @@ def _in_own_words(route: APIRoute, status: int | str) -> bool:
 
 
 def _headers(status: str, kind: Kind) -> dict[str, dict[str, str]]:
-    names = [] if status == WITHOUT_A_REQUEST else ["X-Request-Id"]
+    names = ["X-Request-Id"]
     if kind.is_command or kind.reads:
         names.append("Set-Cookie")
     if status >= "400":

@@ -70,6 +70,20 @@ def asking_by_id(table: str, ids: str = "ids") -> str:
     )
 
 
+# Of what everybody who may read it sees all of.
+ASKING_BY_ID_ALONE = """
+    SELECT asked.ordinal
+    FROM unnest(%(ids)b::uuid[]) WITH ORDINALITY AS asked (id, ordinal)
+    CROSS JOIN LATERAL ({is_parked}) AS parked
+"""
+
+
+def asking_by_id_alone() -> str:
+    """The same for streams that are nobody's, by the argument `ids`."""
+    found = sql.SQL(ASKING_BY_ID_ALONE).format(is_parked=is_parked("asked", "id"))
+    return found.as_string()
+
+
 def is_parked(table: str, column: str) -> sql.Composed:
     """A lateral query that has a row if the stream in a column is parked."""
     return sql.SQL(IS_PARKED).format(stream=sql.Identifier(table, column))

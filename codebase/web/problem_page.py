@@ -11,13 +11,13 @@ from fastapi.responses import HTMLResponse
 
 from codebase.web.auth import SAFE_METHODS
 from codebase.web.problems import MEDIA_TYPE, HttpProblem
+from codebase.web.request_body import FORM_TYPE
 
 if TYPE_CHECKING:
     from codebase.web.html import Pages
 
 HTML = "text/html"
 JSON = ("application/json", MEDIA_TYPE)
-FORM_TYPE = b"application/x-www-form-urlencoded"
 QUALITY = re.compile(r";\s*q=(0(?:\.\d*)?)\s*(?:;|$)", re.IGNORECASE)
 """Less than one; of anything else RFC 9110 (12.4.2) makes one."""
 
@@ -32,7 +32,9 @@ def prefers_page(method: str, headers: Mapping[bytes, bytes]) -> bool:
         method: of the request.
         headers: of the request, names in lower case.
     """
-    if method not in SAFE_METHODS and not headers.get(b"content-type", b"").startswith(FORM_TYPE):
+    if method not in SAFE_METHODS and not headers.get(b"content-type", b"").startswith(
+        FORM_TYPE.encode()
+    ):
         return False
     weights = _weights(headers.get(b"accept", b"").decode("latin-1"))
     return weights.get(HTML, 0) > max(weights.get(kind, 0) for kind in JSON)

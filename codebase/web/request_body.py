@@ -13,6 +13,7 @@ from starlette.types import Message, Receive
 from codebase.web.problems import HttpProblem
 
 JSON_TYPE = "application/json"
+FORM_TYPE = "application/x-www-form-urlencoded"
 CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\s;\"]*)", re.ASCII | re.IGNORECASE)
 UTF_8 = frozenset({"utf-8", "utf8"})
 

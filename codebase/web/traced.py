@@ -34,7 +34,8 @@ class _TracedApp:
             return
         headers = scope["headers"]
         sent = [value.decode("latin-1") for name, value in headers if name == TRACEPARENT]
-        span = self._traces.request(scope["method"], sent[0] if len(sent) == 1 else "")
+        known = telemetry.known_traceparent(sent[0]) if len(sent) == 1 else None
+        span = self._traces.request(scope["method"], known or "")
         if len(sent) <= 1:
             # Two are left for the boundary to refuse.
             ours = self._traces.traceparent(span)

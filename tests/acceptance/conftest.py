@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,10 +16,11 @@ import httpx
 import pytest
 
 from tests import processes
-from tests.acceptance.embedded_runs import ALL_PORTS, EmbeddedRun
+from tests.acceptance.embedded_runs import EmbeddedRun
 from tests.patience import PATIENCE_SECONDS, UNHURRIED
 
 if TYPE_CHECKING:
+    from bench.ports import Ports
     from codebase.embedded.keeper import Keeper
     from tests.conftest import RabbitUnderTest
     from tests.databases import Databases
@@ -267,22 +267,8 @@ def system_without_broker(
 
 
 @pytest.fixture(scope="module")
-def free_offset() -> Callable[[], int]:
-    """Call it for an offset at which every port is free; never the same twice."""
-    # Of processes that share the tests each has its own: no two of our ports are 60 apart.
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    offsets = iter(range(1_000 + os.getppid() % 400 + 60 * worker, 20_000, 500))
-
-    def is_free(port: int) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) != 0
-
-    return lambda: next(o for o in offsets if all(is_free(port + o) for port in ALL_PORTS))
-
-
-@pytest.fixture(scope="module")
 def start(
-    keeper: Keeper, server_folder: Path, free_offset: Callable[[], int]
+    keeper: Keeper, server_folder: Path, ports: Ports
 ) -> Iterator[Callable[..., EmbeddedRun]]:
     """Start a run; by default in a new home and at a free offset. All are stopped at the end."""
     runs: list[EmbeddedRun] = []
@@ -293,7 +279,7 @@ def start(
         run = EmbeddedRun(
             keeper,
             home or server_folder / f"home-{uuid4().hex[:8]}",
-            free_offset() if offset is None else offset,
+            ports.free_offset() if offset is None else offset,
             *arguments,
             **environment,
         )

@@ -18,7 +18,6 @@ import httpx
 import psutil
 
 from codebase.embedded.keeper import Keeper, Program
-from codebase.embedded.local_stack import SERVER_PORTS
 from codebase.registry import SYSTEM
 from tests.patience import PATIENCE_SECONDS, UNHURRIED
 
@@ -26,7 +25,6 @@ Told = TypeVar("Told")
 
 PROJECT = Path(__file__).parents[2]
 SERVICE_PORTS = SYSTEM.on_one_machine()
-ALL_PORTS = [*SERVER_PORTS.values(), *SERVICE_PORTS.values()]
 
 
 class EmbeddedRun:

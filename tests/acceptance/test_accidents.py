@@ -118,7 +118,7 @@ def test_the_broker_going_away_and_coming_back(
     rabbitmq_server.kill()
     try:
         during = {system.put().json()["buy_order"]["id"] for _ in range(10)}
-        assert system["create_buy_order"].is_ready()
+        until(system["create_buy_order"].is_ready, "it takes orders and is not ready")
     finally:
         rabbitmq_server.start()
     after = {system.put().json()["buy_order"]["id"] for _ in range(10)}

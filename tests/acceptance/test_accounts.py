@@ -503,7 +503,7 @@ def test_without_the_broker_the_service_is_ready_and_takes_commands_by_http(
             lambda: f"{name} 0.0" in management.ask("GET", "/metrics").text,
             "the metrics do not tell",
         )
-        assert management.service.is_ready()
+        until(management.service.is_ready, "it is not ready")
         assert management.ask("POST", f"/agents/block_agent/{agent_id}").status_code == 202
     finally:
         rabbitmq_server.start()

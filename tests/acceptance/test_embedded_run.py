@@ -263,6 +263,7 @@ def test_a_second_run_beside_it_has_its_own_orders(
     run: EmbeddedRun, start: Callable[..., EmbeddedRun]
 ) -> None:
     second = start().ready()
+    run.put(str(uuid.uuid4()))
     key = str(uuid.uuid4())
     mine, theirs = run.put(key), second.put(key)
     assert theirs.json()["buy_order"]["id"] in second.listed_keys(theirs)

@@ -14,6 +14,7 @@ import pytest
 
 from tests.acceptance.conftest import until
 from tests.acceptance.embedded_runs import PROJECT, EmbeddedRun, script_environment
+from tests.acceptance.readme import commands, moved
 from tests.patience import PATIENCE_SECONDS
 
 ORDERLY = ".venv/bin/orderly"
@@ -38,22 +39,12 @@ TRIED_ELSEWHERE = {
 NO_END = re.compile(rf"{ORDERLY} (serve|log tail)")
 
 
-def commands() -> list[str]:
-    """In the order of the text, without remarks; what goes on in the next line is one command."""
-    text = (PROJECT / "README.md").read_text(encoding="utf-8").replace("\\\n", "")
-    lines = re.findall(r"^    ((?:\./|\.venv/|curl |[A-Z_]+=).*)$", text, re.MULTILINE)
-    return [re.split(r"\s+# ", line)[0] for line in lines]
-
-
 def here(command: str, run: EmbeddedRun) -> str:
     """The command, with the ports of a run that is not the only one, and an order that there is."""
-    moved = re.sub(
-        r"(?<=localhost:)\d+|(?<=--port )\d+",
-        lambda port: str(int(port[0]) + run.offset),
-        command,
-    )
     order_id = run.put(str(uuid.uuid4())).json()["buy_order"]["id"]
-    own_rules = moved.replace("my_rules.toml", "codebase/views/payments/fraud_rules.toml")
+    own_rules = moved(command, run).replace(
+        "my_rules.toml", "codebase/views/payments/fraud_rules.toml"
+    )
     return own_rules.replace("last_ref.sh ID", f"last_ref.sh {order_id}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from functools import partial
 from time import monotonic
 from typing import Any
 from uuid import uuid4
@@ -145,6 +146,43 @@ def test_teams_hear_of_accounts(cluster: Cluster, system: SystemInContainers) ->
         page = httpx.get(f"{system[team].url}/", headers=admin)
         assert page.status_code == 200, team
         assert page.headers["content-type"].startswith("text/html")
+
+
+def test_a_payment_is_made_and_one_that_is_denied_is_mailed_about(
+    cluster: Cluster, system: SystemInContainers
+) -> None:
+    admin = {"Authorization": f"Bearer {cluster.secret('ADMIN_TOKEN')}"}
+    cards = [f"4{uuid4().int % 10**15:015}" for _ in range(2)]
+    blocked = {"list": "block", "card": cards[1], "ends_at": "2100-01-01T00:00:00Z"}
+    listed = httpx.post(
+        f"{system['fraud_police'].url}/listings",
+        json={**blocked, "reason": "stolen"},
+        headers=admin,
+    )
+    assert listed.status_code == 201
+
+    def pay(card: str) -> httpx.Response:
+        money = {"amount": "123.00", "currency": "INR"}
+        order = {"id": 1, "name": "A lamp", "cost": "123.00", "currency": "INR"}
+        payment = {**money, "card": card, "type": "wallet"}
+        body = {"order": order, "paymentMethod": "amazonpay", "payment": payment}
+        key = {"Idempotency-Key": card[-8:]}
+        return httpx.post(f"{system['transact'].url}/transact", json=body, headers=key)
+
+    def is_decided(card: str) -> bool:
+        # One that goes on without its client is asked for again.
+        return pay(card).status_code != httpx.codes.ACCEPTED
+
+    for card in cards:
+        until(partial(is_decided, card), "a payment is never decided")
+    paid, denied = (pay(card) for card in cards)
+    assert paid.json()["status"] == "PAYMENT_COMPLETE"
+    assert (denied.status_code, denied.json()["fraudStatus"]) == (402, True)
+    denied_id = denied.json()["transactionID"]
+    mail = f"{system['alertman'].url}/mails/{denied_id}"
+    until(lambda: httpx.get(mail, headers=admin).status_code == 200, "nobody is told")
+    assert denied_id in httpx.get(mail, headers=admin).text
+    assert system.verify() == ""
 
 
 def test_the_gateway_answers_in_the_form_of_the_services(system: SystemInContainers) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -23,8 +24,6 @@ from tests.integration.flow import meta, query, running, write
 from tests.unit.test_transaction import REQUESTED
 
 if TYPE_CHECKING:
-    import subprocess
-
     from tests.databases import Databases
 
 SERVICES = ("read_model_sync", "alertman")
@@ -38,6 +37,15 @@ REASON = Reason(
     window="60 s",
     sentence="the card was used 31 times in a minute",
 )
+MAKE_DUE = """
+    UPDATE reaction.reminder SET due_at = clock_timestamp()
+    WHERE (reaction, subject, name) IN (
+        SELECT reaction, subject, name FROM reaction.reminder
+        WHERE due_at > clock_timestamp()
+        FOR UPDATE SKIP LOCKED
+    )
+"""
+LATER = "SELECT FROM reaction.reminder WHERE due_at > clock_timestamp()"
 TOPICS = """
     SELECT stream_id, (array_agg(meta ->> 'topic' ORDER BY version DESC))[1] FROM event
     WHERE category = %s GROUP BY stream_id
@@ -98,8 +106,19 @@ def have_come_to(databases: Databases, transactions: list[UUID], topic: str) -> 
     return len(found) == len(transactions) and set(found.values()) == {topic}
 
 
+def make_due(databases: Databases) -> bool:
+    """Digests wait for no clock: what is to be sent later is due now. Whether all of it is.
+
+    What a worker is about to change is passed over: it may need what was changed here, and neither
+    would go on.
+    """
+    with databases.as_owner() as owner:
+        owner.execute(MAKE_DUE)
+        return owner.execute(LATER).fetchone() is None
+
+
 @contextmanager
-def telling(settings: PaymentSettings, **extra: str) -> Iterator[subprocess.Popen[bytes]]:
+def telling(settings: PaymentSettings, **extra: str) -> Iterator[BaseProcess]:
     """The service and the read model in a process of its own, killed on leaving."""
     lists = {name: ",".join(getattr(settings, name.lower())) for name in ("CARD_KEYS", "ALERT_TO")}
     module = ["tests.integration.run_transact", "0", *SERVICES]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
 
 from codebase.foundation.settings import Settings
+from tests.integration.payments import Outside, outside_open
 
 if TYPE_CHECKING:
     from tests.conftest import RabbitUnderTest
@@ -22,3 +23,10 @@ def with_broker(databases: Databases, rabbitmq_server: RabbitUnderTest) -> Itera
     url = rabbitmq_server.add_vhost(name)
     yield databases.settings.model_copy(update={"broker_url": url, "read_model_check_seconds": 0.2})
     rabbitmq_server.delete_vhost(name)
+
+
+@pytest.fixture
+def outside(free_port: Callable[[], int]) -> Iterator[Outside]:
+    """A fraud police and a payment provider that do as they are told."""
+    with outside_open(free_port()) as opened:
+        yield opened

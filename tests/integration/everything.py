@@ -11,13 +11,16 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import psycopg
 import pytest
 import uvloop
 
 from codebase.registry import SYSTEM
+from codebase.web import apps
 from codebase.web.runtime import Runtime
 from codebase.web.shell import assemble, serving
+from tests.integration.flow import eventually
 from tests.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
@@ -63,9 +66,14 @@ class Everything:
             raise
 
 
+def is_ready(url: str) -> bool:
+    """Whether a service can be used by now."""
+    return httpx.get(f"{url}/readyz").is_success
+
+
 @contextmanager
 def every_service(settings: Settings, free_port: Callable[[], int]) -> Iterator[dict[str, str]]:
-    """Where each service is, by its name."""
+    """Where each service is, by its name, once all of them can be used."""
     ports = {name: free_port() for name in SYSTEM.names()}
     found = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
     of_contexts = {
@@ -86,6 +94,12 @@ def every_service(settings: Settings, free_port: Callable[[], int]) -> Iterator[
             environment.setenv(variable, value)
         here = settings.model_copy(update={"orderly_home": Path(home)})
         everything = Everything(here, ports)
+        # Who looks at many things at once on one loop has to wait for his answers.
+        environment.setattr(apps, "CHECK_DEADLINE_SECONDS", PATIENCE_SECONDS)
         everything.start()
-        yield found
-        everything.stop()
+        try:
+            for name, url in found.items():
+                eventually(lambda url=url: is_ready(url), f"{name} is not ready")  # type: ignore[misc]
+            yield found
+        finally:
+            everything.stop()

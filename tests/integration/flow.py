@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
@@ -35,6 +34,7 @@ from codebase.model.aggregate import Aggregate
 from codebase.model.buy_orders.buy_order import BuyOrderPlaced, guards, topic
 from codebase.model.money import Currency
 from codebase.registry import SYSTEM
+from tests import processes
 from tests.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
@@ -207,30 +207,26 @@ def projecting(settings: Settings, projector: Projector = SYSTEM.read_model) -> 
 
 
 @contextmanager
-def part(name: str, settings: Settings, **extra: str) -> Iterator[subprocess.Popen[bytes]]:
+def part(name: str, settings: Settings, **extra: str) -> Iterator[BaseProcess]:
     """A relay or a projector in a process of its own, killed on leaving."""
     with running(["tests.integration.run_part", name], settings, **extra) as process:
         yield process
 
 
 @contextmanager
-def running(
-    module: Sequence[str], settings: Settings, **extra: str
-) -> Iterator[subprocess.Popen[bytes]]:
+def running(module: Sequence[str], settings: Settings, **extra: str) -> Iterator[BaseProcess]:
     """A module with its arguments in a process of its own, killed on leaving."""
     environment = {
         field.upper(): str(value)
         for field, value in settings.model_dump(exclude_defaults=True).items()
     }
-    command = [sys.executable, "-m", *module]
     inherited = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
-    process = subprocess.Popen(command, cwd=ROOT, env={**inherited, **environment, **extra})
+    process = processes.start_module(module, {**inherited, **environment, **extra})
     try:
         yield process
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
 
 
 @contextmanager
@@ -258,6 +254,27 @@ def waits_for_a_lock(server: PostgresUnderTest, application: str) -> bool:
     """
     with psycopg.connect(server.superuser_url()) as superuser:
         return superuser.execute(waiting, [application]).fetchone() is not None
+
+
+OTHERS = """
+    SELECT FROM pg_stat_activity
+    WHERE datname = current_database() AND backend_type = 'client backend'
+      AND pid <> pg_backend_pid()
+"""
+
+
+def until_nobody_is_connected(databases: Databases) -> None:
+    """To the write model. A client's end, or its death, is not that of its backend.
+
+    Until then it counts as connected, has its locks, and may commit what was sent to it.
+    """
+    with databases.as_owner() as owner:
+        until_it_is_alone(owner)
+
+
+def until_it_is_alone(connection: Connection[Any]) -> None:
+    """In its database."""
+    eventually(lambda: connection.execute(OTHERS).fetchone() is None, "somebody is connected")
 
 
 @contextmanager

@@ -34,6 +34,7 @@ from codebase.model.payments.alert import (
     RaiseAlert,
     RecordDeath,
     RecordDelay,
+    RecordFinish,
     RecordSent,
     RecordSilence,
     RetryAlert,
@@ -160,7 +161,8 @@ async def _transact_and_tell(office: Office, name: str) -> None:
     silence_id = await _silence(office, name)
     flagged = (WANTED, transactions.FLAG)
     told = await _steps(office, TRANSACTION, f"{name} told", *flagged, transactions.ALERT)
-    await _alert(office, told, DELAY, RecordSent(refused=("recipient 2: 550",)))
+    for_later, at_last = RecordSent(refused=("recipient 2: 451",)), RecordFinish(refused=())
+    await _alert(office, told, DELAY, for_later, at_last)
     dead = await _steps(office, TRANSACTION, f"{name} dead", *flagged)
     await _alert(office, dead, DELAY, DEATH, RetryAlert(by="boss"), DEATH)
     silenced = await _steps(office, TRANSACTION, f"{name} silenced", *flagged)

@@ -49,6 +49,7 @@ from codebase.engine.reactions.team import ReactionTeam
 from codebase.foundation.http_session import http_session
 from codebase.foundation.settings import Settings
 from codebase.model.aggregate import Aggregate
+from tests.integration.answering import answering
 from tests.integration.flow import eventually, heads, meta, projecting
 from tests.patience import PATIENCE_SECONDS
 
@@ -310,20 +311,8 @@ def shop_open(port: int) -> Iterator[Shop]:
     """A shop on a loopback port."""
     shop = Shop(url=f"http://127.0.0.1:{port}")
 
-    @asynccontextmanager
-    async def serving() -> AsyncIterator[Shop]:
-        app = web.Application()
-        app.add_routes([web.post("/do/{job}", shop.do), web.get("/done/{key}", shop.tell)])
-        runner = web.AppRunner(app, shutdown_timeout=0)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        try:
-            yield shop
-        finally:
-            shop.closing.set()
-            await runner.cleanup()
-
-    with on_a_loop(serving):
+    routes = (web.post("/do/{job}", shop.do), web.get("/done/{key}", shop.tell))
+    with on_a_loop(lambda: answering(port, *routes, closing=shop.closing.set)):
         yield shop
 
 
@@ -413,7 +402,7 @@ async def jobs_at_work(
             deadline_seconds=deadline_seconds,
         )
         targets: dict[str, Target] = {SHOP: shop, LOG: log}
-        team = ReactionTeam(settings, reaction, targets, asyncio.get_running_loop())
+        team = ReactionTeam(settings, reaction, targets)
         async with team.at_work(lambda: PATIENCE_SECONDS):
             yield team
 

@@ -51,6 +51,8 @@ class MailServer:
     on_recipient: Callable[[str, int], str] = lambda _address, _nth: OK
     """(address, how often it came) -> what is said."""
     on_data: Callable[[Delivered], str] = lambda _delivered: OK
+    lets_in: bool = False
+    """Whether a password is right, where one is demanded."""
     hangs_at: str = ""
     """`mail`, `data`: there nothing is said any more."""
     stands_still: bool = False
@@ -126,10 +128,6 @@ class Greeting(SMTP):
             self.transport.close()
 
 
-def refuse_everybody(*_: object) -> AuthResult:
-    return AuthResult(success=False, handled=False)
-
-
 @contextmanager
 def mail_server(
     port: int, *, certificate_for: str | None = None, demands_password: bool = False
@@ -143,7 +141,7 @@ def mail_server(
         options["tls_context"] = context
     if demands_password:
         options |= {
-            "authenticator": refuse_everybody,
+            "authenticator": lambda *_: AuthResult(success=server.lets_in, handled=False),
             "auth_required": True,
         }
 

@@ -6,7 +6,7 @@ import asyncio
 import random
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -15,16 +15,25 @@ from uuid import uuid4
 
 import httpx
 from aiohttp import web
+from prometheus_client import REGISTRY
 
+from codebase.engine.reactions.breaker import FAILURES_TO_OPEN, Breaker
 from codebase.foundation.settings import Settings, extended
 from codebase.registry import SYSTEM
+from codebase.services.transact import at_work
+from codebase.services.transact.driver import PAYMENT_PROVIDER, TRANSACTIONS
 from codebase.views.payments.settings import PaymentSettings
 from codebase.web.runtime import Runtime
 from codebase.web.server import serving
 from codebase.web.shell import assemble
+from tests.clocks import StandingClock
+from tests.integration.answering import answering
 from tests.integration.jobs import on_a_loop
+from tests.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
+    import pytest
+
     from tests.databases import Databases
 
 END_LEASES = """
@@ -39,9 +48,20 @@ REASON = {
     "observed": "31",
     "limit": "30",
     "window": "60 s",
+    "kind": "hit",
     "sentence": "the card was used 31 times in a minute",
 }
+FAILED_RULE = {
+    **REASON,
+    "rule": "client_history",
+    "weight": 0,
+    "kind": "err",
+    "sentence": "this rule could not tell: KeyError",
+}
 FLOW = ("read_model_sync", "transact")
+COMPLETE = ["PENDING", "CLEARED", "PAYMENT_INITIATED", "PAYMENT_COMPLETE"]
+CLEARED = COMPLETE[:2]
+MOMENT_SECONDS = 0.02
 POLICE_PATH = "/service/fraudpolice/api/v1/transaction/"
 
 
@@ -75,6 +95,8 @@ class Outside:
     """(what it is shown, how often it has been) -> clear, fraud, hang, fail, nonsense."""
     provider: Callable[[Mapping[str, Any], int], str] = lambda _body, _nth: "charge"
     """(what it is asked for, how often) -> charge, refuse, hang, fail, lose, late, reject."""
+    inquiry: str = "tell"
+    """What becomes of inquiries: tell, hang, fail."""
     calls: Counter[str] = field(default_factory=Counter)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     late: threading.Event = field(default_factory=threading.Event)
@@ -96,7 +118,7 @@ class Outside:
             case "nonsense":
                 return web.json_response({"code": 200, "message": {"isFraud": "perhaps"}})
         is_fraud = manner == "fraud"
-        reasons = [REASON] if is_fraud else []
+        reasons = [REASON, FAILED_RULE] if is_fraud else []
         message = {"isFraud": is_fraud, "score": 60 if is_fraud else 0, "reasons": reasons}
         return web.json_response({"code": 200, "message": message})
 
@@ -130,6 +152,12 @@ class Outside:
         key = request.match_info["key"]
         with self.changed:
             self.inquiries[key] += 1
+        match self.inquiry:
+            case "fail":
+                return web.json_response({}, status=HTTPStatus.INTERNAL_SERVER_ERROR)
+            case "hang":
+                await self.closing.wait()
+                return web.json_response({}, status=HTTPStatus.SERVICE_UNAVAILABLE)
         if key not in self.charges:
             return web.json_response({}, status=HTTPStatus.NOT_FOUND)
         return web.json_response(self._told(key))
@@ -143,26 +171,12 @@ def outside_open(port: int) -> Iterator[Outside]:
     """Both of them on a loopback port."""
     outside = Outside(url=f"http://127.0.0.1:{port}")
 
-    @asynccontextmanager
-    async def at_work() -> AsyncIterator[Outside]:
-        app = web.Application()
-        app.add_routes(
-            [
-                web.post(POLICE_PATH, outside.look),
-                web.post("/charges", outside.charge),
-                web.get("/charges/{key}", outside.tell),
-            ]
-        )
-        runner = web.AppRunner(app, shutdown_timeout=0)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        try:
-            yield outside
-        finally:
-            outside.closing.set()
-            await runner.cleanup()
-
-    with on_a_loop(at_work):
+    routes = (
+        web.post(POLICE_PATH, outside.look),
+        web.post("/charges", outside.charge),
+        web.get("/charges/{key}", outside.tell),
+    )
+    with on_a_loop(lambda: answering(port, *routes, closing=outside.closing.set)):
         yield outside
 
 
@@ -207,9 +221,13 @@ class Payer:
 
     async def details(self, transaction_id: str) -> dict[str, Any]:
         """What is shown of a transaction, with everything that the log holds by now."""
-        answer = await self.client.get(
-            f"/transactions/{transaction_id}", headers={"Consistency-Token": "latest"}
-        )
+        path, latest = f"/transactions/{transaction_id}", {"Consistency-Token": "latest"}
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            # A connection to the log has a deadline of its own, which a busy machine may pass.
+            while (
+                answer := await self.client.get(path, headers=latest)
+            ).status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+                pass
         found: dict[str, Any] = answer.raise_for_status().json()
         return found
 
@@ -230,3 +248,59 @@ async def paying(settings: Settings, *names: str) -> AsyncIterator[Payer]:
         port = await stack.enter_async_context(serving(assemble(apps, settings), settings, 0))
         url = f"http://127.0.0.1:{port}"
         yield Payer(await stack.enter_async_context(httpx.AsyncClient(base_url=url)))
+
+
+async def until(condition: Callable[[], Awaitable[object]]) -> None:
+    """Return as soon as the condition holds; fail when it never does."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not await condition():  # noqa: ASYNC110 - it is other threads that do it
+            await asyncio.sleep(MOMENT_SECONDS)
+
+
+async def comes_to(payer: Payer, transaction_id: str, history: list[str]) -> None:
+    async def there() -> bool:
+        return await payer.history(transaction_id) == history
+
+    await until(there)
+
+
+def breakers_on_a_standing_clock(monkeypatch: pytest.MonkeyPatch) -> StandingClock:
+    """Whom a service leaves alone from now on it leaves alone until this clock is pushed.
+
+    Whoever answers is waited for.
+    """
+    clock = StandingClock()
+    monkeypatch.setattr(at_work, "breaker", lambda: Breaker(clock))
+    monkeypatch.setattr(at_work, "POLICE_DEADLINE_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(at_work, "PROVIDER_DEADLINE_SECONDS", PATIENCE_SECONDS)
+    return clock
+
+
+async def until_the_provider_is_left_alone() -> None:
+    """By the driver in this process."""
+    labels = {"reaction": TRANSACTIONS.name, "target": PAYMENT_PROVIDER}
+
+    async def is_left_alone() -> bool:
+        return REGISTRY.get_sample_value("orderly_reaction_breaker_open", labels) == 1
+
+    await until(is_left_alone)
+
+
+async def find_the_provider_away(payer: Payer) -> list[str]:
+    """Pay until it is left alone; the transactions that found it out, each at least CLEARED."""
+    made = await pay_together(payer, FAILURES_TO_OPEN)
+    await until_the_provider_is_left_alone()
+    for each in made:
+
+        async def is_decided(each: str = each) -> bool:
+            return len(await payer.history(each)) > 1
+
+        await until(is_decided)
+    return made
+
+
+async def pay_together(payer: Payer, payments: int) -> list[str]:
+    """So many transactions that do not end yet."""
+    answers = await asyncio.gather(*(payer.pay() for _ in range(payments)))
+    assert {answer.status_code for answer in answers} == {HTTPStatus.ACCEPTED}
+    return [answer.json()["transactionID"] for answer in answers]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from codebase.foundation.clock import Clock
 from codebase.model.payments.fraud_rule_set import RuleSet, parse_rules
 from codebase.services.fraud_police.police import Police
 from codebase.services.fraud_police.projections import FRAUD_POLICE
+from codebase.services.fraud_police.rule_watch import RuleWatch
 from codebase.services.fraud_police.service import create_app
 from codebase.services.fraud_police.shadow import police_team
 from codebase.views.payments.fraud_rules_file import read_rules_file
@@ -23,6 +25,7 @@ from codebase.views.payments.settings import card_reducer
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.shell import assemble
 from tests.integration.flow import at_work, eventually, is_projected
+from tests.patience import NEVER_SECONDS
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -112,8 +115,11 @@ def with_police(
     rule_set: RuleSet = DEFAULT_RULES,
     now: Clock | None = None,
     card_keys: tuple[str, ...] | None = None,
+    *,
+    rest_seconds: float = NEVER_SECONDS,
+    rules_clock: Callable[[], float] = lambda: 0.0,
 ) -> None:
-    """Run a story with a police, its projector beside it."""
+    """Run a story with a police, its projector beside it; no rule is slow but by `rules_clock`."""
     changed: dict[str, Any] = {"api_tokens": TOKENS}
     if card_keys is not None:
         changed["card_keys"] = card_keys
@@ -122,10 +128,14 @@ def with_police(
 
     async def told() -> None:
         async with (
+            AsyncExitStack() as stack,
             CommandBus.open(settings) as bus,
             ConsistentReads.open(settings, FRAUD_POLICE.name) as reads,
         ):
-            police = Police(bus, reads, rule_set, clock)
+            watch = stack.enter_context(
+                RuleWatch.at_work(rule_set, rest_seconds=rest_seconds, clock=rules_clock)
+            )
+            police = Police(bus, reads, watch, clock)
             app = create_app(bus, reads, police, card_reducer(settings), {})
             transport = httpx.ASGITransport(app=assemble([app], settings))
             async with httpx.AsyncClient(

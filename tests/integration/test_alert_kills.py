@@ -21,12 +21,19 @@ from codebase.operations.verify import verify
 from codebase.registry import SYSTEM
 from codebase.services.alertman.service import REACTIONS
 from codebase.views.payments.settings import PaymentSettings
-from tests.integration.alerts import are_alerted, flag, have_come_to, settings_of, telling
-from tests.integration.flow import eventually, query
+from tests.integration.alerts import (
+    are_alerted,
+    flag,
+    have_come_to,
+    make_due,
+    settings_of,
+    telling,
+)
+from tests.integration.flow import eventually, query, until_nobody_is_connected
 from tests.integration.mail_server import OK, Delivered, MailServer, mail_server
 from tests.integration.payments import END_LEASES
 from tests.integration.test_reaction_kills import SEEDS
-from tests.patience import PATIENCE_SECONDS
+from tests.processes import status_of
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -66,19 +73,21 @@ def flag_some(databases: Databases, chance: random.Random) -> list[UUID]:
 
 def recover(databases: Databases, settings: PaymentSettings, all_: list[UUID]) -> None:
     """Somebody else takes over; nobody waits for the leases of the dead, nor for digests."""
-    with telling(settings), databases.as_owner() as owner:
-
-        def is_over() -> bool:
-            owner.execute("UPDATE reaction.reminder SET due_at = clock_timestamp()")
-            return are_alerted(databases, all_) and have_come_to(databases, all_, "alert.sent")
-
+    with databases.as_owner() as owner:
         owner.execute(END_LEASES)
+
+    def is_over() -> bool:
+        make_due(databases)
+        return are_alerted(databases, all_) and have_come_to(databases, all_, "alert.sent")
+
+    with telling(settings):
         eventually(is_over)
         eventually(lambda: query(databases.as_owner(), OPEN) == [])
 
 
 def in_doubt(databases: Databases) -> list[str]:
     """The name of the mail that was on its way when the process died, if one was."""
+    until_nobody_is_connected(databases)
     return [name for (name,) in query(databases.as_owner(), ON_ITS_WAY)]
 
 
@@ -114,10 +123,8 @@ def test_a_death_anywhere_leaves_nobody_untold(
     made = [*flag_some(databases, chance), *flag(databases, 3, client="many")]
     with telling(settings, ORDERLY_FAILPOINT=place) as dying:
         if "reminder" in place:
-            with databases.as_owner() as owner:
-                make_due = "UPDATE reaction.reminder SET due_at = clock_timestamp()"
-                eventually(lambda: owner.execute(make_due).rowcount or dying.poll() is not None)
-        assert dying.wait(PATIENCE_SECONDS) == EXIT_STATUS
+            eventually(lambda: make_due(databases) and dying.exitcode is not None)
+        assert status_of(dying) == EXIT_STATUS
     doubtful = in_doubt(databases)
     assert len(doubtful) <= 1
     if place == "alert_before_mail":
@@ -144,7 +151,7 @@ def test_a_death_between_a_mail_and_the_reply_repeats_it_with_the_same_name(
     server.on_data = kill
     with telling(settings) as dying:
         victims.append(dying.pid)
-        assert dying.wait(PATIENCE_SECONDS) == -signal.SIGKILL
+        assert status_of(dying) == -signal.SIGKILL
     doubtful, before = in_doubt(databases), [mail.message_id for mail in server.delivered]
     recover(databases, settings, made)
     check(databases, server, made, doubtful)
@@ -167,7 +174,7 @@ def test_a_death_at_any_moment_leaves_nobody_untold(
                 lambda wanted=events: len(topics_of_alerts(databases)) >= wanted  # type: ignore[misc]
             )
             dying.kill()
-            dying.wait(PATIENCE_SECONDS)
+            status_of(dying)
         doubtful += in_doubt(databases)
         with databases.as_owner() as owner:
             owner.execute(END_LEASES)

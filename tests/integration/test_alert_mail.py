@@ -111,6 +111,16 @@ def test_a_digest_names_every_transaction_once_and_is_named_by_the_first_it_tell
         assert named == [str(alert.transaction_id) for alert in alerts[1:]]
 
 
+def test_a_mail_has_seven_bits_whatever_a_client_is_called(free_port: Callable[[], int]) -> None:
+    """Others may be asked for only of a server that says that it takes them."""
+    with mail_server(free_port()) as server:
+        delivered_by(sender(server.url), replace(ALERT, client="ü中"))
+        [taken] = server.delivered
+        assert taken.raw.isascii()
+        assert taken.mail["Subject"] == "Fraud: 1 transaction of ü中"
+        assert "transaction of ü中 for fraud" in taken.text
+
+
 @pytest.mark.parametrize("evil", ["shop\r\nBcc: thief@x.test", "shop\nX-Evil: 1", "shop\u2028\x00"])
 def test_a_client_s_name_is_no_header(free_port: Callable[[], int], evil: str) -> None:
     with mail_server(free_port()) as server:
@@ -174,7 +184,7 @@ def test_who_is_alone_in_not_getting_it_yet_holds_nobody_s_turn(
     with mail_server(free_port()) as server:
         says(server, where, "451 greylisted")
         answer = delivered_by(sender(server.url), ALERT, only=[3])
-        assert answer == said("451 greylisted", again=[3], nobody=True)
+        assert answer == said("recipient 3: 451 greylisted", again=[3], nobody=True)
 
 
 def test_where_all_are_refused_those_who_may_get_it_later_are_told_by_their_numbers(
@@ -286,6 +296,11 @@ def test_a_wrong_password_is_no_word_on_the_mail(
         "smtp://",
         "smtp://u:geheim@a:99999",
         "smtp://a/b",
+        "smtp://a:0",
+        "smtp://u:25#geheim@mail.test",
+        "smtp://u:geheim@mail test",
+        "smtp://u:geheim@m\u00e4il.test",
+        "smtp://u:geheim@one.test,two.test",
     ],
 )
 def test_what_is_no_address_of_a_mail_server_is_refused_and_not_repeated(url: str) -> None:
@@ -298,3 +313,5 @@ def test_a_password_may_hold_any_character() -> None:
     relay = Relay.read("smtp+starttls://user%40x:p%3Aw%2F@mail.test")
     assert (relay.username, relay.password) == ("user@x", "p:w/")
     assert (relay.host, relay.port, relay.scheme) == ("mail.test", 587, "smtp+starttls")
+    assert "p:w/" not in repr(relay)
+    assert Relay.read("smtp://[::1]:25").host == "::1"

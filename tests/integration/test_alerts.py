@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -15,16 +16,19 @@ import aiohttp
 import httpx
 import pytest
 from aiohttp import web
+from prometheus_client import REGISTRY
 
 from codebase.engine.reactions.target import InDoubtError
 from codebase.foundation.errors import ConfigurationError
 from codebase.model.payments.alert import Channel
+from codebase.operations import intents as operations
 from codebase.operations.verify import verify
 from codebase.registry import SYSTEM
+from codebase.services.alertman import digests
 from codebase.services.alertman.alerting import alerts_of
 from codebase.services.alertman.at_work import mailbox_of, smtp_sender
 from codebase.services.alertman.service import REACTIONS
-from codebase.services.alertman.sms import DEADLINE_SECONDS, SmsSender
+from codebase.services.alertman.sms import DEADLINE_SECONDS, SmsSender, parts_of
 from codebase.views.payments.settings import PaymentSettings
 from tests.clocks import on_a_pushed_clock, push_the_clock
 from tests.integration.alerts import (
@@ -34,12 +38,16 @@ from tests.integration.alerts import (
     are_alerted,
     flag,
     have_come_to,
+    make_due,
     settings_of,
     topics,
 )
+from tests.integration.answering import answering
+from tests.integration.flow import query
 from tests.integration.jobs import on_a_loop
-from tests.integration.mail_server import OK, MailServer, mail_server
+from tests.integration.mail_server import OK, Delivered, MailServer, mail_server
 from tests.integration.payments import paying
+from tests.patience import NEVER_SECONDS, PATIENCE_SECONDS
 from tests.unit.test_alert_rules import ABOUT, sent_of
 
 if TYPE_CHECKING:
@@ -58,6 +66,12 @@ def server(free_port: Callable[[], int]) -> Iterator[MailServer]:
 @pytest.fixture
 def settings(databases: Databases, server: MailServer) -> PaymentSettings:
     return settings_of(databases, smtp_url=server.url)
+
+
+@pytest.fixture
+def far_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for a digest does so until it is made due."""
+    monkeypatch.setattr(digests, "APART", timedelta(seconds=NEVER_SECONDS))
 
 
 def tell(settings: PaymentSettings, story: Story) -> None:
@@ -79,8 +93,9 @@ def tell(settings: PaymentSettings, story: Story) -> None:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - it is others that do it
-        await asyncio.sleep(MOMENT_SECONDS)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - it is others that do it
+            await asyncio.sleep(MOMENT_SECONDS)
 
 
 async def listed(client: httpx.AsyncClient, path: str = "/alerts", **query: str) -> list[Any]:
@@ -162,8 +177,9 @@ def test_a_refusal_is_dead_with_code_and_text_until_it_is_retried(
         server.on_data = lambda _: OK
         asked = await client.post(f"/alerts/{shown['id']}/retry")
         assert (asked.status_code, asked.json()["state"]) == (202, "pending")
-        make_due(databases)
-        await eventually(lambda: have_come_to(databases, [transaction], "alert.sent"))
+        await eventually_when_due(
+            databases, lambda: have_come_to(databases, [transaction], "alert.sent")
+        )
         assert len({mail.message_id for mail in server.delivered}) == 1
         refused = await client.post(f"/alerts/{shown['id']}/retry")
         assert (refused.status_code, refused.json()["state"]) == (409, "sent")
@@ -172,11 +188,14 @@ def test_a_refusal_is_dead_with_code_and_text_until_it_is_retried(
     tell(settings, story)
 
 
-def make_due(databases: Databases) -> None:
-    """Digests wait for no clock: what is to be sent later is due now."""
+async def eventually_when_due(databases: Databases, condition: Callable[[], bool]) -> None:
+    """The same, whatever is to be sent because of what was sent."""
 
-    with databases.as_owner() as owner:
-        owner.execute("UPDATE reaction.reminder SET due_at = clock_timestamp()")
+    def found() -> bool:
+        make_due(databases)
+        return condition()
+
+    await eventually(found)
 
 
 AGE = """
@@ -204,27 +223,48 @@ def test_not_now_is_tried_again_for_a_day(
     tell(settings, story)
 
 
+def counted(became: str) -> float:
+    """How many alerts by e-mail have become that, in this process."""
+    labels = {"channel": "email", "became": became}
+    return REGISTRY.get_sample_value("orderly_alerts_total", labels) or 0.0
+
+
+@pytest.mark.parametrize(
+    ("second", "refused"),
+    [(OK, []), ("550 nobody", ["recipient 2: 550 nobody"])],
+    ids=["gets it", "never gets it"],
+)
 def test_who_is_refused_for_now_gets_it_later_and_others_get_it_once(
-    databases: Databases, server: MailServer
+    databases: Databases, server: MailServer, second: str, refused: list[str]
 ) -> None:
     settings = settings_of(databases, smtp_url=server.url, alert_to=(TO, "two@bank.test"))
     greylisted = "two@bank.test"
     server.on_recipient = lambda address, nth: (
-        "451 greylisted" if address == greylisted and nth == 1 else OK
+        OK if address != greylisted else "451 greylisted" if nth == 1 else second
     )
+    before = {became: counted(became) for became in ("sent", "dead")}
 
     async def story(client: httpx.AsyncClient) -> None:
         [transaction] = flag(databases)
         await eventually(lambda: have_come_to(databases, [transaction], "alert.sent"))
-        make_due(databases)
-        await eventually(lambda: len(server.delivered) == 2)
-        assert [mail.recipients for mail in server.delivered] == [(TO,), (greylisted,)]
-        [shown] = await listed(client)
+        [shown] = await listed(client, state="sent")
         assert shown["refused"] == ["recipient 2: 451 greylisted"]
+        await eventually_when_due(
+            databases, lambda: have_come_to(databases, [transaction], "alert.finished")
+        )
+        taken = [(TO,), (greylisted,)] if second == OK else [(TO,)]
+        assert [mail.recipients for mail in server.delivered] == taken
+        [shown] = await listed(client, state="sent")
+        assert shown["refused"] == refused
+        await eventually(lambda: not query(databases.as_owner(), OPEN))
+        assert {became: counted(became) - before[became] for became in before} == {
+            "sent": 1.0, "dead": 0.0
+        }  # fmt: skip
 
     tell(settings, story)
 
 
+@pytest.mark.usefixtures("far_apart")
 @pytest.mark.parametrize("other", ["", "550 nobody"], ids=["one gets it", "nobody gets it"])
 def test_a_mailbox_that_is_not_to_be_had_keeps_no_other_mail_waiting(
     databases: Databases, server: MailServer, other: str
@@ -245,17 +285,16 @@ def test_a_mailbox_that_is_not_to_be_had_keeps_no_other_mail_waiting(
         [first] = flag(databases)
         state = "alert.delayed" if other else "alert.sent"
         await eventually(lambda: have_come_to(databases, [first], state))
-        make_due(databases)
-        await eventually(lambda: len(tries) > 1)
+        await eventually_when_due(databases, lambda: len(tries) > 1)
         [second] = flag(databases)
         await eventually(lambda: len(await_held(databases)) == 1)
-        make_due(databases)
-        await eventually(lambda: are_alerted(databases, [second]))
+        await eventually_when_due(databases, lambda: are_alerted(databases, [second]))
         assert [mail.recipients for mail in server.delivered if str(second) in mail.text] == [(TO,)]
 
     tell(settings, story)
 
 
+@pytest.mark.usefixtures("far_apart")
 def test_many_flags_of_a_client_come_as_one_digest_and_others_do_not_wait(
     databases: Databases, settings: PaymentSettings, server: MailServer
 ) -> None:
@@ -265,8 +304,7 @@ def test_many_flags_of_a_client_come_as_one_digest_and_others_do_not_wait(
         await eventually(lambda: are_alerted(databases, [other]))
         await eventually(lambda: len(topics(databases, "alert")) == len(many) + 1)
         await eventually(lambda: len(await_held(databases)) == len(many) - 1)
-        make_due(databases)
-        await eventually(lambda: are_alerted(databases, many))
+        await eventually_when_due(databases, lambda: are_alerted(databases, many))
         mails = [mail for mail in server.delivered if str(other) not in mail.text]
         assert len(mails) == 2
         named = [UUID(each) for mail in mails for each in NAMED.findall(mail.text)]
@@ -277,6 +315,7 @@ def test_many_flags_of_a_client_come_as_one_digest_and_others_do_not_wait(
     tell(settings, story)
 
 
+OPEN = "SELECT FROM reaction.intent WHERE ended_at IS NULL"
 NAMED = re.compile(r"^Transaction (\S+)", re.MULTILINE)
 
 
@@ -285,6 +324,12 @@ def await_held(databases: Databases) -> list[Any]:
     statement = "SELECT state -> 'held' FROM reaction.subject WHERE reaction = 'alerts_email'"
     with databases.as_owner() as owner:
         return [each for (held,) in owner.execute(statement).fetchall() for each in held]
+
+
+def all_are_sent(databases: Databases) -> bool:
+    """Whether they are by now, where nothing waits for a digest."""
+    make_due(databases)
+    return set(topics(databases, "alert").values()) == {"alert.sent"}
 
 
 @pytest.mark.parametrize(
@@ -301,6 +346,9 @@ def test_nobody_is_told_of_what_is_silenced(
         begun = await client.post("/silences", json=wanted)
         assert begun.status_code == 201, begun.text
         [shown] = await listed(client, "/silences")
+        assert begun.headers["Location"] == f"/silences/{shown['id']}"
+        assert (await client.get(begun.headers["Location"])).json() == shown
+        assert (await client.get(f"/silences/{uuid4()}")).status_code == 404
         asked = {"client": None, "rule": None, **matcher}
         assert begun.json() == {
             **wanted, "id": shown["id"], "matcher": asked, "author": "local"
@@ -311,31 +359,148 @@ def test_nobody_is_told_of_what_is_silenced(
         }  # fmt: skip
         made = {"other": flag(databases, client="other"), "shop luhn": flag(databases, rule="luhn")}
         await eventually(lambda: len(topics(databases, "alert")) == 2)
+        # Nor does it wait for a digest: what is silenced is none of its client's mails.
         made["shop card_velocity"] = flag(databases)
-        await eventually(lambda: len(await_held(databases)) == 1)
-        make_due(databases)
-        await eventually(
-            lambda: (
-                set(topics(databases, "alert").values()) == {"alert.sent", "alert.silenced"}
-                and len(topics(databases, "alert")) == 3
-            )
-        )
+        ended = sorted("alert.silenced" if each in silenced else "alert.sent" for each in made)
+        await eventually(lambda: sorted(topics(databases, "alert").values()) == ended)
         quiet = {each["transactionID"] for each in await listed(client, state="silenced")}
         assert quiet == {str(made[name][0]) for name in silenced}
         named = {each for mail in server.delivered for each in NAMED.findall(mail.text)}
         assert named == {str(each) for [each] in made.values()} - quiet
-        ended = await client.delete(f"/silences/{begun.json()['id']}")
-        assert ended.status_code == 204
+        over = await client.delete(f"/silences/{begun.json()['id']}")
+        assert over.status_code == 204
         [shown] = await listed(client, "/silences")
         assert shown["ended_by"] == "local"
+        assert (await client.get(begun.headers["Location"])).json() == shown
         # What was silenced is told when somebody wants it told after all.
         for one in await listed(client, state="silenced"):
             assert (await client.post(f"/alerts/{one['id']}/retry")).status_code == 202
-        await eventually(lambda: len(await_held(databases)) == len(silenced))
-        make_due(databases)
-        await eventually(lambda: set(topics(databases, "alert").values()) == {"alert.sent"})
+        await eventually(lambda: all_are_sent(databases))
 
     tell(settings, story)
+
+
+def test_what_is_held_when_a_log_is_adopted_is_dead_and_told_when_somebody_wants_it_told(
+    databases: Databases, settings: PaymentSettings, server: MailServer
+) -> None:
+    async def story(client: httpx.AsyncClient) -> None:
+        first = flag(databases)
+        await eventually(lambda: are_alerted(databases, first))
+        held = flag(databases, 2)
+        await eventually(lambda: len(await_held(databases)) == 2)
+        adopt = partial(operations.adopt, settings, REACTIONS, skip_open=True)
+        assert (await asyncio.to_thread(adopt)).reminders == 1
+        await eventually(lambda: list(topics(databases, "alert").values()).count(DEAD) == 2)
+        dead = await listed(client, state="dead")
+        assert {each["transactionID"] for each in dead} == set(map(str, held))
+        assert {each["reason"] for each in dead} == {operations.LEFT_OUT}
+        assert not await_held(databases), "or the next flag would tell of them by itself"
+        for each in dead:
+            assert (await client.post(f"/alerts/{each['id']}/retry")).status_code == 202
+        await eventually(lambda: all_are_sent(databases))
+        named = [each for mail in server.delivered for each in NAMED.findall(mail.text)]
+        assert sorted(named) == sorted(map(str, first + held))
+
+    tell(settings, story)
+
+
+def test_what_is_held_behind_a_mail_that_is_left_out_is_left_out_as_well(
+    databases: Databases, settings: PaymentSettings, server: MailServer
+) -> None:
+    server.on_greeting = "421 too busy"
+
+    async def story(_: httpx.AsyncClient) -> None:
+        made = flag(databases)
+        await eventually(lambda: have_come_to(databases, made, "alert.delayed"))
+        made += flag(databases, 2)
+        await eventually(lambda: len(await_held(databases)) == 2)
+        adopt = partial(operations.adopt, settings, REACTIONS, skip_open=True)
+        assert (await asyncio.to_thread(adopt)).skipped == 1
+        await eventually(lambda: have_come_to(databases, made, DEAD))
+        assert not server.delivered
+
+    tell(settings, story)
+
+
+def test_what_may_have_been_told_where_the_log_came_from_is_told_though_a_silence_has_begun(
+    databases: Databases, settings: PaymentSettings, server: MailServer
+) -> None:
+    """The digest of a reminder that is older than the adoption: the first attempt is in doubt."""
+
+    async def story(client: httpx.AsyncClient) -> None:
+        made = flag(databases)
+        await eventually(lambda: are_alerted(databases, made))
+        made.extend(flag(databases, rule="luhn") + flag(databases))
+        await eventually(lambda: len(await_held(databases)) == 2)
+        adopt = partial(operations.adopt, settings, REACTIONS, skip_open=False)
+        assert (await asyncio.to_thread(adopt)).skipped == 0
+        await client.post("/silences", json=HUSH)
+        assert len(await listed(client, "/silences")) == 1
+        await eventually_when_due(databases, lambda: not await_held(databases))
+        await eventually(lambda: not query(databases.as_owner(), OPEN))
+        sent = {each["transactionID"] for each in await listed(client, state="sent")}
+        assert sent == set(map(str, made))
+        assert {each for mail in server.delivered for each in NAMED.findall(mail.text)} == sent
+
+    tell(settings, story)
+
+
+DEAD = "alert.died"
+HUSH = {"matcher": {"rule": "luhn"}, "ends_at": "2999-01-01T00:00:00Z", "reason": "a test"}
+
+
+@pytest.mark.parametrize("is_silenced", [False, True], ids=["begins", "ends"])
+def test_what_may_have_been_told_is_told_again_whatever_silence_begins_or_ends(
+    databases: Databases, settings: PaymentSettings, server: MailServer, *, is_silenced: bool
+) -> None:
+    """The reply to a digest is lost; one of its alerts matches a silence that changes then."""
+
+    def lose(delivered: Delivered) -> str:
+        if len(NAMED.findall(delivered.text)) > 1 and len(digests()) == 1:
+            for transport in server.transports:
+                transport.abort()
+        return OK
+
+    def digests() -> list[Delivered]:
+        return [mail for mail in server.delivered if len(NAMED.findall(mail.text)) > 1]
+
+    server.on_data = lose
+
+    async def story(client: httpx.AsyncClient) -> None:
+        async def begin() -> str:
+            begun = await client.post("/silences", json=HUSH)
+            await listed(client, "/silences")
+            return f"/silences/{begun.json()['id']}"
+
+        begun = await begin() if is_silenced else ""
+        made = flag(databases)
+        await eventually(lambda: are_alerted(databases, made))
+        made += flag(databases, rule="luhn")
+        await eventually(lambda: len(await_held(databases)) == 1)
+        made += flag(databases, 2)
+        await eventually(lambda: len(await_held(databases)) == 3)
+        await eventually_when_due(databases, lambda: DOUBTFUL in query(databases.as_owner(), WHY))
+        if is_silenced:
+            assert (await client.delete(begun)).status_code == 204
+        else:
+            await begin()
+        assert len(await listed(client, "/silences")) == 1
+        with databases.as_owner() as owner:
+            await eventually(lambda: owner.execute(TRY_AGAIN).rowcount == 1)
+        await eventually(lambda: not query(databases.as_owner(), OPEN))
+        first, second = digests()
+        assert (first.message_id, first.text) == (second.message_id, second.text)
+        told = set(NAMED.findall(first.text))
+        assert told == set(map(str, made[2:] if is_silenced else made[1:]))
+        sent = {each["transactionID"] for each in await listed(client, state="sent")}
+        assert sent == told | {str(made[0])}
+
+    tell(settings, story)
+
+
+DOUBTFUL = ("the connection to the mail server broke",)
+WHY = "SELECT reason FROM reaction.intent WHERE token IS NULL AND in_doubt"
+TRY_AGAIN = "UPDATE reaction.intent SET due_at = now() WHERE token IS NULL AND in_doubt"
 
 
 def bad(**changes: object) -> dict[str, object]:
@@ -405,6 +570,8 @@ class Carrier:
     url: str
     taken: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     """(`Idempotency-Key`, body) of each request."""
+    asked: list[str] = field(default_factory=list)
+    """Path and query of each."""
     status: int = 200
 
     hangs: bool = False
@@ -413,6 +580,7 @@ class Carrier:
 
     async def take(self, request: web.Request) -> web.Response:
         self.taken.append((request.headers["Idempotency-Key"], await request.json()))
+        self.asked.append(request.raw_path)
         if self.hangs:
             await self.released.wait()
         return web.json_response({"detail": "not you, a@b.test"}, status=self.status)
@@ -423,20 +591,8 @@ def carrier(free_port: Callable[[], int]) -> Iterator[Carrier]:
     port = free_port()
     opened = Carrier(f"http://127.0.0.1:{port}/sms")
 
-    @asynccontextmanager
-    async def serving() -> AsyncIterator[Carrier]:
-        app = web.Application()
-        app.add_routes([web.post("/sms", opened.take)])
-        runner = web.AppRunner(app, shutdown_timeout=0)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        try:
-            yield opened
-        finally:
-            opened.released.set()
-            await runner.cleanup()
-
-    with on_a_loop(serving):
+    routes = [web.post(path, opened.take) for path in ("/sms", "/sms/")]
+    with on_a_loop(lambda: answering(port, *routes, closing=opened.released.set)):
         yield opened
 
 
@@ -460,6 +616,40 @@ def test_each_channel_tells_once_and_waits_for_no_other(
         assert shown == {"sms": "sent", "email": "retrying"}
 
     tell(settings, story)
+
+
+def test_texts_that_wait_are_dead_once_nobody_is_configured_to_pass_them_on(
+    databases: Databases, server: MailServer, carrier: Carrier
+) -> None:
+    carrier.status = 503
+
+    async def waits(_: httpx.AsyncClient) -> None:
+        flag(databases)
+        states = ["alert.delayed", "alert.sent"]
+        await eventually(lambda: sorted(topics(databases, "alert").values()) == states)
+
+    async def is_dead(client: httpx.AsyncClient) -> None:
+        with databases.as_owner() as owner:
+
+            def is_over() -> bool:
+                owner.execute(DUE)
+                return sorted(topics(databases, "alert").values()) == [DEAD, "alert.sent"]
+
+            await eventually(is_over)
+        [shown] = await listed(client, state="dead")
+        assert shown["reason"] == "no way to send by sms is configured any more"
+        # Nor is anybody told of more by it.
+        flag(databases, client="other")
+        await eventually(
+            lambda: len(topics(databases, "alert")) > 2 and not query(databases.as_owner(), OPEN)
+        )
+        assert len(topics(databases, "alert")) == 3
+
+    tell(settings_of(databases, smtp_url=server.url, sms_webhook_url=carrier.url), waits)
+    tell(settings_of(databases, smtp_url=server.url), is_dead)
+
+
+DUE = "UPDATE reaction.intent SET due_at = now() WHERE token IS NULL AND ended_at IS NULL"
 
 
 def test_a_short_message_that_is_refused_is_dead(
@@ -511,3 +701,36 @@ def test_a_short_message_is_named_by_the_first_transaction_that_it_tells_of(
 
     asyncio.run(story())
     assert [body["id"] for _, body in carrier.taken] == [f"{alerts[1].transaction_id}.sms"]
+
+
+@pytest.mark.parametrize("rest", ["", "/", "?token=a%26b", "/?token=a%26b"])
+def test_the_webhook_is_asked_by_all_of_its_address(carrier: Carrier, rest: str) -> None:
+    sent = sent_of(replace(ABOUT, channel=Channel.SMS))
+
+    async def story() -> None:
+        async with aiohttp.ClientSession() as session:
+            sender = SmsSender(session, f"{carrier.url}{rest}")
+            assert (await sender.deliver(sent, alerts_of(sent))).refused is None
+
+    asyncio.run(story())
+    assert carrier.asked == [f"/sms{rest}"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "geheim",
+        "sms.test/geheim",
+        "ftp://sms.test/geheim",
+        "http:///geheim",
+        "http://sms.test:99999/geheim",
+        "http://sms.test:0/geheim",
+        "https://sms.test/ge heim",
+        "https://sms.test/gehe\u00efm",
+    ],
+)
+def test_what_is_no_address_of_a_webhook_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^SMS_WEBHOOK_URL: must be") as raised:
+        parts_of(url)
+    assert "geh" not in str(raised.value)

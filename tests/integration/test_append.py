@@ -16,6 +16,7 @@ import pytest
 from prometheus_client import REGISTRY
 from psycopg import AsyncConnection
 
+from codebase.engine.commands import lane, log_connection
 from codebase.engine.commands.bus import CommandBus
 from codebase.engine.commands.log_connection import LogConnection, LogStanding
 from codebase.engine.commands.submission import Outcome
@@ -32,9 +33,10 @@ from codebase.model.aggregate import Claim, Guard, Release, Require, Spend
 from tests.integration.flow import eventually, waits_for_a_lock
 from tests.integration.test_command_bus import order, together
 from tests.integration.test_event_log import BUDGET, event, note, refusals, value, write
+from tests.patience import NEVER_SECONDS, PATIENCE_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from psycopg import Connection
 
@@ -341,6 +343,102 @@ def test_lanes_share_batches_while_they_have_little_to_write(
     assert dict(as_owner(four, count_others)) == orders
 
 
+def under_way() -> float:
+    """How many batches are being decided or written."""
+    name = "orderly_command_batches_in_progress"
+    counts = [REGISTRY.get_sample_value(name, {"partition": str(each)}) for each in range(4)]
+    return sum(filter(None, counts))
+
+
+@pytest.mark.parametrize(
+    ("long_seconds", "arriving", "expected"),
+    [
+        pytest.param(NEVER_SECONDS, [{0: 4, 3: 3}, {1: 8}], 1, id="few wait for a quick one"),
+        pytest.param(NEVER_SECONDS, [{0: 4, 3: 3}, {1: 9}], 2, id="many do not"),
+        pytest.param(0, [{0: 4, 3: 3}], 2, id="nobody waits for one that takes long"),
+        pytest.param(0, [{0: 4, 3: 3}, {1: 15}], 2, id="but there are never more than two"),
+    ],
+)
+def test_another_small_batch_begins_when_it_is_worth_it(
+    four: Databases,
+    monkeypatch: pytest.MonkeyPatch,
+    long_seconds: float,
+    arriving: list[dict[int, int]],
+    expected: int,
+) -> None:
+    """An append costs as much as sixteen orders, however small it is."""
+    monkeypatch.setattr(lane, "LONG_SECONDS", long_seconds)
+    keys = {partition: keys_in(partition) for partition in range(4)}
+
+    async def story() -> None:
+        async with CommandBus.open(four.settings) as bus:
+            await bus.execute(order("opens the lanes", "1"))
+            sent: list[asyncio.Task[Outcome]] = []
+
+            def are_in_line() -> bool:
+                return waiting() == len(sent) - 1 or under_way() == expected > 1
+
+            with four.as_owner() as holder, holder.transaction():
+                holder.execute("SELECT FROM log_partition FOR UPDATE")
+                sent.append(asyncio.create_task(bus.execute(order(next(keys[0]), "1"))))
+                await until(lambda: waits_for_a_lock(four.server, "command_bus"))
+                for counts in arriving:
+                    some = [
+                        next(keys[each]) for each, count in counts.items() for _ in range(count)
+                    ]
+                    sent += [asyncio.create_task(bus.execute(order(key, "1"))) for key in some]
+                    await until(are_in_line)
+                    # Whoever was woken by that has its turn.
+                    await asyncio.sleep(0)
+                    await asyncio.sleep(0)
+                if long_seconds == 0:
+                    await until(lambda: under_way() == 2)
+                assert under_way() == expected
+            answers = await asyncio.gather(*sent)
+            assert all(isinstance(each, Outcome) for each in answers)
+
+    with four.as_owner() as owner:
+        owner.execute("SELECT set_budget_limit(name, 100) FROM budget")
+    asyncio.run(story())
+
+
+def test_a_small_batch_is_no_larger_than_any_may_be(
+    four: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane, "LONG_SECONDS", 0)
+    keys = keys_in(1)
+
+    async def story() -> None:
+        settings = four.settings.model_copy(update={"command_batch_max": 2})
+        async with CommandBus.open(settings) as bus:
+            await bus.execute(order("opens the lanes", "1"))
+            with four.as_owner() as holder, holder.transaction():
+                holder.execute("SELECT FROM log_partition FOR UPDATE")
+                sent = [asyncio.create_task(bus.execute(order(next(keys), "1")))]
+                await until(lambda: waits_for_a_lock(four.server, "command_bus"))
+                sent += [asyncio.create_task(bus.execute(order(next(keys), "1"))) for _ in range(5)]
+                await until(lambda: under_way() == 2)
+                assert waiting() == 3
+            await asyncio.gather(*sent)
+
+    with four.as_owner() as owner:
+        owner.execute("SELECT set_budget_limit(name, 100) FROM budget")
+    asyncio.run(story())
+
+
+def waiting() -> float:
+    """How many commands wait for their batch to begin."""
+    name = "orderly_commands_waiting"
+    counts = [REGISTRY.get_sample_value(name, {"partition": str(each)}) for each in range(4)]
+    return sum(filter(None, counts))
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not condition():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+
+
 def keys_in(partition: int) -> Iterator[str]:
     """Keys of orders that lie in one of four partitions."""
     keys = (str(number) for number in count())
@@ -443,12 +541,16 @@ def _as_unit(one: NewEvent, unit: int) -> NewEvent:
     return one
 
 
-def test_an_append_that_was_given_up_is_never_written(databases: Databases) -> None:
+def test_an_append_that_was_given_up_is_never_written(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While somebody holds the head, what is answered 503 has ended on the server as well."""
-    hurried = databases.settings.model_copy(update={"database_deadline_seconds": 1.0})
+    # Of all deadlines only that of a lock passes here, long before the others would.
+    monkeypatch.setattr(log_connection, "LOCK_SHARE", 1.0 / NEVER_SECONDS)
+    in_no_hurry = databases.settings.model_copy(update={"database_deadline_seconds": NEVER_SECONDS})
 
     async def story(other: psycopg.Connection) -> None:
-        async with CommandBus.open(hurried) as bus:
+        async with CommandBus.open(in_no_hurry) as bus:
             for key in ("one", "two"):
                 with pytest.raises(ServiceUnavailable, match="LockNotAvailable 55P03"):
                     await bus.execute(order(key))

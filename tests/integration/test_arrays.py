@@ -9,7 +9,17 @@ from uuid import UUID
 import pytest
 from psycopg import sql
 
-from codebase.foundation.arrays import Array, integers, smallints, texts, timestamps, uuids
+from codebase.foundation.arrays import (
+    Array,
+    bigints,
+    booleans,
+    doubles,
+    integers,
+    smallints,
+    texts,
+    timestamps,
+    uuids,
+)
 from codebase.foundation.postgres import connect
 
 if TYPE_CHECKING:
@@ -36,7 +46,11 @@ RANGE = [0, 1, -1, 2**15 - 1, -(2**15)]
         ("uuid", uuids([]), []),
         ("integer", integers([*RANGE, 2**31 - 1, -(2**31)]), [*RANGE, 2**31 - 1, -(2**31)]),
         ("smallint", smallints(RANGE), RANGE),
+        ("smallint", smallints([*RANGE, None]), [*RANGE, None]),
         ("smallint", smallints([]), []),
+        ("bigint", bigints([2**63 - 1, None, -(2**63)]), [2**63 - 1, None, -(2**63)]),
+        ("float8", doubles([0.0, None, -0.1, 1e300]), [0.0, None, -0.1, 1e300]),
+        ("boolean", booleans([True, False]), [True, False]),
         ("timestamptz", timestamps(TIMES), TIMES),
     ],
 )

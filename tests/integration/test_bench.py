@@ -9,6 +9,7 @@ import pytest
 
 from bench.__main__ import SECTIONS
 from bench.lab import Effort, Lab
+from bench.ports import Ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,8 +19,8 @@ IN_OTHER_ENVIRONMENTS = {"load", "rivals"}
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    with Lab.open(Effort(small=True)) as opened:
+def lab(ports: Ports) -> Iterator[Lab]:
+    with Lab.open(Effort(small=True), ports) as opened:
         yield opened
 
 

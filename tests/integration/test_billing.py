@@ -70,7 +70,8 @@ from tests.integration.histories import (
     write_history,
 )
 from tests.logs import OURS, name_log
-from tests.patience import NEVER_SECONDS, PATIENCE_SECONDS
+from tests.patience import NEVER_SECONDS
+from tests.processes import status_of
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -256,7 +257,7 @@ def test_a_billing_that_is_killed_again_and_again_charges_what_it_must(
     for _ in range(3):
         command = ["codebase", "serve", "billing", "--port", str(free_port())]
         with running(command, small, ORDERLY_FAILPOINT=place) as process:
-            assert process.wait(PATIENCE_SECONDS) == EXIT_STATUS
+            assert status_of(process) == EXIT_STATUS
     write_history(databases, happened[100:])
     with billing_at_work(small):
         eventually(lambda: caught_up(databases))
@@ -411,7 +412,7 @@ def test_a_second_billing_does_not_even_start(
         eventually(lambda: count(databases, "projection_checkpoint") > 0)
     command = ["codebase", "serve", "billing", "--port", str(free_port())]
     with running(command, databases.settings, BILLING_REGION="nam") as process:
-        assert process.wait(PATIENCE_SECONDS) == 2
+        assert status_of(process) == 2
 
 
 # What is answered.

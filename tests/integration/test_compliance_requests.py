@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import astuple, fields
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -28,8 +29,13 @@ from codebase.engine.log.identifiers import new_event_id
 from codebase.engine.messages.command_message import Became, MalformedError, Reply
 from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.engine.projections.projector import projector_team
+from codebase.engine.reactions.attempt import Attempt, Ended
+from codebase.engine.reactions.desk import Desk, Returned
 from codebase.engine.reactions.http_target import HttpTarget
 from codebase.engine.reactions.reaction import Send, Sent
+from codebase.engine.reactions.reminders import fire_due
+from codebase.engine.reactions.service_target import ServiceTarget
+from codebase.engine.reactions.store import REACTION_STORE
 from codebase.engine.reactions.target import (
     AwayError,
     FailedError,
@@ -39,6 +45,7 @@ from codebase.engine.reactions.target import (
 )
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.http_session import http_session
+from codebase.foundation.observability import logs
 from codebase.model.accounts.compliance_case import (
     COMPLIANCE_CASE,
     REQUEST,
@@ -50,14 +57,18 @@ from codebase.model.accounts.compliance_case import (
     case_of,
 )
 from codebase.model.actor import Actor
+from codebase.operations.intents import LEFT_OUT, list_parked, skip
 from codebase.operations.rebuild import rebuild
 from codebase.operations.verify import verify
 from codebase.registry import SYSTEM
-from codebase.services.compliance.projections import COMPLIANCE
+from codebase.services.compliance.reaction import BLOCK_AGENT, CASE, compliance
+from codebase.services.compliance.service import PROJECTOR as COMPLIANCE
 from codebase.services.compliance.takeover import Takeover
-from codebase.services.compliance.targets import BlockAgent, call, hear
+from codebase.services.compliance.targets import change, hear
 from codebase.views.accounts.compliance_requests import RequestRow, apply, expected_rows
+from tests.integration.answering import answering
 from tests.integration.flow import at_work, eventually, is_projected
+from tests.integration.jobs import read_by_reaction, told_to_act
 from tests.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
@@ -276,6 +287,42 @@ def test_verify_does_not_miss_what_is_old_and_was_answered(databases: Databases)
     assert differences(databases) == [f"compliance_asked {case_of(AGENTS[0])}: is missing"]
 
 
+# What an operator does without
+
+
+def test_what_an_operator_does_without_is_not_done_by_a_copy_behind_it(
+    databases: Databases,
+) -> None:
+    """Given a request that is parked, and more for the same agent since, when it is skipped."""
+    told_to_act(databases)
+    reaction, [agent, *_] = compliance(reply_wait_seconds=0), AGENTS
+    first, second, third = (make(agent, UUID(int=100 + nth)) for nth in range(3))
+    desk, url = (
+        Desk(reaction, attempts_max=1),
+        databases.settings.required("write_model_reaction_url"),
+    )
+    with psycopg.connect(url, autocommit=True, options=REACTION_STORE.options) as store:
+        have(databases, (agent, first))
+        read_by_reaction(databases, reaction)
+        [taken] = desk.take(store, BLOCK_AGENT, 10, lease_seconds=3600)
+        desk.settle(store, [Returned(taken=taken, attempt=Attempt(ended=Ended.FAILED))])
+        for more in (second, third):
+            have(databases, (agent, more))
+            read_by_reaction(databases, reaction)
+            assert fire_due(store, reaction) == 1
+        [parked] = list_parked(databases.settings)
+        assert parked.waiting == 0
+        skip(databases.settings, [reaction], parked.key)
+        assert fire_due(store, reaction) == 0, "it has its answer, which the log is told now"
+        assert desk.take(store, BLOCK_AGENT, 10, lease_seconds=3600) == []
+        [noting] = desk.take(store, CASE, 10, lease_seconds=3600)
+    assert noting.sent.send.data == {
+        "request_id": str(first.request_id),
+        "outcome": Outcome.REFUSED,
+        "detail": LEFT_OUT,
+    }
+
+
 # Requests of before
 
 FILL_OLD = """
@@ -413,6 +460,43 @@ def test_what_is_in_the_log_when_the_rows_cannot_go_is_there_once(databases: Dat
     assert (len(old(databases)), events(databases)) == (0, len(left))
 
 
+class Broken:
+    """A bus that fails in a way that nobody has thought of, until it is mended."""
+
+    def __init__(self) -> None:
+        self.mended: CommandBus | None = None
+
+    async def execute(self, asked: Submission) -> Any:  # noqa: ANN401 - an outcome
+        if self.mended is None:
+            raise KeyError("a bug")
+        return await self.mended.execute(asked)
+
+
+def test_what_keeps_requests_of_before_is_logged_and_seen_and_tried_again(
+    databases: Databases,
+) -> None:
+    left_behind(databases)
+
+    async def story() -> None:
+        broken = Broken()
+        takeover = Takeover(databases.settings, cast("CommandBus", broken))
+        async with CommandBus.open(databases.settings) as bus, takeover.at_work():
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while "KeyError" not in (await takeover.problem() or ""):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                broken.mended = bus
+                while await takeover.problem():  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+
+    lines = io.StringIO()
+    with logs.configured(databases.settings, service="test", stream=lines):
+        asyncio.run(story())
+    said = [json.loads(line) for line in lines.getvalue().splitlines()]
+    [failed] = [line for line in said if line["event"] == "dependency_failed"]
+    assert failed["cause"] == "KeyError"
+    assert old(databases) == []
+
+
 def test_a_row_whose_key_is_used_for_another_agent_stays(databases: Databases) -> None:
     """A process of the release before may have left it behind after the others had gone."""
     left = left_behind(databases, AGENTS[:1])
@@ -465,26 +549,23 @@ def sent(request_id: UUID) -> Sent:
     return Sent(key=uuid4(), subject=AGENTS[0], send=Send("block_agent", "block", data))
 
 
+def way_to(session: ClientSession, url: str) -> ServiceTarget:
+    http = HttpTarget(session, url, lambda sent: change(sent).call)
+    return ServiceTarget(http, change, "block_agent")
+
+
 @asynccontextmanager
 async def block_agent(
     port: int, answer: Callable[[web.Request], web.StreamResponse]
-) -> AsyncIterator[BlockAgent]:
+) -> AsyncIterator[ServiceTarget]:
     """The way to somebody who gives that answer."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         return answer(request)
 
-    app = web.Application()
-    app.add_routes([web.post("/agents/block_agent/{id}", handle)])
-    runner = web.AppRunner(app, shutdown_timeout=0)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    try:
-        async with http_session() as session:
-            url = f"http://127.0.0.1:{port}"
-            yield BlockAgent(HttpTarget(session, url, call), "block_agent ")
-    finally:
-        await runner.cleanup()
+    route = web.post("/agents/block_agent/{id}", handle)
+    async with answering(port, route) as url, http_session() as session:
+        yield way_to(session, url)
 
 
 def says(status: int, body: object = None, **headers: str) -> Callable[[web.Request], web.Response]:
@@ -558,8 +639,7 @@ def test_a_way_that_is_away_or_silent_is_told_of_until_it_is_not(
 
     async def asked() -> None:
         async with http_session() as session:
-            http = HttpTarget(session, f"http://127.0.0.1:{port}", call)
-            way = BlockAgent(http, "block_agent ")
+            way = way_to(session, f"http://127.0.0.1:{port}")
             with pytest.raises(AwayError):
                 await way.send(sent(uuid4()))
             assert way.away == "block_agent is away"

@@ -19,7 +19,7 @@ from codebase.foundation.worker import Team
 from codebase.operations.rebuild import rebuild
 from codebase.operations.verify import verify
 from codebase.registry import SYSTEM
-from codebase.services.compliance.projections import COMPLIANCE
+from codebase.services.compliance.service import PROJECTOR as COMPLIANCE
 from codebase.views.accounts import compliance_agents as queries
 from codebase.views.accounts import compliance_requests as requests
 from tests.integration.flow import at_work, eventually, is_projected

@@ -18,6 +18,7 @@ import pytest
 from ai_api_lint.rules import create_default_engine
 from openapi_spec_validator import validate
 
+from codebase.web.protocol import HEADER_BYTES_MAX
 from tests.integration.documented import ADMIN, FACTOR, Document, World, every_document
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def test_what_is_tried_out_is_taken_and_a_key_is_never_the_same(world: World) ->
             method,
             world.urls[name] + re.sub(r"{\w+_id}", FORMAT_OF_IDS, path),
             json=body,
-            headers={"X-Token": ADMIN, "TWO-FA": FACTOR, "Idempotency-Key": uuid4().hex},
+            headers={"X-Token": ADMIN, "TWO-FA": FACTOR, "Idempotency-Key": str(uuid4())},
         )
         tried.add(reference)
         # 404: there is nothing of the id that stands in for one; 409: it was tried out before;
@@ -179,6 +180,12 @@ def test_refusals_of_every_operation_are_in_its_document(world: World) -> None:
         large = sent(world, name, method, path, headers=known, content=b"x" * 1_000_000)
         assert large.status_code == 413
         keeps_to(operation, large)
+        wordy = {**known, "X-Padding": "x" * HEADER_BYTES_MAX}
+        verbose = sent(world, name, method, path, headers=wordy)
+        assert verbose.status_code == 431
+        keeps_to(operation, verbose)
+        # How long a client may take to say what it wants does not depend on what that is.
+        assert "408" in operation["responses"]
 
 
 def parameters(operation: Document) -> set[str]:

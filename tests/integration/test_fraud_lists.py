@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from codebase.operations.verify import verify
 from codebase.registry import SYSTEM
+from codebase.services.fraud_police import rules as fraud_rules
 from codebase.services.fraud_police.projections import FRAUD_POLICE
+from codebase.views.payments import fraud_queries
 from codebase.views.payments.fraud_replay import replay
 from tests.integration.flow import eventually, query
 from tests.integration.police import (
@@ -68,6 +70,8 @@ def test_who_is_blocked_is_denied_up_to_the_end_and_no_longer(
         assert CARD[6:12] not in str(made)
         clock.at = BEGIN + timedelta(days=1)
         assert not (await shop.judged(documented()))["isFraud"], "the end has come"
+        over = await shop.send("GET", f"/listings/{made['id']}", who="boss")
+        assert over.status_code == 404
 
     with_police(databases, story, now=clock)
     assert verify(databases.settings, SYSTEM.aggregates, [FRAUD_POLICE], say=print) == []
@@ -114,6 +118,14 @@ def test_lists_are_administrators_business_and_operators_see_them(databases: Dat
         assert page.json() == {"items": [made], "last_reference": made["id"], "size": 50}
         seen = await shop.send("GET", "/listings", who="watcher")
         assert seen.json()["items"] == [{**made, "reason": "…"}]
+        again = await shop.send("POST", "/listings", listing(client="shop"), who="boss")
+        path = again.headers["Location"]
+        assert path == f"/listings/{made['id']}"
+        assert (await shop.send("GET", path)).status_code == 403
+        await shop.caught_up()
+        assert (await shop.send("GET", path, who="boss")).json() == made
+        assert (await shop.send("GET", path, who="watcher")).json() == {**made, "reason": "…"}
+        assert (await shop.send("GET", f"/listings/{uuid4()}", who="boss")).status_code == 404
         unknown = await shop.send("DELETE", f"/listings/{uuid4()}", who="boss")
         assert unknown.status_code == 404
 
@@ -236,6 +248,9 @@ def test_decisions_are_shown_to_their_client_and_to_operators(databases: Databas
             ["amount_is_not_cost", "little_history", "luhn"],
         )
         assert [reason["rule"] for reason in one.json()["reasons"]] == one.json()["rules"]
+        assert one.json()["features"] is None, "what a card pays elsewhere is nobody's business"
+        watched = await shop.send("GET", f"/decisions/{bodies[0]['transactionID']}", who="watcher")
+        assert watched.json()["features"]["windows"]["60"][0] == 0
         other = await shop.send("GET", f"/decisions/{bodies[0]['transactionID']}", who="other")
         assert other.status_code == 404
 
@@ -293,6 +308,9 @@ def test_of_several_decisions_that_of_the_payment_is_shown(databases: Databases)
         first = await shown("boss")
         await shop.judged(body, who="boss")
         await shop.caught_up()
+        with databases.as_read_model_owner() as store:
+            asked = {"clients": [None], "ids": [UUID(body["transactionID"])]}
+            assert len(store.execute(fraud_queries.DECISION, asked).fetchall()) == 1, "all are read"
         second = await shown("boss")
         assert first < second, "the latest"
         await shop.judged({**body, "userID": "other"}, who="other")
@@ -345,6 +363,8 @@ def test_rules_are_shown_with_hits_shadow_beside_live_and_measured_by_labels(
         sent.append(documented(card="4111111111111111", cost="3.00"))
         for body in sent:
             await shop.judged(body)
+            # Whoever is asked about it again has not seen another transaction.
+            await shop.judged(body, who="boss")
         await shop.caught_up()
         labels = ("false_positive", "confirmed", "confirmed", "confirmed")
         for body, label in zip(sent, labels, strict=True):
@@ -352,14 +372,14 @@ def test_rules_are_shown_with_hits_shadow_beside_live_and_measured_by_labels(
             said = {"label": label, "reason": "looked at"}
             assert (await shop.send("POST", path, said, who="boss")).status_code == 200
         await shop.caught_up()
-        await asyncio.to_thread(eventually, lambda: shadowed(databases) == 3)
+        await asyncio.to_thread(eventually, lambda: shadowed(databases) == 6)
         told = (await shop.send("GET", "/rules", who="watcher")).json()
-        assert (told["decisions"], told["denied"]) == (4, 3)
+        assert (told["decisions"], told["denied"]) == (8, 6)
         assert (told["caught"], told["missed"], told["false_alarms"]) == (2, 1, 1)
         by_name = {one["rule"]: one for one in told["items"]}
         assert {name: one["hits"] for name, one in by_name.items()} == {
-            "luhn": 3,
-            "unmatched": 3,
+            "luhn": 6,
+            "unmatched": 6,
             "asleep": 0,
         }
         measured = {
@@ -368,7 +388,7 @@ def test_rules_are_shown_with_hits_shadow_beside_live_and_measured_by_labels(
         assert measured == {
             "luhn": ("live", "2 of 3", "2 of 3"),
             "unmatched": ("shadow", "3 of 3", "3 of 3"),
-            "asleep": ("off", None, "0 of 3"),
+            "asleep": ("off", None, None),
         }
         one = (await shop.send("GET", f"/decisions/{sent[1]['transactionID']}")).json()
         assert [reason["rule"] for reason in one["shadow_reasons"]] == ["unmatched"]
@@ -378,6 +398,36 @@ def test_rules_are_shown_with_hits_shadow_beside_live_and_measured_by_labels(
         assert (await shop.send("GET", "/")).status_code == 403
 
     with_police(databases, story, both)
+
+
+def test_a_rule_is_measured_by_what_it_was_shown_and_by_the_labels_put_last(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = '[rules.luhn]\nkind = "luhn"\nweight = 100\n'
+    new = '[rules.unmatched]\nkind = "amount_is_not_cost"\nweight = 7\n'
+
+    async def defrauded(shop: Shop) -> None:
+        body = documented(cost="1.00")
+        await shop.judged(body)
+        await shop.caught_up()
+        path, said = f"/decisions/{body['transactionID']}/label", {"label": "confirmed"}
+        answer = await shop.send("POST", path, {**said, "reason": "charged back"}, who="boss")
+        assert answer.status_code == 200
+        await shop.caught_up()
+
+    async def measured(shop: Shop) -> tuple[int, dict[str, str | None]]:
+        told = (await shop.send("GET", "/rules", who="watcher")).json()
+        return told["caught"], {one["rule"]: one["recall"] for one in told["items"]}
+
+    async def with_both(shop: Shop) -> None:
+        assert await measured(shop) == (1, {"luhn": "1 of 1", "unmatched": None})
+        await defrauded(shop)
+        assert await measured(shop) == (2, {"luhn": "2 of 2", "unmatched": "1 of 1"})
+        monkeypatch.setattr(fraud_rules, "LABELS", 1)
+        assert await measured(shop) == (1, {"luhn": "1 of 1", "unmatched": "1 of 1"})
+
+    with_police(databases, defrauded, rules(old))
+    with_police(databases, with_both, rules(old + new))
 
 
 def shadowed(databases: Databases) -> int:

@@ -32,6 +32,12 @@ FILL_LISTINGS = """
            'a reason', '2026-11-20 12:00+00'::timestamptz - number * interval '1 second', number, 0
     FROM generate_series(1, 30000) AS number
 """
+FILL_LABELS = """
+    INSERT INTO fraud_label
+    SELECT md5('l' || number)::uuid, md5('t' || number)::uuid, 'confirmed', 'a reason',
+           '2026-11-28 12:00+00'::timestamptz - number * interval '1 second'
+    FROM generate_series(1, 30000) AS number
+"""
 NOON = "2026-11-28 12:00+00"
 DEEP = """
     SELECT md5(id::text || ' ' || version::text)::uuid FROM fraud_decision
@@ -45,7 +51,8 @@ def store(new_databases: Callable[[], Databases]) -> Iterator[Connection[Any]]:
     with made.as_read_model_owner() as owner:
         owner.execute(FILL_DECISIONS)
         owner.execute(FILL_LISTINGS)
-        owner.execute("VACUUM (ANALYZE) fraud_decision, fraud_listing")
+        owner.execute(FILL_LABELS)
+        owner.execute("VACUUM (ANALYZE) fraud_decision, fraud_listing, fraud_label")
     with psycopg.connect(made.settings.required("read_model_url"), autocommit=True) as connection:
         connection.execute("SET plan_cache_mode = force_generic_plan")
         yield connection
@@ -92,3 +99,12 @@ def test_a_page_of_listings_reads_none_that_are_over(
     assert scans_of(found, "fraud_listing") == {"Index Scan"}
     assert found["Actual Rows"] == 10
     assert blocks(found) <= 50
+
+
+@pytest.mark.parametrize("query", ["RULES", "TOTALS"])
+def test_rules_are_measured_without_reading_every_label(store: Connection[Any], query: str) -> None:
+    found = plan(store, getattr(fraud_queries, query), {"latest": [10], "labels": [10]})
+    for table in ("fraud_label", "fraud_decision"):
+        assert scans_of(found, table) <= {"Index Scan", "Index Only Scan"}
+    # Of each a few levels of an index and a block, and of a labelled one its transaction.
+    assert blocks(found) <= 200

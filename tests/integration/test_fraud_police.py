@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
 
+from codebase.engine.commands.bus import CommandBus
+from codebase.engine.commands.fingerprint import Content
+from codebase.engine.commands.submission import Outcome, Submission
+from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.keys import new_key
+from codebase.model.actor import Actor
+from codebase.model.payments.card_check import (
+    CARD_CHECK,
+    Assess,
+    TransactionAssessed,
+    id_of_card,
+)
+from codebase.model.payments.cards import CardNumber
+from codebase.model.payments.fraud_features import HISTORY_MAX, Features, Payment, Window
+from codebase.model.payments.fraud_judgement import FindingKind
+from codebase.model.payments.fraud_rule_history import FRAUD_RULES
 from codebase.model.payments.fraud_rule_set import RuleSet
 from codebase.operations.verify import verify
 from codebase.registry import SYSTEM
+from codebase.services.fraud_police.police import Police
 from codebase.services.fraud_police.projections import FRAUD_POLICE
+from codebase.views.payments.settings import card_reducer
 from tests.integration.police import (
     BEGIN,
+    DEFAULT_RULES,
     LUHN_RIGHT,
     PATH,
     Hand,
@@ -33,6 +53,8 @@ FIVE_A_MINUTE = rules(
     '[rules.fast]\nkind = "card_payments"\nweight = 100\nwindow = 60\nlimit = 5\nstrict = true'
 )
 LOOSE = rules('[rules.fast]\nkind = "card_payments"\nweight = 100\nwindow = 60\nlimit = 5')
+AT_ONCE = 20
+DECISION_MAX_BYTES = 2048
 
 
 def decisions(databases: Databases) -> int:
@@ -132,6 +154,41 @@ def test_100_at_once_of_one_card_clear_exactly_5_against_a_strict_limit_of_5(
         assert sum(not each["isFraud"] for each in answers) == 5
 
     with_police(databases, story, FIVE_A_MINUTE)
+
+
+def test_a_log_that_does_not_answer_keeps_nobody_waiting_for_those_before_him(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rules are adopted before the first decision: all who come at once wait for one attempt."""
+    attempts = arrived = 0
+    all_are_there = asyncio.Event()
+    adopt = Police._adopt  # noqa: SLF001 - who is in there waits
+
+    async def arriving(police: Police) -> None:
+        nonlocal arrived
+        arrived += 1
+        if arrived == AT_ONCE:
+            all_are_there.set()
+        await adopt(police)
+
+    async def away(_bus: CommandBus, submission: Submission) -> Outcome:
+        nonlocal attempts
+        assert submission.aggregate is FRAUD_RULES
+        attempts += 1
+        await all_are_there.wait()
+        raise ServiceUnavailable("write_model")
+
+    async def story(shop: Shop) -> None:
+        with monkeypatch.context() as broken:
+            broken.setattr(CommandBus, "execute", away)
+            broken.setattr(Police, "_adopt", arriving)
+            asked = [shop.send("POST", PATH, documented()) for _ in range(AT_ONCE)]
+            answers = await asyncio.gather(*asked)
+        assert {answer.status_code for answer in answers} == {503}
+        assert attempts == 1
+        assert not (await shop.judged(documented()))["isFraud"]
+
+    with_police(databases, story)
 
 
 def test_100_at_once_of_one_transaction_are_one_decision(databases: Databases) -> None:
@@ -255,14 +312,15 @@ def requested(at: datetime, **changed: object) -> dict[str, Any]:
     return documented(requested_at=at.isoformat(), **changed)
 
 
+@pytest.mark.parametrize("order", [range(8), range(7, -1, -1)], ids=["oldest", "newest"])
 @pytest.mark.parametrize("rule_set", [FIVE_A_MINUTE, LOOSE], ids=["strict", "loose"])
 def test_what_waited_together_is_judged_as_of_when_it_was_requested(
-    databases: Databases, rule_set: RuleSet
+    databases: Databases, rule_set: RuleSet, order: Sequence[int]
 ) -> None:
     clock = Hand(BEGIN + timedelta(hours=1))
 
     async def story(shop: Shop) -> None:
-        for minute in range(8):
+        for minute in order:
             at = BEGIN + timedelta(minutes=minute)
             assert not (await shop.judged(requested(at), who="boss"))["isFraud"]
         await shop.caught_up()
@@ -328,7 +386,75 @@ def test_tables_equal_the_log_and_a_decision_is_small(databases: Databases) -> N
             "SELECT max(octet_length(data::text)) FROM event WHERE category = 'card_check'"
         ).fetchone()
     assert row is not None
-    assert 0 < row[0] <= 2048
+    assert 0 < row[0] <= DECISION_MAX_BYTES
+
+
+def test_a_decision_in_which_all_rules_hit_takes_two_kilobytes_where_it_is_stored(
+    databases: Databases,
+) -> None:
+    """All that can hit together of the rules that the service comes with, with numbers as long as
+    they become: a text of nearly 4 KB, which Postgres compresses.
+    """
+    settings, much = databases.settings, Decimal("999999999.99")
+    payment = Payment(
+        client="shop",
+        method="amazonpay",
+        kind="wallet",
+        card=card_reducer(settings).reduce(CardNumber.read("1234567887654321")),
+        amount=much,
+        currency="INR",
+        cost=Decimal("0.01"),
+        cost_currency="INR",
+    )
+    all_of_it = Window(
+        client_payments=HISTORY_MAX,
+        client_in_currency=HISTORY_MAX,
+        client_sum=Decimal("49999999000.01"),
+        client_cards=HISTORY_MAX,
+        card_payments=HISTORY_MAX,
+        card_sum=Decimal("49999999000.01"),
+        card_clients=HISTORY_MAX,
+        card_same_amount=HISTORY_MAX,
+    )
+    features = Features(windows=dict.fromkeys(DEFAULT_RULES.windows, all_of_it))
+    [strict] = [rule.parameters.limit for rule in DEFAULT_RULES.live if rule.is_strict]
+
+    async def judge_in_turn() -> TransactionAssessed:
+        async with CommandBus.open(settings) as bus:
+            for number in range(strict + 1):
+                assess = Assess(
+                    transaction_id=str(uuid4()),
+                    payment=payment,
+                    as_of=BEGIN + timedelta(microseconds=number),
+                    features=features,
+                    positions={0: 10**9},
+                    rules=DEFAULT_RULES,
+                )
+                outcome = await bus.execute(
+                    Submission(
+                        aggregate=CARD_CHECK,
+                        stream_id=id_of_card(payment.card),
+                        command=assess,
+                        idempotence_key=assess.transaction_id,
+                        content=Content.of("assess", {}, {}),
+                        actor=Actor("shop"),
+                        command_id=assess.transaction_id,
+                    )
+                )
+        last: TransactionAssessed = outcome.state.last
+        return last
+
+    decided = asyncio.run(judge_in_turn())
+    # A currency that is not the order's has amounts that do not compare; who has much of a past
+    # has not little.
+    cannot = {"currency_mismatch", "little_history"}
+    hits = {each.rule for each in decided.findings if each.kind is FindingKind.HIT}
+    assert hits == {rule.id for rule in DEFAULT_RULES.live} - cannot
+    with databases.as_owner() as log:
+        query = "SELECT max(pg_column_size(data)) FROM event WHERE category = 'card_check'"
+        row = log.execute(query).fetchone()
+    assert row is not None
+    assert 0 < row[0] <= DECISION_MAX_BYTES
 
 
 def test_other_ids_are_other_transactions(databases: Databases) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from codebase.model.payments.card_check import TransactionAssessed
 from codebase.model.payments.fraud_rule_set import RuleSet
+from codebase.operations import OperationError
 from codebase.operations.rebuild import rebuild
 from codebase.services.fraud_police.projections import FRAUD_POLICE
+from codebase.views.payments import fraud_replay
 from codebase.views.payments.fraud_backtest import Backtest, backtest
 from codebase.views.payments.fraud_replay import Replayed, replay
 from tests.integration.police import BEGIN, LUHN_RIGHT, Hand, Shop, documented, rules, with_police
@@ -50,6 +57,31 @@ def test_every_decision_is_computed_again_also_after_a_rebuild(databases: Databa
     for projection in FRAUD_POLICE.projections:
         rebuild(databases.settings, FRAUD_POLICE, projection.name, say=lambda _: None)
     assert replayed(databases) == Replayed(24, [])
+
+
+def test_no_more_of_a_card_is_kept_than_when_it_paid(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log has more cards than memory has room for what was decided of each."""
+
+    async def many_cards(shop: Shop) -> None:
+        for number in range(12):
+            await shop.judged(documented(card=LUHN_RIGHT[:-2] + f"{number:02}"))
+        await shop.caught_up()
+
+    with_police(databases, many_cards, STRICT)
+    kept: list[int] = []
+    compare = fraud_replay._compare  # noqa: SLF001 - called once for each batch
+
+    def counting(*arguments: Any) -> Iterator[str]:  # noqa: ANN401 - as it takes them
+        kept.append(sum(isinstance(each, TransactionAssessed) for each in gc.get_objects()))
+        return compare(*arguments)
+
+    monkeypatch.setattr(fraud_replay, "BATCH", 1)
+    monkeypatch.setattr(fraud_replay, "_compare", counting)
+    gc.collect()
+    assert replayed(databases) == Replayed(12, [])
+    assert max(kept) - kept[0] <= 1
 
 
 def test_a_past_that_differs_is_told(databases: Databases) -> None:
@@ -108,3 +140,29 @@ def test_what_lies_outside_the_days_is_not_tried(databases: Databases) -> None:
     with_police(databases, some_payments, STRICT)
     found = backtest(databases.settings, STRICT, BEGIN + timedelta(days=1), BEGIN + timedelta(9))
     assert found == Backtest()
+
+
+LATER_EVENT = """
+    UPDATE event SET data = jsonb_set(
+        data, '{features,windows,3600}', data #> '{features,windows,3600}' || '[7]'
+    )
+    WHERE category = 'card_check' AND version = 2
+"""
+LATER_ROW = """
+    UPDATE fraud_decision
+    SET features = jsonb_set(features, '{windows,3600}', features #> '{windows,3600}' || '[7]')
+    WHERE version = 2
+"""
+
+
+def test_what_a_later_release_has_decided_is_named_and_not_repeated(databases: Databases) -> None:
+    with_police(databases, some_payments, STRICT)
+    with databases.as_owner() as log:
+        log.execute("ALTER TABLE event DISABLE TRIGGER event_is_append_only")
+        log.execute(LATER_EVENT)
+    with databases.as_read_model_owner() as store:
+        store.execute(LATER_ROW)
+    with pytest.raises(OperationError, match=r"cannot read the decision at \d:\d+$"):
+        replayed(databases)
+    with pytest.raises(OperationError, match=r"cannot read what was decided of [0-9a-f-]{36}$"):
+        tried(databases, STRICT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -202,6 +202,55 @@ def test_a_generated_client_asks_the_teams(clients: Clients, business: Business)
     eventually(lambda: state() == "done", "the agent is blocked")
     listed = clients.call("compliance", "get_requests", size=5).parsed
     assert asked.parsed.id in [each.id for each in listed.items]
+
+
+def test_a_generated_client_pays_and_finds_out_why_not(clients: Clients) -> None:
+    transact, police = "transact", "fraud_police"
+    number = "4929000000006"
+
+    def paid(card: str) -> Any:  # noqa: ANN401 - what was generated
+        money = {"amount": "12.50", "currency": "INR"}
+        body = clients.model(transact, "PostTransaction")(
+            order=clients.model(transact, "Order")(
+                id="7", name="A lamp", cost="12.50", currency="INR"
+            ),
+            payment_method=clients.model(transact, "PaymentMethod").AMAZONPAY,
+            payment=clients.model(transact, "Payment")(
+                card=card, type_=clients.model(transact, "PaymentType").WALLET, **money
+            ),
+        )
+        return clients.call(transact, "post_transaction", body=body)
+
+    first = paid("1234567887654321")
+    assert first.status_code in {200, 202}
+    made = first.parsed.transaction_id
+    eventually(
+        lambda: clients.call(transact, "get_transaction", made).parsed.status == "PAYMENT_COMPLETE"
+    )
+    listing = clients.model(police, "PostListing")(
+        list_=clients.model(police, "ListName").BLOCK,
+        card=number,
+        ends_at=datetime(2099, 1, 1, tzinfo=UTC),
+        reason="stolen",
+    )
+    listed = clients.call(police, "put_on_list", body=listing)
+    assert listed.status_code == 201
+    found = clients.call(police, "get_listing", listed.parsed.id)
+    assert found.parsed.reason == "stolen"
+    eventually(lambda: paid(number).status_code == 402, "it is refused")
+    refused = paid(number)
+    assert refused.parsed.fraud_status is True
+    why_it_was: list[Any] = []
+
+    def is_told_why() -> bool:
+        asked = clients.call(police, "get_decision", refused.parsed.transaction_id)
+        why_it_was.append(asked.parsed)
+        return bool(asked.status_code == 200)
+
+    eventually(is_told_why, "it is shown why")
+    why = why_it_was[-1]
+    assert (why.is_fraud, why.client, why.card) == (True, "boss", "visa 0006")
+    eventually(lambda: clients.call("alertman", "get_alerts").parsed.items, "somebody is told")
 
 
 def test_a_generated_client_is_shown_the_pages(clients: Clients, business: Business) -> None:

@@ -272,14 +272,19 @@ def test_what_is_not_http_gets_a_problem(free_port: Ports, sent: bytes) -> None:
             server.client() as client,
         ):
             client.send(sent)
-            answer = await client.ends()
+            first = await client.reply()
+            assert await client.ends() == b""
             async with server.client() as after_an_answer:
                 after_an_answer.send(request("GET", "/orders"))
                 await after_an_answer.reply()
                 after_an_answer.send(sent)
-                assert await after_an_answer.ends() == answer
-        assert answer.startswith(b"HTTP/1.1 400 ")
-        assert b"/problems/malformed-request" in answer
+                second = await after_an_answer.reply()
+        assert first.headers["x-request-id"] != second.headers["x-request-id"]
+        for answer in (first, second):
+            assert answer.status == 400
+            assert answer.json["type"] == "/problems/malformed-request"
+            assert answer.json["instance"] == answer.headers["x-request-id"]
+            assert answer.headers["connection"] == "close"
 
     in_time(scenario)
 

@@ -175,6 +175,7 @@ ONCE = [
     ("Sec-Fetch-Site", "none"),
     ("traceparent", TRACE),
     ("Last-Event-ID", "1"),
+    ("X-User-Id", "shop"),
 ]
 
 
@@ -811,7 +812,7 @@ def test_a_command_is_documented_with_its_body_its_answers_and_its_problems(
         amount = document["components"]["schemas"]["PutOrder"]["properties"]["amount"]
         assert amount["type"] == "string"
         assert "Consistency-Token" in put["responses"]["200"]["headers"]
-        every = {"400", "401", "403", "408", "413", "415", "422", "429", "500", "503"}
+        every = {"400", "401", "403", "408", "413", "415", "422", "429", "431", "500", "503"}
         assert {"200", "409", *every} == set(put["responses"])
         for status, response in put["responses"].items():
             if status != "200":

@@ -34,6 +34,7 @@ from tests.integration.flow import (
     projecting,
     query,
     relayed,
+    until_nobody_is_connected,
     waits_for_a_lock,
 )
 from tests.integration.good_log import write_good_log
@@ -91,6 +92,12 @@ def copy(databases: Databases, target: Databases, **how: Any) -> Copied:  # noqa
     return log_copy.copy_log(databases.settings, address(target), SYSTEM.aggregates, **how)
 
 
+def finish_copy(databases: Databases, target: Databases, **how: Any) -> Copied:  # noqa: ANN401
+    """To the switch, for which everybody who was connected has to be gone."""
+    until_nobody_is_connected(databases)
+    return copy(databases, target, finish=True, **how)
+
+
 def contents(databases: Databases) -> list[list[Any]]:
     return [query(databases.as_owner(), statement) for statement in EVERYTHING]
 
@@ -115,7 +122,7 @@ def test_everything_goes_on_where_it_was(databases: Databases, target: Databases
     with projecting(databases.settings):
         eventually(lambda: is_projected(databases))
     before = contents(databases)
-    copied = copy(databases, target, finish=True)
+    copied = finish_copy(databases, target)
     assert copied.finished
     assert copied.events == sum(heads(databases).values())
     assert contents(target) == before
@@ -134,7 +141,7 @@ def test_of_two_logs_one_takes_events(databases: Databases, target: Databases) -
     copy(databases, target)
     [outcome] = tell(target, order("too early"))
     assert isinstance(outcome, ServiceUnavailable), "it is half a log"
-    copy(databases, target, finish=True)
+    finish_copy(databases, target)
     before = contents(databases)
     [outcome] = tell(databases, order("too late"))
     assert isinstance(outcome, ServiceUnavailable)
@@ -179,7 +186,7 @@ def test_it_follows_while_commands_go_on(databases: Databases, target: Databases
     assert results[0].events == sum(heads(databases).values())
     assert copy(databases, target).events == 0, "a further run copies what is new, which is nothing"
     place_orders(databases, 5)
-    assert copy(databases, target, finish=True).events == 5
+    assert finish_copy(databases, target).events == 5
     assert differences(target) == []
 
 
@@ -199,12 +206,16 @@ def test_killed_anywhere_it_goes_on_where_it_was(
     tell(databases, opening("blue", "a@blue.example"))
     before = contents(databases)
     command = ("log", "copy", "--to", address(target), "--finish")
+    until_nobody_is_connected(databases)
     armed = {**environment(databases), "ORDERLY_FAILPOINT": failpoint}
     assert processes.run(command, armed).returncode == EXIT_STATUS
     events = query(target.as_owner(), "SELECT partition, count(*) FROM event GROUP BY partition")
     assert {part: head for part, head in heads(target).items() if head} == dict(events)
     with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
         place_orders(target, 1)
+    # Who was killed may hold the lock of a copy for a moment.
+    for each in (databases, target):
+        until_nobody_is_connected(each)
     done = processes.run(command, environment(databases))
     assert done.returncode == 0, done.stderr
     assert "the target is the log from now on" in done.stdout
@@ -238,7 +249,7 @@ def test_a_target_that_holds_something_else_is_left_alone(
         copy(databases, target)
     name_log(target, OURS)
     with pytest.raises(CopyError, match="takes events already, and so does this log"):
-        copy(databases, target, finish=True)
+        finish_copy(databases, target)
     with target.as_owner() as owner:
         owner.execute("SELECT close_log()")
     with pytest.raises(CopyError, match="the log holds another event at"):
@@ -261,10 +272,11 @@ def test_other_partitions_are_other_positions(databases: Databases, target: Data
         copy(databases, target)
 
 
+@pytest.mark.parametrize("count", [1, None], ids=["a migration", "everything"])
 def test_a_target_of_an_older_release_is_migrated_first(
-    databases: Databases, target: Databases
+    databases: Databases, target: Databases, count: int | None
 ) -> None:
-    roll_back("write_model", address(target))
+    roll_back("write_model", address(target), count=count)
     with pytest.raises(CopyError, match="the target has an older schema, or none: orderly migrate"):
         copy(databases, target)
 
@@ -294,7 +306,7 @@ def test_a_service_that_comes_while_the_log_is_being_closed_is_seen_and_the_log_
         with late, pytest.raises(CopyError, match="still connected to the log, as reaction_worker"):
             copying.result(PATIENCE_SECONDS)
     place_orders(databases, 1)
-    assert copy(databases, target, finish=True).finished
+    assert finish_copy(databases, target).finished
     assert heads(target) == heads(databases)
 
 
@@ -303,7 +315,7 @@ def test_what_was_parked_in_the_target_makes_room(databases: Databases, target: 
         with each.as_owner() as owner:
             owner.execute(PARK)
     place_orders(databases, 1)
-    copy(databases, target, finish=True)
+    finish_copy(databases, target)
     parked = "SELECT * FROM reaction.parked_event JOIN reaction.parked_stream USING (stream_id)"
     found = [query(each.as_owner(), parked) for each in (databases, target)]
     assert found[0] == found[1] != []
@@ -311,7 +323,7 @@ def test_what_was_parked_in_the_target_makes_room(databases: Databases, target: 
 
 def test_a_finished_copy_is_not_copied_to(databases: Databases, target: Databases) -> None:
     place_orders(databases, 1)
-    copy(databases, target, finish=True)
+    finish_copy(databases, target)
     with pytest.raises(CopyError, match="this copy is finished"):
         copy(databases, target)
 
@@ -373,7 +385,7 @@ def without_names(event: RecordedEvent) -> RecordedEvent:
 
 def test_events_are_rewritten_on_their_way(databases: Databases, target: Databases) -> None:
     write_good_log(databases, accounts=4, orders=20)
-    copied = copy(databases, target, rewrite=without_names, finish=True)
+    copied = finish_copy(databases, target, rewrite=without_names)
     named = "SELECT count(*) FROM event WHERE data ? 'name'"
     assert query(databases.as_owner(), named) == [(copied.rewritten,)]
     assert 0 < copied.rewritten < copied.events
@@ -401,6 +413,6 @@ def test_what_would_be_another_event_stops_the_copy_before_the_log_is_closed(
 ) -> None:
     tell(databases, opening("blue", "a@blue.example"))
     with pytest.raises(CopyError, match=r"the event at \d:1 would change its version"):
-        copy(databases, target, rewrite=lambda each: replace(each, version=2), finish=True)
+        finish_copy(databases, target, rewrite=lambda each: replace(each, version=2))
     assert query(target.as_owner(), LOG) == []
     assert len(place_orders(databases, 1)) == 1

@@ -188,7 +188,7 @@ def test_a_command_on_a_long_stream_reads_and_folds_what_one_on_a_short_stream_d
     long, short = uuid4(), uuid4()
     folds = Folds()
     log = LogConnection(databases.settings, LogStanding())
-    reader = StreamReader()
+    reader = StreamReader(LogStanding())
 
     async def read(stream_id: UUID, key: str) -> tuple[int, int, History]:
         submission = adding(stream_id, key=key, aggregate=folds.counter)
@@ -407,7 +407,7 @@ def test_a_command_that_is_carried_out_while_its_stream_is_read_is_found(
             await bus.execute(adding(stream))
 
         log, aggregates = Interrupted(databases, meanwhile), {"counter": COUNTER}
-        reader = StreamReader()
+        reader = StreamReader(LogStanding())
         history = (await reader.read(log, [stream], [command], aggregates))[stream]
         assert history.version == length
         assert history.asked_of(command) == length + by

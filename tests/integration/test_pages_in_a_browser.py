@@ -45,6 +45,8 @@ PAGES = {
     "fraud_police": ("fraud_police", "/", 200),
     "transactions": ("transact", "/", 200),
     "transaction": ("transact", "/?status=ALERTED", 200),
+    "alertman": ("alertman", "/", 200),
+    "alerts that are dead": ("alertman", "/?state=dead", 200),
     DOCUMENTATION: ("compliance", "/docs", 200),
     "not there": ("compliance", "/nowhere", 404),
     "no invoice": ("billing", "/invoices/0b0b7e0a-97c0-4f0b-8b0e-1a6a3d0b6b7c/page", 404),
@@ -169,6 +171,7 @@ LABELS = """
         "compliance",
         "transactions",
         "transaction",
+        "alertman",
         DOCUMENTATION,
     ],
 )
@@ -295,6 +298,30 @@ def test_an_agent_is_blocked_without_a_pointing_device(show: Open) -> None:
     assert name in outcome.inner_text()
     assert "waiting" in outcome.inner_text()
     assert page.get_by_text("block on its way").count() == 1
+
+
+def test_a_silence_begins_and_ends_without_a_pointing_device(show: Open) -> None:
+    page = show("alertman")
+    page.set_viewport_size({"width": PHONE, "height": HEIGHT})
+    reach(page, "client")
+    page.keyboard.type("noisy")
+    reach(page, "reason")
+    page.keyboard.type("a load test")
+    next_control(page)
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    silence = page.get_by_role("row").filter(has_text="noisy")
+    assert "a load test" in silence.inner_text()
+    with page.expect_navigation():
+        silence.get_by_role("button", name="End the silence of noisy, all rules").press("Enter")
+    assert page.get_by_role("row").filter(has_text="noisy").count() == 0
+    assert page.get_by_role("button", name="Retry email about").count() == 10
+
+
+def reach(page: Page, name: str) -> None:
+    """Go on by keyboard to the field of this id."""
+    while page.evaluate("document.activeElement.id") != name:
+        next_control(page)
 
 
 def test_what_goes_wrong_says_so_and_leads_on(show: Open, site: Website) -> None:

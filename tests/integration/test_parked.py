@@ -281,8 +281,8 @@ def test_an_event_that_kills_the_process_is_parked_too(
     with relaying(with_broker):
         while not reached(databases):
             with part("killer", with_broker) as process:
-                eventually(lambda p=process: p.poll() is not None or reached(databases))
-                deaths += process.poll() is not None
+                eventually(lambda p=process: p.exitcode is not None or reached(databases))
+                deaths += process.exitcode is not None
     # Once in the batch, then on its own as often as any event may fail.
     assert deaths == 1 + databases.settings.max_attempts
     (stream,) = parked.list_parked(databases.settings)

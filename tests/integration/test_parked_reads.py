@@ -14,15 +14,26 @@ import pytest
 from fastapi import FastAPI
 from psycopg import Connection
 
+from codebase.engine.commands.bus import CommandBus
 from codebase.engine.projections.read_model import READ_MODEL
+from codebase.foundation.clock import utc_now
 from codebase.foundation.settings import Settings, extended
+from codebase.services.alertman import service as alertman
 from codebase.services.billing import service as billing
 from codebase.services.compliance import service as compliance
 from codebase.services.fetch_accounts import service as fetch_accounts
 from codebase.services.fetch_agents import service as fetch_agents
 from codebase.services.fetch_buy_orders import service as fetch_buy_orders
+from codebase.services.fraud_police import service as fraud_police
+from codebase.services.fraud_police.police import Police
+from codebase.services.fraud_police.rule_watch import RuleWatch
+from codebase.services.transact import service as transact
+from codebase.services.transact.taking import Taking
+from codebase.services.transact.waiting import Waiting
 from codebase.services.vip_customers import service as vip_customers
 from codebase.views.accounts.settings import AccountSettings
+from codebase.views.payments.fraud_rules_file import read_rules_file
+from codebase.views.payments.settings import PaymentSettings, card_reducer
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.shell import assemble
 from tests.integration.flow import eventually
@@ -32,12 +43,14 @@ if TYPE_CHECKING:
     from tests.databases import Databases
 
 ORDER, ACCOUNT, AGENT, OTHER, ABSENT, CASE, REQUEST = (UUID(int=number) for number in range(1, 8))
+TRANSACTION, SILENCE, LISTING = (UUID(int=number) for number in range(8, 11))
 EMAIL = "agent@x.example"
-TEAMS = ("billing", "vip_customers", "compliance")
+TEAMS = ("billing", "vip_customers", "compliance", "fraud_police")
 FILL = """
     INSERT INTO projection_checkpoint (projector, partition, position)
     SELECT projector, partition, 7
-    FROM unnest(ARRAY['read_model_sync', 'billing', 'vip_customers', 'compliance']) AS projector,
+    FROM unnest(ARRAY['read_model_sync', 'billing', 'vip_customers', 'compliance', 'fraud_police'])
+             AS projector,
          generate_series(0, 1) AS partition;
     INSERT INTO buy_order VALUES ('{order}', 'alice', now(), 'USD', 1, 1, 1, 'test');
     INSERT INTO account (id, client, name, email, region, vip)
@@ -54,7 +67,16 @@ FILL = """
     SELECT id, account_id, name, email, 'emea', false, '2026-01-01', 1 FROM agent;
     INSERT INTO compliance_asked (id, version, request_id, agent_id, action, requested_by,
                                   requested_at, state)
-    VALUES ('{case}', 1, '{request}', '{agent}', 'block', 'alice', '2026-01-01', 'sent')
+    VALUES ('{case}', 1, '{request}', '{agent}', 'block', 'alice', '2026-01-01', 'sent');
+    INSERT INTO card_transaction
+    VALUES ('{transaction}', 'alice', '2026-01-01', 'PENDING', '2026-01-01', '7', 'A lamp', 1,
+            'INR', 'paytm', 'wallet', 1, 'INR', 'visa', '1111');
+    INSERT INTO card_transition (id, version, status, at)
+    VALUES ('{transaction}', 1, 'PENDING', '2026-01-01');
+    INSERT INTO alert_silence (id, begun_at, ends_at, reason, author)
+    VALUES ('{silence}', '2026-01-01', '2026-01-02', 'a test', 'alice');
+    INSERT INTO fraud_listing
+    VALUES ('{listing}', 1, 'block', 'client', 'alice', '2099-01-01', 'a test', '2026-01-01', 1, 0)
 """
 PARK = """
     INSERT INTO parked_stream (projector, stream_id, partition, category, reason)
@@ -63,7 +85,7 @@ PARK = """
 PARK_MANY = """
     INSERT INTO parked_stream (projector, stream_id, partition, category, reason)
     SELECT projector, gen_random_uuid(), 0, 'buy_order', 'a test'
-    FROM unnest(ARRAY[%s, %s, %s]) AS projector, generate_series(1, 2000)
+    FROM unnest(%s::text[]) AS projector, generate_series(1, 2000)
 """
 READERS = """
     SELECT pid FROM pg_stat_activity
@@ -83,7 +105,8 @@ READS_OF_PARKED = """
     SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)),
            sum(seq_scan + idx_scan) FILTER (WHERE relname = 'parked_stream')
     FROM pg_stat_user_tables
-    WHERE relname IN ('parked_stream', 'buy_order', 'account', 'agent', 'billing_agent')
+    WHERE relname IN ('parked_stream', 'buy_order', 'account', 'agent', 'billing_agent',
+                      'card_transaction', 'alert_silence', 'fraud_listing')
 """
 
 
@@ -95,6 +118,7 @@ class Store:
         self.tokens: dict[str, str] = {}
         names = {"order": ORDER, "account": ACCOUNT, "agent": AGENT, "other": OTHER, "email": EMAIL}
         names |= {"case": CASE, "request": REQUEST}
+        names |= {"transaction": TRANSACTION, "silence": SILENCE, "listing": LISTING}
         with databases.as_read_model_owner() as owner:
             owner.execute(FILL.format(**names))
 
@@ -135,7 +159,6 @@ class Store:
 async def opened(service: str, settings: Settings, stack: AsyncExitStack) -> FastAPI:
     projector = service if service in TEAMS else READ_MODEL
     reads = await stack.enter_async_context(ConsistentReads.open(settings, projector))
-    of_accounts = extended(settings, AccountSettings)
     match service:
         case "orders":
             return fetch_buy_orders.create_app(reads)
@@ -143,6 +166,17 @@ async def opened(service: str, settings: Settings, stack: AsyncExitStack) -> Fas
             return fetch_accounts.create_app(reads)
         case "agents":
             return fetch_agents.create_app(reads)
+        case "billing" | "vip_customers" | "compliance":
+            return await opened_team(service, settings, reads, stack)
+        case _:
+            return await opened_payments(service, settings, reads, stack)
+
+
+async def opened_team(
+    service: str, settings: Settings, reads: ConsistentReads, stack: AsyncExitStack
+) -> FastAPI:
+    of_accounts = extended(settings, AccountSettings)
+    match service:
         case "billing":
             return billing.create_app(reads, of_accounts, {})
         case "vip_customers":
@@ -150,6 +184,23 @@ async def opened(service: str, settings: Settings, stack: AsyncExitStack) -> Fas
         case _:
             desk = await stack.enter_async_context(desk_of(settings, reads))
             return compliance.create_app(desk, of_accounts, {})
+
+
+async def opened_payments(
+    service: str, settings: Settings, reads: ConsistentReads, stack: AsyncExitStack
+) -> FastAPI:
+    bus = await stack.enter_async_context(CommandBus.open(settings))
+    of_payments, reducer = extended(settings, PaymentSettings), card_reducer(settings)
+    match service:
+        case "transact":
+            taking = Taking(bus, reducer, Waiting(), max_age_seconds=60.0)
+            return transact.create_app(bus, reads, of_payments, taking, {})
+        case "alertman":
+            return alertman.create_app(bus, reads, of_payments, None, {})
+        case _:
+            watch = stack.enter_context(RuleWatch.at_work(read_rules_file(None)))
+            police = Police(bus, reads, watch, utc_now)
+            return fraud_police.create_app(bus, reads, police, reducer, {})
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +249,25 @@ NAMING = {
     ),
     "the page of that agent": (AGENT, "agent", Read("compliance", f"/?search={AGENT}")),
     "a request": (CASE, "compliance_case", Read("compliance", f"/requests/{REQUEST}")),
+    "a transaction": (TRANSACTION, "transaction", Read("transact", f"/transactions/{TRANSACTION}")),
+    "the page of a transaction": (
+        TRANSACTION,
+        "transaction",
+        Read("transact", f"/transactions/{TRANSACTION}/page"),
+    ),
+    "a silence": (SILENCE, "silence", Read("alertman", f"/silences/{SILENCE}")),
+    "a listing": (LISTING, "fraud_listing", Read("fraud_police", f"/listings/{LISTING}")),
+    "a transaction without a row": (
+        ABSENT,
+        "transaction",
+        Read("transact", f"/transactions/{ABSENT}"),
+    ),
+    "a silence without a row": (ABSENT, "silence", Read("alertman", f"/silences/{ABSENT}")),
+    "a listing without a row": (
+        ABSENT,
+        "fraud_listing",
+        Read("fraud_police", f"/listings/{ABSENT}"),
+    ),
     "an order without a row": (ABSENT, "buy_order", Read("orders", f"/buy_orders/{ABSENT}")),
     "an account without a row": (ABSENT, "account", Read("accounts", f"/accounts/{ABSENT}")),
     "agents of an account without a row": (
@@ -260,6 +330,12 @@ LISTS = {
     "months": ("agent", Read("vip_customers", "/months")),
     "agents that compliance finds": ("agent", Read("compliance", "/agents")),
     "requests": ("compliance_case", Read("compliance", "/requests")),
+    "transactions": ("transaction", Read("transact", "/transactions")),
+    "alerts": ("alert", Read("alertman", "/alerts")),
+    "silences": ("silence", Read("alertman", "/silences")),
+    "decisions": ("card_check", Read("fraud_police", "/decisions")),
+    "listings": ("fraud_listing", Read("fraud_police", "/listings")),
+    "rules": ("card_check", Read("fraud_police", "/rules")),
     "the agent with an address": ("agent", Read("compliance", f"/agents?search={EMAIL}")),
 }
 NAMING_ONE_TOO = frozenset({"an account's agents", "a report", "an invoice"})
@@ -299,7 +375,9 @@ def test_who_looks_for_an_address_in_vain_hears_that_some_are_parked(store: Stor
     assert (answer.status_code, answer.headers["Parked-Streams"]) == (404, "1")
 
 
-@pytest.mark.parametrize("name", ["an order", "an account", "an agent", "an agent by e-mail"])
+@pytest.mark.parametrize(
+    "name", ["an order", "an account", "an agent", "an agent by e-mail", "a transaction"]
+)
 def test_who_may_not_see_a_stream_is_not_told_that_it_is_parked(store: Store, name: str) -> None:
     store.tokens = {"alice": "a" * 40, "bob": "b" * 40}
     stream, category, read = NAMING[name]
@@ -323,7 +401,7 @@ def test_what_is_read_of_parked_streams_does_not_grow_with_them(store: Store) ->
         for what, (*_, read) in NAMING.items():
             read_before[what], scans = read_for(read)
             assert scans == 0, what
-        owner.execute(PARK_MANY, [READ_MODEL, "billing", "compliance"])
+        owner.execute(PARK_MANY, [[READ_MODEL, *TEAMS]])
         owner.execute("SELECT pg_stat_force_next_flush()")
         for what, (*_, read) in NAMING.items():
             rows, scans = read_for(read)

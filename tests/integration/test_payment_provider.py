@@ -12,14 +12,25 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from fastapi import Request
 
 from codebase.foundation.settings import Settings
+from codebase.services.payment_provider import service
 from codebase.services.payment_provider.ledger import Charge, Ledger
 from codebase.services.payment_provider.service import create_app
 from codebase.web.server import serving
 from codebase.web.shell import assemble
-from tests.integration.payments import Outside, Payer, outside_open, paying, payment, settings_of
-from tests.integration.test_transactions import COMPLETE, FAILED, comes_to, settle
+from tests.integration.payments import (
+    COMPLETE,
+    Outside,
+    Payer,
+    comes_to,
+    outside_open,
+    paying,
+    payment,
+    settings_of,
+)
+from tests.integration.test_transactions import FAILED, settle
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -76,6 +87,21 @@ def test_it_charges_each_transaction_once_and_remembers_it(tmp_path: Path) -> No
     asyncio.run(story())
 
 
+def test_what_was_charged_is_told_whatever_is_asked_for_later(tmp_path: Path) -> None:
+    async def story() -> None:
+        first, transaction = charge("123.00"), uuid4()
+        first["transactionID"] = str(transaction)
+        async with provider(tmp_path) as client:
+            await client.post("/charges", json=first)
+            other = {**charge("999.00", transaction), "currency": "USD"}
+            answer = await client.post("/charges", json=other)
+            found = await client.get(f"/charges/{transaction}")
+        assert (answer.json()["amount"], answer.json()["currency"]) == ("123.00", "INR")
+        assert answer.json() == found.json()
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize(
     ("amount", "status", "kind"),
     [
@@ -97,14 +123,28 @@ def test_some_amounts_are_not_charged(tmp_path: Path, amount: str, status: int, 
 
 
 @pytest.mark.parametrize(("amount", "is_charged"), [("408.00", False), ("409.00", True)])
-def test_some_amounts_are_never_answered(tmp_path: Path, amount: str, *, is_charged: bool) -> None:
+def test_some_amounts_are_never_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, amount: str, *, is_charged: bool
+) -> None:
+    hang, hanging = service.hang, asyncio.Event()
+
+    async def told(request: Request) -> None:
+        hanging.set()
+        await hang(request)
+
+    monkeypatch.setattr(service, "hang", told)
+
     async def story() -> None:
         body = charge(amount)
         async with provider(tmp_path) as client:
-            with pytest.raises(httpx.ReadTimeout):
-                await client.post("/charges", json=body, timeout=0.2)
+            asked = asyncio.create_task(client.post("/charges", json=body))
+            hangs = asyncio.create_task(hanging.wait())
+            await asyncio.wait({asked, hangs}, return_when=asyncio.FIRST_COMPLETED)
             found = await client.get(f"/charges/{body['transactionID']}")
             assert (found.status_code == 200) == is_charged
+            assert hanging.is_set()
+            assert not asked.done()
+            asked.cancel()
 
     asyncio.run(story())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -27,11 +27,13 @@ from codebase.engine.messages.topology import (
     positions_key,
     projector_queue,
 )
-from codebase.engine.projections.logged_events import LogGapError, read_events
-from codebase.engine.projections.projector import LEAD
+from codebase.engine.projections.feed import Delivery
+from codebase.engine.projections.logged_events import LogGapError, read_events, read_wanted
+from codebase.engine.projections.projector import LEAD, PartitionProjector
 from codebase.engine.projections.read_model import READ_MODEL
 from codebase.foundation.failpoints import EXIT_STATUS
 from codebase.foundation.settings import Settings
+from codebase.registry import SYSTEM
 from tests.integration.flow import (
     channel_to,
     checkpoints,
@@ -49,9 +51,12 @@ from tests.integration.flow import (
     relaying,
     truncate_log,
     waits_for_a_lock,
+    write,
 )
+from tests.integration.jobs import asked
 from tests.logs import ANOTHER, OURS, end_log_at, name_log
-from tests.patience import NEVER_SECONDS, PATIENCE_SECONDS
+from tests.patience import NEVER_SECONDS
+from tests.processes import status_of
 
 if TYPE_CHECKING:
     from tests.conftest import RabbitUnderTest
@@ -79,6 +84,58 @@ def test_the_log_alone_feeds_the_read_model(databases: Databases) -> None:
         orders += place_orders(databases, 10)
         eventually(lambda: is_projected(databases))
     assert order_ids(databases) == set(orders)
+
+
+class Looks:
+    """A feed that tells of nothing, and notes after which looks the log is looked at again."""
+
+    def __init__(self, stop: threading.Event, at_most: int) -> None:
+        self.found: list[bool] = []
+        self._stop = stop
+        self._at_most = at_most
+
+    def open(self) -> None:
+        """There is nothing to listen to."""
+
+    def take(self, *, found: bool) -> Sequence[Delivery]:
+        if len(self.found) == self._at_most:
+            self._stop.set()
+        else:
+            self.found.append(found)
+        return ()
+
+    def settle(self, taken: Sequence[Delivery], rejected: Sequence[tuple[Delivery, str]]) -> None:
+        assert not taken
+        assert not rejected
+
+    def wake(self) -> None:
+        """Nobody waits here."""
+
+
+@pytest.mark.parametrize(
+    ("concern_it", "more", "found"),
+    [
+        (True, 1, [True, True, False]),
+        (False, 1, [True, False, False]),
+        (False, 0, [True, True, False]),
+    ],
+    ids=["its own", "those of others", "as many as it takes"],
+)
+def test_who_finds_what_concerns_others_does_not_look_again_at_once(
+    databases: Databases, *, concern_it: bool, more: int, found: list[bool]
+) -> None:
+    """Where others write all the time, it would for ever."""
+    if concern_it:
+        place_orders(databases, 3)
+    else:
+        write(databases, asked(databases.settings, "bread", "cake"))
+    partition, head = max(heads(databases).items(), key=lambda each: each[1])
+    settings = databases.settings.model_copy(update={"projector_batch": head + more})
+    stop = threading.Event()
+    feed = Looks(stop, at_most=len(found))
+    PartitionProjector(SYSTEM.read_model, partition, settings, feed, stop).run(stop)
+    assert feed.found == found
+    assert checkpoints(databases)[partition] == head
 
 
 def test_a_row_shows_what_was_recorded(databases: Databases) -> None:
@@ -311,6 +368,7 @@ def test_forged_messages_are_dead_lettered_with_the_reason(
         return [
             b"not json",
             json.dumps({**true, "position": 10_000}).encode(),
+            json.dumps({**true, "position": 2**63}).encode(),
             json.dumps({**true, "stream_id": str(uuid4())}).encode(),
             json.dumps({**true, "event_id": str(uuid4())}).encode(),
             json.dumps({**true, "partition": 99}).encode(),
@@ -328,7 +386,7 @@ def test_forged_messages_are_dead_lettered_with_the_reason(
         lead.close()
         eventually(lambda: is_projected(databases))
         letters = []
-        eventually(lambda: letters.extend(messages_in(channel, DEAD_LETTERS)) or len(letters) == 5)
+        eventually(lambda: letters.extend(messages_in(channel, DEAD_LETTERS)) or len(letters) == 6)
     assert order_ids(databases) == set(orders)
     partition = next(iter(part for part, head in heads(databases).items() if head))
     assert {properties.headers["reason"] for properties, _ in letters} == {
@@ -374,7 +432,7 @@ def test_a_projector_killed_around_its_commit_applies_each_event_once(
     orders = place_orders(databases, 100)
     with relaying(with_broker):
         with part("projector", with_broker, ORDERLY_FAILPOINT=place) as process:
-            assert process.wait(PATIENCE_SECONDS) == EXIT_STATUS
+            assert status_of(process) == EXIT_STATUS
         with projecting(with_broker):
             eventually(lambda: is_projected(databases))
             orders += place_orders(databases, 5)
@@ -416,7 +474,7 @@ def test_a_second_projector_takes_over_when_the_first_is_killed(
         eventually(lambda: is_projected(databases))
         with projecting(with_broker):
             first.kill()
-            first.wait()
+            status_of(first)
             orders += place_orders(databases, 10)
             eventually(lambda: is_projected(databases))
     assert order_ids(databases) == set(orders)
@@ -513,6 +571,37 @@ def test_a_log_with_a_hole_is_not_projected_past_it(databases: Databases) -> Non
         owner.execute("DELETE FROM event WHERE position = 2")
         with pytest.raises(LogGapError):
             read_events(owner, 0, after=0, limit=100)
+
+
+OTHERS, OURS_TOO = ["job"], ["buy_order"]
+
+
+def test_of_others_events_only_the_last_is_read_and_those_that_were_told_of(
+    databases: Databases,
+) -> None:
+    place_orders(databases, 100)
+    with databases.as_owner() as owner:
+        head = heads(databases)[0]
+        told = read_wanted(owner, 0, after=1, until=head, categories=OTHERS, also=[4, head + 9])
+        assert [event.position for event in told] == [4, head]
+        assert all(event.event_id and event.data is None for event in told)
+        wanted = read_wanted(owner, 0, after=1, until=head, categories=OURS_TOO)
+        assert wanted == read_events(owner, 0, after=1, limit=head, categories=OURS_TOO)
+
+
+@pytest.mark.parametrize("categories", [OTHERS, OURS_TOO], ids=["others'", "ours"])
+@pytest.mark.parametrize("hole", [2, 3, None], ids=["first", "in between", "last"])
+def test_a_hole_is_noticed_whosever_events_are_missing(
+    databases: Databases, categories: list[str], hole: int | None
+) -> None:
+    place_orders(databases, 100)
+    with databases.as_owner() as owner:
+        head = heads(databases)[0]
+        owner.execute("ALTER TABLE event DISABLE TRIGGER event_is_append_only")
+        missing = [0, hole or head]
+        owner.execute("DELETE FROM event WHERE partition = %s AND position = %s", missing)
+        with pytest.raises(LogGapError, match="lacks a position above 1"):
+            read_wanted(owner, 0, after=1, until=head, categories=categories)
 
 
 def test_a_log_without_its_first_events_is_told_of(databases: Databases) -> None:

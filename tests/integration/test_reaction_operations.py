@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,6 +12,15 @@ from uuid import uuid4
 
 import pytest
 
+from codebase.engine.reactions.reaction import (
+    Answer,
+    Happened,
+    Intent,
+    Send,
+    Sent,
+    State,
+    nothing_to_remember,
+)
 from codebase.engine.reactions.reading import projector_of
 from codebase.engine.reactions.store import REACTION_STORE
 from codebase.operations import intents as operations
@@ -21,7 +30,14 @@ from codebase.operations.log_copy.errors import CopyError
 from codebase.operations.verify import verify
 from codebase.registry import SYSTEM
 from tests.databases import Databases, settings_for
-from tests.integration.flow import eventually, write
+from tests.integration.flow import (
+    eventually,
+    heads,
+    projecting,
+    relaying,
+    until_nobody_is_connected,
+    write,
+)
 from tests.integration.jobs import (
     JOB,
     JOBS,
@@ -29,19 +45,23 @@ from tests.integration.jobs import (
     JobAsked,
     Shop,
     asked,
+    ending_jobs_by_message,
     intents,
     job_event,
     outcomes,
     parked_streams,
+    reached,
     read_by_reaction,
     reminders,
     shop_open,
     told_to_act,
     working,
 )
+from tests.integration.test_reactions import too_long_for_an_index
 from tests.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
+    from codebase.foundation.settings import Settings
     from tests.conftest import PostgresUnderTest
 
 AGGREGATES = [*SYSTEM.aggregates, JOB]
@@ -146,6 +166,64 @@ def test_who_takes_refusals_is_told_of_what_adopting_leaves_out(
     assert not shop.done
 
 
+def raising(*_: object) -> tuple[()]:
+    raise KeyError("a bug")
+
+
+def beyond_the_store(*_: object) -> list[Intent]:
+    return [Send(too_long_for_an_index(), "do")]
+
+
+def test_what_a_reaction_cannot_be_told_of_is_left_out_all_the_same(
+    databases: Databases, shop: Shop
+) -> None:
+    """What is parked because `outcome` raises finds it no better when it is left out."""
+    broken = replace(TOLD, outcome=raising)
+    [job, *_] = write(databases, asked(databases.settings, "bread", "cake"))
+    with working(databases.settings, shop.url, broken):
+        eventually(lambda: operations.list_parked(databases.settings))
+    [found] = operations.list_parked(databases.settings)
+    [untold] = operations.skip(databases.settings, [broken], found.key)
+    assert str(found.key) in untold
+    with working(databases.settings, shop.url):
+        eventually(lambda: outcomes(databases) == {job: ["cake done"]})
+
+
+@pytest.mark.parametrize("fail", [raising, beyond_the_store])
+def test_adopting_tells_of_what_it_can(
+    databases: Databases, shop: Shop, fail: Callable[..., Sequence[Intent]]
+) -> None:
+    bad, good = (write(databases, asked(databases.settings, "bread"))[0] for _ in range(2))
+    read_by_reaction(databases)
+
+    def outcome(sent: Sent, answer: Answer) -> Sequence[Intent]:
+        return fail() if sent.subject == bad else JOBS.outcome(sent, answer)
+
+    broken = replace(TOLD, outcome=outcome)
+    adopted = operations.adopt(databases.settings, [broken], skip_open=True)
+    assert (adopted.skipped, len(adopted.untold)) == (2, 1)
+    with working(databases.settings, shop.url):
+        eventually(lambda: outcomes(databases) == {good: [operations.LEFT_OUT]})
+    assert not shop.done
+
+
+def test_what_stays_in_the_log_is_kept_when_the_rest_is_left_out(
+    databases: Databases, shop: Shop
+) -> None:
+    """Nobody does it anywhere else: what would end by it would never end."""
+    later = uuid4()
+    made = job_event(databases.settings, later, 1, JobAsked(what="bread", seconds=3600))
+    write(databases, [*asked(databases.settings, "bread"), made])
+    read_by_reaction(databases)
+    staying = replace(JOBS, stays_in_the_log=True)
+    adopted = operations.adopt(databases.settings, [staying], skip_open=True)
+    assert (adopted.skipped, adopted.reminders) == (0, 0)
+    assert reminders(databases) == {later}
+    with working(databases.settings, shop.url):
+        eventually(lambda: shop.done)
+    assert list(shop.inquiries.values()) == [1], "who knows whether it was done before"
+
+
 def test_a_stream_that_was_parked_is_repaired_and_repeated_in_order(
     databases: Databases, shop: Shop
 ) -> None:
@@ -243,6 +321,75 @@ def test_verify_compares_what_was_done_with_what_the_log_says(
     assert not any("which is unknown" in each for each in findings()), "it is forgotten"
 
 
+def test_verify_finds_events_that_have_caused_nothing(databases: Databases) -> None:
+    """Of a reaction that remembers nothing, whatever else became of what it has noted."""
+
+    def forgetful(happened: Happened, _state: State) -> Sequence[Intent]:
+        match happened.event:
+            case JobAsked(what="poison"):
+                raise ValueError("a bug")
+            case JobAsked(what=what):
+                return [Send(SHOP, "do", {"what": what})] * 2
+            case _:
+                return ()
+
+    reaction = replace(JOBS, evolve=nothing_to_remember, react=forgetful)
+    write(databases, asked(databases.settings, "bread", "poison", "cake"))
+    with projecting(databases.settings, projector_of(reaction)):
+        eventually(lambda: reached(databases) == heads(databases))
+    write(databases, asked(databases.settings, "not read yet"))
+
+    def findings() -> list[str]:
+        return verify(databases.settings, AGGREGATES, [], reactions=[reaction], say=lambda _: None)
+
+    assert findings() == [], "what is parked is told of elsewhere"
+    with databases.as_owner() as owner:
+        owner.execute("DELETE FROM reaction.intent WHERE ordinal = 0")
+        owner.execute("UPDATE reaction.intent SET is_next = true")
+        assert findings() == [], "a release before may have caused less"
+        owner.execute("DELETE FROM reaction.intent WHERE data ->> 'what' = 'bread'")
+        [missing] = findings()
+        assert "causes something in reaction jobs, which has none" in missing
+        owner.execute("UPDATE reaction.projection_checkpoint SET remembered_until = position")
+        assert findings() == [], "it is only remembered"
+        owner.execute("UPDATE reaction.projection_checkpoint SET remembered_until = 0")
+        owner.execute("ALTER TABLE event DISABLE TRIGGER event_is_append_only")
+        owner.execute("UPDATE event SET recorded_at = recorded_at - interval '31 days'")
+    assert findings() == [], "it is forgotten"
+
+
+def test_verify_compares_what_came_by_message_with_what_was_tried(
+    databases: Databases, shop: Shop, with_broker: Settings
+) -> None:
+    [job] = write(databases, asked(databases.settings, "bread"))
+    with (
+        relaying(with_broker),
+        ending_jobs_by_message(with_broker),
+        working(with_broker, shop.url),
+    ):
+        eventually(lambda: {state for _, state, _ in intents(databases)} == {"done"})
+        eventually(lambda: job in outcomes(databases))
+
+    def findings() -> list[str]:
+        return verify(databases.settings, AGGREGATES, [], reactions=[JOBS], say=lambda _: None)
+
+    assert findings() == []
+    undone = b"state = 'waiting', ended_at = NULL, is_next = true"
+    with databases.as_owner() as owner:
+        for noted, expected in (
+            (b"in_doubt = true", 0),
+            (b"in_doubt = false, reason = 'the broker is away'", 0),
+            (b"reason = NULL", 1),
+        ):
+            owner.execute(
+                b"UPDATE reaction.intent SET " + undone + b", " + noted + b" WHERE target = 'log'"
+            )
+            found = [each for each in findings() if "says was never done" in each]
+            assert len(found) == expected, noted
+        owner.execute("DELETE FROM reaction.intent WHERE target = 'log'")
+    assert not findings(), "anybody may have sent it"
+
+
 def test_verify_looks_at_what_a_reaction_has_left_that_no_service_has_any_more(
     databases: Databases,
 ) -> None:
@@ -291,6 +438,7 @@ def test_a_log_that_moves_takes_along_what_is_to_be_done_and_does_not_act_again(
                 copy_log(settings, target, AGGREGATES, finish=True)
         more = write(databases, asked(settings, "pie"))[0]
         read_by_reaction(databases)
+        until_nobody_is_connected(databases)
         copy_log(settings, target, AGGREGATES, finish=True)
         before = len(shop.done)
         with working(settings, shop.url) as old, working(copied.settings, shop.url):
@@ -325,6 +473,37 @@ def test_an_event_without_an_id_is_known_by_its_place(databases: Databases) -> N
     assert noted == (True,)
     found = verify(databases.settings, AGGREGATES, [], reactions=[JOBS], say=lambda _: None)
     assert not [sentence for sentence in found if "reaction jobs" in sentence]
+
+
+def test_what_was_not_read_when_the_log_was_adopted_is_remembered_and_causes_nothing(
+    databases: Databases, shop: Shop
+) -> None:
+    [job] = write(databases, asked(databases.settings, "bread"))
+    operations.adopt(databases.settings, [JOBS], skip_open=True)
+    write(databases, asked(databases.settings, "cake", job=job, after=1))
+    with working(databases.settings, shop.url):
+        eventually(lambda: outcomes(databases) == {job: ["cake done"]})
+    assert shop.done == [(str(job), "cake")]
+    with databases.as_owner() as owner:
+        caused = owner.execute("SELECT data ->> 'nth' FROM reaction.intent ORDER BY number")
+        assert caused.fetchone() == ("2",)
+
+
+def test_what_was_parked_when_the_log_was_adopted_is_remembered_and_causes_nothing(
+    databases: Databases,
+) -> None:
+    [job] = write(databases, asked(databases.settings, "poison", "after"))[:1]
+    with projecting(databases.settings, projector_of(JOBS)):
+        eventually(lambda: parked_streams(databases) == {job})
+        eventually(lambda: reached(databases) == heads(databases))
+    operations.adopt(databases.settings, [JOBS], skip_open=True)
+    write(databases, asked(databases.settings, "cake", job=job, after=2))
+    with projecting(databases.settings, projector_of(JOBS)):
+        eventually(lambda: reached(databases) == heads(databases))
+    assert parked.retry(databases.settings, projector_of(JOBS), job) == 3
+    with databases.as_owner() as owner:
+        caused = owner.execute("SELECT data FROM reaction.intent").fetchall()
+    assert caused == [({"what": "cake", "nth": 3},)]
 
 
 def test_adopting_may_leave_out_what_is_open(databases: Databases, shop: Shop) -> None:

@@ -17,6 +17,7 @@ import pytest
 from prometheus_client import REGISTRY
 from psycopg import Connection
 
+from codebase.engine.projections.blame import is_circumstance
 from codebase.engine.projections.projector import projector_team
 from codebase.engine.reactions.attempt import Attempt, Ended
 from codebase.engine.reactions.desk import Desk, Returned
@@ -38,6 +39,7 @@ from codebase.engine.reactions.reminders import fire_due
 from codebase.engine.reactions.store import REACTION_STORE
 from codebase.operations import intents as operations
 from codebase.operations import parked
+from tests.clocks import StandingClock
 from tests.integration.flow import at_work, eventually, heads, problem_of, projecting, write
 from tests.integration.jobs import (
     JOB,
@@ -49,6 +51,7 @@ from tests.integration.jobs import (
     Shop,
     asked,
     breaker_is_open,
+    ids,
     intents,
     job_event,
     outcomes,
@@ -61,7 +64,7 @@ from tests.integration.jobs import (
     told_to_act,
     working,
 )
-from tests.integration.test_reminders import ADD_SUBJECTS, HAVE_ALL_DUE
+from tests.integration.test_reminders import ADD_SUBJECTS, HAVE_ALL_DUE, MANY
 from tests.patience import NEVER_SECONDS, PATIENCE_SECONDS
 
 if TYPE_CHECKING:
@@ -202,7 +205,7 @@ def test_a_target_that_acts_and_then_hangs_has_no_second_effect_and_keeps_order(
         eventually(lambda: {state for _, state, _ in intents(databases)} == {"done"})
     assert shop.done == [(str(job), "first"), (str(job), "second")]
     assert outcomes(databases) == {job: ["first done"]}
-    assert all(shop.inquiries.values()) is asks or not shop.inquiries
+    assert bool(shop.inquiries) is asks
 
 
 def test_others_are_served_by_a_target_that_hangs_for_one_of_them(
@@ -427,35 +430,63 @@ def test_an_outcome_that_raises_is_parked_and_repaired_without_a_second_effect(
     assert list(shop.inquiries.values()) == [1]
 
 
-def test_what_reads_and_sends_goes_on_while_many_reminders_are_due(
+def test_what_reads_and_sends_goes_on_while_a_hundred_thousand_reminders_are_due(
     databases: Databases, shop: Shop
 ) -> None:
-    many = 20_000
+    """Of jobs that are asked for before the first and in the middle none waits for the last."""
     with databases.as_owner() as owner:
-        owner.execute(ADD_SUBJECTS, [many])
+        owner.execute(ADD_SUBJECTS, [MANY])
         owner.execute(HAVE_ALL_DUE)
-    asked_for = threading.Event()
-    fired: list[Reminder] = []
-    fired_before: list[int] = []
+        owner.execute("ANALYZE reaction.subject, reaction.reminder")
+    # How many have fired when more jobs are asked for, and how it is known that they were read.
+    gates = {0: threading.Event(), MANY // 2: threading.Event()}
+    fired: list[UUID] = []
+    fired_before: dict[str, int] = {}
 
     def note(reminder: Reminder, _state: object) -> tuple[()]:
-        assert asked_for.wait(PATIENCE_SECONDS)
-        fired.append(reminder)
+        if gate := gates.get(len(fired)):
+            assert gate.wait(PATIENCE_SECONDS)
+        fired.append(reminder.subject)
         return ()
 
-    def do(_body: object, _nth: int) -> str:
-        fired_before.append(len(fired))
+    def do(body: Mapping[str, Any], _nth: int) -> str:
+        fired_before[body["what"]] = len(fired)
         return "do"
 
     shop.manner = do
+    jobs: list[UUID] = []
     with working(databases.settings, shop.url, replace(JOBS, remind=note)):
-        [job] = write(databases, asked(databases.settings, "bread"))
-        eventually(lambda: intents(databases))
-        asked_for.set()
-        eventually(lambda: job in outcomes(databases))
-        eventually(lambda: not reminders(databases))
-    assert fired_before[0] < many
-    assert len({each.subject for each in fired}) == len(fired) == many
+        for turn, (begins_at, gate) in enumerate(gates.items(), 1):
+            eventually(lambda begins_at=begins_at: len(fired) >= begins_at)
+            for number in range(10):
+                things = (f"bread {turn} {number}", f"butter {turn} {number}")
+                jobs += write(databases, asked(databases.settings, *things))[:1]
+            eventually(lambda turn=turn: subjects_of_intents(databases) == 10 * turn)
+            gate.set()
+        eventually(lambda: set(outcomes(databases)) == set(jobs))
+        eventually(lambda: not any_reminder(databases))
+    assert len(fired_before) == 40
+    assert max(fired_before.values()) < MANY
+    assert len(set(fired)) == len(fired) == MANY
+
+
+def test_whoever_rests_does_all_that_is_there_before(databases: Databases, shop: Shop) -> None:
+    """Of ten things two fit into a look, and the rest after the last look never ends."""
+    resting = replace(JOBS, rest_seconds=NEVER_SECONDS)
+    few = databases.settings.model_copy(update={"reaction_in_flight": 2})
+    for _ in range(10):
+        write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases, resting)
+    with working(few, shop.url, resting):
+        eventually(lambda: len(shop.done) == 10)
+
+
+def subjects_of_intents(databases: Databases) -> int:
+    return len(ids(databases, "SELECT DISTINCT subject FROM reaction.intent"))
+
+
+def any_reminder(databases: Databases) -> set[UUID]:
+    return ids(databases, "SELECT subject FROM reaction.reminder LIMIT 1")
 
 
 def test_a_reminder_fires_once_and_one_whose_reason_is_gone_does_nothing(
@@ -523,6 +554,28 @@ def test_what_was_done_long_ago_is_forgotten_in_batches(databases: Databases, sh
         eventually(lambda: not intents(databases))
 
 
+@pytest.mark.parametrize(
+    ("seconds", "is_all", "left"),
+    [(60.0, True, 0), (0.0, False, 3)],
+    ids=["all there is", "as long as there is time"],
+)
+def test_what_was_done_long_ago_is_forgotten_batch_after_batch(
+    databases: Databases, seconds: float, left: int, *, is_all: bool
+) -> None:
+    for _ in range(5):
+        write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases)
+    with databases.as_owner() as owner:
+        owner.execute(
+            "UPDATE reaction.intent SET state = 'done', is_next = false,"
+            " ended_at = clock_timestamp() - interval '31 days'"
+        )
+    desk = Desk(JOBS, attempts_max=20, clock=StandingClock())
+    with store_of(databases) as store:
+        assert desk.forget_done(store, days=30, limit=2, seconds=seconds) is is_all
+    assert len(intents(databases)) == left
+
+
 def test_who_comes_back_after_the_end_of_the_lease_changes_nothing(
     databases: Databases,
 ) -> None:
@@ -544,25 +597,46 @@ def test_who_comes_back_after_the_end_of_the_lease_changes_nothing(
         assert intents(databases) == [(SHOP, "done", None), (LOG, "waiting", None)]
 
 
+def test_an_orderly_end_leaves_no_claim_and_is_no_attempt(databases: Databases, shop: Shop) -> None:
+    shop.manner = lambda _body, nth: "hang" if nth == 1 else "do"
+    [job] = write(databases, asked(databases.settings, "bread"))
+    with working(databases.settings, shop.url, deadline_seconds=NEVER_SECONDS):
+        eventually(lambda: shop.calls)
+    with databases.as_owner() as owner:
+        left = owner.execute(
+            "SELECT state, in_doubt, attempts, token IS NULL,"
+            " due_at > clock_timestamp() FROM reaction.intent"
+        ).fetchall()
+        assert left == [("waiting", True, 0, True, True)]
+        owner.execute("UPDATE reaction.intent SET due_at = clock_timestamp()")
+    with working(databases.settings, shop.url):
+        eventually(lambda: outcomes(databases) == {job: ["bread done"]})
+    assert list(shop.inquiries.values()) == [1]
+
+
 def test_who_has_nothing_to_do_knows_for_how_long(databases: Databases) -> None:
     desk = Desk(JOBS, attempts_max=20)
     with store_of(databases) as store:
-        assert desk.seconds_until_due(store, [SHOP, LOG]) == math.inf
+        assert desk.seconds_until_due(store, [SHOP, LOG], HOUR) == math.inf
         write(databases, asked(databases.settings, "bread"))
         read_by_reaction(databases)
         with databases.as_owner() as owner:
             owner.execute("DELETE FROM reaction.reminder")
-        assert desk.seconds_until_due(store, [SHOP, LOG]) <= 0
-        assert desk.seconds_until_due(store, [LOG]) == math.inf
+        assert desk.seconds_until_due(store, [SHOP, LOG], HOUR) <= 0
+        assert desk.seconds_until_due(store, [LOG], HOUR) == math.inf
         desk.take(store, SHOP, 10, lease_seconds=3600)
-        assert 0 < desk.seconds_until_due(store, [SHOP, LOG]) <= 3600
+        assert 0 < desk.seconds_until_due(store, [SHOP, LOG], HOUR) <= HOUR
+        assert desk.seconds_until_due(store, [SHOP, LOG], 1.0) == math.inf
         with databases.as_owner() as owner:
             owner.execute(
                 "INSERT INTO reaction.reminder (reaction, subject, name, key, due_at, data)"
                 " SELECT reaction, subject, 'soon', gen_random_uuid(),"
                 " clock_timestamp() - interval '1 s', '{}' FROM reaction.intent"
             )
-        assert desk.seconds_until_due(store, [SHOP, LOG]) <= 0
+        assert desk.seconds_until_due(store, [SHOP, LOG], HOUR) <= 0
+
+
+HOUR = 3600.0
 
 
 @contextmanager
@@ -615,6 +689,55 @@ def test_what_cannot_be_written_keeps_nobody_else_from_being_settled(
     with databases.as_owner() as owner:
         found = dict(owner.execute("SELECT number, state FROM reaction.intent").fetchall())
     assert (found[bad.number], found[good.number]) == ("parked", "done")
+
+
+def test_a_subject_that_somebody_keeps_keeps_nobody_else_from_being_settled(
+    databases: Databases,
+) -> None:
+    kept = write(databases, asked(databases.settings, "bread"))[0]
+    write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases)
+    desk = Desk(JOBS, attempts_max=20)
+    with store_of(databases) as store, databases.as_owner() as owner:
+        taken = desk.take(store, SHOP, 10, lease_seconds=3600)
+        returned = [Returned(taken=each, attempt=ANSWERED) for each in taken]
+        with owner.transaction():
+            owner.execute("SELECT FROM reaction.subject WHERE id = %s FOR UPDATE", [kept])
+            left = desk.settle(store, returned)
+            assert [each.taken.sent.subject for each in left] == [kept]
+        assert desk.settle(store, left) == []
+    assert [state for target, state, _ in intents(databases) if target == SHOP] == ["done"] * 2
+
+
+def test_a_subject_that_somebody_keeps_is_no_fault_of_its_events(databases: Databases) -> None:
+    hasty = databases.settings.model_copy(update={"max_attempts": 1})
+    [job] = write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases)
+    write(databases, asked(databases.settings, "cake", job=job, after=1))
+    with databases.as_owner() as owner, projecting(hasty, projector_of(JOBS)) as team:
+        with owner.transaction():
+            owner.execute("SELECT FROM reaction.subject WHERE id = %s FOR UPDATE", [job])
+            eventually(lambda: "LockNotAvailable" in (problem_of(team) or ""))
+        eventually(lambda: reached(databases) == heads(databases))
+    assert not parked_streams(databases)
+
+
+def test_who_is_stopped_in_a_transaction_does_not_keep_its_subjects(databases: Databases) -> None:
+    write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases)
+    url = databases.settings.required("write_model_reaction_url")
+    with store_of(databases) as store:
+        [(limit,)] = store.execute("SHOW idle_in_transaction_session_timeout").fetchall()
+    assert limit != "0"
+    # What becomes of the one who was stopped, when he goes on: he is not to blame the event.
+    with psycopg.connect(url, options=REACTION_STORE.options) as stopped:
+        stopped.execute("SELECT FROM subject FOR UPDATE")
+        stopped.execute("SET idle_in_transaction_session_timeout = '1ms'")
+        with databases.as_owner() as owner:
+            owner.execute("UPDATE reaction.subject SET state = state")
+        with pytest.raises(psycopg.Error) as found:
+            stopped.execute("SELECT")
+    assert is_circumstance(found.value)
 
 
 def test_what_postgres_has_no_place_for_keeps_nobody_else_from_being_settled(
@@ -830,6 +953,22 @@ def test_the_last_attempt_is_when_patience_ends(databases: Databases) -> None:
     try_often(databases, Desk(PATIENT, attempts_max=2), 1, Ended.LATER, target_answers=True)
     due_at, _, after = rest_of(databases)
     assert due_at - after <= timedelta(seconds=1)
+
+
+def test_a_long_rest_of_everybody_is_no_reason_to_give_up_what_was_on_its_way(
+    databases: Databases,
+) -> None:
+    """Whoever had it was stopped, and all that could be wrong with it is how long that was."""
+    write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases)
+    desk = Desk(PATIENT, attempts_max=2)
+    with store_of(databases) as store:
+        assert len(desk.take(store, SHOP, 10, lease_seconds=-1)) == 1
+        store.execute("UPDATE intent SET created_at = clock_timestamp() - interval '3 days'")
+        assert len(desk.take(store, SHOP, 10, lease_seconds=-1)) == 1, "it is tried once more"
+        assert desk.take(store, SHOP, 10, lease_seconds=-1) == [], "it ends whoever tries it"
+    reason = "2 attempts, the last: the process ended while it was being done"
+    assert intents(databases) == [(SHOP, "parked", reason)]
 
 
 def test_what_a_reminder_changes_is_remembered_with_what_it_causes(databases: Databases) -> None:

@@ -43,7 +43,7 @@ from tests.integration.flow import (
     truncate_log,
     write,
 )
-from tests.patience import PATIENCE_SECONDS
+from tests.processes import status_of
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -232,7 +232,7 @@ def test_a_relay_killed_between_confirm_and_checkpoint_publishes_again_with_the_
 ) -> None:
     place_orders(databases, 50)
     with part("relay", with_broker, ORDERLY_FAILPOINT="relay_after_publish") as process:
-        assert process.wait(PATIENCE_SECONDS) == EXIT_STATUS
+        assert status_of(process) == EXIT_STATUS
     before = [event["event_id"] for _, event in published(with_broker)]
     assert before, "something was published"
     assert not is_relayed(databases), "and the checkpoint does not tell"
@@ -251,7 +251,7 @@ def test_a_standby_takes_over_from_a_relay_that_was_killed(
         eventually(lambda: is_relayed(databases))
         with relaying(with_broker):
             active.kill()
-            active.wait()
+            status_of(active)
             place_orders(databases, 10)
             eventually(lambda: is_relayed(databases))
     events = [event for _, event in published(with_broker)]

@@ -12,7 +12,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from codebase.engine.reactions.reaction import Intent, Reminder, State
+from codebase.engine.reactions.reaction import Intent, Reminder, State, nothing_to_remember
 from codebase.engine.reactions.reminders import BATCH, fire_due
 from codebase.engine.reactions.store import REACTION_STORE
 from tests.integration.flow import write
@@ -20,12 +20,14 @@ from tests.integration.jobs import (
     JOBS,
     LOG,
     JobAsked,
+    JobEnded,
     intents,
     job_event,
     read_by_reaction,
     reminders,
     told_to_act,
 )
+from tests.patience import NEVER_SECONDS
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -148,6 +150,46 @@ def test_a_clock_that_goes_back_after_a_reminder_was_found_leaves_it_for_later(
         store.meanwhile = lambda: None
         assert fire_due(store, JOBS) == 1
     assert (reminders(databases), intents(databases)) == (set(), [(LOG, "waiting", None)])
+
+
+def test_of_a_reminder_that_is_forgotten_in_the_same_look_nothing_is_written(
+    databases: Databases,
+) -> None:
+    """Whoever only follows what ends soon keeps nothing of it: neither a row nor a subject."""
+    forgetful = replace(JOBS, evolve=nothing_to_remember)
+    known, ended = uuid4(), uuid4()
+    write(databases, [job_event(databases.settings, known, 1, JobAsked(what="x", seconds=60))])
+    read_by_reaction(databases, forgetful)
+    assert reminders(databases) == {known}
+    write(
+        databases,
+        [
+            job_event(databases.settings, ended, 1, JobAsked(what="x", seconds=60)),
+            job_event(databases.settings, ended, 2, JobEnded(outcome="done")),
+            job_event(databases.settings, known, 2, JobEnded(outcome="done")),
+        ],
+    )
+    read_by_reaction(databases, forgetful)
+    assert reminders(databases) == set()
+    with databases.as_owner() as owner:
+        assert owner.execute("SELECT id FROM reaction.subject").fetchall() == [(known,)]
+
+
+def test_a_reaction_that_rests_reads_what_came_meanwhile_and_ends_at_once(
+    databases: Databases,
+) -> None:
+    """It rests for longer than anybody waits: the first look finds all there is, then it stops."""
+    resting = replace(JOBS, events=(JobAsked,), rest_seconds=NEVER_SECONDS)
+    first, second = uuid4(), uuid4()
+    for job in (first, second):
+        events = (JobAsked(what="x", seconds=60), JobEnded(outcome="done"))
+        write(
+            databases,
+            [job_event(databases.settings, job, nth, each) for nth, each in enumerate(events, 1)],
+        )
+        # Of their ends it is not told.
+        read_by_reaction(databases, resting)
+    assert reminders(databases) == {first, second}
 
 
 def test_a_hundred_thousand_that_are_due_together_are_taken_in_batches(

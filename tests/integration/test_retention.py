@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +11,11 @@ import pytest
 from prometheus_client import REGISTRY
 from psycopg import Connection
 
-from codebase.foundation.forgetting import BATCH_ROWS, LEAD, Forgetting, Kept
+from codebase.engine.projections.projector import projector_team
+from codebase.foundation.forgetting import BATCH_ROWS, LEAD, Kept
 from codebase.foundation.settings import Settings
-from codebase.foundation.worker import Team, Worker
 from codebase.registry import SYSTEM
+from codebase.services.compliance.service import PROJECTOR
 from codebase.views.accounts.compliance_requests import FORGET_ANSWERED
 from tests.integration.flow import at_work, eventually
 
@@ -94,10 +94,7 @@ def forgotten() -> float:
 
 @contextmanager
 def forgetting(databases: Databases, *kept: Kept) -> Iterator[None]:
-    stop = threading.Event()
-    url = databases.settings.required("read_model_projector_url")
-    work = Forgetting(url, "forgetting", kept, stop)
-    with at_work(Team([Worker("forgetting", work.run, stop=stop)], [])):
+    with at_work(projector_team(databases.settings, PROJECTOR, kept)):
         yield
 
 

@@ -78,10 +78,12 @@ READS = {
     "alertman GET /": OPERATORS,
     "alertman GET /alerts": OPERATORS,
     "alertman GET /silences": OPERATORS,
+    "alertman GET /silences/{silence_id}": OPERATORS,
     "alertman GET /mails/{transaction_id}": OPERATORS_AND_NOTHING_THERE,
     "fraud_police GET /": OPERATORS,
     "fraud_police GET /rules": OPERATORS,
     "fraud_police GET /listings": OPERATORS,
+    "fraud_police GET /listings/{listing_id}": OPERATORS,
     "fraud_police GET /decisions": EVERYBODY,
     "fraud_police GET /decisions/{transaction_id}": WHOSE_IT_IS,
 }
@@ -120,6 +122,9 @@ CHANGES = {
     "alertman POST /alerts/{alert_id}/retry",
     "alertman POST /silences",
     "alertman DELETE /silences/{silence_id}",
+    "alertman POST /forms/retry",
+    "alertman POST /forms/silence",
+    "alertman POST /forms/end_silence",
     "transact POST /transact",
     "transact POST /transactions/{transaction_id}/settle",
     "payment_provider POST /charges",
@@ -144,7 +149,12 @@ class World(NamedTuple):
         return httpx.request(
             method,
             f"{self.urls[name]}{filled}{query}",
-            headers={"X-Token": who, "Content-Type": "application/json"},
+            headers={
+                "X-Token": who,
+                "Content-Type": "application/json",
+                # So that nobody is shown less than who asked before.
+                "Consistency-Token": "latest",
+            },
             **options,  # type: ignore[arg-type]
         )
 
@@ -165,6 +175,7 @@ def world(new_databases: Callable[[], Databases], free_port: Callable[[], int]) 
         fill(world)
         be_silent(world)
         police(world)
+        eventually(lambda: all_is_over(world), "nothing happens any more")
         eventually(lambda: all_is_shown(world), "the teams know")
         yield world
 
@@ -209,7 +220,8 @@ def pay(world: World) -> None:
         "transactionID": transaction_id,
         "channel": "paytm",
         "type": "wallet",
-        "amount": "1.00",
+        # As it was paid: of another amount the payment would not be complete.
+        "amount": body["payment"]["amount"],
         "currency": "INR",
     }
     world.ask("payment_provider POST /charges", "shop", json=charge).raise_for_status()
@@ -230,6 +242,13 @@ def police(world: World) -> None:
     wanted = {"list": "allow", "client": "nobody", "ends_at": "2999-01-01T00:00:00Z"}
     wanted["reason"] = f"of {PERSONAL}"
     world.ids["listing_id"] = world.made("fraud_police POST /listings", "boss", wanted)
+
+
+def all_is_over(world: World) -> bool:
+    """Whether what was asked for is done: until then answers differ by when they are given."""
+    paid = world.ask("transact GET /transactions/{transaction_id}", "boss").json()
+    blocked = world.ask("compliance GET /requests/{request_id}", "boss").json()
+    return (paid.get("status"), blocked.get("state")) == ("PAYMENT_COMPLETE", "done")
 
 
 def all_is_shown(world: World) -> bool:

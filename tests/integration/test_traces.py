@@ -344,7 +344,17 @@ def test_a_client_that_does_not_sample_is_not_traced(free_port: Ports) -> None:
         assert collector.spans == []
 
 
-@pytest.mark.parametrize("sent", ["", "nonsense", f"00-{'0' * 32}-{PARENT}-01", "ÿ" * 55])
+NUMBER = "4111111111111111"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        *("", "nonsense", f"00-{'0' * 32}-{PARENT}-01", "ÿ" * 55),
+        # What may be the number of a card goes no further, not even to the collector.
+        *(f"00-{NUMBER:0>32}-{PARENT}-01", f"00-{TRACE}-{NUMBER}-01"),
+    ],
+)
 def test_a_malformed_trace_is_ignored(free_port: Ports, sent: str) -> None:
     with collecting(free_port()) as collector:
         with tracing_to(collector.port):

@@ -6,10 +6,13 @@ charges whenever it is asked to.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -26,15 +29,32 @@ from codebase.operations.verify import verify
 from codebase.registry import SYSTEM
 from codebase.services.transact.driver import TRANSACTION_AGES, TRANSACTIONS
 from codebase.views.payments.settings import PaymentSettings
-from tests.integration.flow import eventually, meta, query, running, write
-from tests.integration.payments import END_LEASES, Outside, outside_open, payment, settings_of
+from tests.integration.flow import (
+    eventually,
+    meta,
+    query,
+    running,
+    until_nobody_is_connected,
+    write,
+)
+from tests.integration.payments import (
+    COMPLETE,
+    END_LEASES,
+    Outside,
+    breakers_on_a_standing_clock,
+    comes_to,
+    find_the_provider_away,
+    pay_together,
+    paying,
+    payment,
+    settings_of,
+)
 from tests.integration.test_reaction_kills import SEEDS
-from tests.patience import PATIENCE_SECONDS
+from tests.integration.test_transactions import settle
+from tests.processes import status_of
 from tests.unit.test_transaction import REQUESTED
 
 if TYPE_CHECKING:
-    import subprocess
-
     from tests.databases import Databases
 
 PLACES = (
@@ -63,16 +83,8 @@ OPEN = "SELECT target, state, reason FROM reaction.intent WHERE ended_at IS NULL
 REMINDERS = "SELECT count(*) FROM reaction.reminder"
 
 
-@pytest.fixture
-def outside(free_port: Callable[[], int]) -> Iterator[Outside]:
-    with outside_open(free_port()) as opened:
-        yield opened
-
-
 @contextmanager
-def transacting(
-    settings: PaymentSettings, port: int, **extra: str
-) -> Iterator[subprocess.Popen[bytes]]:
+def transacting(settings: PaymentSettings, port: int, **extra: str) -> Iterator[BaseProcess]:
     # A list is written into the environment with commas.
     keys = {"CARD_KEYS": ",".join(settings.card_keys)}
     module = ["tests.integration.run_transact", str(port)]
@@ -125,6 +137,16 @@ class Wanted:
         return all(found.get(each) in ends for each, ends in self.ends.items())
 
 
+def end_leases(databases: Databases) -> None:
+    """Nobody comes back from the dead: nothing is gained by waiting for his leases.
+
+    Those of whoever follows him are not to be ended under his hands.
+    """
+    until_nobody_is_connected(databases)
+    with databases.as_owner() as owner:
+        owner.execute(END_LEASES)
+
+
 def police(body: Mapping[str, Any], _nth: int) -> str:
     return "fraud" if body["order"]["name"] == "fraud" else "clear"
 
@@ -153,16 +175,73 @@ def test_a_death_anywhere_charges_each_once_and_leaves_none_stuck(
     wanted = Wanted()
     wanted.ask(databases, chance)
     with transacting(settings, free_port(), ORDERLY_FAILPOINT=place) as dying:
-        assert dying.wait(PATIENCE_SECONDS) == EXIT_STATUS
+        assert status_of(dying) == EXIT_STATUS
+        for _ in range(2):
+            # What the dead had sent is done before anybody asks what became of it.
+            httpx.get(f"{outside.url}/charges/nothing")
+        end_leases(databases)
         with transacting(settings, free_port()):
             wanted.ask(databases, chance)
-            with databases.as_owner() as owner:
-                # Nobody comes back from the dead: nothing is gained by waiting for his leases.
-                owner.execute(END_LEASES)
             eventually(lambda: wanted.are_at_their_ends(databases))
             eventually(lambda: query(databases.as_owner(), OPEN) == [])
             eventually(lambda: query(databases.as_owner(), REMINDERS) == [(0,)])
     check(databases, settings, outside)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_death_between_the_initiation_of_what_was_cleared_long_ago_and_its_charge(
+    databases: Databases,
+    outside: Outside,
+    free_port: Callable[[], int],
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+) -> None:
+    """The provider was away then: it is initiated by whoever is about to charge it.
+
+    While he is there it is initiated with its decision, and the other tests die after that.
+    """
+    chance = random.Random(seed)  # noqa: S311 - repeatable
+    breakers_on_a_standing_clock(monkeypatch)
+    settings = settings_of(databases, outside)
+    outside.provider = lambda _body, _nth: "fail"
+    cleared = asyncio.run(only_cleared(settings, chance.randint(1, 4)))
+
+    def stand() -> set[str]:
+        found: dict[UUID, str] = dict(query(databases.as_owner(), STATUSES))
+        return {found[UUID(each)] for each in cleared}
+
+    assert stand() == {"transaction.cleared"}
+    outside.provider = lambda _body, _nth: "charge"
+    place = "transact_after_initiation"
+    with transacting(settings, free_port(), ORDERLY_FAILPOINT=place) as dying:
+        assert status_of(dying) == EXIT_STATUS
+        assert "transaction.payment_initiated" in stand()
+        assert not outside.charges
+        end_leases(databases)
+        with transacting(settings, free_port()):
+            eventually(lambda: stand() == {"transaction.payment_complete"})
+            eventually(lambda: query(databases.as_owner(), OPEN) == [])
+            eventually(lambda: query(databases.as_owner(), REMINDERS) == [(0,)])
+    check(databases, settings, outside)
+
+
+async def only_cleared(settings: PaymentSettings, payments: int) -> list[str]:
+    """Transactions that are CLEARED while the provider is left alone; nothing else is to be paid.
+
+    Those that found out that he is away are initiated, and a person says that they have failed.
+    """
+    async with paying(settings) as payer:
+        made = await find_the_provider_away(payer)
+        made += await pay_together(payer, payments)
+        cleared = []
+        for each in made[-payments:]:
+            await comes_to(payer, each, COMPLETE[:2])
+        for each in made:
+            if await payer.history(each) == COMPLETE[:2]:
+                cleared.append(each)
+            else:
+                assert (await settle(payer, each, "PAYMENT_FAILED")).status_code == HTTPStatus.OK
+        return cleared
 
 
 def check(databases: Databases, settings: Settings, outside: Outside) -> None:
@@ -191,13 +270,14 @@ def test_whoever_repeats_after_a_death_is_told_of_the_same_transaction(
             try:
                 pay(port)
             except httpx.ConnectError:
-                return dying.poll() is not None
+                return dying.exitcode is not None
             except httpx.TransportError:
                 return True
             raise AssertionError("it was answered")
 
         eventually(is_unanswered)
-        assert dying.wait(PATIENCE_SECONDS) == EXIT_STATUS
+        assert status_of(dying) == EXIT_STATUS
+        end_leases(databases)
     with transacting(settings, port):
         answers: list[httpx.Response] = []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -20,10 +20,10 @@ from codebase.views.payments.settings import PaymentSettings
 from codebase.views.payments.transaction_day import HOURS, Counted, first_hour
 from tests.integration.payments import (
     CARD,
+    FAILED_RULE,
     REASON,
     Outside,
     Payer,
-    outside_open,
     paying,
     payment,
     settings_of,
@@ -36,12 +36,6 @@ NOON = datetime(2026, 11, 28, 12, 30, tzinfo=UTC)
 LATEST = {"Consistency-Token": "latest"}
 FIGURE = re.compile(r'<div class="figure"><b>([^<]*)</b><span>([^<]*)</span>')
 BOX = re.compile(r'<text class="count"[^>]*>([^<]*)</text>\n<text[^>]*>([^<]*)</text>')
-
-
-@pytest.fixture
-def outside(free_port: Callable[[], int]) -> Iterator[Outside]:
-    with outside_open(free_port()) as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -95,6 +89,7 @@ def test_transactions_are_counted_added_up_and_listed_with_reasons(
         await payer.pay_until(402, payment("5.05"))
         assert (await payer.pay(payment("99.99"))).status_code == 202
         page = await shown(payer)
+        assert "in this hour, which is not over, or in the 23 before it" in page
         assert figures(page) == {
             "requested": "5",
             "paid": "2",
@@ -128,6 +123,8 @@ def test_transactions_are_counted_added_up_and_listed_with_reasons(
         assert all("unknown 4321" in row for row in listed)
         assert "no money there" in listed[1]
         assert str(REASON["sentence"]) in listed[2]
+        # It was not refused for a rule that failed; the page of the transaction has it.
+        assert str(FAILED_RULE["sentence"]) not in listed[2]
         assert f'href="/transactions/{flagged}/page"' in listed[2]
         assert CARD not in page
         assert CARD[6:12] not in plain(re.sub(r"[0-9a-f-]{36}", "", page))
@@ -140,6 +137,7 @@ def test_transactions_are_counted_added_up_and_listed_with_reasons(
         ]
         for said in ("sentence", "rule", "observed", "limit"):
             assert str(REASON[said]) in steps[1]
+        assert str(FAILED_RULE["sentence"]) in steps[1]
 
         only = rows(await shown(payer, "/?status=PAYMENT_FAILED"))
         assert len(only) == 1

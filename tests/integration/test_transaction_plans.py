@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
-from codebase.views.payments import alerts, transaction_day, transactions
+from codebase.views.payments import alerts, silences, transaction_day, transactions
 from codebase.web.group_read import with_checkpoints
 from tests.integration.test_pages import blocks, nodes, plan
 
@@ -43,6 +44,17 @@ FILL_ALERTS = """
            '60', '{}', '{}'
     FROM generate_series(1, %(rows)s) AS number
 """
+# The latest thousands have lapsed; one holds that was begun before them.
+FILL_SILENCES = """
+    INSERT INTO alert_silence (id, begun_at, client, ends_at, reason, author)
+    SELECT gen_random_uuid(), '2026-11-27 12:00+00'::timestamptz - number * interval '1 minute',
+           'client 0',
+           '2026-11-28 12:00+00'::timestamptz
+           + CASE number WHEN %(rows)s THEN 1 ELSE -1 END * number * interval '1 second',
+           'a reason', 'boss'
+    FROM generate_series(1, %(rows)s) AS number
+"""
+NOON = "2026-11-28 12:00+00"
 SINCE = "2026-11-27 13:00+00"
 DEEP = "SELECT id FROM {} ORDER BY {}, id OFFSET 1000 LIMIT 1"
 
@@ -53,7 +65,8 @@ def connection(new_databases: Callable[[], Databases]) -> Iterator[psycopg.Conne
     with databases.as_read_model_owner() as owner:
         owner.execute(FILL, {"rows": ROWS})
         owner.execute(FILL_ALERTS, {"rows": ROWS})
-        owner.execute("ANALYZE card_transaction, alert")
+        owner.execute(FILL_SILENCES, {"rows": ROWS})
+        owner.execute("ANALYZE card_transaction, alert, alert_silence")
         owner.execute(SOME_ARE_QUIET)
     with psycopg.connect(
         databases.settings.required("read_model_url"), autocommit=True
@@ -134,3 +147,14 @@ def test_what_is_on_its_way_is_counted_by_the_oldest_of_each_state(
     found = carried_out(connection, transaction_day.OPEN, names, client, 20)
     assert looks_at(found, "card_transaction") <= {"Index Scan", "Index Only Scan"}
     assert blocks(found) <= 80
+
+
+def test_a_silence_that_holds_is_found_without_those_that_are_over(
+    connection: psycopg.Connection,
+) -> None:
+    names = silences.HOLDING_ARGUMENTS
+    found = carried_out(connection, silences.holding(), names, NOON, 100)
+    assert looks_at(found, "alert_silence") == {"Index Scan"}
+    assert blocks(found) <= 20
+    [held] = connection.execute(silences.holding(), {"moments": [NOON], "sizes": [100]}).fetchall()
+    assert len(json.loads(held[1])) == 1

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import psycopg
 import pytest
+from prometheus_client import REGISTRY
 
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.keys import new_key
@@ -18,40 +21,47 @@ from codebase.foundation.tokens import new_token
 from codebase.operations.rebuild import rebuild
 from codebase.operations.verify import verify
 from codebase.registry import SYSTEM
-from codebase.services.transact import taking
+from codebase.services.transact import at_work, figures, taking
 from codebase.services.transact.driver import TRANSACTION_AGES, TRANSACTIONS
 from codebase.views.payments.settings import PaymentSettings
-from tests.integration.flow import query
+from tests.integration.alerts import event_of
+from tests.integration.flow import ROOT, query, write
 from tests.integration.payments import (
     CARD,
+    COMPLETE,
+    FAILED_RULE,
+    MOMENT_SECONDS,
     REASON,
     Outside,
     Payer,
-    outside_open,
+    comes_to,
     paying,
     payment,
     settings_of,
+    until,
 )
-from tests.patience import NEVER_SECONDS
+from tests.patience import NEVER_SECONDS, PATIENCE_SECONDS
+from tests.unit.test_transaction import FLAGGED, FOUND, REQUESTED
 
 if TYPE_CHECKING:
     from tests.databases import Databases
 
 Story = Callable[[Payer], Awaitable[None]]
-COMPLETE = ["PENDING", "CLEARED", "PAYMENT_INITIATED", "PAYMENT_COMPLETE"]
 FAILED = [*COMPLETE[:-1], "PAYMENT_FAILED"]
-MOMENT_SECONDS = 0.02
-
-
-@pytest.fixture
-def outside(free_port: Callable[[], int]) -> Iterator[Outside]:
-    with outside_open(free_port()) as opened:
-        yield opened
 
 
 @pytest.fixture
 def settings(databases: Databases, outside: Outside) -> PaymentSettings:
     return settings_of(databases, outside)
+
+
+@pytest.fixture(autouse=True)
+def deadlines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever answers is waited for; who hangs is given up as soon as he ever is."""
+    call = getattr(request.node, "callspec", None)
+    if call is None or call.params.get("manner") != "hang":
+        monkeypatch.setattr(at_work, "POLICE_DEADLINE_SECONDS", PATIENCE_SECONDS)
+        monkeypatch.setattr(at_work, "PROVIDER_DEADLINE_SECONDS", PATIENCE_SECONDS)
 
 
 def tell(settings: PaymentSettings, story: Story) -> None:
@@ -67,18 +77,6 @@ def tell(settings: PaymentSettings, story: Story) -> None:
         settings, SYSTEM.aggregates, [SYSTEM.read_model], reactions=reactions, say=lambda _: None
     )
     assert found == []
-
-
-async def eventually(condition: Callable[[], Awaitable[object]]) -> None:
-    while not await condition():  # noqa: ASYNC110 - it is other threads and processes that do it
-        await asyncio.sleep(MOMENT_SECONDS)
-
-
-async def comes_to(payer: Payer, transaction_id: str, history: list[str]) -> None:
-    async def there() -> bool:
-        return await payer.history(transaction_id) == history
-
-    await eventually(there)
 
 
 def test_the_documented_request_is_paid(settings: PaymentSettings, outside: Outside) -> None:
@@ -102,6 +100,56 @@ def test_the_documented_request_is_paid(settings: PaymentSettings, outside: Outs
             "currency": "INR",
         }
         assert outside.charges == {transaction_id: 1}
+
+    tell(settings, story)
+
+
+NUMBERS = (
+    '{"order":{"id":1234,"name":"…","cost":123.00,"currency":"INR"},"paymentMethod":"amazonpay",'
+    '"payment":{"card":1234567887654321,"type":"wallet","amount":123.00,"currency":"INR"}}'
+)
+"""The request as it was agreed on, where README has texts."""
+
+
+def printed() -> list[str]:
+    """The requests of README, as they are printed there."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.findall(r"/transact .*?-d '(.*?)'", text, re.DOTALL)
+
+
+def test_the_request_is_paid_as_it_is_printed_and_shown_by_its_id(
+    settings: PaymentSettings, outside: Outside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taking, "WAIT_SECONDS", NEVER_SECONDS)
+    in_readme = printed()
+    assert in_readme
+
+    async def story(payer: Payer) -> None:
+        for body in (NUMBERS, *in_readme):
+            answer = await payer.client.post(
+                "/transact",
+                content=body.encode(),
+                headers={"Content-Type": "application/json"},
+                timeout=PATIENCE_SECONDS,
+            )
+            assert (answer.status_code, answer.json()["status"]) == (200, "PAYMENT_COMPLETE")
+            transaction_id = answer.json()["transactionID"]
+            shown = await payer.details(transaction_id)
+            assert (shown["transactionID"], shown["status"]) == (transaction_id, COMPLETE[-1])
+            assert shown["order"] == {
+                "id": "1234",
+                "name": json.loads(body)["order"]["name"],
+                "cost": "123.00",
+                "currency": "INR",
+            }
+            assert shown["paymentMethod"] == "amazonpay"
+            assert shown["payment"] == {
+                "card": {"brand": "unknown", "last_four": "4321"},
+                "type": "wallet",
+                "amount": "123.00",
+                "currency": "INR",
+            }
+            assert outside.charges[transaction_id] == 1
 
     tell(settings, story)
 
@@ -196,8 +244,27 @@ def test_fraud_is_a_business_answer_and_is_never_charged(
         shown = await payer.details(transaction_id)
         flagged = shown["transitions"][-1]
         assert (flagged["status"], flagged["score"]) == ("FRAUDULENT", "60")
-        assert flagged["findings"] == [{name: str(value) for name, value in REASON.items()}]
+        assert flagged["findings"] == [
+            {name: str(value) for name, value in each.items()} for each in (REASON, FAILED_RULE)
+        ]
         assert not outside.calls[transaction_id]
+
+    tell(settings, story)
+
+
+def test_what_was_found_before_its_kind_was_kept_is_shown_as_it_was_found(
+    databases: Databases, settings: PaymentSettings
+) -> None:
+    found = asdict(FOUND)
+    del found["kind"]
+    before = json.dumps({"score": "40", "reasons": [found]})
+    made = uuid4()
+    steps = [event_of(settings, made, 1, REQUESTED), event_of(settings, made, 2, FLAGGED)]
+    write(databases, [steps[0], replace(steps[1], data=before)])
+
+    async def story(payer: Payer) -> None:
+        shown = await payer.details(str(made))
+        assert shown["transitions"][-1]["findings"] == [found]
 
     tell(settings, story)
 
@@ -311,6 +378,33 @@ def test_while_the_police_is_away_it_is_pending_and_then_completed_without_the_c
     tell(settings, story)
 
 
+def test_what_has_not_ended_is_counted_and_how_old_it_is(
+    settings: PaymentSettings, outside: Outside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "COUNT_INTERVAL_SECONDS", MOMENT_SECONDS)
+    outside.police = lambda _body, _nth: "fail"
+
+    def told(name: str) -> float:
+        found = REGISTRY.get_sample_value(f"orderly_transactions_{name}", {"status": "PENDING"})
+        return found or 0.0
+
+    async def are(open_ones: int) -> None:
+        async def counted() -> bool:
+            return told("open") == open_ones and (told("oldest_seconds") > 0) is (open_ones > 0)
+
+        await until(counted)
+
+    async def story(payer: Payer) -> None:
+        made = [(await payer.pay()).json()["transactionID"] for _ in range(2)]
+        await are(2)
+        outside.police = lambda _body, _nth: "clear"
+        for each in made:
+            await comes_to(payer, each, COMPLETE)
+        await are(0)
+
+    tell(settings, story)
+
+
 def test_a_charge_whose_answer_was_lost_is_found_by_asking_and_not_made_again(
     settings: PaymentSettings, outside: Outside
 ) -> None:
@@ -351,10 +445,16 @@ async def settle(payer: Payer, transaction_id: str, outcome: str, **headers: str
     )
 
 
-def test_what_only_a_person_can_know_is_settled_and_never_charged_after_that(
-    settings: PaymentSettings, outside: Outside
+@pytest.mark.parametrize(
+    ("manner", "inquiry"),
+    [("fail", "tell"), ("fail", "fail"), ("hang", "hang")],
+    ids=["knows of nothing", "fails", "black hole"],
+)
+def test_what_only_a_person_can_know_is_settled_and_not_asked_for_after_that(
+    settings: PaymentSettings, outside: Outside, manner: str, inquiry: str
 ) -> None:
-    outside.provider = lambda _body, _nth: "fail"
+    outside.provider = lambda _body, _nth: manner
+    outside.inquiry = inquiry
 
     async def story(payer: Payer) -> None:
         key = uuid4().hex
@@ -362,7 +462,7 @@ def test_what_only_a_person_can_know_is_settled_and_never_charged_after_that(
         await comes_to(payer, transaction_id, COMPLETE[:-1])
         settled = await settle(payer, transaction_id, "PAYMENT_FAILED")
         assert (settled.status_code, settled.json()["status"]) == (200, "PAYMENT_FAILED")
-        outside.provider = lambda _body, _nth: "charge"
+        called = outside.calls[transaction_id]
         last = (await payer.details(transaction_id))["transitions"][-1]
         assert (last["status"], last["reason"]) == ("PAYMENT_FAILED", "seen at the bank")
         assert last["settled_by"] == "local"
@@ -373,13 +473,15 @@ def test_what_only_a_person_can_know_is_settled_and_never_charged_after_that(
         async def nobody_asks_any_more() -> bool:
             return query(databases_of(settings), OPEN) == [(0,)]
 
-        await eventually(nobody_asks_any_more)
-        assert not outside.charges
+        await until(nobody_asks_any_more)
+        # One attempt may have been on its way.
+        assert outside.calls[transaction_id] <= called + 1
 
     tell(settings, story)
 
 
 OPEN = "SELECT count(*) FROM reaction.intent WHERE ended_at IS NULL"
+REMINDERS = "SELECT count(*) FROM reaction.reminder"
 
 
 def databases_of(settings: PaymentSettings) -> Any:  # noqa: ANN401 - a connection
@@ -450,7 +552,7 @@ def test_a_transaction_that_waits_for_too_long_fails_and_stays_so(
         async def everything_is_done() -> bool:
             return query(databases_of(settings), OPEN) == [(0,)]
 
-        await eventually(everything_is_done)
+        await until(everything_is_done)
         assert await payer.history(transaction_id) == ["PENDING", "PAYMENT_FAILED"]
         assert not outside.calls[transaction_id]
         assert (await payer.pay(key=key)).json()["type"] == "/problems/payment-failed"
@@ -471,7 +573,7 @@ def test_money_that_moved_against_what_was_settled_is_seen_by_operators(
         async def has_been_charged() -> bool:
             return outside.charges[transaction_id] == 1
 
-        await eventually(has_been_charged)
+        await until(has_been_charged)
         assert (await settle(payer, transaction_id, "PAYMENT_FAILED")).status_code == 200
         outside.late.set()
 
@@ -479,7 +581,7 @@ def test_money_that_moved_against_what_was_settled_is_seen_by_operators(
             reasons = query(databases_of(settings), PARKED)
             return any("the provider says PAYMENT_COMPLETE" in reason for (reason,) in reasons)
 
-        await eventually(is_parked)
+        await until(is_parked)
         assert await payer.history(transaction_id) == FAILED
 
     tell(settings, story)
@@ -502,7 +604,7 @@ def test_a_word_of_the_police_that_is_none_is_parked_and_can_be_asked_for_again(
                 query(databases_of(settings), PARKED)
             )
 
-        await eventually(is_parked)
+        await until(is_parked)
         assert await payer.history(answer.json()["transactionID"]) == ["PENDING"]
 
     tell(settings, story)
@@ -651,11 +753,17 @@ def test_pages_are_newest_first_and_hold_each_transaction_once(
 def test_both_views_are_rebuilt_from_the_log(
     databases: Databases, settings: PaymentSettings, outside: Outside
 ) -> None:
-    outside.police = lambda _body, nth: "fraud" if nth % 2 else "clear"
+    outside.police = lambda _body, _nth: "fraud"
 
     async def story(payer: Payer) -> None:
         for _ in range(4):
             await payer.pay_until(402)
+
+        async def nobody_has_to_be_reminded() -> bool:
+            return query(databases_of(settings), REMINDERS) == [(0,)]
+
+        # What reads about ages is in no hurry.
+        await until(nobody_has_to_be_reminded)
 
     tell(settings, story)
     with databases.as_read_model_owner() as store:

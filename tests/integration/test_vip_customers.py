@@ -54,7 +54,8 @@ from tests.integration.histories import (
     worlds,
     write_history,
 )
-from tests.patience import NEVER_SECONDS, PATIENCE_SECONDS
+from tests.patience import NEVER_SECONDS
+from tests.processes import status_of
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -160,7 +161,7 @@ def test_one_that_is_killed_again_and_again_counts_what_it_must(
     for _ in range(3):
         command = ["codebase", "serve", "vip_customers", "--port", str(free_port())]
         with running(command, small, ORDERLY_FAILPOINT=place) as process:
-            assert process.wait(PATIENCE_SECONDS) == EXIT_STATUS
+            assert status_of(process) == EXIT_STATUS
     write_history(databases, happened[100:])
     with following(small):
         eventually(lambda: caught_up(databases))

@@ -22,6 +22,7 @@ from tests.integration.flow import (
     running,
 )
 from tests.patience import NEVER_SECONDS, PATIENCE_SECONDS
+from tests.processes import status_of
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -84,5 +85,5 @@ def test_a_process_whose_postgres_is_silent_ends_all_the_same(
         eventually(lambda: is_projected(databases) and is_relayed(databases))
         with frozen(databases.server, "read_model_sync"), frozen(databases.server, "event_relay"):
             process.terminate()
-            process.wait(PATIENCE_SECONDS)
+            status_of(process)
     assert Settings().drain_seconds + AFTER_DRAIN_SECONDS < 10

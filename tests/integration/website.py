@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from itertools import cycle
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from anyio.from_thread import start_blocking_portal
@@ -21,15 +23,19 @@ from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.settings import Settings, extended
 from codebase.model.accounts.account import AccountOpened
 from codebase.model.accounts.agent import AgentCreated
+from codebase.registry import SYSTEM
+from codebase.services.alertman.mailbox import Mailbox
+from codebase.services.alertman.service import create_app as alert_app
 from codebase.services.billing.projections import billing
 from codebase.services.billing.service import create_app as billing_app
 from codebase.services.compliance.desk import Desk
-from codebase.services.compliance.projections import COMPLIANCE
+from codebase.services.compliance.service import PROJECTOR as COMPLIANCE
 from codebase.services.compliance.service import REACTIONS
 from codebase.services.compliance.service import create_app as compliance_app
 from codebase.services.compliance.targets import details
 from codebase.services.fraud_police.police import Police
 from codebase.services.fraud_police.projections import FRAUD_POLICE
+from codebase.services.fraud_police.rule_watch import RuleWatch
 from codebase.services.fraud_police.service import create_app as fraud_app
 from codebase.services.transact.service import create_app as transact_app
 from codebase.services.transact.taking import Taking
@@ -142,6 +148,32 @@ FILL_TRANSACTIONS = (
 )
 
 
+# One in each state, and some that somebody has refused; one for a client with a long name.
+FILL_ALERTS = (
+    """
+    INSERT INTO alert (id, transaction_id, channel, client, raised_at, state, state_at, amount,
+                       currency, card_brand, card_last_four, score, rules, reason, refused)
+    SELECT md5('alert' || number)::uuid, md5(number::text)::uuid, 'email',
+           CASE number WHEN 6 THEN %(long)s ELSE 'shop' END,
+           %(at)s - number * interval '50 minutes', state, %(at)s, 1234567.89, 'INR', 'mastercard',
+           '4444', '120', '["card_payments_in_a_minute", "luhn"]',
+           CASE state WHEN 'dead' THEN '550 no such user here' END,
+           CASE state WHEN 'sent' THEN '["recipient 2: 452 full"]'::jsonb ELSE '[]' END
+    FROM generate_series(1, 30) AS number,
+        LATERAL (
+            SELECT (ARRAY['pending', 'retrying', 'sent', 'dead', 'silenced'])[1 + number %% 5]
+                AS state
+        ) AS one
+    """,
+    """
+    INSERT INTO alert_silence (id, begun_at, client, rule, ends_at, reason, author)
+    VALUES (gen_random_uuid(), %(at)s, %(long)s, 'luhn', %(at)s + interval '1 day',
+            'they are moving house', 'root')
+    """,
+)
+MAIL = "6f1c2b1e-58f4-4f0e-9d2a-6b7d5a0c9e11"
+
+
 def history() -> list[Happened]:
     """What happened to people and companies with names of all lengths."""
     names = {AccountOpened: cycle([*COMPANIES, LONG]), AgentCreated: cycle([*PEOPLE, LONG])}
@@ -170,6 +202,7 @@ class Website:
     compliance: str
     fraud_police: str
     transact: str
+    alertman: str
     guarded: str
     away: str
 
@@ -185,17 +218,22 @@ def website(databases: Databases, free_port: Callable[[], int]) -> Iterator[Webs
             eventually(lambda name=projector.name: is_projected(databases, name))
     with databases.as_read_model_owner() as owner:
         owner.execute(FILL_REQUESTS, {"at": LATER})
-        for statement in (*FILL_FRAUD, *FILL_TRANSACTIONS):
+        for statement in (*FILL_FRAUD, *FILL_TRANSACTIONS, *FILL_ALERTS):
             owner.execute(statement, {"at": LATER, "long": LONG})
     with (
+        TemporaryDirectory() as mails,
+        at_work(projector_team(databases.settings, SYSTEM.read_model)),
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(_listening(databases.settings, free_port)) as site,
+        portal.wrap_async_context_manager(_listening(databases.settings, free_port, mails)) as site,
     ):
+        Path(mails, f"{MAIL}.email.eml").write_text("Subject: Fraud: 1 transaction of shop\n\n")
         yield site
 
 
 @asynccontextmanager
-async def _listening(plain: Settings, free_port: Callable[[], int]) -> AsyncIterator[Website]:
+async def _listening(
+    plain: Settings, free_port: Callable[[], int], mail_folder: str
+) -> AsyncIterator[Website]:
     settings = extended(plain, AccountSettings)
     entry = f"ann:client:{sha256(TOKEN_OF_A_CLIENT.encode()).hexdigest()}"
     guarded = settings.model_copy(update={"api_tokens": (entry,)})
@@ -213,8 +251,11 @@ async def _listening(plain: Settings, free_port: Callable[[], int]) -> AsyncIter
         vips = vip_app(await reads(VIP_CUSTOMERS.name), settings, {}, lambda: LATER)
         bus = await stack.enter_async_context(CommandBus.open(settings))
         police_reads = await reads(FRAUD_POLICE.name)
-        police = Police(bus, police_reads, read_rules_file(None), lambda: LATER)
-        reducer = card_reducer(extended(plain, PaymentSettings))
+        watch = stack.enter_context(RuleWatch.at_work(read_rules_file(None)))
+        police = Police(bus, police_reads, watch, lambda: LATER)
+        payments = extended(plain, PaymentSettings)
+        reducer = card_reducer(payments)
+        mails = Mailbox(Path(mail_folder), keep_days=1, now=lambda: LATER)
         taking = Taking(bus, reducer, EndsHeard(), max_age_seconds=NEVER_SECONDS)
         yield Website(
             billing=await listen(invoices),
@@ -225,6 +266,9 @@ async def _listening(plain: Settings, free_port: Callable[[], int]) -> AsyncIter
             ),
             transact=await listen(
                 transact_app(bus, await reads(READ_MODEL), settings, taking, {}, now=lambda: LATER)
+            ),
+            alertman=await listen(
+                alert_app(bus, await reads(READ_MODEL), payments, mails, {}, now=lambda: LATER)
             ),
             guarded=await listen(invoices, guarded),
             away=await listen(_away()),

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from codebase.engine.reactions.breaker import FIRST_PAUSE_SECONDS, Breaker
+from tests.clocks import StandingClock
 
 MOST = 32
 
 
-class Clock:
-    """Seconds, as the test says."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def opened(clock: Clock, **limits: float) -> Breaker:
+def opened(clock: StandingClock, **limits: float) -> Breaker:
     breaker = Breaker(clock, **limits)
     for _ in range(5):
         assert breaker.is_closed
@@ -27,34 +18,34 @@ def opened(clock: Clock, **limits: float) -> Breaker:
 
 
 def test_failures_that_are_far_apart_do_not_open_it() -> None:
-    clock = Clock()
+    clock = StandingClock()
     breaker = Breaker(clock, within_seconds=10)
     for _ in range(20):
         breaker.failed()
-        clock.now += 2.6
+        clock.push(2.6)
     assert breaker.is_closed
     for _ in range(5):
-        clock.now += 2.4
+        clock.push(2.4)
         breaker.failed()
     assert not breaker.is_closed
 
 
 def test_once_open_it_stays_so_until_a_success_however_seldom_it_is_tried() -> None:
-    clock = Clock()
+    clock = StandingClock()
     breaker = opened(clock, within_seconds=10)
-    clock.now += 1_000
+    clock.push(1_000)
     breaker.failed()
     assert not breaker.is_closed
 
 
 def test_of_many_one_finds_out_after_a_pause_that_grows_up_to_a_limit() -> None:
-    clock = Clock()
+    clock = StandingClock()
     breaker = opened(clock, longest_pause_seconds=5)
     pauses = []
     for _ in range(12):
         since = clock.now
         while breaker.room(0, MOST) == 0:
-            clock.now += 0.01
+            clock.push(0.01)
         pauses.append(clock.now - since)
         assert breaker.room(0, MOST) == 1
         assert breaker.room(1, MOST) == 0, "while one is on its way"
@@ -65,9 +56,9 @@ def test_of_many_one_finds_out_after_a_pause_that_grows_up_to_a_limit() -> None:
 
 
 def test_those_who_were_on_their_way_when_it_opened_make_no_pause_longer() -> None:
-    clock = Clock()
+    clock = StandingClock()
     breaker = opened(clock)
     for _ in range(MOST):
         breaker.failed()
-    clock.now += FIRST_PAUSE_SECONDS
+    clock.push(FIRST_PAUSE_SECONDS)
     assert breaker.room(0, MOST) == 1

@@ -14,7 +14,12 @@ from hypothesis import strategies as st
 from codebase.foundation.errors import ConfigurationError
 from codebase.foundation.keys import keys_of, new_key
 from codebase.foundation.settings import Settings
-from codebase.model.payments.cards import CardNumber, CardReducer
+from codebase.model.payments.cards import (
+    CardNumber,
+    CardReducer,
+    digits_in,
+    holds_card_number,
+)
 from codebase.views.payments.fields import ReducedCard
 from codebase.views.payments.settings import card_reducer
 
@@ -117,6 +122,48 @@ def test_a_reduced_card_travels_as_json(number: str) -> None:
     sent = ReducedCard.of(card).model_dump_json()
     assert number not in sent
     assert ReducedCard.model_validate_json(sent).card() == card
+
+
+@given(NUMBERS, st.text(max_size=20), st.text(max_size=20))
+def test_a_text_with_a_number_is_known_for_it(number: str, before: str, after: str) -> None:
+    assert holds_card_number(f"{before}{number}{after}")
+    spaced = " ".join(number[at : at + 4] for at in range(0, len(number), 4))
+    assert holds_card_number(f"{before}{spaced}{after}")
+    assert number in digits_in(f"{before}{spaced}{after}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1234567887654321",
+        "stolen: 4111 1111 1111 1111!",
+        "4111-1111-1111-1111",
+        "4111.1111.1111.1111",
+        "4111  1111  1111  1111",
+        "4111\u00a01111\u00a01111\u00a01111",
+        "4111\u200b1111\u200b1111\u200b1111",
+        "٤١١١١١١١١١١١١١١١",
+        "０３７８２８２２４６３１０００５",
+        "order 6f1c2b1e-58f4-4f0e-9d2a-6b7d5a0c9e11 by 378282246310005",
+    ],
+)
+def test_a_number_is_seen_however_people_write_it(text: str) -> None:
+    assert holds_card_number(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a lamp, 2 of them, 123.00 INR each",
+        "the client called on 2026-11-29 at 17:30",
+        "12345678765",
+        "as in 00000000-0000-4000-8000-000000000000",
+        "visa ending in 4321",
+    ],
+)
+def test_other_texts_are_taken(text: str) -> None:
+    assert not holds_card_number(text)
 
 
 def test_without_a_key_no_number_is_taken_not_even_in_development() -> None:

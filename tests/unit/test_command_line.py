@@ -101,6 +101,7 @@ MISUSES = {
     "log copy --to x --through codebase.registry:SYSTEM": "is no function",
     "fraud backtest --rules no.toml --from 2026-11-01 --to 2026-11-02": "no.toml cannot be read",
     "fraud backtest --rules no.toml --from yesterday --to 2026-11-02": "'--from'",
+    "fraud backtest --rules no.toml --from 2026-11-02 --to 2026-11-02": "--to must be after --from",
     "verify everything": "Got unexpected extra argument",
     "new-service do_it --query --reaction": "one of --command, --query, --worker and --reaction",
 }
@@ -142,6 +143,15 @@ def test_a_token_is_told_to_people_and_to_programs(capsys: pytest.CaptureFixture
     made = json.loads(capsys.readouterr().out)
     assert set(made) == {"token", "entry"}
     assert made["entry"].startswith("shop:admin:")
+
+
+def test_no_token_is_made_for_a_name_that_may_be_a_cards_number(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["token", "till-2026-11-29-0001", "client"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "till-…" in printed.err
 
 
 def test_json_is_one_line_and_times_are_iso_8601() -> None:

@@ -120,19 +120,20 @@ def test_what_is_posted_is_noted_once_and_sent_again_after_longer_and_longer_pau
 def test_an_outcome_is_noted() -> None:
     for outcome in ("done", "unchanged"):
         follows = REACTION.outcome(sent(), Answer(data={"outcome": outcome}))
-        assert follows == [Send(CASE, NOTE_ANSWER, noted(outcome=outcome))]
+        assert follows == [Forget(AGAIN), Send(CASE, NOTE_ANSWER, noted(outcome=outcome))]
 
 
 def test_a_refusal_is_noted_with_its_reason() -> None:
     problem = {"detail": "there is none", "type": "/problems/not-found"}
     follows = REACTION.outcome(sent(), Answer(refused="404 there is none", data=problem))
     expected = noted(outcome="refused", detail="there is none")
-    assert follows == [Send(CASE, NOTE_ANSWER, expected)]
+    assert follows == [Forget(AGAIN), Send(CASE, NOTE_ANSWER, expected)]
 
 
 def test_a_request_that_an_operator_does_without_is_refused() -> None:
     follows = REACTION.outcome(sent(), Answer(refused="left out"))
-    assert follows == [Send(CASE, NOTE_ANSWER, noted(outcome="refused", detail="left out"))]
+    expected = noted(outcome="refused", detail="left out")
+    assert follows == [Forget(AGAIN), Send(CASE, NOTE_ANSWER, expected)]
 
 
 def test_a_note_causes_nothing() -> None:
@@ -154,4 +155,21 @@ def test_who_waits_for_an_answer_asks_again(
 ) -> None:
     about: Mapping[str, Any] = {"request_id": str(FIRST), "times": 3}
     reminder = Reminder(subject=AGENT, name=AGAIN, due_at=NOW, data=about)
+    assert list(REACTION.remind(reminder, REACTION.fold(happened(*events)))) == expected
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([MADE, LATER], [again(8 * WAIT_SECONDS, 4)]),
+        ([MADE, SENT, LATER, ANSWERED], []),
+    ],
+    ids=["no answer", "answered"],
+)
+def test_what_is_still_to_be_done_is_not_sent_beside_itself_and_looked_at_later(
+    events: list[Any], expected: list[Remind]
+) -> None:
+    """Somebody may do without it: then nothing of the same request is behind it."""
+    about: Mapping[str, Any] = {"request_id": str(FIRST), "times": 3}
+    reminder = Reminder(subject=AGENT, name=AGAIN, due_at=NOW, data=about, is_busy=True)
     assert list(REACTION.remind(reminder, REACTION.fold(happened(*events)))) == expected

@@ -11,6 +11,7 @@ import yaml
 from codebase.foundation import needs
 from codebase.foundation.settings import STORES, SUPERUSERS
 from codebase.registry import SYSTEM
+from codebase.views.payments.settings import PaymentSettings
 
 PROJECT = Path(__file__).parents[2]
 TEXT = (PROJECT / "docker-compose.yml").read_text(encoding="utf-8")
@@ -76,6 +77,27 @@ def test_the_gateway_knows_services_by_the_ports_of_their_contracts() -> None:
     assert set(known) == {name for name in SYSTEM.names() if answers(name)}
     listens = {int(port) for port in re.findall(r"listen (\d+);", GATEWAY)}
     assert listens == {*known.values(), *(group.port for group in SYSTEM.groups.values()), 8080}
+
+
+def test_all_that_is_configured_of_mails_and_short_messages_reaches_who_sends_them() -> None:
+    about = ("alert_", "smtp_", "sms_")
+    named = {name.upper() for name in PaymentSettings.model_fields if name.startswith(about)}
+    assert len(named) > len(about)
+    assert named <= compose()["services"]["alertman"]["environment"].keys()
+
+
+def test_every_client_of_the_load_test_that_needs_no_broker_is_there() -> None:
+    text = (PROJECT / "loadtest/locustfile.py").read_text(encoding="utf-8")
+    asked = set(re.findall(r'os\.environ\.get\("(\w+)"\)', text))
+    locust = compose()["services"]["locust"]
+    # It is where clients are, who see no broker.
+    assert locust["networks"] == ["front"]
+    assert locust["environment"].keys() == asked - {"BROKER_URL"}
+    told = locust["environment"]
+    assert told["PAYMENTS_URL"] == f"http://gateway:{SYSTEM.load('transact').PORT}"
+    assert told["POLICE_URL"] == f"http://gateway:{SYSTEM.load('fraud_police').PORT}"
+    assert "entry admin admin ADMIN_TOKEN" in SECRETS
+    assert re.findall(r"\w+", told["TOKEN"]) == ["ADMIN_TOKEN"]
 
 
 def test_prometheus_asks_every_deployable() -> None:

@@ -17,6 +17,7 @@ from psycopg import errors
 
 from codebase.engine.commands.log_connection import EXTRA_SECONDS
 from codebase.engine.messages.connection import what_the_broker_does
+from codebase.foundation import postgres
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.postgres import DeadlinedConnection
 from tests.clocks import on_a_jumping_clock
@@ -110,3 +111,46 @@ def test_a_broker_that_refuses_is_told_apart_from_one_that_is_away(
     error: Exception, said: str
 ) -> None:
     assert what_the_broker_does(error) == said
+
+
+class Opened:
+    """Stands for a connection; it counts how often it was finished."""
+
+    def __init__(self) -> None:
+        self.finished = 0
+
+    @property
+    def pgconn(self) -> Opened:
+        return self
+
+    def finish(self) -> None:
+        self.finished += 1
+
+
+@pytest.mark.parametrize("has_come", [False, True])
+def test_who_closes_leaves_nothing_that_is_being_opened(
+    monkeypatch: pytest.MonkeyPatch, *, has_come: bool
+) -> None:
+    """Whoever asked for it may be gone: then nobody would ever close it."""
+    made, begun, may_come = Opened(), asyncio.Event(), asyncio.Event()
+
+    async def connect(*_: object, **__: object) -> Opened:
+        begun.set()
+        await may_come.wait()
+        return made
+
+    async def story() -> None:
+        closing = connection(3600.0)
+        asking = asyncio.ensure_future(closing.get())
+        await begun.wait()
+        asking.cancel()
+        if has_come:
+            may_come.set()
+            # It has come, and nobody has looked yet.
+            await asyncio.sleep(0)
+        await closing.close()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert made.finished == (1 if has_come else 0)
+
+    monkeypatch.setattr(postgres, "connect_async", connect)
+    asyncio.run(story())

@@ -20,11 +20,22 @@ from codebase.model.payments.card_check import (
     decide,
     evolve,
     id_of_card,
-    moment,
 )
 from codebase.model.payments.cards import Card
-from codebase.model.payments.fraud_features import STRICT_MAX, Features, Payment, Window
-from codebase.model.payments.fraud_judgement import DecidedBy, Finding, FindingKind, judge
+from codebase.model.payments.fraud_features import (
+    HISTORY_MAX,
+    STRICT_MAX,
+    Features,
+    Payment,
+    Window,
+)
+from codebase.model.payments.fraud_judgement import (
+    DecidedBy,
+    Finding,
+    FindingKind,
+    Judgement,
+    judge,
+)
 from codebase.model.payments.fraud_rule_set import (
     RuleSet,
     RuleSetError,
@@ -67,7 +78,7 @@ def past(seconds: int = 60, **counts: object) -> Features:
     return Features(windows={seconds: window}, strict={seconds: window.card_payments})
 
 
-INR = '"INR"'
+INR, UNUSED = '"INR"', '"QQQ"'
 # Rule, its parameters, the past, what the payment is otherwise, and whether it hits.
 CASES: Mapping[str, tuple[str, dict[str, object], Features, dict[str, object], bool]] = {
     "the limit itself is allowed": (
@@ -147,6 +158,57 @@ def test_a_rule_hits_beyond_its_limit_and_not_at_it(case: str) -> None:
     assert all(each.observed and each.limit and each.sentence for each in judgement.findings)
 
 
+FULL = Window(
+    client_payments=HISTORY_MAX,
+    client_sum=Decimal("500.00"),
+    client_cards=7,
+    card_payments=HISTORY_MAX,
+    card_sum=Decimal("500.00"),
+    card_clients=7,
+    card_same_amount=7,
+)
+# Of a window in which as many payments lie as are looked at: its kind, and what it says of it.
+SAID_OF_FULL = {
+    "card_payments": ({"limit": 5}, "1001 payments of this card"),
+    "card_sum": ({"limit": 5, "currency": INR}, "600.00 INR by this card"),
+    "cards_of_client": ({"limit": 5}, "8 cards of this client"),
+    "client_payments": ({"limit": 5}, "1001 payments of this client"),
+    "client_sum": ({"limit": 5, "currency": INR}, "600.00 INR by this client"),
+    "clients_of_card": ({"limit": 5}, "8 clients of this card"),
+    "same_amount": ({"limit": 5}, "8 payments of this amount"),
+}
+
+
+@pytest.mark.parametrize("kind", SAID_OF_FULL)
+def test_what_stops_at_a_bound_is_said_to_be_at_least_that(kind: str) -> None:
+    parameters, said = SAID_OF_FULL[kind]
+    asked = {"window": 60, **parameters}
+    not_full = FULL._replace(client_payments=HISTORY_MAX - 1, card_payments=HISTORY_MAX - 1)
+
+    def found(window: Window, version: int) -> tuple[Finding, Judgement]:
+        rules = alone(kind, version=version, **asked)
+        judgement = judge(rules, PAYMENT, Features(windows={60: window}))
+        [finding] = judgement.findings
+        return finding, judgement
+
+    (now, judged), (before, judged_before) = found(FULL, 2), found(FULL, 1)
+    assert now.sentence.startswith(f"at least {said}")
+    assert now.observed == f"at least {said.split()[0]}"
+    assert "at least" not in found(not_full, 2)[0].sentence
+    # What was recorded is what it was, and is decided alike.
+    assert before.sentence == now.sentence.removeprefix("at least ")
+    assert before.observed == said.split()[0]
+    assert (judged.denied, judged.score) == (judged_before.denied, judged_before.score)
+    assert alone(kind, **asked).rules[0].version == 2, "of a file that asks for none"
+
+
+def test_a_strict_window_that_is_not_all_remembered_has_at_least_so_many() -> None:
+    rules = alone("card_payments", window=60, limit=5, strict="true")
+    [full] = judge(rules, PAYMENT, Features(strict={60: STRICT_MAX})).findings
+    [known] = judge(rules, PAYMENT, Features(strict={60: STRICT_MAX - 1})).findings
+    assert (full.observed, known.observed) == (f"at least {STRICT_MAX + 1}", str(STRICT_MAX))
+
+
 @pytest.mark.parametrize(
     "kind", [name for name, (_, asked, *_) in CASES.items() if "window" in asked]
 )
@@ -221,7 +283,20 @@ WRONG: Mapping[str, str] = {
     f"threshold = 1\n{rule('card_sum', window=60, limit=0, currency=INR)}": "must be above 0",
     f"threshold = 1\n{rule('card_sum', window=60, limit='nan', currency=INR)}": "must be above 0",
     f"threshold = 1\n{rule('card_sum', window=60, limit=1, currency=1)}": "three capital letters",
+    f"threshold = 1\n{rule('luhn', version='[1]')}": "rules.luhn.version: must be one of [1]",
+    f"threshold = 1\n{rule('luhn', version='{a = 1}')}": "rules.luhn.version: must be one of [1]",
+    f"threshold = 1\n{rule('luhn', version='1.0')}": "rules.luhn.version: must be one of [1]",
+    f"threshold = 1\n{rule('luhn', state='[]')}": "rules.luhn.state: must be one of live, shadow",
+    f"threshold = 1\n{rule('luhn', state='{}')}": "rules.luhn.state: must be one of live, shadow",
+    f"threshold = 1\n{rule('card_sum', window=60, limit='1e9999999999999999999', currency=INR)}": (
+        "a number with too many digits"
+    ),
+    f"threshold = {'9' * 5000}": "a number with too many digits",
+    f"threshold = 1\n{rule('card_sum', window=60, limit=1, currency=UNUSED)}": (
+        "rules.card_sum.currency: is no code of ISO 4217 that is in use"
+    ),
     "threshold = ": "is not TOML",
+    f"threshold = {'[' * 5000}": "is not TOML",
 }
 
 
@@ -291,12 +366,49 @@ def test_no_window_of_a_strict_limit_clears_more_whatever_the_clocks_say(
     cleared = []
     for number, at in enumerate(moments):
         [event] = decide(assess(number, at, strict), state)
-        counts_at = moment(event.as_of, state)
         state = evolve(state, event)
         if not event.denied:
-            cleared.append(counts_at)
+            cleared.append(event.as_of)
     for begin in cleared:
         assert sum(begin <= each < begin + (later(60) - NOON) for each in cleared) <= limit
+
+
+@given(st.permutations([30 * number for number in range(12)]))
+def test_what_is_judged_late_and_in_any_order_is_within_its_limit(moments: list[int]) -> None:
+    strict = alone("card_payments", window=60, limit=3, strict="true")
+    state: State | None = None
+    for number, at in enumerate(moments):
+        [event] = decide(assess(number, at, strict), state)
+        assert not event.denied
+        state = evolve(state, event)
+
+
+@given(st.lists(st.integers(0, 200), max_size=20), st.integers(0, 200))
+def test_the_fullest_window_counts(moments: list[int], at: int) -> None:
+    state: State | None = None
+    for number, each in enumerate(moments):
+        [event] = decide(assess(number, each, alone("luhn")), state)
+        state = evolve(state, event)
+    windows = [range(begin, begin + 61) for begin in range(at - 60, at + 1)]
+    most = max(sum(each in window for each in moments) for window in windows)
+    assert counted(state, later(at), 60) == most
+
+
+def test_a_window_that_is_not_all_remembered_is_full() -> None:
+    state: State | None = None
+    for number in range(STRICT_MAX):
+        [event] = decide(assess(number, 30 + number, alone("luhn")), state)
+        state = evolve(state, event)
+    assert counted(state, later(89), 60) == STRICT_MAX
+    assert counted(state, later(90), 60) == 61, "all of this window is remembered"
+
+
+def test_as_of_the_first_moment_that_can_be_said_there_was_nothing() -> None:
+    first = datetime.min.replace(tzinfo=UTC)
+    strict = alone("card_payments", window=60, limit=1, strict="true")
+    [event] = decide(replace(assess(1, 0, strict), as_of=first), None)
+    assert not event.denied
+    assert counted(evolve(None, event), later(0), 60) == 0
 
 
 def test_a_card_remembers_a_bounded_number_of_times() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from codebase.engine.log.identifiers import (
     NAMESPACE,
     creation_stream_id,
+    name_based,
     new_event_id,
     partition_of,
 )
@@ -21,6 +22,11 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 def test_the_stream_of_a_creation_is_a_uuid_of_version_5(client: str, key: str) -> None:
     name = f"{client}\nbuy_order\n{key}"
     assert creation_stream_id(client, "buy_order", key) == uuid5(NAMESPACE, name)
+
+
+@given(namespace=st.uuids(), name=TEXT)
+def test_names_of_effects_are_uuids_of_version_5(namespace: UUID, name: str) -> None:
+    assert name_based(namespace, name) == uuid5(namespace, name)
 
 
 def test_event_ids_are_uuids_of_version_7_in_order_of_time_and_never_the_same() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -80,6 +81,31 @@ def test_a_silenced_alert_s_retry_is_a_file_of_its_own(tmp_path: Path) -> None:
     assert set(shown(box, 5)) == {each.transaction_id for each in ALERTS[:2]}
 
 
+def test_a_mail_is_on_the_disk_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[bool, bool]] = []
+    folder, mail = tmp_path / "mails", f"{ALERTS[0].transaction_id}.email.eml"
+    fsync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        synced.append((is_folder, (folder / mail).exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    write(Mailbox(folder, keep_days=1, now=lambda: NOW), folder, 0, NOW)
+    assert synced == [(False, False), (True, True)], "the text, then the name that it is found by"
+
+
+def test_files_of_others_are_no_mails(tmp_path: Path) -> None:
+    box = Mailbox(tmp_path, keep_days=1, now=lambda: NOW)
+    mail = write(box, tmp_path, 0, NOW)
+    (tmp_path / "notes.eml").touch()
+    (tmp_path / f"{uuid4()}.email.eml").mkdir()
+    assert shown(box, 5) == [mail]
+
+
 def test_what_is_old_goes_when_something_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,10 +113,11 @@ def test_what_is_old_goes_when_something_is_written(
     box = Mailbox(tmp_path, keep_days=2, now=clock)
     old = [write(box, tmp_path, nth, NOW - timedelta(days=2, seconds=1)) for nth in range(5)]
     young = write(box, tmp_path, 5, NOW - timedelta(days=2))
-    (tmp_path / "unfinished.part").touch()
-    touch(tmp_path / "unfinished.part", NOW - timedelta(days=3))
-    (tmp_path / "of somebody else").touch()
-    touch(tmp_path / "of somebody else", NOW - timedelta(days=3))
+    unfinished = tmp_path / f"{uuid4()}.email.part"
+    others = [tmp_path / name for name in ("of somebody else", "his mail.eml", f"{uuid4()}.eml")]
+    for file in (unfinished, *others):
+        file.touch()
+        touch(file, NOW - timedelta(days=3))
     assert set(shown(box, 9)) == {*old, young}, "it was looked for a moment ago"
 
     monkeypatch.setattr(mailbox, "FORGOTTEN_MAX", 4)
@@ -100,7 +127,7 @@ def test_what_is_old_goes_when_something_is_written(
     touch(tmp_path / f"{young}.email.eml", NOW)
     clock.now += timedelta(seconds=1)
     write(box, tmp_path, 6, clock.now)
-    assert len(list(tmp_path.iterdir())) == 5, "so many at a time"
+    assert len(list(tmp_path.iterdir())) == 4 + len(others), "so many at a time"
     write(box, tmp_path, 6, clock.now)
     assert set(shown(box, 9)) == {young, last}
-    assert {file.suffix for file in tmp_path.iterdir()} == {".eml", ""}
+    assert len(list(tmp_path.iterdir())) == 2 + len(others), "those of others are left alone"

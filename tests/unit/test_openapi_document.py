@@ -72,6 +72,8 @@ def test_what_is_true_of_a_kind_is_said_of_each_route_of_it() -> None:
         "Consistency-Token",
         "Idempotent-Replayed",
     }
+    for early in ("408", "431"):
+        assert answered("/plain", early) == {"X-Request-Id"}
     assert answered("/plain", "503") == {"X-Request-Id", "Retry-After"}
     assert answered("/plain", "401") == {"X-Request-Id", "WWW-Authenticate"}
     assert "administrator" in made["paths"]["/command"]["post"]["responses"]["403"]["description"]

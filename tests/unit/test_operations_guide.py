@@ -10,6 +10,7 @@ from pathlib import Path
 from pkgutil import walk_packages
 from typing import Any
 
+import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -95,9 +96,12 @@ def test_dashboards_show_metrics_that_exist() -> None:
         assert set(NAME.findall(path.read_text(encoding="utf-8"))) <= known, path
 
 
-def test_the_dashboard_shows_whatever_is_told_of_reactions() -> None:
+@pytest.mark.parametrize("of", ["orderly_reaction_", "orderly_transactions_", "orderly_alerts_"])
+def test_the_dashboard_shows_whatever_is_told_of_what_must_not_be_lost(of: str) -> None:
     shown = NAME.findall((ROOT / "config/grafana/dashboards/orderly.json").read_text())
-    assert {name for name in exported() if name.startswith("orderly_reaction_")} <= set(shown)
+    told = {name for name in exported() if name.startswith(of)}
+    assert told
+    assert told <= set(shown)
 
 
 def test_the_guide_says_when_transactions_go_on_at_the_latest() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from uuid import uuid4
 
 import pytest
@@ -13,7 +14,7 @@ from codebase.engine.reactions.desk import Taken
 from codebase.engine.reactions.errands import Errands
 from codebase.engine.reactions.reaction import Answer, Send, Sent
 from codebase.engine.reactions.target import AwayError, InDoubtError, Undone
-from tests.unit.test_breaker_windows import Clock
+from tests.clocks import StandingClock
 
 
 class Notary:
@@ -77,26 +78,82 @@ def test_who_starts_too_late_for_his_lease_does_not_start(
     assert len(notary.asked) == asked
 
 
+def errands_on(
+    loop: asyncio.AbstractEventLoop,
+    returned: Callable[[Taken, Attempt], None],
+    breaker: Breaker | None = None,
+) -> Errands:
+    return Errands(
+        "jobs", "notary", Notary(), most=1, loop=loop, returned=returned, breaker=breaker
+    )
+
+
+def taken_until_100() -> Taken:
+    sent = Sent(key=uuid4(), subject=uuid4(), send=Send("notary", "do"))
+    return Taken(number=1, token=uuid4(), ends_at=100.0, in_doubt=False, is_lost=False, sent=sent)
+
+
 @pytest.mark.parametrize(("ended", "is_left_alone"), [(Ended.LATER, False), (Ended.NOT_SENT, True)])
 def test_who_wants_it_later_is_not_left_alone_and_who_is_away_is(
     ended: Ended, *, is_left_alone: bool
 ) -> None:
     loop, breaker = asyncio.new_event_loop(), Breaker()
-    errands = Errands(
-        "jobs",
-        "notary",
-        Notary(),
-        most=1,
-        loop=loop,
-        returned=lambda _taken, _attempt: None,
-        breaker=breaker,
-    )
-    sent = Sent(key=uuid4(), subject=uuid4(), send=Send("notary", "do"))
-    taken = Taken(number=1, token=uuid4(), ends_at=100.0, in_doubt=False, is_lost=False, sent=sent)
+    errands = errands_on(loop, lambda _taken, _attempt: None, breaker=breaker)
+    taken = taken_until_100()
     for _ in range(10):
         errands.note(taken, Attempt(ended=ended, reason="no"))
     loop.close()
     assert breaker.is_closed is not is_left_alone
+
+
+@pytest.mark.parametrize("ended", [Ended.NOT_SENT, Ended.IN_DOUBT])
+def test_a_target_is_not_left_alone_for_what_lies_on_our_side(ended: Ended) -> None:
+    loop, breaker = asyncio.new_event_loop(), Breaker()
+    errands = errands_on(loop, lambda _taken, _attempt: None, breaker=breaker)
+    loop.close()
+    taken = taken_until_100()
+    for _ in range(10):
+        errands.note(taken, Attempt(ended=ended, reason="no", is_ours=True))
+    assert breaker.is_closed
+
+
+class Mute(Notary):
+    """A target that is called and never says anything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called = asyncio.Event()
+
+    async def send(self, sent: Sent) -> Answer:
+        self.called.set()
+        await asyncio.Event().wait()
+        return await super().send(sent)
+
+
+def test_what_is_on_its_way_when_the_process_ends_comes_back_in_doubt() -> None:
+    async def abandoned() -> Attempt:
+        mute, loop = Mute(), asyncio.get_running_loop()
+        back = loop.create_future()
+        errands = Errands(
+            "jobs",
+            "notary",
+            mute,
+            most=1,
+            loop=loop,
+            returned=lambda _taken, attempt: back.set_result(attempt),
+            clock=lambda: 82.0,
+        )
+        errands.start([taken])
+        await mute.called.wait()
+        errands.abandon()
+        found: Attempt = await back
+        return found
+
+    sent = Sent(key=uuid4(), subject=uuid4(), send=Send("notary", "do"))
+    # Begun at 80 by a lease of 20: the target is done with it at 85.
+    taken = Taken(number=1, token=uuid4(), ends_at=100.0, in_doubt=False, is_lost=False, sent=sent)
+    ended = asyncio.run(abandoned())
+    assert (ended.ended, ended.is_ours, ended.stopped_for) == (Ended.IN_DOUBT, True, 3.0)
 
 
 class Stuck(Notary):
@@ -125,7 +182,7 @@ class Stuck(Notary):
 def test_who_answers_inquiries_is_not_left_alone_for_one_thing_that_hangs(
     word: Undone | Exception | None, *, is_left_alone: bool
 ) -> None:
-    clock, loop = Clock(), asyncio.new_event_loop()
+    clock, loop = StandingClock(), asyncio.new_event_loop()
     breaker = Breaker(clock, within_seconds=10)
     stuck = Stuck(word)
     errands = Errands(
@@ -150,7 +207,7 @@ def test_who_answers_inquiries_is_not_left_alone_for_one_thing_that_hangs(
 
 
 def test_a_probe_that_hangs_alone_leaves_the_next_one_its_turn() -> None:
-    clock, loop = Clock(), asyncio.new_event_loop()
+    clock, loop = StandingClock(), asyncio.new_event_loop()
     breaker = Breaker(clock, within_seconds=10)
     errands = Errands(
         "jobs",
@@ -172,3 +229,14 @@ def test_a_probe_that_hangs_alone_leaves_the_next_one_its_turn() -> None:
     errands.note(taken, Attempt(ended=Ended.IN_DOUBT, reason="no answer", was_told=True))
     assert not breaker.is_closed, "that it answers inquiries does not say that it does anything"
     assert breaker.room(0, 32) == 1
+
+
+def test_whoever_outlives_the_loop_has_nothing_to_do_there() -> None:
+    loop = asyncio.new_event_loop()
+    came_back: list[Attempt] = []
+    errands = errands_on(loop, lambda _taken, attempt: came_back.append(attempt))
+    taken = taken_until_100()
+    loop.close()
+    errands.start([taken])
+    errands.abandon()
+    assert not came_back

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from codebase.embedded.environment import take_in
 from codebase.foundation.errors import ConfigurationError
+from codebase.foundation.keys import new_key
 from codebase.foundation.settings import Settings, extended, load_settings
 from codebase.registry import SYSTEM
 from codebase.views.accounts.settings import AccountSettings
 from codebase.views.buy_orders.settings import BuyOrderSettings
-from codebase.views.payments.settings import PaymentSettings
+from codebase.views.payments.fields import without_card
+from codebase.views.payments.settings import PaymentSettings, card_reducer
 
 # Set by shells, clouds, CI systems and conda, by themselves.
 OTHERS = {
@@ -94,6 +97,27 @@ def test_an_env_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("processes", "bound", "share"), [(1, 9, 9), (2, 9, 4), (8, 3, 1)])
 def test_processes_of_one_service_share_its_bounds(processes: int, bound: int, share: int) -> None:
     assert Settings(service_processes=processes).share_of(bound) == share
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("shop-123456789012", "shop-…"),
+        ("till-2026-11-29-0001", "till-…"),
+        ("4111.1111.1111.1111", "…"),
+    ],
+)
+def test_a_client_whose_payments_nobody_would_judge_is_refused_at_the_start(
+    name: str, told: str
+) -> None:
+    digest, keys = "0" * 64, (new_key("c1"),)
+    tokens = (f"shop-2026-11-29:client:{digest}", f"{name}:client:{digest}")
+    with pytest.raises(ConfigurationError, match=f"API_TOKENS, entry 2: {told} is") as refusal:
+        card_reducer(Settings(card_keys=keys, api_tokens=tokens))
+    assert name not in str(refusal.value)
+    for usual in ("shop-2026-11-29", f"shop-{uuid4()}", "till.12345678901"):
+        assert without_card(usual) == usual
+        assert card_reducer(Settings(card_keys=keys, api_tokens=(f"{usual}:client:{digest}",)))
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "1e300", "2592001"])

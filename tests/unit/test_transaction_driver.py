@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,6 +13,7 @@ from uuid import UUID
 import pytest
 from aiohttp import ClientSession
 
+from codebase.engine.reactions.attempt import Ended, attempt
 from codebase.engine.reactions.http_target import Call, HttpTarget
 from codebase.engine.reactions.reaction import (
     Answer,
@@ -24,13 +25,16 @@ from codebase.engine.reactions.reaction import (
     Send,
     Sent,
 )
-from codebase.engine.reactions.target import Undone
+from codebase.engine.reactions.target import AwayError, FailedError, InDoubtError, Undone
+from codebase.foundation.errors import ServiceUnavailable
 from codebase.model.payments.transaction import (
     Command,
     PaymentMethod,
-    RecordDecision,
     RecordPayment,
     Status,
+    Transaction,
+    decide,
+    evolve,
 )
 from codebase.services.transact import driver
 from codebase.services.transact.at_work import look
@@ -41,16 +45,19 @@ from codebase.services.transact.driver import (
     TRANSACTION_AGES,
     TRANSACTIONS,
 )
+from codebase.services.transact.initiations import Initiations
 from codebase.services.transact.payment_methods import STRATEGIES, initiate, status
 from codebase.services.transact.steps import Steps as RealSteps
 from codebase.services.transact.targets import PaymentTarget, PoliceTarget
 from codebase.services.transact.words import NoWordError, decision_of, payment_of
+from tests.clocks import StandingClock
 from tests.patience import NEVER_SECONDS
-from tests.unit.test_transaction import COMPLETED, FLAGGED, INITIATED, REQUESTED
+from tests.unit.test_transaction import FLAGGED, INITIATED, REQUESTED
 
 ID = UUID(int=5)
 AT = datetime(2026, 11, 28, 9, 30, tzinfo=UTC)
 ASKED = driver.asked(ID, REQUESTED, AT)
+PAYMENT = {**ASKED["payment"], "amount": "123.00", "currency": "INR"}
 FINDING = {
     "rule": "luhn",
     "version": 2,
@@ -59,6 +66,7 @@ FINDING = {
     "limit": None,
     "window": "",
     "sentence": "x" * 1000,
+    "kind": "err",
 }
 
 
@@ -106,11 +114,20 @@ class Steps:
     """The steps of a transaction that stands so."""
 
     status: Status
+    taken: list[str] = field(default_factory=list)
 
     async def take(self, _transaction_id: UUID, command: Command) -> Any:  # noqa: ANN401 - an outcome
-        if isinstance(command, RecordDecision) and self.status is Status.PENDING:
-            self.status = Status.CLEARED
-        return SimpleNamespace(state=SimpleNamespace(status=self.status))
+        self.taken.append(type(command).__name__)
+        before = self.status
+        state = Transaction(requested=REQUESTED, status=before)
+        for event in decide(command, state):
+            state = evolve(state, event)
+        self.status = state.status
+        return SimpleNamespace(state=state, changed=before is not self.status)
+
+
+def nobody_pays() -> Initiations:
+    return Initiations(lambda: False, 2)
 
 
 @pytest.mark.parametrize(
@@ -127,10 +144,126 @@ def test_what_has_expired_while_it_waited_is_not_shown_to_the_police(
     status: Status, age: float, asked: int, then: str
 ) -> None:
     police = Police()
-    target = PoliceTarget(cast("HttpTarget", police), cast("RealSteps", Steps(status)))
+    steps = cast("RealSteps", Steps(status))
+    target = PoliceTarget(cast("HttpTarget", police), steps, nobody_pays())
     shown = Sent(key=ID, subject=ID, send=Send(FRAUD_POLICE, "look at", ASKED), age_seconds=age)
     answer = asyncio.run(target.send(shown))
     assert (police.asked, answer.data["status"]) == (asked, then)
+
+
+class Away:
+    """Steps of transactions whose log does not answer."""
+
+    async def take(self, _transaction_id: UUID, _command: object) -> object:
+        raise ServiceUnavailable("write_model", "no answer in time")
+
+
+def test_a_log_that_does_not_answer_says_nothing_of_the_police() -> None:
+    steps = cast("RealSteps", Away())
+    target = PoliceTarget(cast("HttpTarget", Police()), steps, nobody_pays())
+    shown = Sent(key=ID, subject=ID, send=Send(FRAUD_POLICE, "look at", ASKED))
+    ended = asyncio.run(attempt(target, shown, in_doubt=False))
+    assert (ended.ended, ended.is_ours) == (Ended.IN_DOUBT, True)
+
+
+@dataclass
+class Provider:
+    """Takes the money, and notes how often it was asked to."""
+
+    asked: int = 0
+    deadline_seconds: float = NEVER_SECONDS
+
+    async def send(self, _sent: Sent) -> Answer:
+        self.asked += 1
+        return Answer(data=PAYMENT)
+
+
+@pytest.mark.parametrize(
+    ("is_there", "passed_seconds", "settled", "taken", "asked"),
+    [
+        (True, 0.5, False, ["RecordDecision", "RecordPayment"], 1),
+        (True, 1.5, False, ["RecordDecision", "InitiatePayment", "RecordPayment"], 1),
+        (True, 1.5, True, ["RecordDecision", "InitiatePayment"], 0),
+        (False, 0.5, False, ["RecordDecision", "InitiatePayment", "RecordPayment"], 1),
+    ],
+    ids=["at once", "after a while", "settled in that while", "the provider was away"],
+)
+def test_what_is_cleared_is_initiated_with_it_and_not_looked_at_for_a_moment(
+    taken: list[str], asked: int, passed_seconds: float, *, is_there: bool, settled: bool
+) -> None:
+    clock, provider, steps = StandingClock(), Provider(), Steps(Status.PENDING)
+    initiations = Initiations(lambda: is_there, 2, clock)
+    police = PoliceTarget(cast("HttpTarget", Police()), cast("RealSteps", steps), initiations)
+    target = PaymentTarget(cast("HttpTarget", provider), cast("RealSteps", steps), initiations)
+    shown = Sent(key=ID, subject=ID, send=Send(FRAUD_POLICE, "look at", ASKED))
+    answer = asyncio.run(police.send(shown))
+    assert answer.data["status"] == ("PAYMENT_INITIATED" if is_there else "CLEARED")
+    clock.push(passed_seconds)
+    if settled:
+        steps.status = Status.PAYMENT_FAILED
+    charge = Sent(key=ID, subject=ID, send=Send(PAYMENT_PROVIDER, "charge", ASKED))
+    answer = asyncio.run(target.send(charge))
+    assert answer.data["status"] == ("PAYMENT_FAILED" if settled else "PAYMENT_COMPLETE")
+    assert (steps.taken, provider.asked) == (taken, asked)
+
+
+def test_not_more_are_initiated_than_may_be_asked_for_together() -> None:
+    clock = StandingClock()
+    initiations = Initiations(lambda: True, 2, clock)
+    for nth in range(2):
+        assert initiations.may_begin()
+        initiations.note(UUID(int=nth))
+    assert not initiations.may_begin()
+    assert initiations.take_recent(UUID(int=0))
+    assert initiations.may_begin()
+    initiations.note(UUID(int=2))
+    clock.push(100.0)
+    assert initiations.may_begin(), "others pay what is not asked for here"
+
+
+def test_a_later_attempt_looks_first_whether_it_was_decided() -> None:
+    """The answer of the log may have been lost, with what the police says by now another word."""
+    police = Police()
+    steps = Steps(Status.PAYMENT_INITIATED)
+    target = PoliceTarget(cast("HttpTarget", police), cast("RealSteps", steps), nobody_pays())
+    send = Send(FRAUD_POLICE, "look at", ASKED)
+    answer = asyncio.run(target.send(Sent(key=ID, subject=ID, send=send, attempts=2)))
+    assert (police.asked, answer.data["status"]) == (0, "PAYMENT_INITIATED")
+
+
+@dataclass
+class Charged:
+    """A provider that has taken the money."""
+
+    deadline_seconds: float = NEVER_SECONDS
+
+    async def inquire(self, _sent: Sent) -> Answer:
+        return Answer(data=PAYMENT)
+
+
+@pytest.mark.parametrize("status", [Status.CLEARED, Status.PAYMENT_INITIATED])
+def test_what_was_charged_where_the_log_came_from_is_paid_here(status: Status) -> None:
+    steps = Steps(status)
+    provider = cast("HttpTarget", Charged())
+    target = PaymentTarget(provider, cast("RealSteps", steps), nobody_pays())
+    charge = Sent(key=ID, subject=ID, send=Send(PAYMENT_PROVIDER, "charge", ASKED))
+    assert asyncio.run(target.inquire(charge)) == Answer(data={"status": "PAYMENT_COMPLETE"})
+
+
+def test_a_second_attempt_looks_at_the_log() -> None:
+    initiations = Initiations(lambda: True, 2, StandingClock())
+    initiations.note(ID)
+    assert initiations.take_recent(ID)
+    assert not initiations.take_recent(ID)
+
+
+def test_what_was_decided_before_is_not_taken_for_initiated_here() -> None:
+    initiations = Initiations(lambda: True, 2, StandingClock())
+    steps = cast("RealSteps", Steps(Status.PAYMENT_INITIATED))
+    police = PoliceTarget(cast("HttpTarget", Police()), steps, initiations)
+    shown = Sent(key=ID, subject=ID, send=Send(FRAUD_POLICE, "look at", ASKED))
+    assert asyncio.run(police.send(shown)).data["status"] == "PAYMENT_INITIATED"
+    assert not initiations.take_recent(ID)
 
 
 class Ignorant(HttpTarget):
@@ -143,15 +276,55 @@ class Ignorant(HttpTarget):
 def test_a_provider_that_knows_nothing_of_a_charge_has_answered() -> None:
     session = cast("ClientSession", None)
     provider = Ignorant(session, "http://provider", initiate, inquiry=status)
-    target = PaymentTarget(provider, cast("RealSteps", Steps(Status.PAYMENT_INITIATED)))
+    steps = cast("RealSteps", Steps(Status.PAYMENT_INITIATED))
+    target = PaymentTarget(provider, steps, nobody_pays())
     charge = Sent(key=ID, subject=ID, send=Send(PAYMENT_PROVIDER, "charge", ASKED))
     assert asyncio.run(target.inquire(charge)) == Undone()
     assert asyncio.run(Ignorant(session, "http://police", look).inquire(charge)) is None
 
 
+@dataclass
+class Silent:
+    """A provider that never says what became of a charge."""
+
+    error: Exception
+    deadline_seconds: float = NEVER_SECONDS
+
+    async def inquire(self, _sent: Sent) -> Answer:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [AwayError("is away"), FailedError("answered 500"), InDoubtError("it broke"), TimeoutError()],
+    ids=["away", "fails", "breaks off", "hangs"],
+)
+@pytest.mark.parametrize(
+    ("status", "is_over"),
+    [
+        (Status.PAYMENT_FAILED, True),
+        (Status.PAYMENT_COMPLETE, True),
+        (Status.PAYMENT_INITIATED, False),
+        # Whoever was to initiate it died before.
+        (Status.CLEARED, False),
+    ],
+)
+def test_who_never_says_what_became_of_a_charge_is_not_asked_once_a_person_has(
+    error: Exception, status: Status, *, is_over: bool
+) -> None:
+    provider, steps = cast("HttpTarget", Silent(error)), cast("RealSteps", Steps(status))
+    charge = Sent(key=ID, subject=ID, send=Send(PAYMENT_PROVIDER, "charge", ASKED))
+    asked = PaymentTarget(provider, steps, nobody_pays()).inquire(charge)
+    if is_over:
+        assert asyncio.run(asked) == Answer(data={"status": status.value})
+    else:
+        with pytest.raises(type(error)):
+            asyncio.run(asked)
+
+
 def test_nothing_else_is_anything_to_begin_with() -> None:
     assert TRANSACTIONS.subject(happened(REQUESTED)) == ID
-    assert TRANSACTIONS.subject(happened(COMPLETED)) is None
+    assert TRANSACTIONS.events == (type(REQUESTED),)
 
 
 @pytest.mark.parametrize("is_fraud", [True, False])
@@ -160,6 +333,7 @@ def test_its_word_is_a_decision(*, is_fraud: bool) -> None:
     assert (decision.is_fraud, decision.score) == (is_fraud, "40")
     [reason] = decision.reasons
     assert (reason.version, reason.observed, reason.limit) == ("2", "True", "")
+    assert reason.kind == "err"
     assert len(reason.sentence) == 500
 
 
@@ -211,6 +385,11 @@ def test_a_transaction_gets_too_old_unless_it_may_have_been_paid() -> None:
     assert TRANSACTION_AGES.remind(reminder, None) == [Send(LOG, "expire")]
 
 
+def test_ages_end_what_nobody_carries_any_more_in_whatever_log() -> None:
+    assert TRANSACTION_AGES.stays_in_the_log
+    assert not TRANSACTIONS.stays_in_the_log, "money moves elsewhere"
+
+
 def test_every_method_names_a_payment_by_its_transaction() -> None:
     assert set(STRATEGIES) == set(PaymentMethod)
     channels = []
@@ -229,11 +408,46 @@ def test_every_method_names_a_payment_by_its_transaction() -> None:
 
 def test_only_the_providers_own_refusal_is_one_of_the_payment() -> None:
     no = {"type": "/problems/payment-refused", "detail": "no money"}
-    assert payment_of(Answer(data={})) == RecordPayment(is_paid=True)
-    refused = payment_of(Answer(refused="402 no", data=no))
+    assert payment_of(Answer(data={}), PAYMENT) == RecordPayment(is_paid=True)
+    refused = payment_of(Answer(refused="402 no", data=no), PAYMENT)
     assert refused == RecordPayment(is_paid=False, reason="no money")
     with pytest.raises(NoWordError, match="422"):
-        payment_of(Answer(refused="422 what", data={}))
+        payment_of(Answer(refused="422 what", data={}), PAYMENT)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{"amount": "123"}, {"amount": 123}, {"amount": "123.000", "currency": "INR"}],
+)
+def test_a_provider_may_write_the_same_money_otherwise(told: Mapping[str, Any]) -> None:
+    assert payment_of(Answer(data=told), PAYMENT) == RecordPayment(is_paid=True)
+
+
+@pytest.mark.parametrize("charges", [0, 2, -1, "many", None, [1]])
+def test_money_that_moved_more_often_than_once_or_not_at_all_completes_nothing(
+    charges: object,
+) -> None:
+    told = {"amount": "123.00", "currency": "INR", "charges": charges}
+    with pytest.raises(NoWordError, match="not once"):
+        payment_of(Answer(data=told), PAYMENT)
+    assert payment_of(Answer(data={**told, "charges": 1}), PAYMENT).is_paid
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"amount": "123.01"},
+        {"amount": 12300},
+        {"amount": "123.00", "currency": "USD"},
+        {"amount": "a lot"},
+        {"amount": None},
+        {"amount": "NaN"},
+        {"amount": "sNaN"},
+    ],
+)
+def test_other_money_than_was_asked_for_completes_nothing(told: Mapping[str, Any]) -> None:
+    with pytest.raises(NoWordError, match="another amount or currency"):
+        payment_of(Answer(data=told), PAYMENT)
 
 
 def test_names_that_are_stored_stay_as_they_are() -> None:

@@ -48,7 +48,7 @@ class CommandBus:
         self._trial: asyncio.Task[None] | None = None
         self._fingerprints = Fingerprints.configured(settings)
         self._standstill = Standstill(settings.command_deadline_seconds)
-        self._reader = StreamReader()
+        self._reader = StreamReader(self._standing)
         self._queue_max = settings.share_of(settings.command_queue_max)
         self._lanes: list[Lane] = []
         self._closing = False

@@ -47,7 +47,7 @@ class Entry:
 
 @dataclass(slots=True)
 class History:
-    """What is known of a stream; `read` is False while it is only assumed to be empty.
+    """What is known of a stream; `read` is False while that is only assumed: see `Unit.settle`.
 
     Of a long stream only some entries and states are there: the first and the last, what came since
     it was read before, and whatever a repeat at hand is about. What is asked of it costs the same.

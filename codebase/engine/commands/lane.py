@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 from prometheus_client import Gauge
@@ -25,7 +26,10 @@ WRITERS_PER_LANE = 2
 BATCH_MIN = 16
 """What is less is not worth sharing: an append costs as much as these, however small it is."""
 SMALL_BATCHES = 2
-"""Of less than that, from all lanes together: one is decided while the other waits for the disk."""
+"""Of less than that, from all lanes together: one is decided while the other waits for the disk.
+The second begins when that many wait, or the first takes long: sooner, both would only be small."""
+LONG_SECONDS = 0.01
+"""For a small batch, which waits for a lock or for the disk then."""
 REST_SECONDS = 0.01
 LONGEST_REST_SECONDS = 0.2
 """Before what was overtaken is in line again: at first, and after many tries."""
@@ -45,6 +49,13 @@ def rest_seconds(attempts: int) -> float:
     return doubled(REST_SECONDS, attempts // ROUNDS_MAX, LONGEST_REST_SECONDS)
 
 
+@dataclass(slots=True, eq=False)
+class SmallBatch:
+    """One that is being written, and whether it has been for long."""
+
+    takes_long: bool = False
+
+
 class Neighbours:
     """The lanes of one bus, which share batches as long as they have little to write.
 
@@ -55,7 +66,7 @@ class Neighbours:
 
     def __init__(self) -> None:
         self._lanes: list[Lane] = []
-        self._writing = 0
+        self._small: list[SmallBatch] = []
 
     def join(self, lane: Lane) -> None:
         """One more lane."""
@@ -64,28 +75,42 @@ class Neighbours:
     @property
     def are_busy(self) -> bool:
         """Whether nobody may begin another small batch."""
-        return self._writing >= SMALL_BATCHES
+        if len(self._small) >= SMALL_BATCHES:
+            return True
+        waiting = sum(len(lane) for lane in self._lanes if lane.is_small)
+        return waiting < BATCH_MIN and any(not batch.takes_long for batch in self._small)
 
-    def take(self, lane: Lane) -> list[Pending]:
+    def take(self, lane: Lane, most: int) -> list[Pending]:
         """A small batch for a lane's writer: in turn from it and from the others that are small."""
+        room = min(BATCH_MIN, most)
         first = self._lanes.index(lane)
         small = [each for each in self._lanes[first:] + self._lanes[:first] if each.is_small]
         batch: list[Pending] = []
-        while small and len(batch) < BATCH_MIN:
+        while small and len(batch) < room:
             small = [each for each in small if len(each)]
-            batch += [each.next() for each in small[: BATCH_MIN - len(batch)]]
+            batch += [each.next() for each in small[: room - len(batch)]]
         return batch
 
     @contextmanager
     def writing(self) -> Iterator[None]:
         """While a small batch is written."""
-        self._writing += 1
+        batch = SmallBatch()
+        self._small.append(batch)
+        timer = asyncio.get_running_loop().call_later(LONG_SECONDS, self._take_long, batch)
         try:
             yield
         finally:
-            self._writing -= 1
-            for lane in self._lanes:
-                lane.wake()
+            timer.cancel()
+            self._small.remove(batch)
+            self._wake()
+
+    def _take_long(self, batch: SmallBatch) -> None:
+        batch.takes_long = True
+        self._wake()
+
+    def _wake(self) -> None:
+        for lane in self._lanes:
+            lane.wake()
 
 
 class Lane:
@@ -122,6 +147,7 @@ class Lane:
         neighbours.join(self)
         self._standstill = standstill
         self._make_writer = partial(Writer, settings, partitions, fingerprints, standing)
+        self._make_writer_apart = lambda: self._make_writer(StreamReader(standing))
         self._batch_max = settings.command_batch_max
         self._waiting: deque[Pending] = deque()
         self._arrived = asyncio.Event()
@@ -173,7 +199,7 @@ class Lane:
                 continue
             if self.is_small:
                 with self._neighbours.writing():
-                    await self._write(writer, self._neighbours.take(self))
+                    await self._write(writer, self._neighbours.take(self, self._batch_max))
             else:
                 await self._write(writer, [self.next() for _ in range(self._fair_share())])
         self._arrived.set()
@@ -195,7 +221,7 @@ class Lane:
             if not await writer.takes_along(batch, LARGE):
                 return await writer.write(batch)
         async with self._standstill.large():
-            return await write_apart(lambda: self._make_writer(StreamReader()), batch)
+            return await write_apart(self._make_writer_apart, batch)
 
     def _fair_share(self) -> int:
         """How many one writer takes: the other gets some, so that one decides while one writes."""

@@ -44,7 +44,14 @@ class LogStanding:
         self.answering = Standing("write_model", "answer")
         self.writing = Standing("write_model", "append")
         self.extent = Extent()
+        self.connections = 0
+        """How many there have been."""
         self._ends: dict[int, int] = {}
+
+    async def connected(self, connection: AsyncConnection[Any]) -> None:
+        """A connection was made: what is there now may be another log."""
+        self.connections += 1
+        await self.learn(connection)
 
     async def learn(self, connection: AsyncConnection[Any]) -> None:
         """Look at the log."""
@@ -86,7 +93,7 @@ class LogConnection:
                 statement_ms=round(milliseconds * STATEMENT_SHARE),
             ),
             standing=standing.answering,
-            prepare=standing.learn,
+            prepare=standing.connected,
         )
 
     async def do(

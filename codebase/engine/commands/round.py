@@ -6,12 +6,13 @@ events, appends them, and tells the round what became of them; the round answers
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 from codebase.engine.commands.fingerprint import Fingerprints
+from codebase.engine.commands.fresh_streams import FreshStream
 from codebase.engine.commands.history import History, Stream
 from codebase.engine.commands.submission import Pending
 from codebase.engine.commands.unit import Unit
@@ -130,6 +131,12 @@ class Round:
     def is_new_to_log(self) -> bool:
         """Whether every creation in it writes something, as if it had never been sent before."""
         return all(unit.is_new_to_log for unit in self._units)
+
+    def written(self, appended: Appended) -> Iterator[tuple[UUID, FreshStream]]:
+        """How the round left the streams that it wrote, once it is settled."""
+        for unit in self._units:
+            if unit.number not in appended.refused:
+                yield from unit.written()
 
     def everyone(self) -> list[Pending]:
         """All commands of the round."""

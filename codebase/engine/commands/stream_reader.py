@@ -12,8 +12,9 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from codebase.engine.commands.fresh_streams import FreshStreams
 from codebase.engine.commands.history import History, read_on
-from codebase.engine.commands.log_connection import LogConnection
+from codebase.engine.commands.log_connection import LogConnection, LogStanding
 from codebase.engine.commands.long_streams import LongStreams
 from codebase.engine.commands.submission import Submission
 from codebase.engine.log.keys import read_keys
@@ -35,10 +36,14 @@ class StreamReader:
     """Reads streams, and keeps of the long ones what need not be read again.
 
     One is shared by everybody who writes for a bus: what one of them has read the others know.
+
+    Args:
+        standing: of the log that they are in.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, standing: LogStanding) -> None:
         self._long = LongStreams()
+        self.fresh = FreshStreams(standing)
 
     async def read(
         self,

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from codebase.engine.commands.fingerprint import Content
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.model.actor import Actor
 from codebase.model.aggregate import Aggregate
+
+NOTHING_TO_COMPARE = Content(b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,25 @@ class Submission:
     creates: bool = False
     given: Given | None = None
     along: Along | None = None
+
+    @classmethod
+    def without_key(
+        cls,
+        aggregate: Aggregate[Any, Any, Any],
+        stream_id: UUID,
+        command: Any,  # noqa: ANN401 - as `aggregate.decide` takes it
+        actor: Actor,
+    ) -> Submission:
+        """A command that may come again and again, because its rules know what is done already."""
+        return cls(
+            aggregate=aggregate,
+            stream_id=stream_id,
+            command=command,
+            idempotence_key=None,
+            content=NOTHING_TO_COMPARE,
+            actor=actor,
+            command_id=uuid4().hex,
+        )
 
     def repeats(self, other: Submission) -> bool:
         """Whether this is the same command as `other`, which is for the same stream, once more."""

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from pydantic_core import to_json
 
 from codebase.engine.commands.fingerprint import Fingerprints
+from codebase.engine.commands.fresh_streams import FreshStream
 from codebase.engine.commands.history import Entry, Stream
 from codebase.engine.commands.submission import Along, Outcome, Pending, Submission
 from codebase.engine.log.appending import Refusal
@@ -64,8 +66,10 @@ class Unit:
     verdicts: list[Verdict] = field(default_factory=list)
     refusals: list[tuple[Pending, Exception]] = field(default_factory=list)
     deferred: list[Pending] = field(default_factory=list)
+    answered: list[Verdict] = field(default_factory=list)
+    """Those whose senders were told; of the others the state may be what cannot be made."""
     assumes: bool = False
-    """Whether a stream was assumed to be empty without having been read."""
+    """Whether it is only assumed what a stream holds: it was not read."""
 
     def decide(
         self, pending: Pending, stream: Stream, given: Stream | None, along: Sequence[Stream]
@@ -134,22 +138,23 @@ class Unit:
 
     def _note(self, submission: Submission, stream: Stream, version: int) -> None:
         """Remember a command that has nothing to do, so that a late repeat does nothing either."""
+        key = submission.idempotence_key
+        if key is None:
+            return
         if not stream.history.read:
             raise AssertionError("a command on an empty stream neither wrote nor was refused")
-        key = submission.idempotence_key
-        if key is not None:
-            client, fingerprint = submission.actor.name, self.fingerprints.of(submission.content)
-            stream.history.notes[client, key] = fingerprint, version
-            self.notes.append(
-                Note(
-                    partition=stream.partition,
-                    stream_id=stream.stream_id,
-                    client=client,
-                    idempotence_key=key,
-                    fingerprint=fingerprint,
-                    version=version,
-                )
+        client, fingerprint = submission.actor.name, self.fingerprints.of(submission.content)
+        stream.history.notes[client, key] = fingerprint, version
+        self.notes.append(
+            Note(
+                partition=stream.partition,
+                stream_id=stream.stream_id,
+                client=client,
+                idempotence_key=key,
+                fingerprint=fingerprint,
+                version=version,
             )
+        )
 
     def _plan(
         self,
@@ -184,18 +189,36 @@ class Unit:
 
     def settle(self) -> Iterator[Pending]:
         """Answer everyone, now that the unit stands in the log; yields who has to go again."""
+        if self.assumes and not self.planned:
+            # Nobody wrote, so that nobody knows whether it was right: look before answering.
+            yield from self.everyone()
+            return
         for verdict in self.verdicts:
             try:
                 verdict.pending.answer(verdict.outcome())
+                self.answered.append(verdict)
             except Exception as bug:  # noqa: BLE001 - the boundary between neighbours
                 verdict.pending.refuse(bug)
-        if self.planned or not self.assumes:
-            for pending, error in self.refusals:
-                pending.refuse(error)
-        else:
-            # Refused on the assumption that the stream is empty: look before saying no.
-            yield from (pending for pending, _ in self.refusals)
+        for pending, error in self.refusals:
+            pending.refuse(error)
         yield from self.deferred
+
+    def written(self) -> Iterator[tuple[UUID, FreshStream]]:
+        """How the unit left streams that somebody may go on with, now that it is settled."""
+        for verdict in self.answered:
+            submission = verdict.pending.submission
+            goes_on = submission.creates or submission.idempotence_key is None
+            if verdict.changed and not verdict.replayed and goes_on:
+                history, aggregate = verdict.stream.history, submission.aggregate
+                yield (
+                    verdict.stream.stream_id,
+                    FreshStream(
+                        category=aggregate.category,
+                        version=history.version,
+                        last=history.entries[history.version],
+                        state=history.state(aggregate, history.version),
+                    ),
+                )
 
     def retreat(self, refusal: Refusal) -> Iterator[Pending]:
         """Nothing of the unit was written; yields who has to go again, on fresh state."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 from time import perf_counter, time_ns
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
 from prometheus_client import Counter, Histogram
-from psycopg import errors
+from psycopg import AsyncConnection, errors
 
 from codebase.engine.commands.fingerprint import Fingerprints
 from codebase.engine.commands.history import History
@@ -47,6 +47,10 @@ NOTHING = Appended(recorded=[], refused={})
 
 ROUNDS_MAX = 4
 """A command that is still overtaken after so many rounds makes room for others."""
+
+
+class _NewConnectionError(Exception):
+    """What was decided on may be of another log than the one that is there now."""
 
 
 class Writer:
@@ -115,7 +119,11 @@ class Writer:
         for _ in range(ROUNDS_MAX):
             holders = await self._read_holders(work)
             wanted = _streams_to_read(work, holders, creations_too=self._expects_repeats)
-            histories = await self._read(work, wanted) if wanted else {}
+            connections = self._reader.fresh.connections
+            as_left = self._reader.fresh.histories(wanted.as_left)
+            histories = dict(as_left)
+            if to_read := wanted.read | (wanted.as_left - histories.keys()):
+                histories |= await self._read(work, to_read)
             this_round = Round(
                 work,
                 histories,
@@ -124,8 +132,10 @@ class Writer:
                 one_each=one_each,
                 holders=holders,
             )
-            again = await self._append(this_round)
-            self._expects_repeats = not this_round.is_new_to_log or bool(again.work)
+            again = await self._append(this_round, connections, goes_on=bool(as_left))
+            self._expects_repeats = not this_round.is_new_to_log or any(
+                pending.submission.creates for pending in again.work
+            )
             DECIDED_AGAIN.inc(len(again.work) + len(again.resting))
             for pending in (*again.work, *again.resting):
                 pending.attempts += 1
@@ -149,20 +159,30 @@ class Writer:
         submissions = [pending.submission for pending in work]
         return await self._reader.read(self._log, wanted, submissions, _aggregates(work))
 
-    async def _append(self, this_round: Round) -> Again:
+    async def _append(self, this_round: Round, connections: int, *, goes_on: bool) -> Again:
+        """Write what a round has decided, and answer.
+
+        Args:
+            this_round: the round.
+            connections: there have been so many before it was decided.
+            goes_on: whether it assumes that streams are as this process left them.
+        """
+
+        async def append(log: AsyncConnection[Any]) -> Appended:
+            if goes_on and self._reader.fresh.connections != connections:
+                raise _NewConnectionError
+            return await self._appender.append(log, events, notes)
+
         events, notes = this_round.new_events, this_round.new_notes
         if not events and not notes:
             return this_round.settle(NOTHING)
         failpoint("before_append")
         started, begun_at = perf_counter(), time_ns()
         try:
-            appended = await self._log.do(
-                lambda log: self._appender.append(log, events, notes),
-                count=len(events),
-                standing=self._standing,
-            )
-        except (errors.DeadlockDetected, errors.UniqueViolation):
-            # A writer of another partition was faster; nothing was written, so look again.
+            appended = await self._log.do(append, count=len(events), standing=self._standing)
+        except (errors.DeadlockDetected, errors.UniqueViolation, _NewConnectionError):
+            # A writer of another partition was faster, or this may be another log than the one
+            # whose streams are known; nothing was written, so look again.
             return Again(work=this_round.everyone())
         except psycopg.DatabaseError as error:
             if not is_about_values(error):
@@ -175,6 +195,7 @@ class Writer:
         failpoint("after_append")
         # First of all: what stands in the log is answered, whatever becomes of the rest.
         again = this_round.settle(appended)
+        self._reader.fresh.keep_all(this_round.written(appended), connections)
         for name, partition, wanted in appended.wanted:
             await self._log.do(partial(move_budget, name=name, partition=partition, wanted=wanted))
         return again
@@ -188,18 +209,43 @@ class Writer:
         return Again(work=[pending for each in overtaken for pending in each])
 
 
+class _Wanted(NamedTuple):
+    """Streams to be read, and those of which it does to know how this process left them."""
+
+    read: set[UUID]
+    as_left: set[UUID]
+
+
 def _streams_to_read(
     work: list[Pending], holders: dict[str, list[UUID]], *, creations_too: bool
-) -> set[UUID]:
+) -> _Wanted:
     """Whatever the rules will ask for; what is being created is assumed to be empty, as a rule."""
-    wanted = {stream_id for held in holders.values() for stream_id in held}
+    read = {stream_id for held in holders.values() for stream_id in held}
+    as_left, created = set[UUID](), set[UUID]()
     for pending in work:
         submission = pending.submission
-        if creations_too or pending.attempts or not submission.creates:
-            wanted.add(submission.stream_id)
+        if _goes_on(pending):
+            as_left.add(submission.stream_id)
+        elif creations_too or pending.attempts or not submission.creates:
+            read.add(submission.stream_id)
+        else:
+            created.add(submission.stream_id)
         if submission.given:
-            wanted.add(submission.given.stream_id)
-    return wanted
+            read.add(submission.given.stream_id)
+    # What was created before is found by its key, which stands in the log.
+    read |= created & as_left
+    return _Wanted(read, as_left - read)
+
+
+def _goes_on(pending: Pending) -> bool:
+    """Whether a command needs to know nothing but the state: it was never sent before."""
+    submission = pending.submission
+    return not (
+        pending.attempts
+        or submission.creates
+        or submission.idempotence_key is not None
+        or submission.along
+    )
 
 
 def _aggregates(work: list[Pending]) -> dict[str, Aggregate[Any, Any, Any]]:

@@ -15,12 +15,14 @@ UUID_FIELDS_MASK = ~(0xF << 76 | 0x3 << 62)
 
 
 def creation_stream_id(client: str, category: str, idempotence_key: str) -> UUID:
-    """The stream that a client's creation command leads to, however often it is sent.
+    """The stream that a client's creation command leads to, however often it is sent."""
+    return name_based(NAMESPACE, f"{client}\n{category}\n{idempotence_key}")
 
-    It is `uuid5(NAMESPACE, …)`, written out because the library's takes three times as long.
-    """
-    name = f"{client}\n{category}\n{idempotence_key}".encode()
-    value = int.from_bytes(sha1(NAMESPACE.bytes + name, usedforsecurity=False).digest()[:16])
+
+def name_based(namespace: UUID, name: str) -> UUID:
+    """`uuid5`, written out because the library's takes three times as long."""
+    digest = sha1(namespace.bytes + name.encode(), usedforsecurity=False).digest()
+    value = int.from_bytes(digest[:16])
     return UUID(int=value & UUID_FIELDS_MASK | UUID_VERSION_5)
 
 

@@ -15,6 +15,7 @@ from prometheus_client import Counter
 from psycopg import Connection
 
 from codebase.engine.log.check import read_head
+from codebase.engine.log.growth import Growth
 from codebase.engine.messages.batching_connection import BatchingConnection
 from codebase.engine.messages.confirmed_prefix import ConfirmedPrefix
 from codebase.engine.messages.connection import parameters
@@ -38,6 +39,8 @@ GATHER_SECONDS, LONG_GATHER_SECONDS = 0.005, 0.02
 projected together, which takes a fraction of the processor time: where much is written it is worth
 more than being there at once."""
 MUCH_PER_SECOND = 2_000
+LONGEST_REST_SECONDS = 1.0
+"""Without a word from those who append: an event may come into the log by another way."""
 DRAIN_DEADLINE_SECONDS = 1.0
 CLOSE_DEADLINE_SECONDS = 2.0
 WATCH_SECONDS = 0.1
@@ -90,11 +93,13 @@ class RelaySession:
         self._last_progress = time.monotonic()
         self._waiting: deque[Message] = deque()
         self._rests = Rests(settings.idle_poll_seconds)
+        self._growth = Growth(database, partition, self._wake)
         self._looked_at = time.monotonic()
         self._channel: Channel | None = None
         self._announcing: Channel | None = None
         self._failure: Exception | None = None
-        self._pump_is_due = False
+        self._next_pump: Any = None
+        self._listens_on: int | None = None
         self._save_is_due = False
         self._is_ending = False
         self.furthest = 0
@@ -179,32 +184,68 @@ class RelaySession:
     # Publishing
 
     def _schedule_pump(self, seconds: float) -> None:
-        if not self._pump_is_due:
-            self._pump_is_due = True
-            self._loop.call_later(seconds, self._pump)
+        if self._next_pump is None:
+            self._next_pump = self._loop.call_later(seconds, self._pump)
 
     def _pump(self) -> None:
         """Fill the window; when it is full, confirms call again."""
-        self._pump_is_due = False
+        self._next_pump = None
         if self._is_ending or self._failure is not None:
             return
+        self._listen_no_more()
         room = self._settings.relay_window - (self._published - self._confirmed.position)
         if self._stop.is_set() or room <= 0:
             return
         if not self._waiting:
             self._waiting.extend(self._read())
         before, self._looked_at = self._looked_at, time.monotonic()
+        if not self._in_flight():
+            self._last_progress = self._looked_at
         found = len(self._waiting)
         if found:
+            self._growth.stay_awake()
             self._publish_together([self._waiting.popleft() for _ in range(room) if self._waiting])
         if not self._in_flight():
-            self._last_progress = time.monotonic()
             self.on_progress()
         if self._in_flight() < self._settings.relay_window:
-            rest = self._rests.after(found=found > 0)
-            if 0 < found * 2 <= self._settings.relay_window:
-                rest = gather_seconds(found, self._looked_at - before)
-            self._schedule_pump(rest)
+            self._go_on(found, self._looked_at - before)
+
+    def _go_on(self, found: int, since_seconds: float) -> None:
+        """Look again, after a rest that depends on what this look has found."""
+        rest = self._rests.after(found=found > 0)
+        if 0 < found * 2 <= self._settings.relay_window:
+            rest = gather_seconds(found, since_seconds)
+        elif self._growth.is_resting:
+            rest = self._listen()
+        elif rest >= self._settings.idle_poll_seconds and self._growth.rest():
+            # What was being written until now, of which nobody tells.
+            rest = 0
+        self._schedule_pump(rest)
+
+    # Resting
+
+    def _listen(self) -> float:
+        """For how long to rest, unless somebody tells of an event."""
+        if self._growth.take_news():
+            # It came with an answer that was asked for before.
+            return 0
+        self._listens_on = self._database.fileno()
+        # What has come is taken in by the look that follows; a broken connection fails there.
+        self._loop.add_handler(self._listens_on, lambda *_: self._wake(), self._loop.READ)
+        return LONGEST_REST_SECONDS
+
+    def _listen_no_more(self) -> None:
+        if self._listens_on is not None:
+            self._loop.remove_handler(self._listens_on)
+            self._listens_on = None
+
+    def _wake(self) -> None:
+        """End a rest; who does not rest looks for news before the next one."""
+        if self._listens_on is not None:
+            self._listen_no_more()
+            self._loop.remove_timeout(self._next_pump)
+            self._next_pump = None
+            self._schedule_pump(0)
 
     def _read(self) -> list[Message]:
         head = read_head(self._database, self._partition, self._published)

@@ -197,6 +197,8 @@ class Applier:
             raise ApplyFailedError from error
 
     def _arrived(self, events: Sequence[LoggedEvent]) -> None:
-        self.place = Place(events[-1].position, events[-1].event_id, self.place.log_id)
+        before, last = self.checkpoint, events[-1]
+        self.place = Place(last.position, last.event_id, self.place.log_id)
         self._progress.arrive(self.checkpoint)
-        PROJECTED.labels(self._projector.name, self._partition).inc(len(events))
+        # With those that it does not want, and that were not read.
+        PROJECTED.labels(self._projector.name, self._partition).inc(self.checkpoint - before)

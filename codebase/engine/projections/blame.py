@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 
 import psycopg
-from psycopg.errors import QueryCanceled
+from psycopg.errors import IdleInTransactionSessionTimeout, QueryCanceled
 
 from codebase.engine.log.check import LogMismatchError
 from codebase.engine.log.codec import UnknownEventError
@@ -17,6 +17,15 @@ PROGRAMMING_ERROR_CLASS = "42"
 """SQLSTATE class of syntax errors and access rule violations: never the fault of an event."""
 
 
+CIRCUMSTANCES = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    # The connection is lost: this process was stopped for a while.
+    IdleInTransactionSessionTimeout,
+    LogMismatchError,
+)
+
+
 class ApplyFailedError(Exception):
     """Applying failed, and the events may be why; the cause is chained."""
 
@@ -25,13 +34,13 @@ def is_circumstance(error: BaseException) -> bool:
     """Whether an error comes from the circumstances, so that no event is to blame for it.
 
     A statement that ran into its deadline, or into a limit of Postgres, is blamed on its events; a
-    lost connection, a deadlock, a full disk, a missing table, a missing privilege, and another log
-    are not.
+    lost connection, a lock that somebody keeps, a deadlock, a full disk, a missing table, a missing
+    privilege, and another log are not.
     """
     state = error.sqlstate if isinstance(error, psycopg.Error) else None
     if isinstance(error, QueryCanceled) or (state or "").startswith(LIMIT_EXCEEDED_CLASS):
         return False
-    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | LogMismatchError):
+    if isinstance(error, CIRCUMSTANCES):
         return True
     return state is not None and state.startswith(PROGRAMMING_ERROR_CLASS)
 

@@ -9,6 +9,8 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from codebase.foundation.arrays import bigints, texts
+
 # `data` stays the JSON text that it is in the log: Postgres takes it apart where the rows are
 # made, which costs a fraction of doing it here. Events that nobody asked for travel without it.
 READ_EVENTS = """
@@ -21,6 +23,23 @@ READ_EVENTS = """
     ORDER BY position
     LIMIT %(limit)s
 """
+
+# Rows of others are counted, so that a hole is noticed, and do not travel.
+READ_WANTED = """
+    SELECT partition, position, stream_id, category, version, type, recorded_at,
+           CASE WHEN category = ANY (%(categories)b::text[]) THEN data::text END,
+           meta ->> 'event_id',
+           (SELECT count(*) FROM event
+            WHERE partition = %(partition)s AND position > %(after)s AND position <= %(until)s)
+    FROM event
+    WHERE partition = %(partition)s AND position > %(after)s AND position <= %(until)s
+      AND (category = ANY (%(categories)b::text[]) OR position = ANY (%(also)b::bigint[]))
+    ORDER BY position
+"""
+
+BY_POSITION = "-c enable_seqscan=off -c enable_bitmapscan=off"
+"""Options of whoever reads what is wanted again and again: a plan that was made when the log was
+small would go through all of it."""
 
 READ_EVENTS_AT = """
     SELECT partition, position, stream_id, category, version, type, recorded_at, data::text,
@@ -91,6 +110,42 @@ def read_events(
     if events and events[-1].position - after != len(events):
         raise LogGapError(f"partition {partition} lacks a position above {after}")
     return events
+
+
+def read_wanted(
+    connection: Connection[Any],
+    partition: int,
+    *,
+    after: int,
+    until: int,
+    categories: Iterable[str],
+    also: Iterable[int] = (),
+) -> list[LoggedEvent]:
+    """Of a piece of a partition, the events of some categories, and the last one in any case.
+
+    Args:
+        connection: to the write model, reading only, with the options `BY_POSITION`.
+        partition: of the log.
+        after: the position before the first one.
+        until: the last position, which is in the log.
+        categories: whose events are wanted.
+        also: positions whose events are wanted whatever they are of; without `data`.
+
+    Raises:
+        LogGapError: a position is missing.
+    """
+    wanted = {
+        "partition": partition,
+        "after": after,
+        "until": until,
+        "categories": texts(sorted(categories)),
+        "also": bigints([*also, until]),
+    }
+    with connection.cursor(binary=True) as cursor:
+        rows = cursor.execute(READ_WANTED, wanted, prepare=True).fetchall()
+    if not rows or rows[-1][1] != until or rows[-1][-1] != until - after:
+        raise LogGapError(f"partition {partition} lacks a position above {after}")
+    return [LoggedEvent._make(row[:-1]) for row in rows]
 
 
 def read_at(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from codebase.engine.projections.feed import Delivery
 from codebase.engine.projections.logged_events import LoggedEvent
@@ -30,6 +30,10 @@ class NoticeCheck:
     def open(self) -> bool:
         """Whether there are messages that the log has not been asked about."""
         return bool(self._open)
+
+    def open_within(self, after: int, until: int) -> Collection[int]:
+        """The positions that they speak of, as far as they are between these."""
+        return [position for position in self._open if after < position <= until]
 
     def judge(self, events: Sequence[LoggedEvent]) -> None:
         """Compare messages with what the log holds at their positions."""

@@ -95,6 +95,8 @@ class Projector:
         check_kept: what `verify` asks about tables that are `kept`: a connection to the store, in a
             transaction -> a sentence for each difference from the rows that they follow from.
         store: where its rows are.
+        rest_seconds: after a look that has found all there is, so that what comes meanwhile is
+            read together.
         committed: called after each commit, by the thread that has committed.
         check_place: raises a LogMismatchError when nothing may be done in this store; asked when
             a worker begins to lead, before it writes anything, and now and then after that.
@@ -104,6 +106,7 @@ class Projector:
     projections: tuple[Projection, ...]
     check_kept: Check | None = None
     store: Store = READ_MODEL_STORE
+    rest_seconds: float = 0.0
     committed: Callable[[], None] = nobody_waits
     check_place: Callable[[Connection[Any]], None] = may_always_work
 

@@ -30,12 +30,18 @@ from codebase.engine.projections.blame import describe
 from codebase.engine.projections.checkpoint import FencedError, check_checkpoint
 from codebase.engine.projections.feed import Delivery, Feed
 from codebase.engine.projections.log_feed import LogFeed
-from codebase.engine.projections.logged_events import LogGapError, LoggedEvent, read_events
+from codebase.engine.projections.logged_events import (
+    BY_POSITION,
+    LogGapError,
+    LoggedEvent,
+    read_wanted,
+)
 from codebase.engine.projections.notice_check import NoticeCheck
 from codebase.engine.projections.parked_figures import LABELS, ParkedFigures
 from codebase.engine.projections.projection import Projector
 from codebase.engine.projections.queue_feed import QueueFeed
 from codebase.foundation.backoff import Pauses
+from codebase.foundation.forgetting import Forgetting, Kept
 from codebase.foundation.leadership import wait_to_lead
 from codebase.foundation.observability import telemetry
 from codebase.foundation.oldest_snapshot import OldestSnapshot
@@ -98,6 +104,7 @@ class PartitionProjector:
         self._progress = Progress(GAUGES, projector.name, partition)
         self._applier = Applier(projector, partition, settings, stop, self._progress)
         self._taken: Sequence[Delivery] = ()
+        self._is_up_to_date = False
         self._waiting_for: str | None = "not connected yet"
 
     def what_is_missing(self) -> str | None:
@@ -126,7 +133,7 @@ class PartitionProjector:
         place = self._projector.store
         store_url = self._settings.required(place.worker_url)
         with (
-            connect(log_url, self._projector.name) as log,
+            connect(log_url, self._projector.name, options=BY_POSITION) as log,
             connect(store_url, self._projector.name, options=place.options) as store,
         ):
             yield self._watch.over(log), self._watch.over(store)
@@ -140,6 +147,7 @@ class PartitionProjector:
         self._projector.check_place(store)
         self._applier.load(store)
         self._check_at = 0.0
+        self._measure(log)
         self._check(log, store)
         self._applier.name_log(store, self._log_id(log))
         self._progress.lead()
@@ -150,6 +158,8 @@ class PartitionProjector:
             look_again = self._look(log, store)
             self._waiting_for = None
             self._pauses.succeeded()
+            if self._projector.rest_seconds and self._is_up_to_date:
+                self._stop.wait(self._projector.rest_seconds)
 
     def _log_id(self, log: Connection[Any]) -> str:
         place = self._applier.place
@@ -174,7 +184,7 @@ class PartitionProjector:
         notices = NoticeCheck(self._taken, self._partition, self._applier.checkpoint)
         asked, events = not self._taken or notices.open, list[LoggedEvent]()
         while asked and not self._stop.is_set():
-            events = self._read(log)
+            events = self._read(log, notices)
             notices.judge(events)
             self._apply_traced(log, store, events)
             asked = bool(events) and notices.open
@@ -183,7 +193,14 @@ class PartitionProjector:
         notices.judge_the_rest()
         self._feed.settle(self._taken, notices.rejected)
         was_told, self._taken = bool(self._taken), ()
-        return bool(events) and not was_told
+        return not was_told and self._is_more_likely(events)
+
+    def _is_more_likely(self, events: Sequence[LoggedEvent]) -> bool:
+        """Where others write all the time there are always new events, and none for this one."""
+        if not events:
+            return False
+        wanted = self._projector.categories
+        return not self._is_up_to_date or any(event.category in wanted for event in events)
 
     def _check(self, log: Connection[Any], store: Connection[Any]) -> None:
         """Notice now and then that a store went back, also when there is nothing to commit.
@@ -197,7 +214,6 @@ class PartitionProjector:
             return
         self._check_at = now + self._settings.read_model_check_seconds
         self._projector.check_place(store)
-        self._measure(log)
         for each, connection in zip(self._oldest, (log, store), strict=True):
             each.measure(connection)
         place = self._applier.place
@@ -212,17 +228,23 @@ class PartitionProjector:
         self._progress.measure(log, head, reached)
         return head
 
-    def _read(self, log: Connection[Any]) -> list[LoggedEvent]:
+    def _read(self, log: Connection[Any], notices: NoticeCheck) -> list[LoggedEvent]:
+        """What the projector wants of the next piece, and what it was told of; [] at the end."""
         # Most looks find nothing new, and the head of the log tells so at a tenth of the price.
-        reached = self._applier.checkpoint
-        if self._measure(log) == reached:
+        reached, limit = self._applier.checkpoint, self._settings.projector_batch
+        head = self._measure(log)
+        self._is_up_to_date = reached < head < reached + limit
+        if head == reached:
             return []
-        return read_events(
+        until = min(head, reached + limit)
+        return read_wanted(
             log,
             self._partition,
             after=reached,
-            limit=self._settings.projector_batch,
+            until=until,
             categories=self._projector.categories,
+            # What lies beyond is asked for with its own piece, or is in no log at all.
+            also=notices.open_within(reached, until),
         )
 
     def _apply_traced(
@@ -236,12 +258,13 @@ class PartitionProjector:
             self._traces.applied(log, self._projector.name, chunk, begun_at)
 
 
-def projector_team(settings: Settings, projector: Projector) -> Team:
+def projector_team(settings: Settings, projector: Projector, forgets: Sequence[Kept] = ()) -> Team:
     """One worker per partition, and one that listens to its queue when there is a broker.
 
     Args:
         settings: addresses, partitions, batch size.
         projector: what to apply.
+        forgets: tables of its own from which goes what is too old.
     """
     stop = threading.Event()
     workers: list[Worker] = []
@@ -256,4 +279,7 @@ def projector_team(settings: Settings, projector: Projector) -> Team:
         worker = PartitionProjector(projector, partition, settings, feed, stop)
         workers.append(Worker(name, worker.run, stop=stop, wake=feed.wake))
         missing.append(worker.what_is_missing)
+    if forgets:
+        url, name = settings.required(projector.store.worker_url), f"{projector.name} forgetting"
+        workers.append(Worker(name, Forgetting(url, name, forgets, stop).run, stop=stop))
     return Team(workers, missing)

@@ -16,6 +16,7 @@ from codebase.engine.reactions.target import (
     LaterError,
     NotAllowedError,
     NotSentError,
+    OursError,
     Target,
     Undone,
 )
@@ -45,12 +46,17 @@ class Attempt:
         reason: why there is none.
         was_told: whether the target said first that nothing had been done before: it answers, and
             what has no answer is this one thing.
+        is_ours: whether what kept it lies on our side, so that it says nothing of the target.
+        stopped_for: set where this process has to end before it does: seconds for which the target
+            may still be at it.
     """
 
     ended: Ended
     answer: Answer | None = None
     reason: str | None = None
     was_told: bool = False
+    is_ours: bool = False
+    stopped_for: float | None = None
 
 
 async def attempt(target: Target, sent: Sent, *, in_doubt: bool) -> Attempt:
@@ -88,6 +94,8 @@ def _without_answer(error: Exception, *, doubt: bool) -> Attempt:
             return Attempt(ended=ended, reason=legible(error))
         case FailedError():
             return Attempt(ended=Ended.FAILED, reason=legible(error))
+        case OursError():
+            return Attempt(ended=Ended.IN_DOUBT, reason=legible(error), is_ours=True)
         case InDoubtError() | TimeoutError():
             return Attempt(ended=Ended.IN_DOUBT, reason=legible(error) or "no answer in time")
         case _:

@@ -13,14 +13,14 @@ from codebase.engine.messages.listener import Arrival
 from codebase.engine.messages.reply_queues import RESERVED
 from codebase.engine.reactions.publisher import Message, Publisher
 from codebase.engine.reactions.reaction import Answer, Sent
-from codebase.engine.reactions.target import InDoubtError
+from codebase.engine.reactions.target import InDoubtError, Repeatable
 
 REPLY_DEADLINE_SECONDS = 30.0
 UNUSED_MS = 600_000
 """How long a queue for replies outlives the process that it was for."""
 
 
-class BrokerTarget:
+class BrokerTarget(Repeatable):
     """Commands by message. Their taker does each key once, and answers a repeat as it answered.
 
     Replies come to a queue of this process; those that come when it is gone are answered again,
@@ -55,10 +55,6 @@ class BrokerTarget:
             InDoubtError: the connection broke.
         """
         return await self._publisher.send(sent)
-
-    async def inquire(self, sent: Sent) -> Answer | None:  # noqa: ARG002 - as every target
-        """Nothing to ask: a repeat of the command is answered as the command was."""
-        return None
 
     # The listening thread
 

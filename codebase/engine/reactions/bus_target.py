@@ -12,7 +12,7 @@ from codebase.engine.commands.fingerprint import Content
 from codebase.engine.commands.submission import Outcome, Submission
 from codebase.engine.messages.command_message import Became
 from codebase.engine.reactions.reaction import Answer, Sent
-from codebase.engine.reactions.target import InDoubtError
+from codebase.engine.reactions.target import InDoubtError, Repeatable
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.model.actor import Actor
 from codebase.model.aggregate import Aggregate
@@ -59,7 +59,7 @@ def nobody_listens(_outcome: Outcome) -> None:
     """For whoever need not know at once."""
 
 
-class BusTarget:
+class BusTarget(Repeatable):
     """Commands by the bus. Each key is decided once, so that what is in doubt is sent again.
 
     Args:
@@ -100,10 +100,6 @@ class BusTarget:
         self._heard(outcome)
         became = Became.DONE if outcome.changed else Became.UNCHANGED
         return Answer(data={"outcome": became.value, "version": outcome.version})
-
-    async def inquire(self, sent: Sent) -> Answer | None:  # noqa: ARG002 - as every target
-        """Nothing to ask: a repeat of the command is answered as the command was."""
-        return None
 
     def _submission(self, sent: Sent) -> Submission:
         asked = self._command(sent)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 from psycopg import Connection, Cursor
+from pydantic_core import from_json
 
 from codebase.engine.projections.blame import describe
 from codebase.engine.reactions.attempt import Attempt, Ended
+from codebase.engine.reactions.reach import Reach
 from codebase.engine.reactions.reaction import Answer, Patience, Reaction, Send, Sent
 from codebase.engine.reactions.recording import Caused, checked, lock_subjects, record
-from codebase.engine.reactions.store import is_not_taken
+from codebase.engine.reactions.store import is_locked, is_not_taken
+from codebase.foundation.arrays import bigints, booleans, doubles, integers, texts, uuids
 from codebase.foundation.backoff import doubled, with_jitter
 from codebase.foundation.failpoints import failpoint
 
@@ -29,12 +32,15 @@ FORGIVEN_KNOWN = 10_000
 # Who takes something notes that first, and that it is in doubt: whoever finds it after the end of
 # the lease asks what became of it. All times are the server's.
 # What is compared with an index is the statement's: clock_timestamp() could change from row to row,
-# so that every row would be looked at.
+# so that every row would be looked at. Where it begins is said by `reach`.
 TAKE = """
     WITH due AS MATERIALIZED (
-        SELECT number, in_doubt, token IS NOT NULL AS is_lost FROM intent
+        SELECT number, in_doubt, token IS NOT NULL AS is_lost, due_at FROM intent
         WHERE reaction = %(reaction)s AND target = %(target)s
           AND is_next AND state = 'waiting' AND due_at <= statement_timestamp()
+          AND due_at >= coalesce(
+              statement_timestamp() - make_interval(secs => %(back_seconds)s), '-infinity'
+          )
         ORDER BY due_at
         LIMIT %(limit)s
         FOR UPDATE SKIP LOCKED
@@ -44,31 +50,35 @@ TAKE = """
         due_at = clock_timestamp() + make_interval(secs => %(lease_seconds)s)
     FROM due
     WHERE intent.number = due.number
-    RETURNING intent.number, intent.key, intent.subject, intent.target, intent.action, intent.data,
-              intent.attempts, due.in_doubt, due.is_lost,
-              extract(epoch FROM clock_timestamp() - intent.created_at)::float8
+    RETURNING intent.number, intent.key, intent.subject, intent.target, intent.action,
+              intent.data::text, intent.attempts, due.in_doubt, due.is_lost,
+              extract(epoch FROM clock_timestamp() - intent.created_at)::float8,
+              extract(epoch FROM statement_timestamp() - due.due_at)::float8
 """
 
-# Whose lease is over has another token, or none, and changes nothing.
+# Whose lease is over has another token, or none, and changes nothing. Whether it is adopted is told
+# now, and not when it was taken: a log may be adopted in between. What is adopted is in doubt until
+# it is done: where the log came from it may be done at any time.
 SETTLE = """
     UPDATE intent
-    SET state = settled.state, reason = settled.reason, in_doubt = settled.in_doubt,
+    SET state = settled.state, reason = settled.reason,
+        in_doubt = settled.in_doubt OR intent.is_adopted,
         attempts = intent.attempts - settled.forgiven, token = NULL,
         due_at = clock_timestamp() + make_interval(secs => settled.pause_seconds),
         ended_at = CASE WHEN settled.state = 'done' THEN clock_timestamp() END,
         is_next = settled.state <> 'done'
-    FROM unnest(%(numbers)s::bigint[], %(tokens)s::uuid[], %(states)s::text[], %(reasons)s::text[],
-                %(in_doubt)s::boolean[], %(forgiven)s::integer[], %(pauses)s::float8[])
+    FROM unnest(%(numbers)b::bigint[], %(tokens)b::uuid[], %(states)b::text[], %(reasons)b::text[],
+                %(in_doubt)b::boolean[], %(forgiven)b::integer[], %(pauses)b::float8[])
         AS settled (number, token, state, reason, in_doubt, forgiven, pause_seconds)
     WHERE intent.number = settled.number AND intent.token = settled.token
-    RETURNING intent.number
+    RETURNING intent.number, intent.is_adopted
 """
 
-# The next of each subject has its turn. Planned anew: a plan from when the table was small would go
-# through all of it.
+# The next of each subject has its turn, and is due from now on: nobody looks far back. Planned
+# anew: a plan from when the table was small would go through all of it.
 PROMOTE = """
-    UPDATE intent SET is_next = true
-    FROM unnest(%(subjects)s::uuid[]) AS concerned (subject)
+    UPDATE intent SET is_next = true, due_at = greatest(due_at, clock_timestamp())
+    FROM unnest(%(subjects)b::uuid[]) AS concerned (subject)
     CROSS JOIN LATERAL (
         SELECT number FROM intent
         WHERE reaction = %(reaction)s AND intent.subject = concerned.subject AND ended_at IS NULL
@@ -87,16 +97,21 @@ HURRY = """
       AND due_at > statement_timestamp()
 """
 
-# NULL when nothing waits. Of each index it takes the first entry.
+# NULL when nothing is due soon: who looks further goes through the leases of all that was done. Of
+# each index it takes the first entry.
 UNTIL_DUE = """
     SELECT extract(epoch FROM least(
         (SELECT min(due_at) FROM reminder WHERE reaction = %(reaction)s AND reason IS NULL),
         (SELECT min(first.due_at)
-         FROM unnest(%(targets)s::text[]) AS known (target)
+         FROM unnest(%(targets)b::text[], %(back_seconds)b::float8[]) AS known (target, back)
          CROSS JOIN LATERAL (
              SELECT due_at FROM intent
              WHERE reaction = %(reaction)s AND target = known.target
                AND is_next AND state = 'waiting'
+               AND due_at <= statement_timestamp() + make_interval(secs => %(within_seconds)s)
+               AND due_at >= coalesce(
+                   statement_timestamp() - make_interval(secs => known.back), '-infinity'
+               )
              ORDER BY due_at
              LIMIT 1
          ) AS first)
@@ -115,7 +130,8 @@ FORGET_DONE = """
 """
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+# Not frozen, though never changed: as `NewEvent`, one of each is made for every attempt.
+@dataclass(kw_only=True, slots=True)
 class Taken:
     """An intent under a lease.
 
@@ -136,7 +152,7 @@ class Taken:
     sent: Sent
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Returned:
     """An intent that was taken, how the attempt ended, and whether the target answers at all."""
 
@@ -145,7 +161,7 @@ class Returned:
     target_answers: bool = True
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class _Settled:
     """What is to be written of an intent; `caused` if it has an outcome."""
 
@@ -175,6 +191,7 @@ class Desk:
         self._clock = clock
         # How often it was tried in vain and for nothing: that is no attempt, but pauses grow by it.
         self._forgiven = Counter[int]()
+        self._reaches = defaultdict[str, Reach](Reach)
 
     def take(
         self, store: Connection[Any], target: str, limit: int, lease_seconds: float
@@ -192,9 +209,8 @@ class Desk:
     def _is_deadly(self, taken: Taken) -> bool:
         """Whoever comes back compares as well; so more than that are tried by those who did not."""
         patience = self._patience_for(taken)
-        if patience is not None:
-            return taken.is_lost and taken.sent.age_seconds > patience.at_most_seconds
-        return taken.is_lost and taken.sent.attempts > self._attempts_max
+        is_over = patience is None or taken.sent.age_seconds > patience.at_most_seconds
+        return taken.is_lost and is_over and taken.sent.attempts > self._attempts_max
 
     def _patience_for(self, taken: Taken) -> Patience | None:
         return self._reaction.patience.get(taken.sent.send.target)
@@ -203,15 +219,21 @@ class Desk:
         self, store: Connection[Any], target: str, limit: int, lease_seconds: float
     ) -> list[Taken]:
         token = uuid4()
-        ends_at = self._clock() + lease_seconds
+        began = self._clock()
+        ends_at = began + lease_seconds
+        reach = self._reaches[target]
+        back = reach.back_seconds(began)
         parameters = {
             "reaction": self._reaction.name,
             "target": target,
             "limit": limit,
             "token": token,
             "lease_seconds": lease_seconds,
+            "back_seconds": back,
         }
         rows = store.execute(TAKE, parameters, prepare=True).fetchall()
+        left = min(row[-1] for row in rows) if len(rows) == limit else 0.0
+        reach.taken(back, began, self._clock(), left)
         if rows:
             failpoint("reaction_after_taking")
         return [
@@ -224,41 +246,72 @@ class Desk:
                 sent=Sent(
                     key=key,
                     subject=subject,
-                    send=Send(to, action, data),
+                    send=Send(to, action, from_json(data)),
                     attempts=attempts,
                     age_seconds=age,
                 ),
             )
-            for number, key, subject, to, action, data, attempts, in_doubt, is_lost, age in rows
+            for number, key, subject, to, action, data, attempts, in_doubt, is_lost, age, _ in rows
         ]
 
-    def settle(self, store: Connection[Any], returned: Sequence[Returned]) -> None:
-        """Write down how attempts ended, together with what follows from that; all or nothing."""
-        settled = [self._judge(each) for each in returned]
+    def settle(self, store: Connection[Any], returned: Sequence[Returned]) -> list[Returned]:
+        """Write down how attempts ended, together with what follows from that; all or nothing.
+
+        Returns:
+            Those whose subjects somebody else keeps: nothing is written of them yet.
+        """
+        settled, locked = [self._judge(each) for each in returned], list[_Settled]()
         try:
             self._write(store, settled)
         except (psycopg.Error, UnicodeError) as error:
-            if not is_not_taken(error):
+            if not is_not_taken(error) and not is_locked(error):
                 raise
-            # One of them holds what the store does not take; the others are not to wait for it.
-            for each in settled:
-                self._write_alone(store, each)
-        self._note_forgiven(settled)
+            # One of them holds what the store does not take, or waits for somebody; the others are
+            # not to wait for it.
+            locked = [each for each in settled if not self._write_alone(store, each)]
+        self._note_forgiven([each for each in settled if each not in locked])
+        return [each.returned for each in locked]
 
     def hurry(self, store: Connection[Any], target: str) -> None:
         """The target answers again: whoever rests because it was away is due at once."""
         store.execute(HURRY, {"reaction": self._reaction.name, "target": target})
 
-    def seconds_until_due(self, store: Connection[Any], targets: Iterable[str]) -> float:
-        """Until the next reminder or intent for one of these is due; infinite if none waits."""
-        what = {"reaction": self._reaction.name, "targets": list(targets)}
-        row = store.execute(UNTIL_DUE, what).fetchone()
-        return math.inf if row is None or row[0] is None else row[0]
+    def seconds_until_due(
+        self, store: Connection[Any], targets: Iterable[str], within_seconds: float
+    ) -> float:
+        """Until the next reminder or intent for one of these is due; infinite if none is soon.
 
-    def forget_done(self, store: Connection[Any], days: int, limit: int) -> int:
-        """Remove what was done so many days ago, `limit` at a time; how many that were."""
+        Args:
+            store: a connection.
+            targets: those that may be sent to.
+            within_seconds: what "soon" is; that of an intent which is due later is not told.
+        """
+        began = self._clock()
+        backs = {each: self._reaches[each].back_seconds_of_a_glance(began) for each in targets}
+        what = {
+            "reaction": self._reaction.name,
+            "targets": texts(list(backs)),
+            "back_seconds": doubles(list(backs.values())),
+            "within_seconds": within_seconds,
+        }
+        row = store.execute(UNTIL_DUE, what).fetchone()
+        seconds = math.inf if row is None or row[0] is None else row[0]
+        for target, back in backs.items():
+            self._reaches[target].glanced(back, began, self._clock(), is_due=seconds <= 0)
+        return seconds
+
+    def forget_done(self, store: Connection[Any], days: int, limit: int, seconds: float) -> bool:
+        """Remove what was done so many days ago, `limit` at a time and for about so many seconds.
+
+        Returns:
+            Whether that was all.
+        """
         what = {"reaction": self._reaction.name, "days": days, "limit": limit}
-        return store.execute(FORGET_DONE, what).rowcount
+        ends_at = self._clock() + seconds
+        while store.execute(FORGET_DONE, what).rowcount == limit:
+            if self._clock() >= ends_at:
+                return False
+        return True
 
     def _note_forgiven(self, settled: Sequence[_Settled]) -> None:
         for each in settled:
@@ -270,21 +323,26 @@ class Desk:
         if len(self._forgiven) > FORGIVEN_KNOWN:
             self._forgiven.clear()
 
-    def _write_alone(self, store: Connection[Any], settled: _Settled) -> None:
+    def _write_alone(self, store: Connection[Any], settled: _Settled) -> bool:
+        """Whether it is written; otherwise its subject is locked."""
         try:
             self._write(store, [settled])
         except (psycopg.Error, UnicodeError) as error:
+            if is_locked(error):
+                return False
             if not is_not_taken(error):
                 raise
             self._write(store, [_parked(settled.returned, describe(error))])
+        return True
 
     def _write(self, store: Connection[Any], settled: Sequence[_Settled]) -> None:
         subjects = {each.returned.taken.sent.subject for each in settled}
         with store.transaction(), store.cursor() as cursor:
-            lock_subjects(cursor, self._reaction.name, subjects)
+            # They became known when this was caused.
+            lock_subjects(cursor, self._reaction.name, subjects, add=())
             ours = _update(cursor, settled)
             caused = [
-                each.caused
+                replace(each.caused, is_adopted=ours[each.returned.taken.number])
                 for each in settled
                 if each.caused and each.returned.taken.number in ours
             ]
@@ -294,11 +352,13 @@ class Desk:
         failpoint("reaction_after_outcome_commit")
 
     def _promote(self, cursor: Cursor[Any], subjects: Collection[UUID]) -> None:
-        concerned = {"reaction": self._reaction.name, "subjects": sorted(subjects)}
+        concerned = {"reaction": self._reaction.name, "subjects": uuids(sorted(subjects))}
         cursor.execute(PROMOTE, concerned, prepare=False)
 
     def _judge(self, returned: Returned) -> _Settled:
         answer = returned.attempt.answer
+        if returned.attempt.stopped_for is not None:
+            return _stopped(returned, returned.attempt.stopped_for)
         if answer is None:
             patience = self._patience_for(returned.taken)
             if patience is None:
@@ -335,12 +395,26 @@ class Desk:
 
     def _is_to_blame(self, returned: Returned) -> bool:
         """Nobody is for a target that is away, or that lets nobody in, or that has to be asked."""
+        if returned.attempt.is_ours:
+            return False
         if returned.taken.sent.send.target in self._reaction.insists_on:
             return False
         ended = returned.attempt.ended
         if ended in {Ended.IN_DOUBT, Ended.NOT_ALLOWED}:
             return returned.target_answers
         return ended is Ended.FAILED
+
+
+def _stopped(returned: Returned, seconds: float) -> _Settled:
+    """An orderly end is no attempt: a process may end often while a target is slow."""
+    return _Settled(
+        returned=returned,
+        state="waiting",
+        reason=returned.attempt.reason,
+        in_doubt=True,
+        forgiven=1,
+        pause_seconds=seconds,
+    )
 
 
 def _again(returned: Returned, patience: Patience) -> _Settled:
@@ -383,15 +457,15 @@ def _parked_as_deadly(taken: Taken) -> _Settled:
     return _parked(Returned(taken=taken, attempt=attempt), f"{tried} attempts, the last: {reason}")
 
 
-def _update(cursor: Cursor[Any], settled: Sequence[_Settled]) -> set[int]:
-    """Write it, and tell which of the leases were still ours."""
+def _update(cursor: Cursor[Any], settled: Sequence[_Settled]) -> dict[int, bool]:
+    """Write it, and tell which of the leases were still ours: number -> whether it is adopted."""
     columns = {
-        "numbers": [each.returned.taken.number for each in settled],
-        "tokens": [each.returned.taken.token for each in settled],
-        "states": [each.state for each in settled],
-        "reasons": [each.reason for each in settled],
-        "in_doubt": [each.in_doubt for each in settled],
-        "forgiven": [each.forgiven for each in settled],
-        "pauses": [each.pause_seconds for each in settled],
+        "numbers": bigints([each.returned.taken.number for each in settled]),
+        "tokens": uuids([each.returned.taken.token for each in settled]),
+        "states": texts([each.state for each in settled]),
+        "reasons": texts([each.reason for each in settled]),
+        "in_doubt": booleans([each.in_doubt for each in settled]),
+        "forgiven": integers([each.forgiven for each in settled]),
+        "pauses": doubles([each.pause_seconds for each in settled]),
     }
-    return {row[0] for row in cursor.execute(SETTLE, columns, prepare=False).fetchall()}
+    return dict(cursor.execute(SETTLE, columns, prepare=False).fetchall())

@@ -24,7 +24,7 @@ from codebase.engine.reactions.desk import Desk, Returned, Taken
 from codebase.engine.reactions.errands import Errands
 from codebase.engine.reactions.figures import ReactionFigures
 from codebase.engine.reactions.reaction import Reaction
-from codebase.engine.reactions.reminders import fire_due
+from codebase.engine.reactions.reminders import BATCH, fire_due
 from codebase.engine.reactions.store import REACTION_STORE, ForbiddenError, check_may_act
 from codebase.engine.reactions.target import Target
 from codebase.foundation.backoff import Pauses, Rests
@@ -37,11 +37,15 @@ logger = logging.getLogger(__name__)
 SETTLED_TOGETHER = 100
 FORGOTTEN_TOGETHER = 1_000
 FORGET_INTERVAL_SECONDS = 60.0
-LONGEST_REST_SECONDS = 0.5
+FORGET_SECONDS = 0.1
+"""At each look while more is left than that: more than is done between two looks."""
+LONGEST_REST_SECONDS = 1.0
 """While nothing is due: other processes, and operators, may have left something to do."""
 LAST_CALLS_SECONDS = 0.7
-"""What calls on their way have to come back in once the worker is asked to stop. The others are in
-doubt, and are found out about after the end of their leases."""
+"""What calls on their way have to come back in once the worker is asked to stop. The others are cut
+off and in doubt."""
+CUT_OFF_SECONDS = 0.3
+"""What these have to come back in; the others are found out about after the end of their leases."""
 
 
 class Dispatcher:
@@ -119,22 +123,46 @@ class Dispatcher:
             self._wake.clear()
             self._check(store)
             # Reminders first: what they cause is taken in the same turn.
-            found = bool(fire_due(store, self._reaction))
-            found |= self._settle(store)
-            found |= self._send(store)
+            fired = fire_due(store, self._reaction)
+            settled = self._settle(store)
+            taken, took_all = self._send(store)
             self._waiting_for = None
             self._pauses.succeeded()
-            self._rest(store, found=found)
+            found = bool(fired or taken) or settled
+            self._rest(store, found=found, found_all=took_all and fired < BATCH)
         self._end(store)
 
-    def _rest(self, store: Connection[Any], *, found: bool) -> None:
+    def _rest(self, store: Connection[Any], *, found: bool, found_all: bool) -> None:
+        if found and self._reaction.rest_seconds:
+            rest = self._reaction.rest_seconds
+            if not found_all:
+                # What one look could not take does not wait for that.
+                rest = min(rest, self._settings.idle_poll_seconds)
+            self._stop.wait(rest)
+            return
         rest = self._rests.after(found=found)
         if rest >= self._settings.idle_poll_seconds:
+            self._rest_until_due(store)
+        elif rest:
+            self._wait(rest)
+
+    def _rest_until_due(self, store: Connection[Any]) -> None:
+        """Look only whether anything is due, until something is or somebody wakes this."""
+        until_due = LONGEST_REST_SECONDS
+        while until_due >= LONGEST_REST_SECONDS and not self._stop.is_set():
+            self._check(store)
             # What is due and cannot be sent, because its target is left alone, is looked at again.
-            until_due = self._desk.seconds_until_due(store, self._errands)
-            rest = max(rest, min(until_due, LONGEST_REST_SECONDS))
-        if rest and not self._stop.is_set() and self._wake.wait(rest):
+            until_due = self._desk.seconds_until_due(store, self._errands, LONGEST_REST_SECONDS)
+            rest = max(self._settings.idle_poll_seconds, min(until_due, LONGEST_REST_SECONDS))
+            if self._wait(rest):
+                return
+
+    def _wait(self, seconds: float) -> bool:
+        """Whether this was woken within that time."""
+        woken = not self._stop.is_set() and self._wake.wait(seconds)
+        if woken:
             self._rests.after(found=True)
+        return woken
 
     def _check(self, store: Connection[Any]) -> None:
         """Now and then: is this still the place, how much is there, what may be forgotten."""
@@ -146,7 +174,7 @@ class Dispatcher:
         self._figures.show(store)
         if now >= self._forget_at:
             days = self._settings.reaction_done_days
-            if self._desk.forget_done(store, days, FORGOTTEN_TOGETHER) < FORGOTTEN_TOGETHER:
+            if self._desk.forget_done(store, days, FORGOTTEN_TOGETHER, FORGET_SECONDS):
                 self._forget_at = now + FORGET_INTERVAL_SECONDS
 
     def _settle(self, store: Connection[Any]) -> bool:
@@ -156,31 +184,43 @@ class Dispatcher:
             errands = self._errands[taken.sent.send.target]
             self._returned.append(errands.note(taken, ended))
         found = bool(self._returned)
-        while self._returned:
-            self._desk.settle(store, self._returned[:SETTLED_TOGETHER])
-            del self._returned[:SETTLED_TOGETHER]
+        for _ in range(0, len(self._returned), SETTLED_TOGETHER):
+            locked = self._desk.settle(store, self._returned[:SETTLED_TOGETHER])
+            self._returned = self._returned[SETTLED_TOGETHER:] + locked
         for errands in self._errands.values():
             if errands.answers_again():
                 self._desk.hurry(store, errands.name)
         return found
 
-    def _send(self, store: Connection[Any]) -> bool:
-        found = False
+    def _send(self, store: Connection[Any]) -> tuple[int, bool]:
+        """Begin what is due; returns how much that is, and whether it is all there was."""
+        count, took_all = 0, True
         for errands in self._errands.values():
             room = errands.room()
-            if room > 0:
-                taken = self._desk.take(store, errands.name, room, errands.lease_seconds)
-                if taken:
-                    errands.start(taken)
-                    found = True
-        return found
+            taken = (
+                self._desk.take(store, errands.name, room, errands.lease_seconds)
+                if room > 0
+                else []
+            )
+            if taken:
+                errands.start(taken)
+            count += len(taken)
+            took_all &= len(taken) < room
+        return count, took_all
 
     def _take_back(self, taken: Taken, ended: Attempt) -> None:
         self._ended.append((taken, ended))
         self._wake.set()
 
     def _end(self, store: Connection[Any]) -> None:
-        ends_at = time.monotonic() + LAST_CALLS_SECONDS
+        self._await_calls(store, LAST_CALLS_SECONDS)
+        for errands in self._errands.values():
+            errands.abandon()
+        self._await_calls(store, CUT_OFF_SECONDS)
+        self._settle(store)
+
+    def _await_calls(self, store: Connection[Any], seconds: float) -> None:
+        ends_at = time.monotonic() + seconds
         while any(each.on_their_way for each in self._errands.values()):
             self._wake.clear()
             self._settle(store)
@@ -188,4 +228,3 @@ class Dispatcher:
             if left <= 0:
                 break
             self._wake.wait(left)
-        self._settle(store)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from codebase.engine.reactions.attempt import Attempt, Ended, attempt
 from codebase.engine.reactions.breaker import Breaker
@@ -15,6 +16,9 @@ from codebase.foundation.standing import Standing
 
 LEASE_MARGIN_SECONDS = 10.0
 """On top of what an inquiry and an attempt may take: for a process that is busy or paused."""
+
+OURS = "ours"
+"""How attempts ended, in metrics, that say nothing of the target."""
 
 
 class Errands:
@@ -54,12 +58,12 @@ class Errands:
         self._breaker = breaker or Breaker()
         self._answers_again = False
         self._on_their_way = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Attempt]] = set()
         self._standing = Standing(name, f"do what {reaction} asks for")
-        self._labels = (reaction, name)
-        BREAKER.labels(*self._labels).set(0)
-        for ended in Ended:
-            ATTEMPTS.labels(*self._labels, ended.value)
+        ends = [*(ended.value for ended in Ended), OURS]
+        self._attempts = {ended: ATTEMPTS.labels(reaction, name, ended) for ended in ends}
+        self._breaker_open = BREAKER.labels(reaction, name)
+        self._breaker_open.set(0)
 
     @property
     def lease_seconds(self) -> float:
@@ -83,41 +87,70 @@ class Errands:
     def start(self, taken: Sequence[Taken]) -> None:
         """Have these on their way."""
         self._on_their_way += len(taken)
-        self._loop.call_soon_threadsafe(self._spawn, taken)
+        self._on_loop(partial(self._spawn, taken))
 
     def note(self, taken: Taken, ended: Attempt) -> Returned:
         """One has come back; what that says of the target."""
         self._on_their_way -= 1
-        ATTEMPTS.labels(*self._labels, ended.ended.value).inc()
+        self._attempts[OURS if ended.is_ours else ended.ended.value].inc()
         if ended.ended in {Ended.ANSWERED, Ended.LATER}:
             self._answers_again |= not self._breaker.is_closed
             self._breaker.succeeded()
             self._standing.succeeded()
-        elif not ended.was_told:
+        elif not ended.was_told and not ended.is_ours:
             # Who told what had become of it is there, whatever this one thing does to him.
             self._breaker.failed()
             self._standing.failed(ended.reason or ended.ended.value)
-        BREAKER.labels(*self._labels).set(0 if self._breaker.is_closed else 1)
+        self._breaker_open.set(0 if self._breaker.is_closed else 1)
         return Returned(taken=taken, attempt=ended, target_answers=self._breaker.is_closed)
+
+    def abandon(self) -> None:
+        """Have all that is on its way come back at once, without an answer: the process ends."""
+        self._on_loop(self._cancel)
 
     def answers_again(self) -> bool:
         """Whether the target has begun to answer again since this was asked last."""
         since, self._answers_again = self._answers_again, False
         return since
 
+    def _on_loop(self, what: Callable[[], None]) -> None:
+        """Have it done there; a process that ends may have closed it, and then nothing is left."""
+        try:
+            self._loop.call_soon_threadsafe(what)
+        except RuntimeError:
+            if not self._loop.is_closed():
+                raise
+
+    def _cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
     def _spawn(self, taken: Sequence[Taken]) -> None:
         for each in taken:
-            task = self._loop.create_task(self._carry(each), name=f"{self.name} {each.sent.key}")
+            task = self._loop.create_task(self._attempt(each), name=f"{self.name} {each.sent.key}")
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(partial(self._come_back, each))
 
-    async def _carry(self, taken: Taken) -> None:
-        self._returned(taken, await self._attempt(taken))
+    def _come_back(self, taken: Taken, task: asyncio.Task[Attempt]) -> None:
+        self._tasks.discard(task)
+        self._returned(taken, self._stopped(taken) if task.cancelled() else task.result())
+
+    def _stopped(self, taken: Taken) -> Attempt:
+        """Whoever comes next asks when the target cannot be at it any more."""
+        began_at = taken.ends_at - self.lease_seconds
+        longest = self._longest_seconds if taken.in_doubt else self._target.deadline_seconds
+        return Attempt(
+            ended=Ended.IN_DOUBT,
+            reason="this process had to stop",
+            is_ours=True,
+            stopped_for=max(0.0, began_at + longest - self._clock()),
+        )
 
     async def _attempt(self, taken: Taken) -> Attempt:
         """Who starts so late that others may have it before he is back does not start."""
         if taken.ends_at - self._clock() < self._longest_seconds:
             # Nobody is to blame; but what was in doubt before still is.
             ended = Ended.IN_DOUBT if taken.in_doubt else Ended.NOT_SENT
-            return Attempt(ended=ended, reason="this process was too busy to begin")
+            reason = "this process was too busy to begin"
+            return Attempt(ended=ended, reason=reason, is_ours=True)
         return await attempt(self._target, taken.sent, in_doubt=taken.in_doubt)

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 import aiohttp
+from pydantic_core import to_json
 
 from codebase.engine.reactions.reaction import Answer, Sent
 from codebase.engine.reactions.target import (
@@ -102,11 +103,15 @@ class HttpTarget:
 
     async def _request(self, sent: Sent, call: Call) -> tuple[int, Mapping[str, Any]]:
         headers = {**self._headers, **call.headers, "Idempotency-Key": str(sent.key)}
+        body = None
+        if call.body is not None:
+            # A third of what aiohttp's `json` costs.
+            body, headers["Content-Type"] = to_json(call.body), "application/json"
         try:
             async with self._session.request(
                 call.method,
                 f"{self._url}{call.path}",
-                json=call.body,
+                data=body,
                 headers=headers,
                 allow_redirects=False,
             ) as answer:

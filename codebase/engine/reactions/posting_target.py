@@ -20,6 +20,7 @@ from codebase.engine.messages.reply_queues import RESERVED
 from codebase.engine.messages.topology import declare_queue
 from codebase.engine.reactions.publisher import Message, Publisher
 from codebase.engine.reactions.reaction import Answer, Sent
+from codebase.engine.reactions.target import Repeatable
 from codebase.foundation.clock import utc_now
 from codebase.foundation.failpoints import failpoint
 from codebase.foundation.observability import logs
@@ -31,7 +32,7 @@ Hear = Callable[[UUID, Reply], Awaitable[None]]
 """Takes in what became of a command, for good; raises MalformedError if it is of no use."""
 
 
-class PostingTarget:
+class PostingTarget(Repeatable):
     """Commands by message, without waiting for who carries them out, who may be away for long.
 
     Outcomes come to one queue, which all processes share and which outlives them. Each is
@@ -82,10 +83,6 @@ class PostingTarget:
         """
         return await self._publisher.send(sent)
 
-    async def inquire(self, sent: Sent) -> Answer | None:  # noqa: ARG002 - as every target
-        """Nothing to ask: the same command twice is carried out once."""
-        return None
-
     # The listening thread
 
     def _declare(self, channel: BlockingChannel) -> None:
@@ -105,6 +102,7 @@ class PostingTarget:
         if reason is not None:
             dead_letter(letters, self._queue, arrival.routing_key, arrival.body, reason)
         channel.basic_ack(arrival.tag)
+        failpoint("reaction_after_acknowledging")
 
     # The event loop
 

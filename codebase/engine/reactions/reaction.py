@@ -73,12 +73,22 @@ Intent = Send | Remind | Forget
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reminder:
-    """A reminder that is due."""
+    """A reminder that is due.
+
+    Args:
+        subject: whom it is about.
+        name: of the reminder.
+        due_at: when it was.
+        data: what was to be known now.
+        is_busy: whether something is still to be done for the subject: what is sent now waits for
+            that, and would be done even if that is left out.
+    """
 
     subject: UUID
     name: str
     due_at: datetime
     data: Mapping[str, Any]
+    is_busy: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,6 +166,11 @@ class Reaction:
     Args:
         name: names the checkpoint, the queues and the keys of effects; it never changes.
         aggregates: whose events it follows.
+        events: of these, the classes that it is told of, the others are passed over; None: all.
+        rest_seconds: after a look that has found something, in the log or among what is to be
+            done: what comes meanwhile is read, sent and written together, and costs a part of what
+            it would cost alone. Of a reminder that is forgotten in the same look nothing is kept.
+            Answers wait for that too: it must be far below `LEASE_MARGIN_SECONDS`.
         subject: event -> whom it is about; None: the event is of no interest. What is caused for
             one subject is done in order.
         react: (event, state of its subject, this event included) -> what is to be done.
@@ -166,6 +181,9 @@ class Reaction:
             command on the stream that it concerns.
         takes_refusals: whether `outcome` is told of refusals as well. Otherwise what is refused is
             parked, and what comes after it for the same subject waits.
+        stays_in_the_log: whether all that it causes are commands in the log that it follows: these
+            are done also in a log that was restored or copied, whatever is left out there, because
+            nobody else does them.
         since: what was recorded before this moment, in UTC, causes nothing; it is remembered all
             the same. None: the first event of the log causes what the last one does. It never
             changes: whoever moved it back would find that what was read is not read again.
@@ -178,11 +196,14 @@ class Reaction:
     aggregates: tuple[Aggregate[Any, Any, Any], ...]
     subject: Callable[[Happened], UUID | None]
     react: Callable[[Happened, State], Sequence[Intent]]
+    events: tuple[type[Any], ...] | None = None
+    rest_seconds: float = 0.0
     evolve: Callable[[State, Happened], State] = nothing_to_remember
     remind: Callable[[Reminder, State], Sequence[Intent]] = nothing_due
     reminded: Callable[[Reminder, State], State] = nothing_changed
     outcome: Callable[[Sent, Answer], Sequence[Intent]] = no_outcome
     takes_refusals: bool = False
+    stays_in_the_log: bool = False
     since: datetime | None = None
     insists_on: frozenset[str] = frozenset()
     patience: Mapping[str, Patience] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from codebase.engine.reactions.recording import (
     Caused,
     Source,
     checked,
+    in_effect,
     lock_subjects,
     record,
     to_json,
@@ -30,7 +32,30 @@ from codebase.engine.reactions.recording import (
 from codebase.engine.reactions.store import REACTION_STORE, check_may_act
 from codebase.foundation.validation import adapter
 
-READ_LOG_ID = "SELECT id FROM log_identity"
+# In which log this is, up to where nothing is caused in it any more, and up to where what is caused
+# may have been done where the log came from.
+READ_LOG = """
+    SELECT id::text, coalesce((
+        SELECT remembered_until FROM projection_checkpoint
+        WHERE projector = %(projector)s AND partition = %(partition)s
+    ), 0), coalesce((SELECT position FROM adopted_head WHERE partition = %(partition)s), 0)
+    FROM log_identity
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What is known of a log and a partition of it.
+
+    Args:
+        name: of the log, which its copies share.
+        remembered_until: the last position that is only remembered.
+        adopted_until: the last position that was there when the log was adopted.
+    """
+
+    name: str
+    remembered_until: int
+    adopted_until: int
 
 
 def projector_of(reaction: Reaction, *, recorded: Callable[[], None] = nobody_waits) -> Projector:
@@ -53,6 +78,7 @@ def projector_of(reaction: Reaction, *, recorded: Callable[[], None] = nobody_wa
         name=reaction.name,
         projections=(rows,),
         store=REACTION_STORE,
+        rest_seconds=reaction.rest_seconds,
         committed=reading.committed,
         check_place=check_may_act,
     )
@@ -75,6 +101,7 @@ class Reading:
             (aggregate.category, event.__name__): event
             for aggregate in reaction.aggregates
             for event in aggregate.events
+            if reaction.events is None or event in reaction.events
         }
 
     def apply(self, cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> None:
@@ -84,9 +111,10 @@ class Reading:
             ForbiddenError: this is a copy of another log, or a restored one.
             UnknownEventError: an event cannot be read.
         """
+        wanted = [event for event in events if (event.category, event.type) in self._classes]
         found = [
             (event, happened, self._reaction.subject(happened))
-            for event, happened in zip(events, map(self.happened, events), strict=True)
+            for event, happened in zip(wanted, map(self.happened, wanted), strict=True)
         ]
         concerned = [
             (event, happened, subject) for event, happened, subject in found if subject is not None
@@ -130,21 +158,24 @@ class Reading:
         # As texts: whoever changes a state in its place has changed it as well.
         texts = {each: to_json(state) for each, state in before.items()}
         states, caused = before, list[Caused]()
-        log_id = _log_id(cursor)
+        log = self._read_log(cursor, concerned)
         for event, happened, subject in concerned:
             states[subject] = self._reaction.evolve(states[subject], happened)
-            caused.append(self._caused(log_id, event, happened, subject, states[subject]))
+            caused.append(self._caused(log, event, happened, subject, states[subject]))
         changed = {each: state for each, state in states.items() if to_json(state) != texts[each]}
         write_states(cursor, self._reaction.name, changed)
         self._record(cursor, [each for each in caused if each.intents])
 
     def _apply_forgetful(self, cursor: Cursor[Any], concerned: Sequence[Concerned]) -> None:
         """Nobody is locked for whom there is nothing to do."""
-        log_id = _log_id(cursor)
-        found = (self._caused(log_id, *each, None) for each in concerned)
+        log = self._read_log(cursor, concerned)
+        found = in_effect([self._caused(log, *each, None) for each in concerned])
         caused = [each for each in found if each.intents]
         if caused:
-            lock_subjects(cursor, self._reaction.name, {each.subject for each in caused})
+            # Who is only to be forgotten need not become known for that.
+            add = {each.subject for each in caused if not each.only_forgets}
+            subjects = {each.subject for each in caused}
+            lock_subjects(cursor, self._reaction.name, subjects, add=add)
             self._record(cursor, caused)
 
     def _record(self, cursor: Cursor[Any], caused: Sequence[Caused]) -> None:
@@ -152,21 +183,24 @@ class Reading:
             record(cursor, self._reaction.name, caused)
             self._of_this_thread.has_caused = True
 
+    def _read_log(self, cursor: Cursor[Any], concerned: Sequence[Concerned]) -> Log:
+        """Of one partition, as all events are that are applied together."""
+        where = {"projector": self._reaction.name, "partition": concerned[0][0].partition}
+        row = cursor.execute(READ_LOG, where).fetchone()
+        return Log(*row) if row else Log("", 0, 0)
+
     def _caused(
-        self, log_id: str, event: LoggedEvent, happened: Happened, subject: UUID, state: State
+        self, log: Log, event: LoggedEvent, happened: Happened, subject: UUID, state: State
     ) -> Caused:
+        reacts = event.position > log.remembered_until
         event_id = event.event_id or f"{event.partition}:{event.position}"
         return Caused(
             subject=subject,
-            cause=cause_of_event(self._reaction.name, log_id, event_id),
-            intents=checked(self._reaction.caused_by(happened, state)),
+            cause=cause_of_event(self._reaction.name, log.name, event_id),
+            intents=checked(self._reaction.caused_by(happened, state) if reacts else ()),
             source=Source(event_id=event_id, partition=event.partition, position=event.position),
+            is_adopted=event.position <= log.adopted_until,
         )
 
 
 Concerned = tuple[LoggedEvent, Happened, UUID]
-
-
-def _log_id(cursor: Cursor[Any]) -> str:
-    row = cursor.execute(READ_LOG_ID).fetchone()
-    return str(row[0]) if row else ""

@@ -7,8 +7,8 @@ in the order of their commits, whoever causes them, and nobody waits for somebod
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -16,13 +16,22 @@ from psycopg import Cursor
 
 from codebase.engine.reactions.keys import key_of
 from codebase.engine.reactions.reaction import Forget, Intent, Remind, Send, State
+from codebase.foundation.arrays import (
+    bigints,
+    booleans,
+    integers,
+    smallints,
+    texts,
+    timestamps,
+    uuids,
+)
 
 # Most subjects are known, and a row that is there is not inserted: that would use up a number of
 # what it waits for, and a lock.
 ADD_SUBJECTS = """
     INSERT INTO subject (reaction, id)
     SELECT %(reaction)s, wanted.id
-    FROM unnest(%(ids)s::uuid[]) AS wanted (id)
+    FROM unnest(%(ids)b::uuid[]) AS wanted (id)
     WHERE NOT EXISTS (
         SELECT FROM subject WHERE subject.reaction = %(reaction)s AND subject.id = wanted.id
     )
@@ -32,14 +41,14 @@ ADD_SUBJECTS = """
 
 LOCK_SUBJECTS = """
     SELECT id, state FROM subject
-    WHERE reaction = %(reaction)s AND id = ANY (%(ids)s::uuid[])
+    WHERE reaction = %(reaction)s AND id = ANY (%(ids)b::uuid[])
     ORDER BY id
     FOR UPDATE
 """
 
 WRITE_STATES = """
     UPDATE subject SET state = new.state
-    FROM unnest(%(ids)s::uuid[], %(states)s::text[]::jsonb[]) AS new (id, state)
+    FROM unnest(%(ids)b::uuid[], %(states)b::text[]::jsonb[]) AS new (id, state)
     WHERE subject.reaction = %(reaction)s AND subject.id = new.id
 """
 
@@ -48,20 +57,22 @@ WRITE_STATES = """
 INSERT_INTENTS = """
     WITH new AS (
         SELECT * FROM unnest(
-            %(keys)s::uuid[], %(subjects)s::uuid[], %(targets)s::text[], %(actions)s::text[],
-            %(data)s::text[]::jsonb[], %(event_ids)s::text[], %(partitions)s::smallint[],
-            %(positions)s::bigint[], %(ordinals)s::integer[], %(causes)s::uuid[]
+            %(keys)b::uuid[], %(subjects)b::uuid[], %(targets)b::text[], %(actions)b::text[],
+            %(data)b::text[]::jsonb[], %(event_ids)b::text[], %(partitions)b::smallint[],
+            %(positions)b::bigint[], %(ordinals)b::integer[], %(causes)b::uuid[],
+            %(are_adopted)b::boolean[]
         ) WITH ORDINALITY AS new (
-            key, subject, target, action, data, event_id, partition, position, ordinal, cause, place
+            key, subject, target, action, data, event_id, partition, position, ordinal, cause,
+            is_adopted, place
         )
         WHERE NOT EXISTS (SELECT FROM intent AS known WHERE known.key = new.key)
     )
     INSERT INTO intent (
         key, reaction, subject, target, action, data, event_id, partition, position, ordinal, cause,
-        is_next
+        is_adopted, in_doubt, is_next
     )
     SELECT key, %(reaction)s, subject, target, action, data, event_id, partition, position, ordinal,
-           cause,
+           cause, is_adopted, is_adopted,
            row_number() OVER (PARTITION BY subject ORDER BY place) = 1 AND NOT EXISTS (
                SELECT FROM intent AS earlier
                WHERE earlier.reaction = %(reaction)s AND earlier.subject = new.subject
@@ -72,18 +83,19 @@ INSERT_INTENTS = """
 """
 
 WRITE_REMINDERS = """
-    INSERT INTO reminder (reaction, subject, name, key, due_at, data)
+    INSERT INTO reminder (reaction, subject, name, key, due_at, data, is_adopted)
     SELECT %(reaction)s, new.*
-    FROM unnest(%(subjects)s::uuid[], %(names)s::text[], %(keys)s::uuid[],
-                %(due_at)s::timestamptz[], %(data)s::text[]::jsonb[])
-        AS new (subject, name, key, due_at, data)
+    FROM unnest(%(subjects)b::uuid[], %(names)b::text[], %(keys)b::uuid[],
+                %(due_at)b::timestamptz[], %(data)b::text[]::jsonb[], %(are_adopted)b::boolean[])
+        AS new (subject, name, key, due_at, data, is_adopted)
     ON CONFLICT (reaction, subject, name) DO UPDATE
-    SET key = excluded.key, due_at = excluded.due_at, data = excluded.data, reason = NULL
+    SET key = excluded.key, due_at = excluded.due_at, data = excluded.data, reason = NULL,
+        is_adopted = excluded.is_adopted
 """
 
 FORGET_REMINDERS = """
     DELETE FROM reminder
-    USING unnest(%(subjects)s::uuid[], %(names)s::text[]) AS gone (subject, name)
+    USING unnest(%(subjects)b::uuid[], %(names)b::text[]) AS gone (subject, name)
     WHERE reminder.reaction = %(reaction)s
       AND reminder.subject = gone.subject AND reminder.name = gone.name
 """
@@ -104,11 +116,13 @@ class Checked:
 
     Args:
         intent: as a reaction said it.
+        ordinal: its place among what is caused.
         data: of it, as JSON: whatever is done to a state or an answer that it has parts of later
             changes nothing here.
     """
 
     intent: Intent
+    ordinal: int
     data: str
 
 
@@ -121,20 +135,41 @@ class Caused:
         cause: names what causes it: an event, a reminder, the outcome of something before.
         intents: what is to be done, in this order, `checked`.
         source: the event, if it is one.
+        is_adopted: whether the cause was in the log when that was adopted, or follows from what
+            was: where it came from all of this may have been done, by the same keys.
     """
 
     subject: UUID
     cause: UUID
     intents: Sequence[Checked]
     source: Source | None = None
+    is_adopted: bool = False
+
+    @property
+    def only_forgets(self) -> bool:
+        """Whether nothing is to be done, or to be thought of."""
+        return all(isinstance(each.intent, Forget) for each in self.intents)
 
 
 def lock_subjects(
-    cursor: Cursor[Any], reaction: str, subjects: Collection[UUID]
+    cursor: Cursor[Any],
+    reaction: str,
+    subjects: Collection[UUID],
+    *,
+    add: Collection[UUID] | None = None,
 ) -> dict[UUID, State]:
-    """Keep everybody else from these subjects until the transaction ends; what is known of them."""
-    key = {"reaction": reaction, "ids": sorted(set(subjects))}
-    cursor.execute(ADD_SUBJECTS, key)
+    """Keep everybody else from these subjects until the transaction ends; what is known of them.
+
+    Args:
+        cursor: in a transaction.
+        reaction: whose subjects.
+        subjects: which.
+        add: those of them that are to be known from now on; None: all.
+    """
+    new = sorted(set(subjects if add is None else add))
+    if new:
+        cursor.execute(ADD_SUBJECTS, {"reaction": reaction, "ids": uuids(new)})
+    key = {"reaction": reaction, "ids": uuids(sorted(set(subjects)))}
     return dict(cursor.execute(LOCK_SUBJECTS, key).fetchall())
 
 
@@ -145,8 +180,11 @@ def write_states(cursor: Cursor[Any], reaction: str, states: Mapping[UUID, State
         TypeError, ValueError: a state is not what JSON knows.
     """
     if states:
-        texts = [to_json(state) for state in states.values()]
-        new = {"reaction": reaction, "ids": list(states), "states": texts}
+        new = {
+            "reaction": reaction,
+            "ids": uuids(list(states)),
+            "states": texts([to_json(state) for state in states.values()]),
+        }
         cursor.execute(WRITE_STATES, new, prepare=False)
 
 
@@ -156,31 +194,53 @@ def checked(intents: Sequence[Intent]) -> Sequence[Checked]:
     Raises:
         TypeError, ValueError: one is no intent, or holds what is not JSON.
     """
-    return [_checked(intent) for intent in intents]
+    return [
+        Checked(intent=intent, ordinal=ordinal, data=_checked(intent))
+        for ordinal, intent in enumerate(intents)
+    ]
 
 
-def _checked(intent: Intent) -> Checked:
+def _checked(intent: Intent) -> str:
     match intent:
         case Send():
             to_json([intent.target, intent.action])
-            return Checked(intent=intent, data=to_json(intent.data))
+            return to_json(intent.data)
         case Remind():
             if intent.due_at.tzinfo is None:
                 raise ValueError("due_at has no time zone")
             to_json(intent.name)
-            return Checked(intent=intent, data=to_json(intent.data))
+            return to_json(intent.data)
         case Forget():
-            return Checked(intent=intent, data=to_json(intent.name))
+            return to_json(intent.name)
         case _:
             raise TypeError(f"{type(intent).__name__} is no intent")
+
+
+def in_effect(caused: Sequence[Caused]) -> list[Caused]:
+    """The same, without what is said of reminders and taken back: the last word on each counts."""
+    last: dict[tuple[UUID, str], Checked] = {}
+    for each in caused:
+        for one in each.intents:
+            if not isinstance(one.intent, Send):
+                last[each.subject, one.intent.name] = one
+    if not last:
+        return list(caused)
+
+    def counts(subject: UUID, one: Checked) -> bool:
+        return isinstance(one.intent, Send) or last[subject, one.intent.name] is one
+
+    return [
+        replace(each, intents=[one for one in each.intents if counts(each.subject, one)])
+        for each in caused
+    ]
 
 
 def record(cursor: Cursor[Any], reaction: str, caused: Sequence[Caused]) -> None:
     """Write down what is caused, for subjects that are locked."""
     numbered = [
-        (each, ordinal, checked.intent, checked.data)
-        for each in caused
-        for ordinal, checked in enumerate(each.intents)
+        (each, checked.ordinal, checked.intent, checked.data)
+        for each in in_effect(caused)
+        for checked in each.intents
     ]
     _record_sends(cursor, reaction, [each for each in numbered if isinstance(each[2], Send)])
     _record_reminders(
@@ -197,37 +257,40 @@ def _record_sends(cursor: Cursor[Any], reaction: str, sends: Sequence[Numbered])
     sources = [caused.source for caused, *_ in sends]
     columns = {
         "reaction": reaction,
-        "keys": [key_of(caused.cause, ordinal) for caused, ordinal, *_ in sends],
-        "subjects": [caused.subject for caused, *_ in sends],
-        "targets": [send.target for _, _, send, _ in sends],
-        "actions": [send.action for _, _, send, _ in sends],
-        "data": [data for *_, data in sends],
-        "event_ids": [source and source.event_id for source in sources],
-        "partitions": [source and source.partition for source in sources],
-        "positions": [source and source.position for source in sources],
-        "ordinals": [ordinal for _, ordinal, *_ in sends],
-        "causes": [caused.cause for caused, *_ in sends],
+        "keys": uuids([key_of(caused.cause, ordinal) for caused, ordinal, *_ in sends]),
+        "subjects": uuids([caused.subject for caused, *_ in sends]),
+        "targets": texts([send.target for _, _, send, _ in sends]),
+        "actions": texts([send.action for _, _, send, _ in sends]),
+        "data": texts([data for *_, data in sends]),
+        "event_ids": texts([source.event_id if source else None for source in sources]),
+        "partitions": smallints([source.partition if source else None for source in sources]),
+        "positions": bigints([source.position if source else None for source in sources]),
+        "ordinals": integers([ordinal for _, ordinal, *_ in sends]),
+        "causes": uuids([caused.cause for caused, *_ in sends]),
+        "are_adopted": booleans([caused.is_adopted for caused, *_ in sends]),
     }
     cursor.execute(INSERT_INTENTS, columns, prepare=False)
 
 
-def _record_reminders(cursor: Cursor[Any], reaction: str, changes: Iterable[Numbered]) -> None:
-    """The last word on each reminder counts."""
-    last = {(each[0].subject, each[2].name): each for each in changes}
-    forgotten = [key for key, (_, _, change, _) in last.items() if isinstance(change, Forget)]
-    if forgotten:
-        subjects, names = zip(*forgotten, strict=True)
-        gone = {"reaction": reaction, "subjects": list(subjects), "names": list(names)}
-        cursor.execute(FORGET_REMINDERS, gone, prepare=False)
-    kept = [each for each in last.values() if isinstance(each[2], Remind)]
+def _record_reminders(cursor: Cursor[Any], reaction: str, changes: Sequence[Numbered]) -> None:
+    gone = [each for each in changes if isinstance(each[2], Forget)]
+    if gone:
+        columns = {
+            "reaction": reaction,
+            "subjects": uuids([caused.subject for caused, *_ in gone]),
+            "names": texts([forget.name for _, _, forget, _ in gone]),
+        }
+        cursor.execute(FORGET_REMINDERS, columns, prepare=False)
+    kept = [each for each in changes if isinstance(each[2], Remind)]
     if kept:
         columns = {
             "reaction": reaction,
-            "subjects": [caused.subject for caused, *_ in kept],
-            "names": [remind.name for _, _, remind, _ in kept],
-            "keys": [key_of(caused.cause, ordinal) for caused, ordinal, *_ in kept],
-            "due_at": [remind.due_at for _, _, remind, _ in kept],
-            "data": [data for *_, data in kept],
+            "subjects": uuids([caused.subject for caused, *_ in kept]),
+            "names": texts([remind.name for _, _, remind, _ in kept]),
+            "keys": uuids([key_of(caused.cause, ordinal) for caused, ordinal, *_ in kept]),
+            "due_at": timestamps([remind.due_at for _, _, remind, _ in kept]),
+            "data": texts([data for *_, data in kept]),
+            "are_adopted": booleans([caused.is_adopted for caused, *_ in kept]),
         }
         cursor.execute(WRITE_REMINDERS, columns, prepare=False)
 

@@ -37,7 +37,13 @@ LOCK_FREE = """
 
 # Once more, now that nobody can replace them or have them forgotten.
 READ_DUE = """
-    SELECT reminder.subject, reminder.name, reminder.due_at, reminder.data, reminder.key
+    SELECT reminder.subject, reminder.name, reminder.due_at, reminder.data, reminder.key,
+           reminder.is_adopted,
+           EXISTS (
+               SELECT FROM intent
+               WHERE intent.reaction = reminder.reaction AND intent.subject = reminder.subject
+                 AND intent.ended_at IS NULL
+           )
     FROM reminder
     JOIN unnest(%(subjects)s::uuid[], %(names)s::text[]) AS found (subject, name)
       ON reminder.subject = found.subject AND reminder.name = found.name
@@ -124,15 +130,15 @@ def _failed(due: Sequence[Any], reason: str) -> _Fired:
     return _Fired(
         failed=[
             (Reminder(subject=subject, name=name, due_at=due_at, data=data), reason)
-            for subject, name, due_at, data, _ in due
+            for subject, name, due_at, data, *_ in due
         ]
     )
 
 
 def _fire(reaction: Reaction, due: Sequence[Any], states: dict[UUID, State]) -> _Fired:
     fired = _Fired()
-    for subject, name, due_at, data, cause in due:
-        reminder = Reminder(subject=subject, name=name, due_at=due_at, data=data)
+    for subject, name, due_at, data, cause, is_adopted, is_busy in due:
+        reminder = Reminder(subject=subject, name=name, due_at=due_at, data=data, is_busy=is_busy)
         try:
             intents = checked(reaction.remind(reminder, states[subject]))
             before, after = states[subject], reaction.reminded(reminder, states[subject])
@@ -141,7 +147,9 @@ def _fire(reaction: Reaction, due: Sequence[Any], states: dict[UUID, State]) -> 
             fired.failed.append((reminder, describe(error)))
         else:
             fired.done.append(reminder)
-            fired.caused.append(Caused(subject=subject, cause=cause, intents=intents))
+            fired.caused.append(
+                Caused(subject=subject, cause=cause, intents=intents, is_adopted=is_adopted)
+            )
             if after != before:
                 states[subject] = fired.states[subject] = after
     return fired

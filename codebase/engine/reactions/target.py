@@ -38,6 +38,13 @@ class InDoubtError(Exception):
     """There was no answer: it may have been done."""
 
 
+class OursError(InDoubtError):
+    """It may have been done, and what keeps us from knowing lies on our side.
+
+    It says nothing of the target, which is not left alone for it.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Undone:
     """The target's word that nothing was done: it answers, whatever becomes of the next attempt."""
@@ -70,3 +77,10 @@ class Target(Protocol):
         Raises:
             NotSentError, FailedError, InDoubtError: that could not be found out.
         """
+
+
+class Repeatable:
+    """A target that does the same key once, or that nobody could ask: it is sent again."""
+
+    async def inquire(self, sent: Sent) -> None:
+        """Nothing to ask: a repeat is answered as it was answered before."""

@@ -18,13 +18,12 @@ from codebase.foundation.worker import Team, Worker
 
 
 class ReactionTeam:
-    """Both halves of a reaction in one process.
+    """Both halves of a reaction in one process; made on the event loop that targets are called on.
 
     Args:
         settings: addresses, partitions, bounds.
         reaction: what events cause.
         targets: those that it sends to, by name.
-        loop: what targets are called on.
         breakers: target -> what leaves it alone while it does not answer, where that is to be
             another one than others have.
     """
@@ -34,10 +33,9 @@ class ReactionTeam:
         settings: Settings,
         reaction: Reaction,
         targets: Mapping[str, Target],
-        loop: asyncio.AbstractEventLoop,
         breakers: Mapping[str, Breaker] | None = None,
     ) -> None:
-        stop = threading.Event()
+        stop, loop = threading.Event(), asyncio.get_running_loop()
         self._dispatcher = Dispatcher(reaction, targets, settings, loop, stop, breakers=breakers)
         acting = Worker(
             f"{reaction.name} dispatcher",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from codebase.foundation.observability.tracing import Traces
 
 # https://www.w3.org/TR/trace-context/: whatever does not look like this is to be ignored.
-TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}", re.ASCII)
 
 QUEUE_MAX = 10_000
 """Spans that may wait; about three kilobytes each."""
@@ -43,8 +43,13 @@ def current() -> Traces | None:
 
 
 def known_traceparent(sent: str | None) -> str | None:
-    """The W3C trace context that somebody sent, if it is one."""
-    return sent if sent is not None and TRACEPARENT.fullmatch(sent) else None
+    """The W3C trace context that somebody sent, if it is one.
+
+    Ids are random and hexadecimal: one of decimal digits alone (of spans one in 1,850 is by chance)
+    may be a number that somebody has, such as that of a card, and would be kept for good.
+    """
+    found = TRACEPARENT.fullmatch(sent) if sent is not None else None
+    return sent if found and not any(each.isdecimal() for each in found.groups()) else None
 
 
 @contextmanager

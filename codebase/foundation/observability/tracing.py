@@ -17,6 +17,7 @@ import httpx
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from psycopg import Connection
@@ -89,6 +90,20 @@ class _Ended(SpanProcessor):
             self._take(span)
 
 
+class _Ids(RandomIdGenerator):
+    """Random ones that are not mistaken for a number: see `telemetry.known_traceparent`."""
+
+    def generate_span_id(self) -> int:
+        while f"{(made := super().generate_span_id()):016x}".isdecimal():
+            pass
+        return made
+
+    def generate_trace_id(self) -> int:
+        while f"{(made := super().generate_trace_id()):032x}".isdecimal():
+            pass
+        return made
+
+
 class Traces:
     """Makes spans.
 
@@ -102,6 +117,7 @@ class Traces:
         provider = TracerProvider(
             resource=Resource.create({"service.name": name, "service.namespace": "orderly"}),
             shutdown_on_exit=False,
+            id_generator=_Ids(),
         )
         provider.add_span_processor(_Ended(take))
         self._tracer = provider.get_tracer("orderly")

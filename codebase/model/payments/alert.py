@@ -3,12 +3,13 @@
     PENDING ──▶ RETRYING ──▶ SENT | DEAD | SILENCED        PENDING ──▶ SENT | DEAD | SILENCED
     DEAD | SILENCED ──▶ PENDING    when an administrator has it tried again
 
-Nothing leads away from SENT.
+Nothing leads away from SENT: there only the last word on some of its recipients follows.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import assert_never
@@ -73,16 +74,31 @@ class AlertRaised:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AlertDelayed:
-    """It did not go out at once, and is tried again; `reason` is that of the first time."""
+    """It did not go out at once, and is tried again; `reason` is that of the first time.
+
+    With `may_have_gone` nobody knows whether it did: it is told again as it was told then.
+    """
 
     reason: str
+    may_have_gone: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AlertSent:
     """Whoever passes it on has taken it; `refused` says which recipients it did not take, and why.
 
-    Recipients are told by their number in the configuration, never by their address.
+    Some of those may get it later. Recipients are told by their number in the configuration, never
+    by their address.
+    """
+
+    refused: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AlertFinished:
+    """It was sent, and is tried for nobody any more; `refused` says whom it never reached, and why.
+
+    It comes only where that is not what `AlertSent` said.
     """
 
     refused: tuple[str, ...]
@@ -97,9 +113,18 @@ class AlertDied:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AlertSilenced:
-    """Somebody had asked not to be told of such transactions."""
+    """Somebody had asked not to be told of such transactions.
+
+    Args:
+        silence_id: by which silence.
+        alert: of whom it was to be told, and how.
+        counted_at: when the message was counted among its client's that did not go out, because
+            there was nothing else in it; None if it went out, or nobody knows.
+    """
 
     silence_id: UUID
+    alert: Alert | None = None
+    counted_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,7 +135,15 @@ class AlertRetried:
     by: str
 
 
-Event = AlertRaised | AlertDelayed | AlertSent | AlertDied | AlertSilenced | AlertRetried
+Event = (
+    AlertRaised
+    | AlertDelayed
+    | AlertSent
+    | AlertFinished
+    | AlertDied
+    | AlertSilenced
+    | AlertRetried
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,9 +155,10 @@ class RaiseAlert:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordDelay:
-    """It could not be sent yet."""
+    """It could not be sent yet, as far as anybody knows."""
 
     reason: str
+    may_have_gone: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,6 +166,13 @@ class RecordSent:
     """It was sent."""
 
     refused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordFinish:
+    """It is tried for nobody any more; `refused` as in `AlertFinished`."""
+
+    refused: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,9 +184,10 @@ class RecordDeath:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordSilence:
-    """A silence kept it from being sent."""
+    """A silence kept it from being sent; `counted_at` as in `AlertSilenced`."""
 
     silence_id: UUID
+    counted_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,17 +197,32 @@ class RetryAlert:
     by: str
 
 
-Command = RaiseAlert | RecordDelay | RecordSent | RecordDeath | RecordSilence | RetryAlert
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LookAt:
+    """How does it stand? Changes nothing."""
+
+
+Command = (
+    RaiseAlert
+    | RecordDelay
+    | RecordSent
+    | RecordFinish
+    | RecordDeath
+    | RecordSilence
+    | RetryAlert
+    | LookAt
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class State:
-    """The alert, how far it is, and why."""
+    """The alert, how far it is, and why; `may_have_gone` as in `AlertDelayed`."""
 
     alert: Alert
     state: AlertState = AlertState.PENDING
     reason: str | None = None
     refused: tuple[str, ...] = ()
+    may_have_gone: bool = False
 
 
 def evolve(state: State | None, event: Event) -> State:
@@ -174,16 +231,17 @@ def evolve(state: State | None, event: Event) -> State:
         return State(alert=event.alert)
     assert state is not None, "an alert begins by being raised"  # noqa: S101 - an invariant
     match event:
-        case AlertDelayed(reason=reason):
-            return replace(state, state=AlertState.RETRYING, reason=reason)
-        case AlertSent(refused=refused):
+        case AlertDelayed(reason=reason, may_have_gone=doubt):
+            delayed = replace(state, state=AlertState.RETRYING, reason=reason)
+            return replace(delayed, may_have_gone=state.may_have_gone or doubt)
+        case AlertSent(refused=refused) | AlertFinished(refused=refused):
             return replace(state, state=AlertState.SENT, reason=None, refused=refused)
         case AlertDied(reason=reason):
             return replace(state, state=AlertState.DEAD, reason=reason)
         case AlertSilenced(silence_id=silence):
             return replace(state, state=AlertState.SILENCED, reason=f"silence {silence}")
         case AlertRetried():
-            return replace(state, state=AlertState.PENDING, reason=None)
+            return State(alert=state.alert)
         case _:
             assert_never(event)
 
@@ -207,19 +265,37 @@ def decide(command: Command, state: State | None) -> list[Event]:
     if isinstance(command, RecordSent):
         is_news = state.state is not AlertState.SENT
         return [AlertSent(refused=command.refused)] if is_news else []
+    if isinstance(command, RecordFinish):
+        is_news = state.state is AlertState.SENT and state.refused != command.refused
+        return [AlertFinished(refused=command.refused)] if is_news else []
     return _not_sent(command, state)
 
 
-def _not_sent(command: RecordDelay | RecordDeath | RecordSilence, state: State) -> list[Event]:
+def _not_sent(
+    command: RecordDelay | RecordDeath | RecordSilence | LookAt, state: State
+) -> list[Event]:
     match command:
-        case RecordDelay(reason=reason):
-            return [AlertDelayed(reason=reason)] if state.state is AlertState.PENDING else []
+        case RecordDelay():
+            return _delayed(command, state)
         case RecordDeath(reason=reason):
             return [AlertDied(reason=reason)] if state.state in ON_ITS_WAY else []
-        case RecordSilence(silence_id=silence):
-            return [AlertSilenced(silence_id=silence)] if state.state in ON_ITS_WAY else []
+        case RecordSilence(silence_id=silence, counted_at=counted_at):
+            silenced = AlertSilenced(silence_id=silence, alert=state.alert, counted_at=counted_at)
+            # What may have gone is not said to have been kept back.
+            is_to_be = state.state in ON_ITS_WAY and not state.may_have_gone
+            return [silenced] if is_to_be else []
+        case LookAt():
+            return []
         case _:
             assert_never(command)
+
+
+def _delayed(command: RecordDelay, state: State) -> list[Event]:
+    reason = state.reason or command.reason
+    delayed = AlertDelayed(reason=reason, may_have_gone=command.may_have_gone)
+    if state.state is AlertState.RETRYING:
+        return [delayed] if command.may_have_gone and not state.may_have_gone else []
+    return [delayed] if state.state is AlertState.PENDING else []
 
 
 def _retried(command: RetryAlert, state: State) -> list[Event]:
@@ -233,6 +309,7 @@ def _retried(command: RetryAlert, state: State) -> list[Event]:
 TOPICS: dict[type[Event], str] = {
     AlertDelayed: "alert.delayed",
     AlertSent: "alert.sent",
+    AlertFinished: "alert.finished",
     AlertDied: "alert.died",
     AlertSilenced: "alert.silenced",
 }
@@ -251,7 +328,15 @@ def topic(event: Event) -> str:
 
 ALERT: Aggregate[Command, Event, State] = Aggregate(
     category="alert",
-    events=(AlertRaised, AlertDelayed, AlertSent, AlertDied, AlertSilenced, AlertRetried),
+    events=(
+        AlertRaised,
+        AlertDelayed,
+        AlertSent,
+        AlertFinished,
+        AlertDied,
+        AlertSilenced,
+        AlertRetried,
+    ),
     decide=decide,
     evolve=evolve,
     topic=topic,

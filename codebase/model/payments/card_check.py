@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID, uuid5
 
 from codebase.model.aggregate import Aggregate
 from codebase.model.payments.cards import Card
 from codebase.model.payments.fraud_features import STRICT_MAX, Features, Payment
-from codebase.model.payments.fraud_judgement import DecidedBy, Finding, judge
+from codebase.model.payments.fraud_judgement import DecidedBy, Finding, Found, judge
 from codebase.model.payments.fraud_rule_set import RuleSet
 
 CARDS = UUID("b7a3d4f2-6a0e-5a55-8a1f-3c7a4f8e2d10")
@@ -52,7 +54,10 @@ Event = TransactionAssessed
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assess:
-    """Judge a payment; `features` are those of the read model, the card's own stream adds some."""
+    """Judge a payment; `features` are those of the read model, the card's own stream adds some.
+
+    `found` is what rules have found that were asked already, all but the strict ones.
+    """
 
     transaction_id: str
     payment: Payment
@@ -60,6 +65,7 @@ class Assess:
     features: Features
     positions: Mapping[int, int]
     rules: RuleSet
+    found: Found = field(default_factory=dict)
 
 
 Command = Assess
@@ -67,7 +73,7 @@ Command = Assess
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """When a card's latest payments were judged, in order, and what was decided last."""
+    """As of when a card's latest payments were judged, in order, and what was decided last."""
 
     times: tuple[datetime, ...]
     last: TransactionAssessed
@@ -82,30 +88,45 @@ def id_of_card(card: Card) -> UUID:
     return uuid5(CARDS, card.fingerprints[-1])
 
 
-def moment(as_of: datetime, state: State | None) -> datetime:
-    """When a payment counts as judged: never before the one before it, whoever's clock is late."""
-    return as_of if state is None else max(as_of, state.times[-1])
-
-
 def counted(state: State | None, at: datetime, seconds: int) -> int:
-    """How many of the card's payments were judged within so many seconds before `at`."""
-    since = at - timedelta(seconds=seconds)
+    """How many of the card's payments lie together with one at `at` in a window of so many seconds.
+
+    Of all such windows it is the one with the most: who was requested first may be judged last,
+    and must not pass where those that were judged before him have filled the limit.
+    """
     times = state.times if state else ()
-    return sum(since <= time for time in times)
+    window = timedelta(seconds=seconds)
+    if len(times) == STRICT_MAX and at - times[0] < window:
+        return STRICT_MAX  # what came before is not remembered, and may have been in the window
+    place, most = bisect_right(times, at), 0
+    together = (*times[:place], at, *times[place:])
+    for last, end in enumerate(together[place:], place):
+        first = bisect_left(together, True, key=partial(_is_within, end, window))  # noqa: FBT003 - a value
+        if first > place:
+            break
+        most = max(most, last - first)
+    return most
+
+
+def _is_within(end: datetime, window: timedelta, time: datetime) -> bool:
+    # Not the beginning of the window, which may lie before all that can be said.
+    return end - time <= window
 
 
 def evolve(state: State | None, event: Event) -> State:
     """The card's latest times, a bounded number of them."""
     times = state.times if state else ()
-    return State((*times[-STRICT_MAX + 1 :], moment(event.as_of, state)), event)
+    place = bisect_right(times, event.as_of)
+    return State((*times[:place], event.as_of, *times[place:])[-STRICT_MAX:], event)
 
 
 def decide(command: Command, state: State | None) -> list[Event]:
     """Judge by the rules that the command brings."""
-    at = moment(command.as_of, state)
-    strict = {seconds: counted(state, at, seconds) for seconds in command.rules.strict_windows}
+    strict = {
+        seconds: counted(state, command.as_of, seconds) for seconds in command.rules.strict_windows
+    }
     features = replace(command.features, strict=strict)
-    judgement = judge(command.rules, command.payment, features)
+    judgement = judge(command.rules, command.payment, features, command.found)
     return [
         TransactionAssessed(
             transaction_id=command.transaction_id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -60,9 +60,20 @@ class Judgement:
     findings: tuple[Finding, ...]
 
 
-def judge(rules: RuleSet, payment: Payment, features: Features) -> Judgement:
-    """The judgement of the live rules; a score that reaches the threshold denies."""
-    findings = find(rules.live, payment, features)
+Found = Mapping[str, Finding | None]
+"""Rule -> what it has found already."""
+NOTHING_YET: Found = {}
+TOO_LONG = "it took too long"
+
+
+def judge(
+    rules: RuleSet, payment: Payment, features: Features, found: Found = NOTHING_YET
+) -> Judgement:
+    """The judgement of the live rules; a score that reaches the threshold denies.
+
+    Those of which it is known what they have found are not asked.
+    """
+    findings = find(rules.live, payment, features, found)
     score = sum(finding.weight for finding in findings)
     if features.allowed is not None:
         listed = _listed(DecidedBy.ALLOW_LIST, features.allowed)
@@ -85,43 +96,68 @@ def judge(rules: RuleSet, payment: Payment, features: Features) -> Judgement:
     )
 
 
-def find(rules: Iterable[Rule], payment: Payment, features: Features) -> list[Finding]:
-    """What each of the rules finds; one that raises, or lacks data, has found that it failed."""
+def find(
+    rules: Iterable[Rule], payment: Payment, features: Features, found: Found = NOTHING_YET
+) -> list[Finding]:
+    """What each of the rules finds, or has found already."""
     findings = []
     for rule in rules:
-        try:
-            hit = rule.judge(payment, features)
-        except Exception as error:  # noqa: BLE001 - the boundary between rules: one's bug is its own
-            findings.append(_failed(rule, error))
-            continue
-        if hit is not None:
-            observed, limit, sentence = hit
-            findings.append(
-                Finding(
-                    rule=rule.id,
-                    version=rule.version,
-                    weight=rule.weight,
-                    kind=FindingKind.HIT,
-                    observed=observed,
-                    limit=limit,
-                    window=rule.window,
-                    sentence=sentence,
-                )
-            )
+        finding = found[rule.id] if rule.id in found else asked(rule, payment, features)
+        if finding is not None:
+            findings.append(finding)
     return findings
 
 
-def _failed(rule: Rule, error: Exception) -> Finding:
-    # The text of an unforeseen error may hold anything; that of this one is ours.
-    why = str(error) if isinstance(error, LacksDataError) else type(error).__name__
+def asked(rule: Rule, payment: Payment, features: Features) -> Finding | None:
+    """What a rule finds; one that raises, or lacks data, has found that it failed."""
+    try:
+        hit = rule.judge(payment, features)
+    except Exception as error:  # noqa: BLE001 - the boundary between rules: one's bug is its own
+        # The text of an unforeseen error may hold anything; that of this one is ours.
+        return failed(rule, str(error) if isinstance(error, LacksDataError) else _name(error))
+    if hit is None:
+        return None
+    observed, limit, sentence = hit
+    return Finding(
+        rule=rule.id,
+        version=rule.version,
+        weight=rule.weight,
+        kind=FindingKind.HIT,
+        observed=observed,
+        limit=limit,
+        window=rule.window,
+        sentence=sentence,
+    )
+
+
+def late(rule: Rule) -> Finding:
+    """What is found of a rule that nobody can wait for any longer."""
+    return failed(rule, TOO_LONG)
+
+
+def found_late(findings: Iterable[Finding]) -> Found:
+    """Those findings that do not follow from anything: the rule took too long, that time."""
+    return {each.rule: each for each in findings if each.sentence == _could_not_tell(TOO_LONG)}
+
+
+def failed(rule: Rule, why: str) -> Finding:
+    """What is found of a rule that could not tell; `why` is a sentence without a capital."""
     return Finding(
         rule=rule.id,
         version=rule.version,
         weight=rule.weight if rule.fail_closed else 0,
         kind=FindingKind.ERR,
         window=rule.window,
-        sentence=f"this rule could not tell: {why}",
+        sentence=_could_not_tell(why),
     )
+
+
+def _could_not_tell(why: str) -> str:
+    return f"this rule could not tell: {why}"
+
+
+def _name(error: Exception) -> str:
+    return type(error).__name__
 
 
 def _listed(by: DecidedBy, what: str) -> Finding:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, cast
 
+from codebase.model.payments.currencies import CODES
 from codebase.model.payments.fraud_rules import BOUNDS, KINDS, STRICT_LIMIT_MAX, Judge
 
 WEIGHT_MAX = 1_000
@@ -138,9 +139,21 @@ def parse_rules(text: str) -> RuleSet:
     """
     try:
         content = tomllib.loads(text, parse_float=Decimal)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise RuleSetError(f"is not TOML: {error}") from error
-    return read_rules(content)
+    except (ValueError, ArithmeticError):
+        raise RuleSetError("holds a number with too many digits") from None
+    rules = read_rules(content)
+    for rule in rules.rules:
+        _require_in_use(rule)
+    return rules
+
+
+def _require_in_use(rule: Rule) -> None:
+    """Of a file only: what was recorded is read for ever, whichever currencies are given up."""
+    currency = getattr(rule.parameters, "currency", None)
+    if currency is not None and currency not in CODES:
+        raise RuleSetError(f"rules.{rule.id}.currency: is no code of ISO 4217 that is in use")
 
 
 def recorded_rules(text: str) -> RuleSet:
@@ -173,7 +186,7 @@ def _rule(name: str, table: object) -> Rule:
     if versions is None:
         raise RuleSetError(f"{where}.kind: must be one of {', '.join(sorted(KINDS))}")
     version = table.get("version", max(versions))
-    if isinstance(version, bool) or version not in versions:
+    if isinstance(version, bool) or not isinstance(version, int) or version not in versions:
         raise RuleSetError(f"{where}.version: must be one of {sorted(versions)}")
     known = versions[version]
     names = [each.name for each in fields(known.parameters)]
@@ -254,6 +267,6 @@ def _currency(where: str, value: object) -> str:
 
 
 def _state(where: str, value: object) -> RuleState:
-    if value not in set(RuleState):
+    if not isinstance(value, str) or value not in set(RuleState):
         raise RuleSetError(f"{where}: must be one of {', '.join(RuleState)}")
-    return RuleState(cast("str", value))
+    return RuleState(value)

@@ -248,6 +248,39 @@ def _summed(total: Decimal, asked: SumLimit, whose: str) -> Hit | None:
     return Hit(str(total), str(asked.limit), said)
 
 
+def client_is_full(asked: CountLimit | SumLimit, features: Features) -> bool:
+    """Whether as many of the client's payments lie in the window as are looked at, or more."""
+    return window_of(features, asked.window).client_payments >= HISTORY_MAX
+
+
+def card_is_full(asked: CountLimit | StrictLimit | SumLimit, features: Features) -> bool:
+    """The same of the card, by its own stream where that is what decides."""
+    if isinstance(asked, StrictLimit) and asked.strict:
+        return strict_count(features, asked.window) >= STRICT_MAX
+    return window_of(features, asked.window).card_payments >= HISTORY_MAX
+
+
+def at_least(
+    judge_of: Callable[[Any], Judge], is_full: Callable[[Any, Features], bool]
+) -> Callable[[Any], Judge]:
+    """The same kind, which says so where there may be more than was looked at."""
+
+    def of(asked: Any) -> Judge:  # noqa: ANN401 - parameters of any kind
+        judge_exactly = judge_of(asked)
+
+        def judge(payment: Payment, features: Features) -> Hit | None:
+            hit = judge_exactly(payment, features)
+            if hit is None or not is_full(asked, features):
+                return hit
+            return hit._replace(
+                observed=f"at least {hit.observed}", sentence=f"at least {hit.sentence}"
+            )
+
+        return judge
+
+    return of
+
+
 def in_words(seconds: int) -> str:
     """A window as people say it: `1 minute`, `24 hours`, `90 seconds`."""
     for name, length in (("hour", 3600), ("minute", 60), ("second", 1)):
@@ -264,19 +297,31 @@ class Kind(NamedTuple):
     judge: Callable[[Any], Judge]
 
 
+def bounded(
+    parameters: type[Any],
+    judge_of: Callable[[Any], Judge],
+    is_full: Callable[[Any, Features], bool],
+) -> Mapping[int, Kind]:
+    """A kind that counts or adds up, which since version 2 says where it may have stopped."""
+    return {
+        1: Kind(parameters, judge_of),
+        2: Kind(parameters, at_least(judge_of, is_full)),
+    }
+
+
 KINDS: Mapping[str, Mapping[int, Kind]] = {
     "amount_above_history": {1: Kind(HistoryFactor, amount_above_history)},
     "amount_is_not_cost": {1: Kind(NoParameters, amount_is_not_cost)},
-    "card_payments": {1: Kind(StrictLimit, card_payments)},
-    "card_sum": {1: Kind(SumLimit, card_sum)},
-    "cards_of_client": {1: Kind(CountLimit, cards_of_client)},
-    "client_payments": {1: Kind(CountLimit, client_payments)},
-    "client_sum": {1: Kind(SumLimit, client_sum)},
-    "clients_of_card": {1: Kind(CountLimit, clients_of_card)},
+    "card_payments": bounded(StrictLimit, card_payments, card_is_full),
+    "card_sum": bounded(SumLimit, card_sum, card_is_full),
+    "cards_of_client": bounded(CountLimit, cards_of_client, client_is_full),
+    "client_payments": bounded(CountLimit, client_payments, client_is_full),
+    "client_sum": bounded(SumLimit, client_sum, client_is_full),
+    "clients_of_card": bounded(CountLimit, clients_of_card, card_is_full),
     "currency_mismatch": {1: Kind(NoParameters, currency_mismatch)},
     "little_history": {1: Kind(HistoryMinimum, little_history)},
     "luhn": {1: Kind(NoParameters, luhn)},
-    "same_amount": {1: Kind(CountLimit, same_amount)},
+    "same_amount": bounded(CountLimit, same_amount, card_is_full),
 }
 """Name -> version -> the kind. Versions are stored with every rule set, and never change."""
 

@@ -69,7 +69,10 @@ class PaymentType(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reason:
-    """What the fraud police found, in its own words, all of them texts."""
+    """What the fraud police found, in its own words, all of them texts.
+
+    `kind` is `hit`, or `err` of a rule that failed; empty where it was not kept yet.
+    """
 
     rule: str
     version: str
@@ -78,6 +81,7 @@ class Reason:
     limit: str
     window: str
     sentence: str
+    kind: str = ""
 
 
 # Events: names and fields are the storage format. Add fields with defaults, never rename.
@@ -182,11 +186,16 @@ class RequestTransaction:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordDecision:
-    """What the fraud police said; too late where something else was decided before."""
+    """What the fraud police said; too late where something else was decided before.
+
+    `initiates` says that what was cleared is paid at once: two steps, and nobody sees it between
+    them.
+    """
 
     is_fraud: bool
     score: str
     reasons: tuple[Reason, ...]
+    initiates: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -280,7 +289,7 @@ def decide(command: Command, state: State | None) -> list[Event]:
     events: list[Event]
     match command:
         case RecordDecision():
-            events = [_decision(command)] if state.status is Status.PENDING else []
+            events = _decided(command, state)
         case InitiatePayment():
             events = [_initiated(state)] if state.status is Status.CLEARED else []
         case RecordPayment():
@@ -298,10 +307,13 @@ def decide(command: Command, state: State | None) -> list[Event]:
     return events
 
 
-def _decision(command: RecordDecision) -> Event:
+def _decided(command: RecordDecision, state: State) -> list[Event]:
+    if state.status is not Status.PENDING:
+        return []
     if command.is_fraud:
-        return TransactionFlagged(score=command.score, reasons=command.reasons)
-    return TransactionCleared(score=command.score, reasons=command.reasons)
+        return [TransactionFlagged(score=command.score, reasons=command.reasons)]
+    cleared = TransactionCleared(score=command.score, reasons=command.reasons)
+    return [cleared, _initiated(state)] if command.initiates else [cleared]
 
 
 def _initiated(state: State) -> Event:

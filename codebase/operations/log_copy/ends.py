@@ -23,7 +23,8 @@ COPY_LOCK = 0x636F7079
 LOCK_SOURCE = "SELECT pg_try_advisory_lock_shared(%(lock)s)"
 LOCK_TARGET = "SELECT pg_try_advisory_lock(%(lock)s)"
 
-HAS_SCHEMA = "SELECT to_regproc('reaction.adopt') IS NOT NULL"
+# By what came last of all that is copied.
+HAS_SCHEMA = "SELECT to_regclass('reaction.adopted_head') IS NOT NULL"
 HAS_EVENTS = "SELECT EXISTS (SELECT FROM event)"
 TAKE_NAME = "UPDATE log_identity SET id = %(id)s"
 IS_CLOSED = "SELECT is_log_closed()"

@@ -27,6 +27,7 @@ BESIDE_THE_LOG = {
         "event_position",
         "event_id",
         "log_id",
+        "remembered_until",
     ),
     "reaction.projection_attempt": (
         "projector",
@@ -84,8 +85,19 @@ BESIDE_THE_LOG = {
         "reason",
         "created_at",
         "ended_at",
+        "is_adopted",
     ),
-    "reaction.reminder": ("reaction", "subject", "name", "key", "due_at", "data", "reason"),
+    "reaction.reminder": (
+        "reaction",
+        "subject",
+        "name",
+        "key",
+        "due_at",
+        "data",
+        "reason",
+        "is_adopted",
+    ),
+    "reaction.adopted_head": ("partition", "position"),
 }
 """Table -> its columns; one that refers to another comes later. Who holds back a kind of claim for
 a moment (`claim_hold`) is nobody's memory, and the log's name is taken before anything else. What

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
 
+from codebase.engine.log.codec import decode
 from codebase.engine.log.events import RecordedEvent
 from codebase.engine.log.extent import read_log_id
+from codebase.engine.messages.command_message import SENDER
 from codebase.engine.reactions.bus_target import ACTORS, intent_of
 from codebase.engine.reactions.keys import cause_of_event, key_of
-from codebase.engine.reactions.reaction import Reaction
+from codebase.engine.reactions.reaction import Happened, Reaction, Send
+from codebase.foundation.arrays import bigints, smallints, texts, timestamps, uuids
+from codebase.model.aggregate import Aggregate
 from codebase.operations.verify.findings import Findings
 from codebase.operations.verify.positions import check_checkpoints
 from codebase.operations.verify.streams import place
 
 SLICE = 5_000
+ORDINALS_LOOKED_AT = 8
+"""Of what an event has caused: another release may have it in another place."""
 
 # Whoever has noted something, also one that this release does not have.
 READ_NAMES = """
@@ -52,14 +61,48 @@ READ_INTENTS = """
 
 # What is done is noted for some days; and who commands notes before that the intent is in doubt.
 # What it comes to in parts may have been done in part, or say only that it is not done yet.
+# By message anybody commands; and what was sent in vain at last may have been in doubt before. So
+# what came by message says no more than that its intent, if there is one, was tried.
 FIND_UNEXPECTED = """
     SELECT acted.place, acted.key, intent.number
     FROM unnest(%(places)s::text[], %(keys)s::uuid[], %(is_part)s::boolean[],
-                %(recorded_at)s::timestamptz[])
-        AS acted (place, key, is_part, recorded_at)
+                %(is_message)s::boolean[], %(recorded_at)s::timestamptz[])
+        AS acted (place, key, is_part, is_message, recorded_at)
     LEFT JOIN reaction.intent ON intent.key = acted.key
-    WHERE (intent.key IS NULL AND acted.recorded_at > now() - make_interval(days => %(days)s))
-       OR (intent.ended_at IS NULL AND NOT intent.in_doubt AND NOT acted.is_part)
+    WHERE (intent.key IS NULL AND NOT acted.is_message
+           AND acted.recorded_at > now() - make_interval(days => %(days)s))
+       OR (intent.ended_at IS NULL AND NOT intent.in_doubt AND NOT acted.is_part
+           AND (intent.reason IS NULL OR NOT acted.is_message))
+"""
+
+# What was read, and neither set aside nor only remembered, has caused something that is known:
+# until a day before it may be forgotten, for clocks differ.
+# One effect of an event is enough: another release may have caused more by it, or less.
+FIND_MISSING = """
+    SELECT expected.place, expected.reaction
+    FROM unnest(%(places)b::text[], %(reactions)b::text[], %(partitions)b::smallint[],
+                %(positions)b::bigint[], %(recorded_at)b::timestamptz[], %(keys)b::uuid[])
+        AS expected (place, reaction, partition, position, recorded_at, key)
+    JOIN reaction.projection_checkpoint AS checkpoint
+        ON checkpoint.projector = expected.reaction AND checkpoint.partition = expected.partition
+    LEFT JOIN reaction.intent ON intent.key = expected.key
+    WHERE expected.position <= checkpoint.position
+      AND expected.position > checkpoint.remembered_until
+      AND expected.recorded_at > now() - make_interval(days => %(days)s - 1)
+      AND NOT EXISTS (
+          SELECT FROM reaction.parked_event AS parked
+          WHERE parked.projector = expected.reaction AND parked.partition = expected.partition
+            AND parked.position = expected.position
+      )
+      AND NOT EXISTS (
+          SELECT FROM reaction.discarded_event AS discarded
+          WHERE discarded.projector = expected.reaction
+            AND discarded.partition = expected.partition
+            AND discarded.position = expected.position
+      )
+    GROUP BY expected.place, expected.reaction
+    HAVING count(intent.key) = 0
+    ORDER BY expected.place, expected.reaction
 """
 
 # The first that is not done has its turn, and nobody else.
@@ -101,26 +144,26 @@ class DecidedCheck:
         self._log = log
         self._days = days
         self._findings = findings
-        self._decided: list[RecordedEvent] = []
+        self._decided: list[tuple[RecordedEvent, UUID, str]] = []
 
     def stream(self, _stream_id: UUID, recorded: Sequence[RecordedEvent]) -> None:
         """The next stream, with all its events."""
-        self._decided += [
-            event
-            for event in recorded
-            if event.idempotence_key and event.meta.get("actor", "").startswith(ACTORS)
-        ]
+        for event in recorded:
+            if event.idempotence_key and _may_be_of_a_reaction(event.meta.get("actor", "")):
+                with suppress(ValueError):  # others send messages as well, by keys of their own
+                    self._decided.append((event, *intent_of(event.idempotence_key)))
 
     def end(self) -> None:
         """There are no more streams in the range."""
         if not self._decided:
             return
-        intents = [intent_of(event.idempotence_key or "") for event in self._decided]
+        events, keys, parts = (list(column) for column in zip(*self._decided, strict=True))
         columns = {
-            "places": [place(event) for event in self._decided],
-            "keys": [intent for intent, _ in intents],
-            "is_part": [bool(part) for _, part in intents],
-            "recorded_at": [event.recorded_at for event in self._decided],
+            "places": [place(event) for event in events],
+            "keys": keys,
+            "is_part": [bool(part) for part in parts],
+            "is_message": [event.meta["actor"] == SENDER.name for event in events],
+            "recorded_at": [event.recorded_at for event in events],
             "days": self._days,
         }
         self._decided.clear()
@@ -129,6 +172,97 @@ class DecidedCheck:
                 self._findings.add(f"log: {where} was caused by the intent {key}, which is unknown")
             else:
                 self._findings.add(f"log: {where} is what intent {number} says was never done")
+
+
+class CausedCheck:
+    """What the log's events cause is noted; of reactions that need no state to say what that is.
+
+    Args:
+        log: at the end of each range in a transaction, the streams' snapshot.
+        reactions: those that there are.
+        days: for which a reaction knows what became of something.
+        findings: told what is missing.
+    """
+
+    def __init__(
+        self,
+        log: Connection[Any],
+        reactions: Sequence[Reaction],
+        days: int,
+        findings: Findings,
+    ) -> None:
+        self._log = log
+        self._log_id = read_log_id(log)
+        self._days = days
+        self._findings = findings
+        self._expected: list[tuple[str, str, int, int, datetime, UUID]] = []
+        self._reacting = defaultdict[
+            tuple[str, str], list[tuple[Reaction, Aggregate[Any, Any, Any]]]
+        ](list)
+        for reaction in reactions:
+            for aggregate in () if reaction.remembers else reaction.aggregates:
+                for each in aggregate.events:
+                    if reaction.events is None or each in reaction.events:
+                        kind = (aggregate.category, each.__name__)
+                        self._reacting[kind].append((reaction, aggregate))
+
+    def stream(self, _stream_id: UUID, recorded: Sequence[RecordedEvent]) -> None:
+        """The next stream, with all its events."""
+        for event in recorded:
+            for reaction, aggregate in self._reacting.get((event.category, event.type), ()):
+                if _sends_something(reaction, aggregate, event):
+                    self._expect(reaction.name, event)
+
+    def _expect(self, reaction: str, event: RecordedEvent) -> None:
+        event_id = event.meta.get("event_id") or place(event)
+        cause = cause_of_event(reaction, self._log_id, event_id)
+        where = (place(event), reaction, event.partition, event.position, event.recorded_at)
+        self._expected += [
+            (*where, key_of(cause, ordinal)) for ordinal in range(ORDINALS_LOOKED_AT)
+        ]
+
+    def end(self) -> None:
+        """There are no more streams in the range."""
+        if not self._expected:
+            return
+        places, names, partitions, positions, moments, keys = map(
+            list, zip(*self._expected, strict=True)
+        )
+        self._expected.clear()
+        columns = {
+            "places": texts(places),
+            "reactions": texts(names),
+            "partitions": smallints(partitions),
+            "positions": bigints(positions),
+            "recorded_at": timestamps(moments),
+            "keys": uuids(keys),
+            "days": self._days,
+        }
+        for where, name in self._log.execute(FIND_MISSING, columns).fetchall():
+            self._findings.add(f"log: {where} causes something in reaction {name}, which has none")
+
+
+def _sends_something(
+    reaction: Reaction, aggregate: Aggregate[Any, Any, Any], event: RecordedEvent
+) -> bool:
+    """Whether an event has anything sent; not if its stream is parked for it, or would be."""
+    try:
+        happened = Happened(
+            event=decode(event, aggregate),
+            stream_id=event.stream_id,
+            version=event.version,
+            recorded_at=event.recorded_at,
+        )
+        if reaction.subject(happened) is None:
+            return False
+        return any(isinstance(each, Send) for each in reaction.caused_by(happened, None))
+    except Exception:  # noqa: BLE001 - the boundary: whatever it raises, its stream is parked
+        return False
+
+
+def _may_be_of_a_reaction(actor: str) -> bool:
+    """By the bus a reaction commands in its own name, by message in that of all who do."""
+    return actor.startswith(ACTORS) or actor == SENDER.name
 
 
 def read_reached(

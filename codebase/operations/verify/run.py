@@ -89,10 +89,14 @@ def verify(
         reactions_check.check_reactions(log, reactions, reacted, bounds, findings)
         guards = GuardCheck(budgets, history, findings)
         streams = _Streams(bounds, by_category, guards, event_ids, findings)
-        decided = reactions_check.DecidedCheck(log, settings.reaction_done_days, findings)
+        days = settings.reaction_done_days
+        noted: tuple[_Check, ...] = (
+            reactions_check.DecidedCheck(log, days, findings),
+            reactions_check.CausedCheck(log, reactions, days, findings),
+        )
         with progress(sum(bounds.values())) as advance:
             for within in read_ranges(log):
-                parts = (streams, decided)
+                parts = (streams, noted)
                 advance(_check_range((read_model, log), within, projectors, parts, findings))
         _check_kept(read_model, projectors, findings)
         budgets.end()
@@ -140,13 +144,13 @@ def _check_range(
     stores: tuple[Connection[Any], Connection[Any]],
     within: Range,
     projectors: Sequence[Projector],
-    parts: tuple[_Streams, reactions_check.DecidedCheck],
+    parts: tuple[_Streams, Sequence[_Check]],
     findings: Findings,
 ) -> int:
     """Compare a range of streams, and return how many of the events up to the bounds it has."""
     count = 0
     read_model, log = stores
-    streams, decided = parts
+    streams, noted = parts
     with read_model.transaction():
         reached = {each.name: read_reached(read_model, each) for each in projectors}
         views = [
@@ -159,7 +163,7 @@ def _check_range(
             checks: list[_Check] = [
                 *views,
                 NoteCheck(log, within, streams.partitions, findings),
-                decided,
+                *noted,
             ]
             for stream_id, recorded in read_streams(log, within):
                 count += streams.check(stream_id, recorded)

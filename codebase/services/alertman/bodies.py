@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Self
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 from pydantic import BaseModel, model_validator
 
 from codebase.model.payments.alert import AlertState
 from codebase.model.payments.silence import Matcher, SilenceBegun
-from codebase.views.payments.fields import Moment, PlainText
+from codebase.views.payments.fields import Moment, NoCard, PlainText
 from codebase.views.payments.silences import MatcherShown
+from codebase.web.fields import Text
 from codebase.web.personal import Personal
 from codebase.web.request_body import RequestBody
 from codebase.web.schemas import example
@@ -22,8 +23,8 @@ class PostMatcher(RequestBody):
 
     model_config = example(client="shop", rule="card_payments_in_a_minute")
 
-    client: PlainText | None = None
-    rule: PlainText | None = None
+    client: Annotated[Text | None, NoCard] = None
+    rule: Annotated[Text | None, NoCard] = None
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -45,7 +46,7 @@ class PostSilence(RequestBody):
     ends_at: Moment
     reason: PlainText
 
-    def begun_by(self, author: str) -> SilenceBegun:
+    def begun_by(self, author: str, now: datetime) -> SilenceBegun:  # noqa: ARG002 - as by form
         """As the model has it."""
         matcher = Matcher(client=self.matcher.client, rule=self.matcher.rule)
         return SilenceBegun(

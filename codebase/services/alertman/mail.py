@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from email import policy
 from email.message import EmailMessage
 from email.utils import format_datetime
 
 from codebase.model.payments.alert import Alert
 
 LINE_MAX = 200
+SEVEN_BITS = policy.default.clone(cte_type="7bit")
+"""Not every server takes more than that, and not every one that is handed on to."""
 
 
 def message_id(alert: Alert, sender: str) -> str:
@@ -38,7 +41,7 @@ def mail_of(
         recipients: e-mail addresses.
         written_at: in UTC.
     """
-    mail = EmailMessage()
+    mail = EmailMessage(SEVEN_BITS)
     mail["From"] = sender
     mail["To"] = ", ".join(recipients)
     mail["Subject"] = subject_of(alerts)

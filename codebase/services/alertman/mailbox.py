@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,11 @@ from codebase.services.alertman.mail import mail_of
 
 SENDER, RECIPIENT = "orderly@localhost", "alerts@localhost"
 SUFFIX, UNFINISHED = ".eml", ".part"
+NAME = re.compile(
+    r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+    rf"\.{Channel.EMAIL}(?:{SUFFIX}|{UNFINISHED})",
+)
+"""The folder may have files of others in it, which are neither shown nor removed."""
 HEAD_BYTES = 4096
 """Of a mail, which its header fits into."""
 FORGET_EVERY = timedelta(hours=1)
@@ -84,6 +90,11 @@ class Mailbox:
             writing.flush()
             os.fsync(writing.fileno())
         unfinished.replace(file)
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def _forget(self) -> None:
         """Remove old mails, and what was never finished: not for each that is written."""
@@ -106,7 +117,8 @@ class Mailbox:
             for entry in entries:
                 # Whoever writes beside us may have removed it by now.
                 with suppress(FileNotFoundError):
-                    if entry.name.endswith(suffixes):
+                    is_ours = NAME.fullmatch(entry.name) is not None and entry.is_file()
+                    if is_ours and entry.name.endswith(suffixes):
                         yield entry.stat().st_mtime, entry.path
 
     async def newest(self, count: int) -> list[Mail]:

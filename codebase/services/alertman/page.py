@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from json import loads
 from typing import Annotated
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
 
 from codebase.foundation.clock import Clock
 from codebase.foundation.settings import Settings
+from codebase.foundation.validation import adapter
 from codebase.model.payments.alert import AlertState
 from codebase.model.refusals import NotFound
+from codebase.services.alertman.forms import SPANS
 from codebase.services.alertman.mailbox import Mailbox
 from codebase.views.payments.alerts import AlertPage
 from codebase.views.payments.pages import PAYMENT_PAGES
-from codebase.views.payments.silences import SilencePage
+from codebase.views.payments.silences import SilenceShown
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.consistent_reads import Query as Reading
 from codebase.web.fields import ABSENT_IF_EMPTY
@@ -27,7 +29,7 @@ from codebase.web.shell import caller_of, require_operator
 
 PAGES = Pages("codebase.services.alertman")
 ALERTS_SHOWN = 25
-SILENCES_SHOWN = 20
+SILENCES_SHOWN = 100
 MAILS_SHOWN = 10
 
 OnlyState = Annotated[
@@ -39,6 +41,7 @@ def add_page(
     app: FastAPI,
     reading: tuple[ConsistentReads, Reading, Reading],
     settings: Settings,
+    *,
     mailbox: Mailbox | None,
     now: Clock,
 ) -> None:
@@ -46,13 +49,13 @@ def add_page(
 
     Args:
         app: the service.
-        reading: pages of alerts, and of silences.
+        reading: pages of alerts, and the silences that hold.
         settings: where other pages are.
         mailbox: None where mails are no files.
         now: tells which silences hold.
     """
     links = links_to(PAYMENT_PAGES, settings, "Alerts")
-    reads, alert_pages, silence_pages = reading
+    reads, alert_pages, silences_that_hold = reading
 
     @app.get(
         "/",
@@ -69,12 +72,15 @@ def add_page(
         )
         if not known:
             raise NotFound("last_reference names no alert")
-        [(_, silences, _)] = await reads.fetch(request, silence_pages, None, SILENCES_SHOWN)
-        moment = now()
-        listed = SilencePage(items=loads(silences or "[]"), last_reference=None, size=1).items
+        moment, caller = now(), caller_of(request)
+        [(silences,)] = await reads.fetch(request, silences_that_hold, moment, SILENCES_SHOWN)
         return PAGES.answer(
             "page.html",
-            caller_of(request),
+            caller,
+            may_ask=caller.is_admin,
+            query=request.url.query,
+            new_key=uuid4,
+            spans=SPANS,
             links=links,
             made_at=moment,
             parked=parked_streams(request.scope),
@@ -83,7 +89,8 @@ def add_page(
             alerts=AlertPage(items=loads(items or "[]"), last_reference=last, size=1).items,
             more=ALERTS_SHOWN,
             last=last,
-            silences=[one for one in listed if one.ended_at is None and one.ends_at > moment],
+            silences=adapter(list[SilenceShown]).validate_json(silences or "[]"),
+            silences_shown=SILENCES_SHOWN,
             mails=None if mailbox is None else await mailbox.newest(MAILS_SHOWN),
         )
 

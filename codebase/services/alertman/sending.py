@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from codebase.engine.reactions.reaction import Answer, Sent
 from codebase.model.payments.alert import Alert
 
 TEXT_MAX = 300
+RECIPIENT = "recipient {}:"
+"""What a refusal of one recipient begins with."""
 ADDRESS = re.compile(r"[^\s<>()\[\]\"',;:]+@[^\s<>()\[\]\"',;:]+")
 
 
@@ -27,6 +29,12 @@ class Sender(Protocol):
         Raises:
             NotSentError, FailedError, InDoubtError: it is to be tried again.
         """
+
+
+def without(refused: Iterable[str], numbers: Iterable[int]) -> list[str]:
+    """The refusals but for those of these recipients."""
+    left_out = tuple(RECIPIENT.format(number) for number in numbers)
+    return [text for text in refused if not text.startswith(left_out)]
 
 
 def without_addresses(text: str) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import Depends, FastAPI, Query, Request, Response
 
@@ -19,15 +21,18 @@ from codebase.model.refusals import NotFound
 from codebase.services.alertman.alerting import BY_EMAIL, BY_SMS, RAISING
 from codebase.services.alertman.at_work import alerting, mailbox_of
 from codebase.services.alertman.bodies import PostSilence, RetryAnswer, SilenceAnswer
+from codebase.services.alertman.forms import EndForm, ForHours, RetryForm, SilenceForm
 from codebase.services.alertman.mailbox import Mailbox
 from codebase.services.alertman.page import add_page
 from codebase.views.payments import alerts, silences
 from codebase.views.payments.alerts import AlertPage
+from codebase.views.payments.fields import key_without_card
 from codebase.views.payments.settings import PaymentSettings
-from codebase.views.payments.silences import SilencePage
+from codebase.views.payments.silences import SilencePage, SilenceShown
 from codebase.web.consistent_reads import ConsistentReads
-from codebase.web.pages import LastReference, Size, page
-from codebase.web.parked import LISTS
+from codebase.web.forms import form
+from codebase.web.pages import LastReference, Size, as_json, page
+from codebase.web.parked import LISTS, NAMES_ONE
 from codebase.web.runtime import Runtime
 from codebase.web.shell import (
     LOCATION,
@@ -48,6 +53,8 @@ NEEDS = (
     *needs.BROKER,
     *needs.ALERTS,
 )
+NO_RETRY = {404: "There is no such alert.", 409: "It was sent."}
+NO_SILENCE = {404: "There is no such silence."}
 REACTIONS = (RAISING, BY_EMAIL, BY_SMS)
 SIZE_DEFAULT = 50
 
@@ -67,7 +74,16 @@ def create_app(
     app = service_app("alertman", checks=checks, log=bus)
     alert_pages = reads.query(alerts.pages(), alerts.PAGE_ARGUMENTS, categories=alerts.CATEGORIES)
     silence_pages = reads.query(
-        silences.PAGES, silences.PAGE_ARGUMENTS, categories=silences.CATEGORIES
+        silences.pages(), silences.PAGE_ARGUMENTS, categories=silences.CATEGORIES
+    )
+    silences_that_hold = reads.query(
+        silences.holding(), silences.HOLDING_ARGUMENTS, categories=silences.CATEGORIES
+    )
+    silence_by_id = reads.query(
+        silences.by_id(),
+        silences.ONE_ARGUMENTS,
+        categories=(),
+        asking_for_parked=silences.ASKING_FOR_PARKED,
     )
     operators: dict[str, Any] = {"dependencies": [Depends(require_operator)], "responses": LISTS}
 
@@ -94,8 +110,8 @@ def create_app(
         answer=RetryAnswer,
         status=HTTPStatus.ACCEPTED,
         summary="Have an alert tried again",
-        problems={404: "There is no such alert.", 409: "It was sent."},
-        requires=[require_admin],
+        problems=NO_RETRY,
+        requires=[require_admin, key_without_card],
     )
     async def retry(request: Command[None]) -> Answer:
         """For one that is dead or was silenced; one that is on its way is left alone."""
@@ -115,17 +131,18 @@ def create_app(
         summary="Tell nobody of some alerts for a while",
         problems={409: "`ends_at` has passed."},
         headers=LOCATION,
-        requires=[require_admin],
+        requires=[require_admin, key_without_card],
     )
-    async def begin_silence(request: Command[PostSilence]) -> Answer:
+    async def begin_silence(request: Command[PostSilence | ForHours]) -> Answer:
         """Alerts that match are listed as silenced, and can be retried when it is over."""
-        begun = request.body.begun_by(request.caller.name)
-        wanted = BeginSilence(begun=begun, asked_at=now())
+        asked_at = now()
+        begun = request.body.begun_by(request.caller.name, asked_at)
+        wanted = BeginSilence(begun=begun, asked_at=asked_at)
         silence_id = request.id_of_creation(SILENCE.category)
         submission = request.submission(SILENCE, silence_id, wanted, creates=True)
         outcome = await bus.execute(submission)
         answer = SilenceAnswer.of(silence_id, outcome.state.begun)
-        return Answer.to(outcome, answer, Location=f"/silences?last_reference={silence_id}")
+        return Answer.to(outcome, answer, Location=f"/silences/{silence_id}")
 
     @app.get("/silences", response_model=SilencePage, **operators)
     async def get_silences(
@@ -137,6 +154,19 @@ def create_app(
             raise NotFound("last_reference names no silence")
         return page(items, last, size)
 
+    @app.get(
+        "/silences/{silence_id}",
+        response_model=SilenceShown,
+        dependencies=operators["dependencies"],
+        responses=NAMES_ONE,
+    )
+    async def get_silence(request: Request, silence_id: UUID) -> Response:
+        """One silence, as it stands; one that has ended says so."""
+        found = await reads.fetch(request, silence_by_id, silence_id)
+        if not found:
+            raise NotFound("there is no such silence")
+        return as_json(found[0][0])
+
     @command(
         app,
         "DELETE",
@@ -144,8 +174,8 @@ def create_app(
         name="end_silence",
         status=HTTPStatus.NO_CONTENT,
         summary="End a silence before its time",
-        problems={404: "There is no such silence."},
-        requires=[require_admin],
+        problems=NO_SILENCE,
+        requires=[require_admin, key_without_card],
     )
     async def end_silence(request: Command[None]) -> Answer:
         """It stays in the list; one that has ended stays as it is."""
@@ -153,7 +183,34 @@ def create_app(
         silence_id = request.path["silence_id"]
         return Answer.to(await bus.execute(request.submission(SILENCE, silence_id, wanted)))
 
-    add_page(app, (reads, alert_pages, silence_pages), settings, mailbox, now)
+    button = partial(form, app, bus, requires=[require_admin])
+    button(
+        RetryForm,
+        path="/forms/retry",
+        name="retry",
+        summary="The button that has an alert tried again",
+        problems=NO_RETRY,
+    )(retry)
+    button(
+        SilenceForm,
+        path="/forms/silence",
+        name="silence",
+        summary="The button that begins a silence",
+    )(begin_silence)
+    button(
+        EndForm,
+        path="/forms/end_silence",
+        name="end_silence",
+        summary="The button that ends a silence",
+        problems=NO_SILENCE,
+    )(end_silence)
+    add_page(
+        app,
+        (reads, alert_pages, silences_that_hold),
+        settings,
+        mailbox=mailbox,
+        now=now,
+    )
     return app
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 import aiohttp
 
 from codebase.engine.reactions.http_target import Call, HttpTarget
 from codebase.engine.reactions.reaction import Answer, Sent
 from codebase.engine.reactions.target import InDoubtError
+from codebase.foundation.errors import ConfigurationError
 from codebase.model.payments.alert import Alert, Channel
 from codebase.services.alertman.mail import short_text
 from codebase.services.alertman.sending import without_addresses
 
 DEADLINE_SECONDS = 5.0
+PRINTABLE = re.compile(r"[!-~]+", re.ASCII)
 
 
 class SmsSender:
@@ -24,6 +28,9 @@ class SmsSender:
         session: of this process.
         url: whom to ask.
         deadline_seconds: for the request, all of it.
+
+    Raises:
+        ConfigurationError: nobody can be asked there.
     """
 
     def __init__(
@@ -34,7 +41,7 @@ class SmsSender:
         deadline_seconds: float = DEADLINE_SECONDS,
     ) -> None:
         self._session = session
-        self._url = url
+        self._origin, self._path = parts_of(url)
         self._deadline_seconds = deadline_seconds
 
     async def deliver(self, sent: Sent, alerts: Sequence[Alert]) -> Answer:
@@ -47,8 +54,8 @@ class SmsSender:
         body = {"id": name, "text": short_text(alerts)}
         target = HttpTarget(
             self._session,
-            self._url,
-            lambda _: Call(method="POST", path="", body=body),
+            self._origin,
+            lambda _: Call(method="POST", path=self._path, body=body),
         )
         try:
             async with asyncio.timeout(self._deadline_seconds):
@@ -58,3 +65,20 @@ class SmsSender:
         if answer.refused is None:
             return Answer()
         return Answer(refused=without_addresses(answer.refused))
+
+
+def parts_of(url: str) -> tuple[str, str]:
+    """Where the server of SMS_WEBHOOK_URL is, and the rest of it, with a slash that ends it.
+
+    Raises:
+        ConfigurationError: it names none; the URL is not repeated, it may hold a secret.
+    """
+    try:
+        parts = urlsplit(url)
+        is_complete = parts.hostname is not None and parts.port != 0
+    except ValueError:
+        is_complete = False
+    if not is_complete or parts.scheme not in {"http", "https"} or not PRINTABLE.fullmatch(url):
+        raise ConfigurationError("SMS_WEBHOOK_URL: must be http:// or https://, with a host")
+    origin = f"{parts.scheme}://{parts.netloc}"
+    return origin, url[len(origin) :].partition("#")[0]

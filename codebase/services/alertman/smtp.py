@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from email.message import EmailMessage
 from pathlib import Path
@@ -34,12 +35,14 @@ from codebase.foundation.errors import ConfigurationError
 from codebase.foundation.failpoints import failpoint
 from codebase.model.payments.alert import Alert
 from codebase.services.alertman.mail import mail_of
-from codebase.services.alertman.sending import without_addresses
+from codebase.services.alertman.sending import RECIPIENT, without_addresses
 
 DEADLINE_SECONDS = 10.0
 GOODBYE_SECONDS = 1.0
 CLOSING = 421
 PERMANENT = 500
+HOST = re.compile(r"[a-z0-9_.:-]+", re.ASCII)
+"""A name, with `xn--` where it has other letters, or an address."""
 PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
 
 
@@ -59,7 +62,7 @@ class Relay:
     port: int
     scheme: str
     username: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
 
     @classmethod
     def read(cls, url: str) -> Relay:
@@ -73,13 +76,15 @@ class Relay:
             port = parts.port
         except ValueError:
             parts, port = urlsplit(""), None
-        if parts.scheme not in PORTS or not parts.hostname or parts.path.strip("/") or parts.query:
+        more = parts.path.strip("/") or parts.query or parts.fragment
+        host = parts.hostname or ""
+        if parts.scheme not in PORTS or not HOST.fullmatch(host) or more or port == 0:
             raise ConfigurationError(
                 "SMTP_URL: must be smtp://, smtp+starttls:// or smtps://, with user:password@ or"
                 " without, and a host and perhaps a port"
             )
         return cls(
-            host=parts.hostname,
+            host=host,
             port=port or PORTS[parts.scheme],
             scheme=parts.scheme,
             username=unquote(parts.username) if parts.username else None,
@@ -134,7 +139,8 @@ class SmtpSender:
         except LaterError as error:
             if "only" not in sent.send.data:
                 raise
-            return not_yet([str(error)], list(to.values()), self._now(), nobody=True)
+            texts = [f"{RECIPIENT.format(number)} {error}" for number in to.values()]
+            return not_yet(texts, list(to.values()), self._now(), nobody=True)
 
     async def _answer(self, mail: EmailMessage, to: Mapping[str, int]) -> Answer:
         try:
@@ -238,7 +244,7 @@ def all_refused(refusals: Refusals, now: datetime) -> Answer:
 def some_refused(refusals: Refusals, now: datetime, *, nobody: bool = False) -> Answer:
     """By the numbers of those who do not get it, why, and who of them may get it later."""
     texts = [
-        without_addresses(f"recipient {number}: {code} {text}")
+        without_addresses(f"{RECIPIENT.format(number)} {code} {text}")
         for number, (code, text) in sorted(refusals.items())
     ]
     again = [number for number, (code, _) in sorted(refusals.items()) if code < PERMANENT]

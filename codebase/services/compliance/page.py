@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Annotated
 from uuid import UUID, uuid4
 
 from fastapi import Depends, FastAPI, Query, Request, Response
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse
 
 from codebase.foundation.clock import Clock
 from codebase.foundation.settings import Settings
-from codebase.services.compliance.desk import Desk
-from codebase.services.compliance.form import FORM_DOCUMENTATION, read_form
+from codebase.services.compliance.desk import Desk, Reason
+from codebase.views.accounts.compliance_requests import Action
 from codebase.views.accounts.teams import TEAMS
-from codebase.web.commands import note_written
-from codebase.web.consistency_token import own, taken_from
-from codebase.web.exchange import exchange_of
+from codebase.web.fields import ABSENT_IF_EMPTY, FromText, Text
+from codebase.web.forms import PageForm, StandsFor, form
 from codebase.web.html import Pages, links_to
-from codebase.web.openapi_headers import references
 from codebase.web.pages import LastReference
 from codebase.web.parked import LISTS, NAMES_ONE, parked_streams
-from codebase.web.shell import LOCATION, caller_of, require_admin, require_operator
+from codebase.web.schemas import example
+from codebase.web.shell import Answer, Command, caller_of, require_admin, require_operator
 
 PAGES = Pages("codebase.services.compliance")
 AGENTS_SHOWN = 25
@@ -39,6 +37,26 @@ OnlyBlocked = Annotated[bool, Query(description="Only agents who are blocked.")]
 OlderThan = Annotated[
     UUID | None, Query(description="The last request of the page before; without it, the newest.")
 ]
+
+
+class Form(Reason, PageForm):
+    """A button that was pressed; `key` is the same however often that one was."""
+
+    model_config = example(
+        agent_id="3f493fce-6c0a-4e20-8c1c-15c8fca1b8fe",
+        action="block",
+        reason="The account is 60 days overdue",
+    )
+
+    reason: Annotated[Text | None, ABSENT_IF_EMPTY] = None
+    agent_id: FromText[UUID]
+    action: Action
+
+    def stands_for(self) -> StandsFor:
+        """The command that by JSON asks for the same."""
+        return StandsFor(
+            f"{self.action}_agent", Reason(reason=self.reason), {"agent_id": self.agent_id}
+        )
 
 
 def add_page(app: FastAPI, desk: Desk, settings: Settings, now: Clock) -> None:
@@ -86,19 +104,7 @@ def add_page(app: FastAPI, desk: Desk, settings: Settings, now: Clock) -> None:
             new_key=uuid4,
         )
 
-    @app.post(
-        "/",
-        dependencies=[Depends(require_admin)],
-        status_code=HTTPStatus.SEE_OTHER,
-        response_class=RedirectResponse,
-        responses={303: {"headers": {**LOCATION, **references("Set-Cookie")}}},
-        openapi_extra=FORM_DOCUMENTATION,
-    )
-    async def post_form(request: Request) -> Response:
+    @form(app, desk.bus, Form, requires=[require_admin])
+    async def post_form(request: Command[Reason]) -> Answer:
         """A button of the page; then the page again, as it was."""
-        form, exchange = await read_form(request), exchange_of(request.scope)
-        sent = taken_from(exchange, request.scope["headers"], len(desk.bus.extent.positions))
-        seen = await own(desk.bus, sent)
-        taken = await desk.ask(form.submission(exchange.caller, exchange.request_id))
-        note_written(exchange, desk.bus, seen, taken.outcome.positions)
-        return RedirectResponse(f"/?{request.url.query}", HTTPStatus.SEE_OTHER)
+        return await desk.ask(request)

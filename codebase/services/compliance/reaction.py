@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 from codebase.engine.reactions.posting_target import POSTED
 from codebase.engine.reactions.reaction import (
@@ -39,12 +38,6 @@ Open = Sequence[Mapping[str, Any]]
 """The requests about an agent that have no answer yet, in order."""
 
 
-def agent_of(happened: Happened) -> UUID:
-    """Whom an event is about."""
-    agent_id: UUID = happened.event.agent_id
-    return agent_id
-
-
 def remember_open(before: Open | None, happened: Happened) -> Open:
     """What is open after one more event."""
     event, known = happened.event, before or []
@@ -64,15 +57,13 @@ def remember_open(before: Open | None, happened: Happened) -> Open:
             return known
 
 
-def send_again(reminder: Reminder, requests: Open) -> Sequence[Intent]:
-    """The same command, if there is no answer yet: a repeat is answered as the first was."""
-    if not requests or requests[0]["request_id"] != reminder.data["request_id"]:
-        return ()
-    return _send(requests[0], times=reminder.data["times"])
-
-
 def _send(request: Mapping[str, Any], times: int = 0) -> Sequence[Intent]:
     return [Send(BLOCK_AGENT, request["action"], {**request, "times": times})]
+
+
+def _noted(answer: Mapping[str, Any]) -> Sequence[Intent]:
+    """Who has an answer is not sent again while that is on its way to the log."""
+    return [Forget(AGAIN), Send(CASE, NOTE_ANSWER, answer)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +99,24 @@ class Rules:
         noted = {"request_id": data["request_id"]}
         if answer.refused is not None:
             detail = answer.data.get("detail", answer.refused)
-            return [Send(CASE, NOTE_ANSWER, {**noted, "outcome": "refused", "detail": detail})]
+            return _noted({**noted, "outcome": "refused", "detail": detail})
         if said != POSTED:
-            return [Send(CASE, NOTE_ANSWER, {**noted, "outcome": said})]
+            return _noted({**noted, "outcome": said})
         again = self._again(data, datetime.fromisoformat(answer.data["at"]), data["times"])
         return [again] if data["times"] else [Send(CASE, NOTE_SENT, noted), again]
+
+    def send_again(self, reminder: Reminder, requests: Open) -> Sequence[Intent]:
+        """The same command, if there is no answer yet: a repeat is answered as the first was.
+
+        While it, or what follows from it, is still to be done there is no other: an operator who
+        does without one would not know of the next, which blocks the agent all the same.
+        """
+        data = reminder.data
+        if not requests or requests[0]["request_id"] != data["request_id"]:
+            return ()
+        if reminder.is_busy:
+            return [self._again(requests[0], reminder.due_at, data["times"])]
+        return _send(requests[0], times=data["times"])
 
     def _again(self, request: Mapping[str, Any], since: datetime, times: int) -> Remind:
         pause = doubled(self.reply_wait_seconds, times, LONGEST_PAUSE_SECONDS)
@@ -126,10 +130,10 @@ def compliance(reply_wait_seconds: float) -> Reaction:
     return Reaction(
         name="compliance",
         aggregates=(COMPLIANCE_CASE,),
-        subject=agent_of,
+        subject=lambda happened: happened.event.agent_id,
         evolve=remember_open,
         react=rules.react,
-        remind=send_again,
+        remind=rules.send_again,
         outcome=rules.follow,
         takes_refusals=True,
     )

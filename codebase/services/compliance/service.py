@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -13,34 +11,24 @@ from uuid import UUID
 from fastapi import Depends, FastAPI, Request
 from pydantic import BaseModel
 
+from codebase.engine.projections.projection import Projector
 from codebase.engine.projections.projector import projector_team
+from codebase.engine.reactions.bus_target import BusTarget
+from codebase.engine.reactions.target import Target
 from codebase.engine.reactions.team import ReactionTeam
 from codebase.engine.reactions.waiting import Waiting
 from codebase.foundation import needs
 from codebase.foundation.clock import Clock, utc_now
-from codebase.foundation.forgetting import Forgetting, Kept
-from codebase.foundation.worker import Team, Worker
-from codebase.model.accounts.compliance_case import (
-    COMPLIANCE_CASE,
-    Action,
-    MakeRequest,
-    case_of,
-)
+from codebase.foundation.forgetting import Kept
 from codebase.model.refusals import NotFound
-from codebase.services.compliance.desk import CATEGORY, Desk
-from codebase.services.compliance.form import Reason
+from codebase.services.compliance.desk import BLOCK, UNBLOCK, Desk, Reason
 from codebase.services.compliance.page import OnlyBlocked, Search, add_page
-from codebase.services.compliance.projections import COMPLIANCE
-from codebase.services.compliance.reaction import compliance
+from codebase.services.compliance.reaction import BLOCK_AGENT, CASE, compliance
 from codebase.services.compliance.takeover import Takeover
-from codebase.services.compliance.targets import (
-    details,
-    require_admin_token,
-    targets,
-    way_to_block_agent,
-)
-from codebase.views.accounts.compliance_agents import AgentPage, Agents
+from codebase.services.compliance.targets import change, details, hear, note
+from codebase.views.accounts.compliance_agents import COMPLIANCE_AGENTS, AgentPage, Agents
 from codebase.views.accounts.compliance_requests import (
+    COMPLIANCE_REQUESTS,
     FORGET_ANSWERED,
     Asked,
     ComplianceRequest,
@@ -48,6 +36,7 @@ from codebase.views.accounts.compliance_requests import (
 )
 from codebase.views.accounts.settings import AccountSettings
 from codebase.web.consistent_reads import ConsistentReads
+from codebase.web.other_services import require_admin_token, way_to
 from codebase.web.pages import SIZE_DEFAULT, LastReference, PageSize, Size
 from codebase.web.parked import LISTS, NAMES_ONE
 from codebase.web.runtime import Runtime
@@ -71,7 +60,8 @@ NEEDS = (
     *needs.BROKER,
     *needs.OTHER_SERVICES,
 )
-PROJECTOR = COMPLIANCE
+PROJECTOR = Projector(name="compliance", projections=(COMPLIANCE_AGENTS, COMPLIANCE_REQUESTS))
+"""What is remembered of the log: every agent, and every request."""
 REACTIONS = (compliance(AccountSettings.model_fields["reply_wait_seconds"].default),)
 
 
@@ -90,57 +80,27 @@ def create_app(
     app = service_app("compliance", checks=checks, log=desk.bus)
     operators_only = [Depends(require_operator)]
 
-    @command(
+    asks = partial(
+        command,
         app,
         "POST",
-        "/block_agent/{agent_id}",
-        name="block_agent",
         body=Reason,
         body_is_optional=True,
         answer=Asked,
         status=HTTPStatus.ACCEPTED,
-        summary="Have an agent blocked",
         headers=LOCATION,
         requires=[require_admin],
     )
+
+    @asks("/block_agent/{agent_id}", name=BLOCK, summary="Have an agent blocked")
     async def block_agent(request: Command[Reason]) -> Answer:
         """The command is sent, again and again if need be; `GET /requests/{id}` tells the rest."""
-        return await ask(request, Action.BLOCK)
+        return await desk.ask(request)
 
-    @command(
-        app,
-        "POST",
-        "/unblock_agent/{agent_id}",
-        name="unblock_agent",
-        body=Reason,
-        body_is_optional=True,
-        answer=Asked,
-        status=HTTPStatus.ACCEPTED,
-        summary="Have an agent unblocked",
-        headers=LOCATION,
-        requires=[require_admin],
-    )
+    @asks("/unblock_agent/{agent_id}", name=UNBLOCK, summary="Have an agent unblocked")
     async def unblock_agent(request: Command[Reason]) -> Answer:
         """For one agent, commands are sent in the order in which they were asked for."""
-        return await ask(request, Action.UNBLOCK)
-
-    async def ask(request: Command[Reason], action: Action) -> Answer:
-        agent_id = request.path["agent_id"]
-        wanted = MakeRequest(
-            request_id=request.id_of_creation(CATEGORY),
-            agent_id=agent_id,
-            action=action,
-            reason=request.body.reason,
-            requested_by=request.caller.name,
-        )
-        taken = await desk.ask(request.submission(COMPLIANCE_CASE, case_of(agent_id), wanted))
-        where = {"Location": f"/requests/{taken.asked.id}"}
-        return Answer(
-            taken.asked,
-            headers=where,
-            positions=taken.outcome.positions,
-            replayed=taken.replayed,
-        )
+        return await desk.ask(request)
 
     @app.get("/requests", dependencies=operators_only, responses=LISTS)
     async def get_requests(
@@ -183,19 +143,30 @@ def create_app(
 async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     """The service with its projector and its reaction, in one process."""
     settings = runtime.settings_as(AccountSettings)
-    require_admin_token(settings)
+    require_admin_token(settings, "compliance", "to block the agents of every client")
     bus, reaction = await runtime.command_bus(), compliance(settings.reply_wait_seconds)
-    projecting, takeover = projector_team(settings, PROJECTOR), Takeover(settings, bus)
+    # What was answered so long ago nobody wants to see; the log still has it.
+    days = settings.compliance_requests_days
+    forgets = [Kept(table="compliance_asked", days=days, remove=FORGET_ANSWERED)]
+    projecting, takeover = projector_team(settings, PROJECTOR, forgets), Takeover(settings, bus)
+    block_agent = way_to(
+        BLOCK_AGENT,
+        settings.block_agent_url,
+        runtime,
+        change,
+        sender=reaction.name,
+        hear=partial(hear, bus),
+    )
     async with (
         ConsistentReads.open(settings, PROJECTOR.name) as reads,
         Waiting.open(settings, reaction) as waiting,
-        way_to_block_agent(runtime, settings, bus) as way,
+        block_agent as way,
     ):
-        acting = ReactionTeam(settings, reaction, targets(way, bus), asyncio.get_running_loop())
+        targets: dict[str, Target] = {BLOCK_AGENT: way, CASE: BusTarget(bus, reaction.name, note)}
+        acting = ReactionTeam(settings, reaction, targets)
         async with (
             projecting.at_work(runtime.seconds_to_stop),
             acting.at_work(runtime.seconds_to_stop),
-            forgetting(settings).at_work(runtime.seconds_to_stop),
             takeover.at_work(),
         ):
             checks = {
@@ -208,16 +179,3 @@ async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
             requests = Requests(reads, partial(details, waiting))
             desk = Desk(Agents(reads), requests, bus, lambda: way.away, takeover.require)
             yield create_app(desk, settings, checks)
-
-
-def forgetting(settings: AccountSettings) -> Team:
-    """Removes what was answered so long ago that nobody wants to see it; the log still has it."""
-    stop = threading.Event()
-    kept = Kept(
-        table="compliance_asked",
-        days=settings.compliance_requests_days,
-        remove=FORGET_ANSWERED,
-    )
-    url = settings.required("read_model_projector_url")
-    work = Forgetting(url, "compliance forgetting", [kept], stop)
-    return Team([Worker("compliance forgetting", work.run, stop=stop)], [])

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from itertools import chain
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psycopg
-from psycopg.rows import dict_row
-from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+from psycopg.rows import kwargs_row
+from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
 from codebase.engine.commands.bus import CommandBus
-from codebase.engine.commands.fingerprint import Content
 from codebase.engine.commands.submission import Submission
+from codebase.engine.projections.blame import describe
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.observability import logs
 from codebase.foundation.postgres import connect_async, trouble
 from codebase.foundation.settings import Settings
+from codebase.foundation.standing import Standing
+from codebase.foundation.validation import adapter
 from codebase.model.accounts.compliance_case import (
     COMPLIANCE_CASE,
-    Action,
-    Outcome,
     RequestTakenOver,
     TakeOver,
     case_of,
@@ -35,18 +34,25 @@ from codebase.model.refusals import Rejected
 BATCH_ROWS = 200
 LONGEST_PAUSE_SECONDS = 5.0
 
-# In the order in which they were made. Another process that is at it is waited for: until all are
-# entered nobody may ask for more, or it would be done first.
+# As the event has them. Another process that is at it is waited for: until all are entered nobody
+# may ask for more, or it would be done first. What an open one waits for is found out anew.
 READ_SOME = """
-    SELECT number, id, agent_id, action, reason, requested_by, requested_at, state, detail, sent_at,
-           answered_at
+    SELECT id AS request_id, agent_id, action, reason, requested_by, requested_at, sent_at,
+           answered_at, CASE WHEN answered_at IS NOT NULL THEN state END AS outcome,
+           CASE WHEN answered_at IS NOT NULL THEN detail END AS detail
     FROM compliance_request
-    WHERE number > %(after)s
+    WHERE id <> ALL (%(left)s)
     ORDER BY number
     LIMIT %(rows)s
     FOR UPDATE
 """
-REMOVE = "DELETE FROM compliance_request WHERE id = ANY (%(ids)s)"
+REMOVE = "DELETE FROM compliance_request WHERE id = ANY (%(read)s) AND id <> ALL (%(left)s)"
+
+
+def event_of(**row: Any) -> RequestTakenOver:  # noqa: ANN401 - as Postgres has it
+    """A row of `READ_SOME`."""
+    event: RequestTakenOver = adapter(RequestTakenOver).validate_python(row)
+    return event
 
 
 class Takeover:
@@ -60,6 +66,8 @@ class Takeover:
     def __init__(self, settings: Settings, bus: CommandBus) -> None:
         self._url = settings.required("read_model_projector_url")
         self._bus = bus
+        self._left: list[UUID] = []
+        self._standing = Standing("read_model", "give up what was asked before")
         self._waiting_for: str | None = "what was asked before is being taken over"
 
     @asynccontextmanager
@@ -86,73 +94,53 @@ class Takeover:
             raise ServiceUnavailable("read_model", self._waiting_for)
 
     async def _work(self) -> None:
+        # Whatever it is: nobody may ask for more before this ends, and a restart does no better.
         retrying = AsyncRetrying(
-            retry=retry_if_exception_type((psycopg.Error, ServiceUnavailable, OSError)),
             wait=wait_random_exponential(multiplier=0.1, max=LONGEST_PAUSE_SECONDS),
+            before_sleep=self._tell,
         )
         await retrying(self._take_all)
         self._waiting_for = None
+        self._standing.succeeded()
+
+    def _tell(self, tried: RetryCallState) -> None:
+        error = tried.outcome.exception() if tried.outcome else None
+        if isinstance(error, psycopg.Error | ServiceUnavailable | OSError):
+            problem = trouble(error)
+        else:
+            problem = describe(error)
+        self._waiting_for = f"what was asked before is not taken over: {problem}"
+        self._standing.failed(problem, error)
 
     async def _take_all(self) -> None:
-        after: int | None = 0
-        try:
-            async with await connect_async(self._url, "compliance takeover") as store:
-                while after is not None:
-                    after = await self._take_some(store, after)
-        except (psycopg.Error, ServiceUnavailable) as error:
-            self._waiting_for = f"what was asked before is not taken over: {trouble(error)}"
-            raise
+        async with await connect_async(self._url, "compliance takeover") as store:
+            while await self._take_some(store):
+                pass
 
-    async def _take_some(self, store: psycopg.AsyncConnection[Any], after: int) -> int | None:
-        """The number of the last; None: there are no more. Rows go when their events are there."""
-        async with store.transaction(), store.cursor(row_factory=dict_row) as cursor:
-            await cursor.execute(READ_SOME, {"after": after, "rows": BATCH_ROWS})
-            rows = await cursor.fetchall()
-            by_agent = defaultdict(list)
-            for row in rows:
-                by_agent[row["agent_id"]].append(row)
-            entered = await asyncio.gather(*map(self._enter_in_order, by_agent.values()))
-            await cursor.execute(REMOVE, {"ids": [*chain.from_iterable(entered)]})
-        if rows:
-            logs.info("requests_taken_over", requests=len(rows))
-        return rows[-1]["number"] if rows else None
+    async def _take_some(self, store: psycopg.AsyncConnection[Any]) -> bool:
+        """Whether there were any. Rows go when their events are there."""
+        async with store.transaction(), store.cursor(row_factory=kwargs_row(event_of)) as cursor:
+            await cursor.execute(READ_SOME, {"left": self._left, "rows": BATCH_ROWS})
+            events = await cursor.fetchall()
+            of_agents = defaultdict[UUID, list[RequestTakenOver]](list)
+            for event in events:
+                of_agents[event.agent_id].append(event)
+            await asyncio.gather(*map(self._enter_in_order, of_agents.values()))
+            read = [event.request_id for event in events]
+            await cursor.execute(REMOVE, {"read": read, "left": self._left})
+        if events:
+            logs.info("requests_taken_over", requests=len(events))
+        return bool(events)
 
-    async def _enter_in_order(self, rows: Sequence[Mapping[str, Any]]) -> list[UUID]:
-        """The ids of those that are in the log now."""
-        entered = []
-        for row in rows:
+    async def _enter_in_order(self, events: Iterable[RequestTakenOver]) -> None:
+        for event in events:
+            case, actor = case_of(event.agent_id), Actor(event.requested_by, is_admin=True)
+            entering = TakeOver(taken_over=event)
             try:
-                await self._bus.execute(submission_of(row))
+                await self._bus.execute(
+                    Submission.without_key(COMPLIANCE_CASE, case, entering, actor)
+                )
             except Rejected as refusal:
                 # Its key stands for another request by now.
-                logs.error("request_not_taken_over", request=str(row["id"]), error=refusal)
-            else:
-                entered.append(row["id"])
-        return entered
-
-
-def submission_of(row: Mapping[str, Any]) -> Submission:
-    """What enters a row of `compliance_request` into the case of its agent."""
-    is_open = row["answered_at"] is None
-    event = RequestTakenOver(
-        request_id=row["id"],
-        agent_id=row["agent_id"],
-        action=Action(row["action"]),
-        reason=row["reason"],
-        requested_by=row["requested_by"],
-        requested_at=row["requested_at"],
-        sent_at=row["sent_at"],
-        answered_at=row["answered_at"],
-        outcome=None if is_open else Outcome(row["state"]),
-        # What an open one waits for is found out anew.
-        detail=None if is_open else row["detail"],
-    )
-    return Submission(
-        aggregate=COMPLIANCE_CASE,
-        stream_id=case_of(event.agent_id),
-        command=TakeOver(taken_over=event),
-        idempotence_key=None,
-        content=Content.of("take_over", {}, {"request_id": event.request_id}),
-        actor=Actor(event.requested_by, is_admin=True),
-        command_id=uuid4().hex,
-    )
+                logs.error("request_not_taken_over", request=str(event.request_id), error=refusal)
+                self._left.append(event.request_id)

@@ -66,7 +66,7 @@ class Order(RequestBody):
     model_config = example(id=1234, name="Blue shoes", cost="123.00", currency="INR")
 
     id: OrderId
-    name: MayBeAbsent[Text] = None
+    name: Annotated[MayBeAbsent[Text], NoCard] = None
     cost: Amount
     currency: CurrencyCode
 

@@ -23,7 +23,7 @@ from codebase.model.payments.fraud_label import (
 from codebase.model.refusals import NotFound
 from codebase.services.fraud_police.answers import REASON, Reason
 from codebase.views.payments import fraud_queries
-from codebase.views.payments.fields import PlainText
+from codebase.views.payments.fields import PlainText, key_without_card
 from codebase.web.apps import ServiceApp
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.fields import FromText
@@ -78,8 +78,9 @@ class Decision(BaseModel):
 class WholeDecision(Decision):
     """The same with all reasons; those of shadow rules count for nothing.
 
-    `features` is what was counted of the past, as docs/fraud-features.md says, and `rule_set` the
-    hash of the rules that were asked.
+    `features` is what was counted of the past, as docs/fraud-features.md says: null for clients,
+    since it is also what others were paid by the same card. `rule_set` is the hash of the rules
+    that were asked.
     """
 
     model_config = example(
@@ -93,7 +94,7 @@ class WholeDecision(Decision):
     reasons: list[Reason]
     shadow_reasons: list[Reason]
     rule_set: str
-    features: dict[str, Any]
+    features: dict[str, Any] | None
 
 
 class Decisions(BaseModel):
@@ -166,7 +167,7 @@ def decisions_of(rows: Sequence[Sequence[Any]], size: int) -> Decisions:
     return Decisions(items=items, last_reference=found[-1][-1] if found else None, size=size)
 
 
-def whole_decision_of(row: Sequence[Any]) -> WholeDecision:
+def whole_decision_of(row: Sequence[Any], *, with_features: bool) -> WholeDecision:
     """A row of `fraud_queries.DECISION`."""
     *first, findings, shadow, features, rule_set = row
     return WholeDecision(
@@ -174,7 +175,7 @@ def whole_decision_of(row: Sequence[Any]) -> WholeDecision:
         reasons=json.loads(findings),
         shadow_reasons=json.loads(shadow),
         rule_set=rule_set,
-        features=json.loads(features),
+        features=json.loads(features) if with_features else None,
     )
 
 
@@ -213,7 +214,8 @@ def add_decisions(app: ServiceApp, bus: CommandBus, reads: ConsistentReads) -> N
         rows = await reads.fetch(request, one, client, transaction_id)
         if not rows:
             raise NotFound("no such transaction was judged")
-        return as_json(whole_decision_of(rows[-1]).model_dump_json())
+        whole = whole_decision_of(rows[0], with_features=client is None)
+        return as_json(whole.model_dump_json())
 
     @command(
         app,
@@ -224,7 +226,7 @@ def add_decisions(app: ServiceApp, bus: CommandBus, reads: ConsistentReads) -> N
         answer=TransactionLabel,
         summary="Say what a transaction was",
         problems={404: "No such transaction was judged."},
-        requires=[require_admin],
+        requires=[require_admin, key_without_card],
     )
     async def label_transaction(request: Command[PostLabel]) -> Answer:
         """Fraud, or not; the last word counts, and rules are measured by it."""

@@ -1,4 +1,4 @@
-"""The allow and block lists: `POST /listings`, `GET /listings`, `DELETE /listings/{id}`."""
+"""The allow and block lists: `POST` and `GET /listings`, `GET` and `DELETE /listings/{id}`."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from codebase.model.payments.fraud_listing import (
 from codebase.model.refusals import NotFound
 from codebase.services.fraud_police.bodies import CardField, reduced
 from codebase.views.payments import fraud_queries
-from codebase.views.payments.fields import Fingerprint, Moment, PlainText
+from codebase.views.payments.fields import Fingerprint, Moment, NoCard, PlainText, key_without_card
 from codebase.web.apps import ServiceApp
 from codebase.web.consistent_reads import ConsistentReads
-from codebase.web.fields import FromText
+from codebase.web.fields import FromText, Text
 from codebase.web.pages import LastReference, PageSize, Size, as_json
-from codebase.web.parked import LISTS
+from codebase.web.parked import LISTS, NAMES_ONE
 from codebase.web.personal import Personal
 from codebase.web.request_body import RequestBody
 from codebase.web.schemas import MayBeAbsent, example
@@ -49,7 +49,7 @@ class PostListing(RequestBody):
     )
 
     list: FromText[ListName]
-    client: MayBeAbsent[PlainText] = None
+    client: Annotated[MayBeAbsent[Text], NoCard] = None
     card: MayBeAbsent[CardField] = None
     fingerprint: MayBeAbsent[Fingerprint] = None
     ends_at: Moment
@@ -115,6 +115,19 @@ class Listings(BaseModel):
     size: Annotated[PageSize, Field(examples=[SIZE_DEFAULT])]
 
 
+def listing_of(row: Sequence[Any]) -> Listing:
+    """A row of `fraud_queries.ONE_LISTING`, or what is the same in one of `LISTINGS`."""
+    listing_id, name, kind, value, ends_at, reason = row
+    return Listing(
+        id=listing_id,
+        list=ListName(name),
+        kind=Listable(kind),
+        value=value,
+        ends_at=ends_at,
+        reason=reason,
+    )
+
+
 def listings_of(rows: Sequence[Sequence[Any]], size: int) -> Listings:
     """The rows of `fraud_queries.LISTINGS`.
 
@@ -123,18 +136,7 @@ def listings_of(rows: Sequence[Sequence[Any]], size: int) -> Listings:
     """
     if not rows[0][0]:
         raise NotFound("last_reference names no listing")
-    items = [
-        Listing(
-            id=listing_id,
-            list=ListName(name),
-            kind=Listable(kind),
-            value=value,
-            ends_at=ends_at,
-            reason=reason,
-        )
-        for _, listing_id, name, kind, value, ends_at, reason, _ in rows
-        if listing_id is not None
-    ]
+    items = [listing_of(members) for _, *members, _ in rows if members[0] is not None]
     return Listings(items=items, last_reference=items[-1].id if items else None, size=size)
 
 
@@ -146,6 +148,12 @@ def add_listings(
         fraud_queries.LISTINGS,
         fraud_queries.LISTING_ARGUMENTS,
         categories={FRAUD_LISTING.category},
+    )
+    one = reads.query(
+        fraud_queries.ONE_LISTING,
+        fraud_queries.ONE_LISTING_ARGUMENTS,
+        categories=(),
+        asking_for_parked=fraud_queries.ASKING_FOR_PARKED_LISTING,
     )
 
     @command(
@@ -159,7 +167,7 @@ def add_listings(
         summary="Put on a list",
         headers=LOCATION,
         problems={409: "`ends_at` is not to come."},
-        requires=[require_admin],
+        requires=[require_admin, key_without_card],
     )
     async def put_on_list(request: Command[PostListing]) -> Answer:
         """Allow or block a client or a card; on the list already, it is until the new end."""
@@ -190,7 +198,7 @@ def add_listings(
         status=HTTPStatus.ACCEPTED,
         summary="Take off a list",
         problems={204: "It was taken off before.", 404: "There is no such listing."},
-        requires=[require_admin],
+        requires=[require_admin, key_without_card],
     )
     async def take_off_list(request: Command[None]) -> Answer:
         """Before its end."""
@@ -211,3 +219,16 @@ def add_listings(
         """Who is on the lists now."""
         rows = await reads.fetch(request, pages, last_reference, size, now())
         return as_json(listings_of(rows, size).model_dump_json())
+
+    @app.get(
+        "/listings/{listing_id}",
+        response_model=Listing,
+        dependencies=[Depends(require_operator)],
+        responses=NAMES_ONE,
+    )
+    async def get_listing(request: Request, listing_id: UUID) -> Response:
+        """Who is on a list now, and up to when; 404 once that is over, or was taken off."""
+        rows = await reads.fetch(request, one, listing_id, now())
+        if not rows:
+            raise NotFound("nobody is on a list by that id now")
+        return as_json(listing_of(rows[0]).model_dump_json())

@@ -21,7 +21,7 @@ from codebase.model.payments.fraud_rule_history import (
     AdoptRuleSet,
     id_of_rule_set,
 )
-from codebase.model.payments.fraud_rule_set import RuleSet
+from codebase.services.fraud_police.rule_watch import RuleWatch
 from codebase.views.payments import fraud_past
 from codebase.web.consistent_reads import ConsistentReads
 
@@ -55,18 +55,21 @@ class Police:
     Args:
         bus: takes decisions to the log.
         reads: of the police's own tables.
-        rules: to judge by.
+        rules: to judge by, and who asks them.
         now: the clock that windows end at.
     """
 
-    def __init__(self, bus: CommandBus, reads: ConsistentReads, rules: RuleSet, now: Clock) -> None:
+    def __init__(
+        self, bus: CommandBus, reads: ConsistentReads, rules: RuleWatch, now: Clock
+    ) -> None:
         self._bus = bus
-        self.rules = rules
+        self.rules = rules.rules
+        self._ask_rules = rules.ask
         self.now = now
         # Not `reads.fetch`, which waits for what the caller has written: a decision does not wait
         # for the one before it.
         self._past = reads.query(fraud_past.QUERY, fraud_past.ARGUMENTS).read
-        self._adopting = asyncio.Lock()
+        self._adopting: asyncio.Task[None] | None = None
         self._is_adopted = False
 
     async def assess(self, shown: Shown) -> Outcome:
@@ -80,13 +83,15 @@ class Police:
             await self._adopt()
         payment, as_of = shown.payment, self._as_of(shown)
         found = await self._past.fetch(*fraud_past.asked(payment, as_of, self.rules.windows))
+        features = fraud_past.features_of(found.rows[0])
         command = Assess(
             transaction_id=shown.transaction_id,
             payment=payment,
             as_of=as_of,
-            features=fraud_past.features_of(found.rows[0]),
+            features=features,
             positions=dict(found.reached.positions),
             rules=self.rules,
+            found=await self._ask_rules(payment, features),
         )
         outcome = await self._bus.execute(
             Submission(
@@ -112,23 +117,29 @@ class Police:
         return now if shown.requested_at is None else min(shown.requested_at, now)
 
     async def _adopt(self) -> None:
-        """Before the first decision: what decides it has to be found again by its hash."""
-        async with self._adopting:
-            if self._is_adopted:
-                return
-            rules = self.rules
-            await self._bus.execute(
-                Submission(
-                    aggregate=FRAUD_RULES,
-                    stream_id=id_of_rule_set(rules.hash),
-                    command=AdoptRuleSet(hash=rules.hash, text=rules.text),
-                    idempotence_key=None,
-                    content=Content.of("adopt_rule_set", {"hash": rules.hash}, {}),
-                    actor=Actor("fraud_police"),
-                    command_id=f"adopt {rules.hash}",
-                )
+        """Before the first decision: what decides it has to be found again by its hash.
+
+        Whoever asks meanwhile shares this one attempt, and its failure: one after the other would
+        wait for as many deadlines as there are before him.
+        """
+        if self._adopting is None or self._adopting.done():
+            self._adopting = asyncio.create_task(self._adopt_rules(), name="adopting the rules")
+        await asyncio.shield(self._adopting)
+
+    async def _adopt_rules(self) -> None:
+        rules = self.rules
+        await self._bus.execute(
+            Submission(
+                aggregate=FRAUD_RULES,
+                stream_id=id_of_rule_set(rules.hash),
+                command=AdoptRuleSet(hash=rules.hash, text=rules.text),
+                idempotence_key=None,
+                content=Content.of("adopt_rule_set", {"hash": rules.hash}, {}),
+                actor=Actor("fraud_police"),
+                command_id=f"adopt {rules.hash}",
             )
-            self._is_adopted = True
+        )
+        self._is_adopted = True
 
 
 def content_of(shown: Shown) -> Content:

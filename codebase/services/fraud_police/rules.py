@@ -24,6 +24,8 @@ from codebase.web.shell import caller_of, require_operator
 
 PAGES = Pages("codebase.services.fraud_police")
 LATEST = 2_000
+LABELS = 1_000
+"""Of the transactions that were labelled those last; each is looked up with its decision."""
 SHOWN = 25
 RULE = {
     "rule": "card_payments_in_an_hour",
@@ -41,9 +43,10 @@ RULE = {
 class RuleStanding(BaseModel):
     """A rule, how often it hit, and how right it was.
 
-    `hits` are among the latest decisions; `confirmed` and `false_positive` among all that are
-    labelled. `precision` is how many of its labelled hits were fraud, `recall` how many of the
-    frauds it hit; null where nobody has labelled any.
+    `hits` are among the latest decisions; `confirmed` and `false_positive` among the 1,000
+    transactions that were labelled last. `precision` is how many of its labelled hits were fraud,
+    `recall` how many it hit of the frauds that were decided while it was there in the same state,
+    `live` or `shadow`; null where nobody has labelled any.
     """
 
     model_config = example(**RULE)
@@ -67,8 +70,8 @@ class RuleStanding(BaseModel):
 class RuleStandings(BaseModel):
     """The rules that are asked now, and how they did.
 
-    `decisions` are the latest that were looked at, `denied` those of them that were; of all that
-    are labelled `caught` were fraud and denied, `missed` were fraud and cleared, and
+    `decisions` are the latest that were looked at, `denied` those of them that were; of the 1,000
+    that were labelled last `caught` were fraud and denied, `missed` were fraud and cleared, and
     `false_alarms` were denied and none.
     """
 
@@ -99,6 +102,7 @@ class Told(NamedTuple):
     hits: int = 0
     confirmed: int = 0
     false_positive: int = 0
+    frauds: int = 0
 
 
 def standings_of(
@@ -115,11 +119,11 @@ def standings_of(
         caught=caught,
         missed=missed,
         false_alarms=false_alarms,
-        items=[_standing(rule, told, caught + missed) for rule in rules.rules],
+        items=[_standing(rule, told) for rule in rules.rules],
     )
 
 
-def _standing(rule: Rule, told: Mapping[tuple[str, bool], Told], confirmed: int) -> RuleStanding:
+def _standing(rule: Rule, told: Mapping[tuple[str, bool], Told]) -> RuleStanding:
     counts = told.get((rule.id, rule.state is RuleState.SHADOW), Told())
     labelled = counts.confirmed + counts.false_positive
     return RuleStanding(
@@ -131,7 +135,7 @@ def _standing(rule: Rule, told: Mapping[tuple[str, bool], Told], confirmed: int)
         confirmed=counts.confirmed,
         false_positive=counts.false_positive,
         precision=f"{counts.confirmed} of {labelled}" if labelled else None,
-        recall=f"{counts.confirmed} of {confirmed}" if confirmed else None,
+        recall=f"{counts.confirmed} of {counts.frauds}" if counts.frauds else None,
     )
 
 
@@ -149,8 +153,9 @@ def add_rules(
     }
 
     async def standings(request: Request) -> RuleStandings:
-        [counted] = await reads.fetch(request, totals, LATEST)
-        return standings_of(police.rules, await reads.fetch(request, rules, LATEST), counted)
+        [counted] = await reads.fetch(request, totals, LATEST, LABELS)
+        found = await reads.fetch(request, rules, LATEST, LABELS)
+        return standings_of(police.rules, found, counted)
 
     @app.get("/rules", **for_operators)
     async def get_rules(request: Request) -> RuleStandings:
@@ -170,6 +175,7 @@ def add_rules(
             made_at=now,
             parked=parked_streams(request.scope),
             standings=await standings(request),
+            labels=LABELS,
             decisions=decisions_of(latest, SHOWN).items,
             listings=listings_of(listed, SHOWN).items,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 
 from fastapi import FastAPI
@@ -12,16 +12,17 @@ from codebase.engine.commands.bus import CommandBus
 from codebase.foundation import needs
 from codebase.foundation.clock import utc_now
 from codebase.foundation.errors import invalid
-from codebase.model.payments.cards import CardReducer
+from codebase.model.payments.cards import CardNumber, CardReducer
 from codebase.services.fraud_police.answers import Assessment
 from codebase.services.fraud_police.bodies import PostTransaction
 from codebase.services.fraud_police.decisions import add_decisions
 from codebase.services.fraud_police.listings import add_listings
 from codebase.services.fraud_police.police import Police, Shown
 from codebase.services.fraud_police.projections import FRAUD_POLICE
+from codebase.services.fraud_police.rule_watch import RuleWatch
 from codebase.services.fraud_police.rules import add_rules
 from codebase.services.fraud_police.shadow import police_team
-from codebase.views.payments.fields import without_card
+from codebase.views.payments.fields import refuse_elsewhere, without_card
 from codebase.views.payments.fraud_rules_file import read_rules_file
 from codebase.views.payments.pages import PAYMENT_PAGES
 from codebase.views.payments.settings import PaymentSettings, card_reducer
@@ -80,6 +81,10 @@ def create_app(
         An administrator may say in header `X-User-Id` whose it is, which counts for more than
         `userID`.
         """
+        if isinstance(request.body.payment.card, CardNumber):
+            # What it is called is kept as it was sent, and what comes after is called so as well.
+            name = {"transactionID": str(request.body.transaction_id)}
+            refuse_elsewhere(request.body.payment.card, name)
         outcome = await police.assess(
             Shown(
                 caller=request.caller.name,
@@ -135,16 +140,18 @@ async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     projecting, shadowing = police_team(settings, PROJECTOR)
     bus = await runtime.command_bus()
     async with (
+        AsyncExitStack() as stack,
         ConsistentReads.open(settings, PROJECTOR.name) as reads,
         projecting.at_work(runtime.seconds_to_stop),
         shadowing.at_work(runtime.seconds_to_stop),
     ):
+        watch = stack.enter_context(RuleWatch.at_work(rules))
         checks = {
             "write_model": bus.ready,
             "read_model": reads.ready,
             "projector": projecting.problem,
             "shadow_rules": shadowing.problem,
         }
-        police = Police(bus, reads, rules, utc_now)
+        police = Police(bus, reads, watch, utc_now)
         links = links_to(PAYMENT_PAGES, settings, "Fraud police")
         yield create_app(bus, reads, police, reducer, checks, links=links)

@@ -90,6 +90,7 @@ class Shadow:
         self._stop = stop
         self._there_is_more = threading.Event()
         self._rules: dict[str, RuleSet | None] = {}
+        self._unreadable: set[tuple[int, int]] = set()
         self.wake = self._there_is_more.set
 
     def run(self, _stop: threading.Event) -> None:
@@ -122,7 +123,12 @@ class Shadow:
             rules = None if text is None else self._rules_of(text)
             if rules is None or self._stop.is_set():
                 break
-            rows += _rows(card_id, version, findings_of(rules, payment, features))
+            try:
+                findings = findings_of(rules, payment, features)
+            except UnreadableError as error:
+                self._say_once((partition, position), error)
+                break
+            rows += _rows(card_id, version, findings)
             new = position
         if new == after:
             return False
@@ -132,6 +138,11 @@ class Shadow:
             cursor.execute(MOVE if row else BEGIN, place)
         JUDGED.inc(sum(position <= new for _, _, position, *_ in decisions))
         return True
+
+    def _say_once(self, place: tuple[int, int], error: UnreadableError) -> None:
+        if place not in self._unreadable:
+            self._unreadable.add(place)
+            logger.warning("shadow rules wait at %s:%s: %s", *place, error)
 
     def _rules_of(self, text: str) -> RuleSet | None:
         """The rules; None where they are of a later release, which will have to look at them."""
@@ -154,13 +165,22 @@ def _rows(card_id: UUID, version: int, findings: Sequence[Finding]) -> Iterator[
         }
 
 
+class UnreadableError(Exception):
+    """A decision is of a later release, which has counted more."""
+
+
 def findings_of(rules: RuleSet, payment: str, features: str) -> list[Finding]:
-    """What the shadow rules of a set find in a decision, from its recorded JSON."""
-    return find(
-        rules.shadow,
-        adapter(Payment).validate_json(payment),
-        adapter(Features).validate_json(features),
-    )
+    """What the shadow rules of a set find in a decision, from its recorded JSON.
+
+    Raises:
+        UnreadableError: this release cannot read it.
+    """
+    try:
+        paid = adapter(Payment).validate_json(payment)
+        past = adapter(Features).validate_json(features)
+    except ValueError:
+        raise UnreadableError("the decision is of a release that counts something else") from None
+    return find(rules.shadow, paid, past)
 
 
 def as_json(findings: Sequence[Finding]) -> Any:  # noqa: ANN401 - JSON
@@ -182,7 +202,12 @@ def check_shadow(store: Connection[Any]) -> Iterator[str]:
             except RuleSetError as error:
                 yield f"{name}: this release does not know its rules: {error}"
                 continue
-            if findings != as_json(findings_of(rules, payment, features)):
+            try:
+                expected = as_json(findings_of(rules, payment, features))
+            except UnreadableError as error:
+                yield f"{name}: cannot be compared: {error}"
+                continue
+            if findings != expected:
                 yield f"{name}: is not what its rules find"
 
 

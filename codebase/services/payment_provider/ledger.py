@@ -55,8 +55,8 @@ class Ledger:
         finally:
             file.close()
 
-    def charge(self, transaction_id: UUID, amount: Decimal, currency: str, channel: str) -> None:
-        """Charge, once for each transaction."""
+    def charge(self, transaction_id: UUID, amount: Decimal, currency: str, channel: str) -> Charge:
+        """Charge, once for each transaction; what has been charged, be it now or before."""
         self._file.execute(
             INSERT,
             {
@@ -66,6 +66,9 @@ class Ledger:
                 "channel": channel,
             },
         )
+        charged = self.find(transaction_id)
+        assert charged is not None, "it has been charged"  # noqa: S101 - an invariant
+        return charged
 
     def find(self, transaction_id: UUID) -> Charge | None:
         """What was charged for a transaction."""

@@ -97,10 +97,12 @@ def create_app(ledger: Ledger) -> FastAPI:
             )
         if charge.amount == HANGS:
             await hang(request)
-        ledger.charge(charge.transactionID, charge.amount, charge.currency, charge.channel)
+        charged = ledger.charge(
+            charge.transactionID, charge.amount, charge.currency, charge.channel
+        )
         if charge.amount == LOST:
             await hang(request)
-        return ChargeAnswer.of(charge.transactionID, Charge(charge.amount, charge.currency))
+        return ChargeAnswer.of(charge.transactionID, charged)
 
     @app.get("/charges/{transaction_id}")
     async def get_charge(transaction_id: UUID) -> ChargeAnswer:

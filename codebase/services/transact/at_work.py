@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,11 +15,13 @@ from codebase.engine.reactions.reaction import Sent
 from codebase.engine.reactions.target import Target
 from codebase.engine.reactions.team import ReactionTeam
 from codebase.services.transact import driver
+from codebase.services.transact.initiations import Initiations
 from codebase.services.transact.payment_methods import initiate, status
 from codebase.services.transact.steps import Steps
 from codebase.services.transact.targets import PaymentTarget, PoliceTarget
 from codebase.services.transact.waiting import Waiting
 from codebase.views.payments.settings import PaymentSettings
+from codebase.web.other_services import with_token
 from codebase.web.runtime import Runtime
 from codebase.web.shell import Check
 
@@ -47,11 +48,6 @@ def breaker() -> Breaker:
     )
 
 
-def with_token(token: str | None) -> dict[str, str]:
-    """The headers that tell who asks."""
-    return {"X-Token": token} if token else {}
-
-
 def provider_token(settings: PaymentSettings) -> str | None:
     """What the provider is asked with: ours only where it is our own stand-in."""
     ours = settings.service_token if settings.development else None
@@ -59,9 +55,13 @@ def provider_token(settings: PaymentSettings) -> str | None:
 
 
 def targets_of(
-    settings: PaymentSettings, session: aiohttp.ClientSession, steps: Steps
+    settings: PaymentSettings,
+    session: aiohttp.ClientSession,
+    steps: Steps,
+    of_provider: Breaker,
 ) -> dict[str, Target]:
-    """Whom the driver sends to."""
+    """Whom the driver sends to; `of_provider` leaves that one alone while it does not answer."""
+    initiations = Initiations(lambda: of_provider.is_closed, settings.reaction_in_flight)
     provider = HttpTarget(
         session,
         settings.payment_provider_url,
@@ -78,8 +78,8 @@ def targets_of(
         deadline_seconds=POLICE_DEADLINE_SECONDS,
     )
     return {
-        driver.FRAUD_POLICE: PoliceTarget(police, steps),
-        driver.PAYMENT_PROVIDER: PaymentTarget(provider, steps),
+        driver.FRAUD_POLICE: PoliceTarget(police, steps, initiations),
+        driver.PAYMENT_PROVIDER: PaymentTarget(provider, steps, initiations),
     }
 
 
@@ -88,12 +88,12 @@ async def driving(
     runtime: Runtime, settings: PaymentSettings, bus: CommandBus, steps: Steps, waiting: Waiting
 ) -> AsyncIterator[dict[str, Check]]:
     """Both reactions at work; yields the checks that tell whether they are."""
-    loop = asyncio.get_running_loop()
-    targets = targets_of(settings, await runtime.http_session(), steps)
     breakers = {name: breaker() for name in (driver.FRAUD_POLICE, driver.PAYMENT_PROVIDER)}
-    team = ReactionTeam(settings, driver.TRANSACTIONS, targets, loop, breakers)
+    session = await runtime.http_session()
+    targets = targets_of(settings, session, steps, breakers[driver.PAYMENT_PROVIDER])
+    team = ReactionTeam(settings, driver.TRANSACTIONS, targets, breakers)
     log = BusTarget(bus, driver.TRANSACTION_AGES.name, driver.command, heard=waiting.hear)
     of_ages = {driver.LOG: log}
-    ages = ReactionTeam(settings, driver.TRANSACTION_AGES, of_ages, loop)
+    ages = ReactionTeam(settings, driver.TRANSACTION_AGES, of_ages)
     async with team.at_work(runtime.seconds_to_stop), ages.at_work(runtime.seconds_to_stop):
         yield {"driver": team.problem, "ages": ages.problem}

@@ -18,7 +18,7 @@ from codebase.views.payments.fields import (
     ShownStatus,
 )
 from codebase.web.commands import Answer
-from codebase.web.fields import Amount, FromText, Text
+from codebase.web.fields import Amount, FromText
 from codebase.web.problems import MEDIA_TYPE, HttpProblem, ProblemDetails
 from codebase.web.request_body import RequestBody
 from codebase.web.schemas import MayBeAbsent, example
@@ -41,7 +41,7 @@ class Order(RequestBody):
     model_config = example(**EXAMPLE["order"])
 
     id: OrderId
-    name: Text
+    name: PlainText
     cost: Amount
     currency: CurrencyCode
 

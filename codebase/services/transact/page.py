@@ -103,7 +103,7 @@ def add_pages(
     async def get_page(
         request: Request, status: ChosenStatus = None, last_reference: LastReference = None
     ) -> Response:
-        """How the last day's transactions stand, what they came to, and the newest of all."""
+        """How transactions of the last hours stand, what they came to, and the newest of all."""
         moment = now()
         hours, on_their_way, newest = await asyncio.gather(
             board.last_hours(request, moment),
@@ -117,6 +117,7 @@ def add_pages(
             made_at=moment,
             parked=parked_streams(request.scope),
             hours=hours,
+            hours_before=transaction_day.HOURS - 1,
             flow=flow_of(hours.by_status),
             on_their_way=on_their_way,
             only=status,

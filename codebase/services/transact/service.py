@@ -27,11 +27,13 @@ from codebase.services.transact.bodies import (
     told,
 )
 from codebase.services.transact.fields import OnlyStatus
+from codebase.services.transact.figures import counting
 from codebase.services.transact.page import add_pages
 from codebase.services.transact.steps import Steps
 from codebase.services.transact.taking import NAME, Taking
 from codebase.services.transact.waiting import Waiting
 from codebase.views.payments import transactions
+from codebase.views.payments.fields import key_without_card
 from codebase.views.payments.settings import PaymentSettings, card_reducer
 from codebase.views.payments.transactions import TransactionDetails, TransactionPage
 from codebase.web.command_routes import WithHeaders
@@ -120,7 +122,7 @@ def create_app(
         answer=TransactionAnswer,
         summary="Settle a payment that the provider says nothing of",
         problems={404: "There is no such transaction.", 409: "It is not PAYMENT_INITIATED."},
-        requires=[require_admin],
+        requires=[require_admin, key_without_card],
     )
     async def settle(request: Command[PostSettlement]) -> Answer:
         """For administrators who know from elsewhere whether the money has moved."""
@@ -175,6 +177,7 @@ async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     async with (
         ConsistentReads.open(settings, READ_MODEL) as reads,
         driving(runtime, settings, bus, steps, waiting) as driven,
+        counting(settings),
     ):
         checks = {"write_model": bus.ready, "read_model": reads.ready, **driven}
         yield create_app(bus, reads, settings, taking, checks)

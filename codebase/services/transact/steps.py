@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from codebase.engine.commands.bus import CommandBus
-from codebase.engine.commands.fingerprint import Content
 from codebase.engine.commands.submission import Outcome, Submission
 from codebase.model.actor import Actor
 from codebase.model.payments.transaction import TRANSACTION, Command
 
 OURSELVES = Actor("reaction transactions", is_admin=True)
 """Who takes them, as the events say."""
-NO_KEY = Content(b"")
 
 
 class Steps:
@@ -36,15 +34,7 @@ class Steps:
             ServiceUnavailable: the log did not answer in time.
         """
         outcome = await self._bus.execute(
-            Submission(
-                aggregate=TRANSACTION,
-                stream_id=transaction_id,
-                command=command,
-                idempotence_key=None,
-                content=NO_KEY,
-                actor=OURSELVES,
-                command_id=uuid4().hex,
-            )
+            Submission.without_key(TRANSACTION, transaction_id, command, OURSELVES)
         )
         self._heard(outcome)
         return outcome

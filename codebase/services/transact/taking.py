@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from uuid import UUID
 
 from codebase.engine.commands.bus import CommandBus
 from codebase.engine.commands.fingerprint import Content
 from codebase.engine.commands.submission import Outcome, Submission
-from codebase.foundation.errors import ServiceUnavailable, invalid
+from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.failpoints import failpoint
-from codebase.model.payments.cards import Card, CardNumber, CardReducer
+from codebase.model.payments.cards import Card, CardReducer
 from codebase.model.payments.transaction import (
     DECIDED,
     TRANSACTION,
@@ -21,6 +20,7 @@ from codebase.model.payments.transaction import (
 from codebase.model.refusals import KeyReused
 from codebase.services.transact.bodies import PostTransaction
 from codebase.services.transact.waiting import Waiting
+from codebase.views.payments.fields import refuse_elsewhere
 from codebase.views.payments.look import look_at
 from codebase.web.shell import Command
 
@@ -30,8 +30,6 @@ WAIT_SECONDS = 0.25
 """How long a request waits for the end of its transaction."""
 LOOK_SECONDS = 0.1
 """And how long it then looks at the log: together less than 400 ms."""
-
-NO_DIGIT = re.compile(r"[^0-9]", re.ASCII)
 
 
 class Taking:
@@ -66,7 +64,9 @@ class Taking:
             ServiceUnavailable: the log did not answer in time.
         """
         number = request.body.payment.card
-        refuse_elsewhere(number, request)
+        refuse_elsewhere(
+            number, {"order.id": request.body.order.id, "Idempotency-Key": request.idempotence_key}
+        )
         card = self._reducer.reduce(number)
         submission = self._submission(request, card)
         with self._waiting.for_end_of(submission.stream_id) as end:
@@ -161,20 +161,3 @@ def refuse_another_card(outcome: Outcome, card: Card) -> None:
     """
     if outcome.replayed and not outcome.state.requested.card.is_same_as(card):
         raise KeyReused("this idempotence key already stands for a payment by another card")
-
-
-def refuse_elsewhere(number: CardNumber, request: Command[PostTransaction]) -> None:
-    """Keep a card's number out of whatever else of the request is written down.
-
-    Raises:
-        InvalidInputError: naming the field.
-    """
-    order = request.body.order
-    elsewhere = {
-        "order.id": order.id,
-        "order.name": order.name,
-        "Idempotency-Key": request.idempotence_key or "",
-    }
-    for field, text in elsewhere.items():
-        if number.digits in NO_DIGIT.sub("", text):
-            raise invalid(field, "must not hold the number of the card")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from codebase.engine.reactions.reaction import Answer
@@ -52,14 +53,32 @@ def _text(value: object) -> str:
     return text.replace("\0", "?").encode("utf-8", "replace").decode()
 
 
-def payment_of(answer: Answer) -> RecordPayment:
+def payment_of(answer: Answer, asked: Mapping[str, Any]) -> RecordPayment:
     """What a provider's answer means for the payment.
 
+    Args:
+        answer: to a charge, or to the question what became of it.
+        asked: the `payment` that it was asked for.
+
     Raises:
-        NoWordError: it refuses something else.
+        NoWordError: it refuses something else, speaks of other money than it was asked for, or of
+            another number of charges than one.
     """
     if answer.refused is None:
+        if not _is_same_money(answer.data, asked):
+            raise NoWordError("the provider says that it moved another amount or currency")
+        if answer.data.get("charges", 1) != 1:
+            raise NoWordError("the provider says that it moved the money, and not once")
         return RecordPayment(is_paid=True)
     if answer.data.get("type") == REFUSAL:
         return RecordPayment(is_paid=False, reason=_text(answer.data.get("detail")))
     raise NoWordError(f"the provider refused the request: {answer.refused}")
+
+
+def _is_same_money(told: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Whether a provider that tells how much it moved tells what it was asked to move."""
+    try:
+        same_amount = Decimal(str(told.get("amount", asked["amount"]))) == Decimal(asked["amount"])
+    except InvalidOperation:
+        return False
+    return same_amount and told.get("currency", asked["currency"]) == asked["currency"]

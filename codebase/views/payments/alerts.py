@@ -21,6 +21,7 @@ from codebase.model.payments.alert import (
     ALERT,
     AlertDelayed,
     AlertDied,
+    AlertFinished,
     AlertRaised,
     AlertRetried,
     AlertSent,
@@ -89,6 +90,8 @@ CHANGE = """
 STATE_AFTER = {
     AlertDelayed.__name__: AlertState.RETRYING.value,
     AlertSent.__name__: AlertState.SENT.value,
+    # It stays what it is, and is told of once more.
+    AlertFinished.__name__: AlertState.SENT.value,
     AlertDied.__name__: AlertState.DEAD.value,
     AlertSilenced.__name__: AlertState.SILENCED.value,
     AlertRetried.__name__: AlertState.PENDING.value,

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
+from fastapi import Request
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
-from codebase.model.payments.cards import BRAND_NAMES, Card, CardNumber, holds_card_number
+from codebase.foundation.errors import invalid
+from codebase.model.payments.cards import (
+    BRAND_NAMES,
+    Card,
+    CardNumber,
+    digits_in,
+    holds_card_number,
+)
 from codebase.model.payments.currencies import parse_currency
 from codebase.web.fields import PLAIN_TEXT, Text, read_text
 from codebase.web.request_body import RequestBody
@@ -35,13 +44,45 @@ def without_card(value: object) -> object:
         ValueError: it may; the text never repeats it.
     """
     if isinstance(value, str) and holds_card_number(value):
-        raise ValueError("must not hold the number of a card")
+        raise ValueError("must not hold what may be the number of a card: 12 digits in a row")
     return value
 
 
 NoCard = BeforeValidator(without_card)
-PlainText = Annotated[Text, NoCard]
+PlainText = Annotated[
+    Text,
+    NoCard,
+    Field(description="A line of text, without what may be a card's number: 12 digits in a row."),
+]
 """A line of text that is kept, and so must not hold a card's number."""
+
+
+def key_without_card(request: Request) -> None:
+    """Of a command by people: a key of their own that has no card's number in it.
+
+    Raises:
+        InvalidInputError: naming the header.
+    """
+    if holds_card_number(request.headers.get("idempotency-key", "")):
+        raise invalid("Idempotency-Key", "must not hold 12 digits in a row, unless it is a UUID")
+
+
+def refuse_elsewhere(number: CardNumber, texts: Mapping[str, str | None]) -> None:
+    """Keep a card's number out of whatever else of its request is written down.
+
+    That may be what a client calls its things, of which many are long numbers.
+
+    Args:
+        number: of the card.
+        texts: field -> what is in it.
+
+    Raises:
+        InvalidInputError: naming the field.
+    """
+    for field, text in texts.items():
+        if text is not None and number.digits in digits_in(text):
+            raise invalid(field, "must not hold the number of the card")
+
 
 FINGERPRINT = re.compile(r"[A-Za-z0-9_.-]{1,32}:[A-Za-z0-9_-]{22,43}", re.ASCII)
 Fingerprint = Annotated[

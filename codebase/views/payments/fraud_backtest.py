@@ -14,6 +14,7 @@ from codebase.model.payments.fraud_features import Features, Payment
 from codebase.model.payments.fraud_judgement import FindingKind, Judgement, judge
 from codebase.model.payments.fraud_label import Label
 from codebase.model.payments.fraud_rule_set import Rule, RuleSet
+from codebase.operations import OperationError
 
 READ_DECISIONS = """
     SELECT decision.transaction_id::text, decision.denied, decision.payment::text,
@@ -107,6 +108,7 @@ def backtest(settings: Settings, rules: RuleSet, since: datetime, until: datetim
         until: the first moment after it.
 
     Raises:
+        OperationError: a later release has decided something.
         psycopg.Error: the store cannot be read.
     """
     found, usable = Backtest(), UsableRules(rules)
@@ -119,9 +121,15 @@ def backtest(settings: Settings, rules: RuleSet, since: datetime, until: datetim
         cursor.itersize = FETCH
         cursor.execute(READ_DECISIONS, {"since": since, "until": until})
         for transaction_id, denied, payment, recorded, label in cursor:
-            past = features(recorded)
+            try:
+                paid, past = payments(payment), features(recorded)
+            except ValueError:
+                # Its text would repeat the payment.
+                raise OperationError(
+                    f"this release cannot read what was decided of {transaction_id}"
+                ) from None
             chosen, exempt = usable.of(past)
-            judgement = judge(chosen, payments(payment), past)
+            judgement = judge(chosen, paid, past)
             _note(found, transaction_id, denied, judgement, label)
             found.exempt.update(exempt)
     return found

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from psycopg import sql
+
+from codebase.web.parked import asking_by_id_alone
+
 PAGE_ARGUMENTS = ("clients", "references", "sizes", "denied")
 
 # Keyset pages, newest first; see views/buy_orders/buy_orders.py for the two ways into the table. Of
@@ -67,28 +71,44 @@ DECISIONS = """
     ORDER BY asked.ordinal, page.as_of DESC, page.id DESC, page.version DESC
 """
 
-# All decisions about a transaction, the one to show last. Anybody may ask about any id: what counts
-# most is being of the payment itself, by its client and its card, and then as of when that was
-# requested.
+# Anybody may ask about any id, as often as he likes: of all decisions of a transaction it is one.
+# What counts most is being of the payment itself, by its client and its card, and then as of when
+# that was requested.
+THE_ONE = """
+    SELECT decision.* FROM fraud_decision AS decision
+    LEFT JOIN card_transaction AS paid
+        ON paid.id = decision.transaction_id AND paid.client = decision.client
+        AND paid.card_brand = decision.payment -> 'card' ->> 'brand'
+        AND paid.card_last_four = decision.payment -> 'card' ->> 'last_four'
+    WHERE decision.transaction_id = {transaction} AND {is_asked_for}
+    ORDER BY paid.id IS NOT NULL DESC,
+             decision.as_of IS NOT DISTINCT FROM paid.requested_at DESC,
+             decision.as_of DESC, decision.version DESC, decision.id DESC
+    LIMIT 1
+"""
+
 ONE_ARGUMENTS = ("clients", "ids")
-DECISION = """
+ONE_DECISION = """
     SELECT asked.ordinal, decision.transaction_id, decision.client, decision.as_of, decision.denied,
            decision.decided_by, decision.score, decision.payment::text, decision.hits, label.label,
            decision.findings::text, coalesce(shadow.findings, '[]')::text, decision.features::text,
            decision.rules
     FROM unnest(%(clients)b::text[], %(ids)b::uuid[]) WITH ORDINALITY AS asked (client, id, ordinal)
-    JOIN fraud_decision AS decision ON decision.transaction_id = asked.id
-        AND (asked.client IS NULL OR decision.client = asked.client)
+    CROSS JOIN LATERAL ({the_one}) AS decision
     LEFT JOIN fraud_shadow AS shadow
         ON shadow.id = decision.id AND shadow.version = decision.version
     LEFT JOIN fraud_label AS label ON label.transaction_id = decision.transaction_id
-    LEFT JOIN card_transaction AS paid
-        ON paid.id = decision.transaction_id AND paid.client = decision.client
-        AND paid.card_brand = decision.payment -> 'card' ->> 'brand'
-        AND paid.card_last_four = decision.payment -> 'card' ->> 'last_four'
-    ORDER BY asked.ordinal, paid.id IS NOT NULL,
-             decision.as_of IS NOT DISTINCT FROM paid.requested_at, decision.as_of, decision.version
 """
+DECISION = (
+    sql.SQL(ONE_DECISION)
+    .format(
+        the_one=sql.SQL(THE_ONE).format(
+            transaction=sql.Identifier("asked", "id"),
+            is_asked_for=sql.SQL("(asked.client IS NULL OR decision.client = asked.client)"),
+        )
+    )
+    .as_string()
+)
 
 # Those that hold longest first: so one index leads past all that are over.
 LISTING_ARGUMENTS = ("references", "sizes", "moments")
@@ -114,20 +134,52 @@ LISTINGS = """
     ORDER BY asked.ordinal, page.ends_at DESC, page.id DESC
 """
 
-# Over the latest decisions, and over all that are labelled: of these there are as many as people
-# have looked at.
-RULE_ARGUMENTS = ("latest",)
-RULES = """
-    SELECT asked.ordinal, told.rule, told.is_shadow, told.hits, told.confirmed, told.false_positive
-    FROM unnest(%(latest)b::integer[]) WITH ORDINALITY AS asked (latest, ordinal)
+ONE_LISTING_ARGUMENTS = ("ids", "moments")
+ONE_LISTING = """
+    SELECT asked.ordinal, listing.id, listing.list, listing.kind, listing.value, listing.ends_at,
+           listing.reason
+    FROM unnest(%(ids)b::uuid[], %(moments)b::timestamptz[])
+        WITH ORDINALITY AS asked (id, moment, ordinal)
+    JOIN fraud_listing AS listing
+        ON listing.id = asked.id AND listing.over_at IS NULL AND listing.ends_at > asked.moment
+"""
+ASKING_FOR_PARKED_LISTING = asking_by_id_alone()
+
+# Over the latest decisions, and over the transactions that were labelled last.
+RULE_ARGUMENTS = ("latest", "labels")
+LABELLED_LAST = """
+    SELECT transaction_id, label FROM fraud_label
+    ORDER BY labelled_at DESC, id DESC
+    LIMIT asked.labels
+"""
+OF_LABEL = sql.SQL(THE_ONE).format(
+    transaction=sql.Identifier("label", "transaction_id"), is_asked_for=sql.SQL("true")
+)
+RULES_THAT_HIT = """
+    SELECT asked.ordinal, told.rule, told.is_shadow, told.hits, told.confirmed,
+           told.false_positive, told.frauds
+    FROM unnest(%(latest)b::integer[], %(labels)b::integer[])
+        WITH ORDINALITY AS asked (latest, labels, ordinal)
     CROSS JOIN LATERAL (
         WITH latest AS MATERIALIZED (
             SELECT id, version, hits, transaction_id FROM fraud_decision
             ORDER BY as_of DESC, id DESC, version DESC
             LIMIT asked.latest
         ), labelled AS MATERIALIZED (
-            SELECT decision.id, decision.version, decision.hits, label.label
-            FROM fraud_label AS label JOIN fraud_decision AS decision USING (transaction_id)
+            SELECT decision.id, decision.version, decision.hits, decision.rules, label.label
+            FROM ({labelled_last}) AS label CROSS JOIN LATERAL ({of_label}) AS decision
+        ), asked_of AS (
+            -- What a rule could have hit: frauds that were shown to it, in the state that it is in.
+            SELECT rule.name AS rule, rule.content ->> 'state' = 'shadow' AS is_shadow,
+                   sum(of_set.frauds)::bigint AS frauds
+            FROM (
+                SELECT rules, count(*) AS frauds FROM labelled
+                WHERE label = 'confirmed' GROUP BY rules
+            ) AS of_set
+            JOIN fraud_rule_set AS known ON known.hash = of_set.rules
+            CROSS JOIN LATERAL jsonb_each(known.text::jsonb -> 'rules') AS rule (name, content)
+            WHERE rule.content ->> 'state' <> 'off'
+            GROUP BY 1, 2
         ), found AS (
             SELECT unnest(hits) AS rule, false AS is_shadow, NULL AS label FROM latest
             UNION ALL
@@ -138,18 +190,30 @@ RULES = """
             UNION ALL
             SELECT unnest(shadow.hits), true, labelled.label
             FROM labelled JOIN fraud_shadow AS shadow USING (id, version)
+        ), counted AS (
+            SELECT rule, is_shadow, count(*) FILTER (WHERE label IS NULL) AS hits,
+                   count(*) FILTER (WHERE label = 'confirmed') AS confirmed,
+                   count(*) FILTER (WHERE label = 'false_positive') AS false_positive
+            FROM found
+            GROUP BY rule, is_shadow
         )
-        SELECT rule, is_shadow, count(*) FILTER (WHERE label IS NULL) AS hits,
-               count(*) FILTER (WHERE label = 'confirmed') AS confirmed,
-               count(*) FILTER (WHERE label = 'false_positive') AS false_positive
-        FROM found
-        GROUP BY rule, is_shadow
+        SELECT rule, is_shadow, coalesce(counted.hits, 0) AS hits,
+               coalesce(counted.confirmed, 0) AS confirmed,
+               coalesce(counted.false_positive, 0) AS false_positive,
+               coalesce(asked_of.frauds, 0) AS frauds
+        FROM counted FULL JOIN asked_of USING (rule, is_shadow)
     ) AS told
 """
+RULES = (
+    sql.SQL(RULES_THAT_HIT)
+    .format(of_label=OF_LABEL, labelled_last=sql.SQL(LABELLED_LAST))
+    .as_string()
+)
 
-TOTALS = """
+COUNTED = """
     SELECT asked.ordinal, latest.decisions, latest.denied, labelled.*
-    FROM unnest(%(latest)b::integer[]) WITH ORDINALITY AS asked (latest, ordinal)
+    FROM unnest(%(latest)b::integer[], %(labels)b::integer[])
+        WITH ORDINALITY AS asked (latest, labels, ordinal)
     CROSS JOIN LATERAL (
         SELECT count(*) AS decisions, count(*) FILTER (WHERE denied) AS denied
         FROM (
@@ -158,10 +222,13 @@ TOTALS = """
             LIMIT asked.latest
         ) AS one
     ) AS latest
-    CROSS JOIN (
+    CROSS JOIN LATERAL (
         SELECT count(*) FILTER (WHERE denied AND label = 'confirmed') AS caught,
                count(*) FILTER (WHERE NOT denied AND label = 'confirmed') AS missed,
                count(*) FILTER (WHERE denied AND label = 'false_positive') AS false_alarms
-        FROM fraud_label JOIN fraud_decision USING (transaction_id)
+        FROM ({labelled_last}) AS label CROSS JOIN LATERAL ({of_label}) AS decision
     ) AS labelled
 """
+TOTALS = (
+    sql.SQL(COUNTED).format(of_label=OF_LABEL, labelled_last=sql.SQL(LABELLED_LAST)).as_string()
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -23,6 +24,7 @@ from codebase.model.payments.card_check import (
     decide,
     evolve,
 )
+from codebase.model.payments.fraud_judgement import found_late
 from codebase.model.payments.fraud_rule_history import RuleSetAdopted, id_of_rule_set
 from codebase.model.payments.fraud_rule_set import RuleSet, RuleSetError, recorded_rules
 from codebase.operations import OperationError
@@ -48,7 +50,7 @@ class Replayed:
 
 
 class Decision(NamedTuple):
-    """A stored decision, and the state of its card before it."""
+    """A stored decision, and the state of its card before it, whose `last` is the same one."""
 
     event: TransactionAssessed
     before: State | None
@@ -123,13 +125,26 @@ def replay(
 def _decisions(
     log: Connection[Any], partition: int, head: int, advance: Callable[[int], object]
 ) -> Iterator[Decision]:
-    states: dict[UUID, State] = {}
+    # Of a card only when it paid, which is all that the next decision looks at: of what was decided
+    # of each, memory would not have room.
+    paid_at: dict[UUID, tuple[datetime, ...]] = {}
     for logged in _events(log, partition, head, advance):
         if logged.category == CARD_CHECK.category and logged.data is not None:
-            event = adapter(TransactionAssessed).validate_json(logged.data)
-            before = states.get(logged.stream_id)
-            states[logged.stream_id] = evolve(before, event)
+            event = _read(logged)
+            times = paid_at.get(logged.stream_id)
+            before = State(times, event) if times else None
+            paid_at[logged.stream_id] = evolve(before, event).times
             yield Decision(event, before)
+
+
+def _read(logged: LoggedEvent) -> TransactionAssessed:
+    try:
+        event: TransactionAssessed = adapter(TransactionAssessed).validate_json(logged.data or "")
+    except ValueError:
+        # Its text would repeat the payment.
+        place = f"{logged.partition}:{logged.position}"
+        raise OperationError(f"this release cannot read the decision at {place}") from None
+    return event
 
 
 def _events(
@@ -185,6 +200,8 @@ def _differing(decision: Decision, rules: RuleSet, row: Sequence[Any]) -> Iterat
         features=fraud_past.features_of(row),
         positions=stored.positions,
         rules=rules,
+        # How long a rule takes is nothing that can be computed.
+        found=found_late(stored.findings),
     )
     [again] = decide(command, decision.before)
     name = f"transaction {stored.transaction_id}"

@@ -11,7 +11,8 @@ from pydantic_settings import NoDecode
 from codebase.foundation.errors import ConfigurationError
 from codebase.foundation.keys import keys_of
 from codebase.foundation.settings import Settings, split_commas
-from codebase.model.payments.cards import CardReducer
+from codebase.foundation.tokens import TokenEntry
+from codebase.model.payments.cards import RUN_OF_DIGITS, CardReducer, holds_card_number
 from codebase.web.fields import read_email
 
 LONGEST_WAIT_SECONDS = 30 * 86_400
@@ -46,14 +47,37 @@ class PaymentSettings(Settings):
         return split_commas(value)
 
 
+def require_payable(name: str) -> None:
+    """Refuse a caller whose name may be a card's number, before it pays.
+
+    Its name goes wherever its payments go, and is refused there, as every text is that has so many
+    digits in a row: no payment would ever be judged. Names that we were configured with could be
+    let through instead; but then what is looked for and found would no longer be a card's number.
+
+    Raises:
+        ConfigurationError: it may be one; the digits are not repeated.
+    """
+    if holds_card_number(name):
+        raise ConfigurationError(
+            f"{RUN_OF_DIGITS.sub('…', name)} is no name of who pays: it has 12 digits in a row, as"
+            " the number of a card, and what has that is refused wherever payments go"
+        )
+
+
 def card_reducer(settings: Settings) -> CardReducer:
     """What reduces card numbers, with the keys of CARD_KEYS.
 
     There is none to fall back on: what is signed with a key that everybody knows can be guessed.
 
     Raises:
-        ConfigurationError: there are no keys, or they are malformed.
+        ConfigurationError: there are no keys, or they are malformed; or a caller has a name that
+            may be a card's number.
     """
+    for place, entry in enumerate(settings.api_tokens, 1):
+        try:
+            require_payable(TokenEntry.parse(entry).name)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"API_TOKENS, entry {place}: {error}") from error
     if not settings.card_keys:
         raise ConfigurationError(
             "CARD_KEYS is not set: services that are told card numbers need a key, as id:base64 of"

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from psycopg import Cursor
+from psycopg import Cursor, sql
 from pydantic import BaseModel
 
 from codebase.engine.log.codec import decode
@@ -17,6 +17,7 @@ from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.engine.projections.projection import Projection, of_type, write
 from codebase.model.payments.silence import SILENCE, SilenceBegun, SilenceEnded
 from codebase.web.pages import PageSize
+from codebase.web.parked import asking_by_id_alone
 from codebase.web.personal import Personal
 from codebase.web.schemas import example
 
@@ -91,6 +92,11 @@ SILENCE_ROWS = Projection(
 CATEGORIES = frozenset({SILENCE.category})
 PAGE_ARGUMENTS = ("references", "sizes")
 
+SHOWN = """
+    found.id, json_build_object('client', found.client, 'rule', found.rule) AS matcher,
+    found.begun_at, found.ends_at, found.reason, found.author, found.ended_at, found.ended_by
+"""
+
 PAGES = """
     SELECT asked.ordinal, asked.reference IS NULL OR boundary.id IS NOT NULL,
            page.items::text, page.items -> -1 ->> 'id'
@@ -100,9 +106,7 @@ PAGES = """
     LEFT JOIN LATERAL (
         SELECT json_agg(row_to_json(one)) AS items
         FROM (
-            SELECT id, json_build_object('client', client, 'rule', rule) AS matcher, begun_at,
-                   ends_at, reason, author, ended_at, ended_by
-            FROM alert_silence AS found
+            SELECT {shown} FROM alert_silence AS found
             WHERE (found.begun_at, found.id) < (
                 CASE WHEN asked.reference IS NULL THEN 'infinity' ELSE boundary.begun_at END,
                 coalesce(asked.reference, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
@@ -112,6 +116,51 @@ PAGES = """
         ) AS one
     ) AS page ON true
 """
+
+# Those that hold longest first: whichever they are, they are found among those that are over.
+HOLDING_ARGUMENTS = ("moments", "sizes")
+HOLDING = """
+    SELECT asked.ordinal, page.items::text
+    FROM unnest(%(moments)b::timestamptz[], %(sizes)b::integer[])
+        WITH ORDINALITY AS asked (moment, size, ordinal)
+    CROSS JOIN LATERAL (
+        SELECT json_agg(row_to_json(one)) AS items
+        FROM (
+            SELECT {shown} FROM alert_silence AS found
+            WHERE found.ended_at IS NULL AND found.ends_at > asked.moment
+            ORDER BY found.ends_at DESC, found.id DESC
+            LIMIT asked.size
+        ) AS one
+    ) AS page
+"""
+
+ONE_ARGUMENTS = ("ids",)
+ONE = """
+    SELECT asked.ordinal, row_to_json(one)::text
+    FROM unnest(%(ids)b::uuid[]) WITH ORDINALITY AS asked (id, ordinal)
+    JOIN alert_silence AS found ON found.id = asked.id
+    CROSS JOIN LATERAL (SELECT {shown}) AS one
+"""
+ASKING_FOR_PARKED = asking_by_id_alone()
+
+
+def _of_silences(query: str) -> str:
+    return sql.SQL(query).format(shown=sql.SQL(SHOWN)).as_string()
+
+
+def pages() -> str:
+    """The query for pages."""
+    return _of_silences(PAGES)
+
+
+def holding() -> str:
+    """The query for those that hold, so many at most."""
+    return _of_silences(HOLDING)
+
+
+def by_id() -> str:
+    """The query for one silence."""
+    return _of_silences(ONE)
 
 
 class MatcherShown(BaseModel):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, LiteralString
@@ -166,22 +166,17 @@ def expected_transitions(
         else:
             state = TRANSACTION.evolve(state, event)
             status = state.status
-        reasons = getattr(event, "reasons", None)
         yield TransitionRow(
             id=transaction_id,
             version=row.version,
             status=status.value,
             at=row.recorded_at,
             score=getattr(event, "score", None),
-            findings=None if reasons is None else [_as_jsonb(asdict(one)) for one in reasons],
+            # As the event has them: what it has not, because it came later, nobody is shown.
+            findings=row.data.get("reasons"),
             reason=getattr(event, "reason", None),
             settled_by=getattr(event, "settled_by", None),
         )
-
-
-def _as_jsonb(members: dict[str, str]) -> dict[str, str]:
-    """In the order in which Postgres keeps them: the shorter names first."""
-    return {name: members[name] for name in sorted(members, key=lambda name: (len(name), name))}
 
 
 TRANSACTIONS = Projection(
@@ -374,7 +369,10 @@ class TransactionPage(BaseModel):
 
 
 class Finding(BaseModel):
-    """What a rule of the fraud police found."""
+    """What a rule of the fraud police found.
+
+    `kind` is `hit`, or `err` of a rule that failed; it is missing where it was not kept yet.
+    """
 
     model_config = example(
         rule="card_velocity_minute",
@@ -384,6 +382,7 @@ class Finding(BaseModel):
         limit="30",
         window="60 s",
         sentence="the card was used more than 30 times in a minute",
+        kind="hit",
     )
 
     rule: str
@@ -393,6 +392,7 @@ class Finding(BaseModel):
     limit: str
     window: str
     sentence: str
+    kind: str = ""
 
 
 class Transition(BaseModel):

@@ -1,0 +1,69 @@
+"""How many transactions have not ended, and since when: whatever loses them, it is seen here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psycopg
+from prometheus_client import Gauge
+
+from codebase.foundation.clock import Clock, utc_now
+from codebase.foundation.errors import ServiceUnavailable
+from codebase.foundation.observability.figures import not_summed
+from codebase.foundation.postgres import DeadlinedConnection, trouble
+from codebase.foundation.settings import Settings
+from codebase.foundation.standing import Standing
+from codebase.views.payments.transaction_day import OPEN, OPEN_MAX, Open
+
+COUNT = Gauge("orderly_transactions_open", "Transactions that have not ended.", ["status"])
+OLDEST = Gauge("orderly_transactions_oldest_seconds", "Age of the oldest of these.", ["status"])
+# Each process counts all that there are.
+not_summed("orderly_transactions_open", max)
+not_summed("orderly_transactions_oldest_seconds", max)
+
+COUNT_INTERVAL_SECONDS = 10.0
+
+
+@asynccontextmanager
+async def counting(settings: Settings, now: Clock = utc_now) -> AsyncIterator[None]:
+    """Count now and then, as the read model has them; what cannot be counted stays as it was."""
+    connection = DeadlinedConnection(
+        settings.required("read_model_url"),
+        "read_model",
+        application="transact figures",
+        deadline_seconds=settings.database_deadline_seconds,
+    )
+    loop = asyncio.create_task(_count_for_ever(connection, now), name="transaction figures")
+    try:
+        yield
+    finally:
+        loop.cancel()
+        await asyncio.gather(loop, return_exceptions=True)
+        await connection.close()
+
+
+async def _count_for_ever(connection: DeadlinedConnection, now: Clock) -> None:
+    standing = Standing("read_model", "count transactions that have not ended")
+    while True:
+        try:
+            await _count(connection, now)
+        except (ServiceUnavailable, psycopg.Error) as error:
+            standing.failed(trouble(error))
+        else:
+            standing.succeeded()
+        await asyncio.sleep(COUNT_INTERVAL_SECONDS)
+
+
+async def _count(connection: DeadlinedConnection, now: Clock) -> None:
+    asked = {"clients": [None], "most": [OPEN_MAX]}
+    opened = await connection.get()
+    # A plan from when the table was small would go through all of it.
+    cursor = await connection.in_time(opened.execute(OPEN, asked, prepare=False))
+    moment = now()
+    for _, *row in await cursor.fetchall():
+        found = Open(*row)
+        age = (moment - found.oldest).total_seconds() if found.oldest else 0.0
+        COUNT.labels(found.status).set(found.transactions)
+        OLDEST.labels(found.status).set(max(0.0, age))
