@@ -185,7 +185,9 @@ def test_what_was_parked_is_added_once_it_flows(databases: Databases) -> None:
     check_months(databases, world.happened)
 
 
-def test_nothing_is_kept_of_tables_that_are_behind(databases: Databases) -> None:
+def test_nothing_is_kept_of_tables_that_are_behind(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = World()
     account = world.open(EDGES[0], Region.EMEA, vip=False)
     agent = world.create(EDGES[1], account)
@@ -198,6 +200,7 @@ def test_nothing_is_kept_of_tables_that_are_behind(databases: Databases) -> None
     assert kept(databases) == []
     with billing_at_work(databases.settings):
         eventually(lambda: is_projected(databases, "billing"))
+    monkeypatch.setattr(consistent_reads, "MOMENT_SECONDS", PATIENCE_SECONDS)
     (caught_up,) = get(databases.settings, "/invoices?month=2024-02")
     assert caught_up.json()["count"] == 0
     assert kept(databases) == ["2024-02"]
