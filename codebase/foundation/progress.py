@@ -103,7 +103,9 @@ class Progress:
             self._behind_since = None
         elif now >= self._ask_at:
             self._ask_at = now + AGE_INTERVAL_SECONDS
-            self._behind_since = now - self._age_seconds(log, reached + 1)
+            age_seconds = self._age_seconds(log, reached + 1)
+            # However long the answer took, nobody is told of more than there is.
+            self._behind_since = time.monotonic() - age_seconds
         elif self._behind_since is None:
             self._behind_since = now
         self._show(reached)
