@@ -102,10 +102,10 @@ def test_a_hundred_waiters_share_one_connection_and_all_hear_of_it(databases: Da
         await asyncio.sleep(0)
         await asyncio.to_thread(move, databases, 5)
         assert await asyncio.gather(*waiting) == [seen(5)] * 100
-        with psycopg.connect(databases.server.superuser_url()) as superuser:
-            row = superuser.execute(
-                "SELECT count(*) FROM pg_stat_activity"
-                " WHERE application_name = 'read_model_sync checkpoints'"
+        with databases.as_read_model_owner() as owner:
+            row = owner.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND application_name = 'read_model_sync checkpoints'"
             ).fetchone()
         assert row == (1,)
 
@@ -239,10 +239,10 @@ def test_the_log_is_asked_only_about_those_who_wait(databases: Databases) -> Non
 
 
 def watchers(databases: Databases) -> int:
-    with psycopg.connect(databases.server.superuser_url()) as superuser:
-        row = superuser.execute(
-            "SELECT count(*) FROM pg_stat_activity"
-            " WHERE application_name = 'log end' AND usename = 'log_head_reader'"
+    with databases.as_owner() as owner:
+        row = owner.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND application_name = 'log end' AND usename = 'log_head_reader'"
         ).fetchone()
     assert row is not None
     return int(row[0])

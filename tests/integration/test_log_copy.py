@@ -297,6 +297,7 @@ def test_a_service_that_comes_while_the_log_is_being_closed_is_seen_and_the_log_
     databases: Databases, target: Databases
 ) -> None:
     place_orders(databases, 1)
+    until_nobody_is_connected(databases)
     with databases.as_owner() as owner, ThreadPoolExecutor(1) as pool:
         with owner.transaction():
             owner.execute("SELECT FROM log_partition FOR UPDATE")

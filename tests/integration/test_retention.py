@@ -17,7 +17,7 @@ from codebase.foundation.settings import Settings
 from codebase.registry import SYSTEM
 from codebase.services.compliance.service import PROJECTOR
 from codebase.views.accounts.compliance_requests import FORGET_ANSWERED
-from tests.integration.flow import at_work, eventually
+from tests.integration.flow import at_work, eventually, until_it_is_alone
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -126,5 +126,8 @@ def test_of_several_processes_one_forgets(databases: Databases) -> None:
         with forgetting(databases, A_YEAR, another):
             # It has passed by the first table when it comes to the second.
             eventually(lambda: left(databases) == [("old", 1)])
+    with databases.as_read_model_owner() as owner:
+        # Who finds that somebody else leads comes again in an hour.
+        until_it_is_alone(owner)
     with forgetting(databases, A_YEAR):
         eventually(lambda: left(databases) == [])

@@ -127,10 +127,11 @@ def test_a_program_that_keeps_ending_is_started_again_after_growing_pauses(
     assert three_times.wait(PATIENCE_SECONDS)
     supervised.stop()
     pauses = [float(found[1]) for line in said if (found := re.search(r"in ([\d.]+) s", line))]
-    assert pauses == [0.25, 0.5, 1]
+    # By now it may have run, and ended, once more.
+    assert pauses[:3] == [0.25, 0.5, 1]
     assert "exit code 3: working" in said[0]
-    assert lines == [b"working\n"] * 3
-    assert (tmp_path / "log").read_bytes() == b"working\n" * 3
+    assert lines[:3] == [b"working\n"] * 3
+    assert (tmp_path / "log").read_bytes().startswith(b"working\n" * 3)
 
 
 def test_a_stopped_program_stays_stopped(own_keeper: Keeper, tmp_path: Path) -> None:
