@@ -64,9 +64,12 @@ class Asker:
 
     def _ask(self) -> None:
         connection = http.client.HTTPConnection(self._url.netloc, timeout=DEADLINE_SECONDS)
-        while not self._stop.wait(PAUSE_SECONDS):
+        is_over = False
+        # However soon it is over, there is one answer.
+        while not is_over:
             started = time.perf_counter()
             connection.request("GET", self._url.path)
             connection.getresponse().read()
             self.seconds.append(time.perf_counter() - started)
+            is_over = self._stop.wait(PAUSE_SECONDS)
         connection.close()

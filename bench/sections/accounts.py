@@ -28,6 +28,7 @@ RUN_SECONDS = 2
 COMMAND_ROUNDS = 3
 REPORT_RUNS = 3
 CLIENTS = 200
+REPORT_SECONDS = 1
 LOAD_SECONDS = 20
 LOCUST = PROJECT / ".venv-loadtest" / "bin" / "locust"
 
@@ -156,8 +157,9 @@ def _file(lab: Lab, name: str, path: str) -> Path:
 
 def _report(lab: Lab, service: str, account: UUID) -> Result:
     asked = _file(lab, "report", f"/accounts/generate_company_report/{account}")
+    seconds = lab.effort.seconds(REPORT_SECONDS)
     runs = [
-        get_pages(service, asked, connections=1, seconds=1, method="POST").all_good().p50_ms
+        get_pages(service, asked, connections=1, seconds=seconds, method="POST").all_good().p50_ms
         for _ in range(lab.effort.rounds(REPORT_RUNS))
     ]
     return Result(

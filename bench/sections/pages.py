@@ -121,8 +121,10 @@ def _beside_a_constant(lab: Lab, settings: Settings, service: str, first: Path) 
 
 
 def _deep_beside_first(service: str, first: Path, deep: Path, effort: Effort) -> Iterator[Result]:
+    seconds = effort.seconds(DEEP_RUN_SECONDS)
+
     def p50_ms(paths: Path) -> float:
-        answers = get_pages(service, paths, connections=1, seconds=DEEP_RUN_SECONDS)
+        answers = get_pages(service, paths, connections=1, seconds=seconds)
         return answers.all_good().p50_ms
 
     if effort.warms_up:
