@@ -39,7 +39,7 @@ from codebase.embedded.private_postgres import (
 )
 from codebase.embedded.private_rabbitmq import USER, RabbitServer, find_rabbitmq
 from codebase.foundation.rights import Login
-from tests.patience import PATIENCE_SECONDS
+from tests.patience import PATIENCE_SECONDS, be_patient
 
 pytest_plugins = ["tests.databases"]
 
@@ -210,6 +210,12 @@ def _patient_clients() -> None:
     timeout = inspect.signature(httpx.get).parameters["timeout"].default
     timeout.connect = timeout.read = timeout.write = timeout.pool = PATIENCE_SECONDS
     assert httpx.Client().timeout == httpx.AsyncClient().timeout == httpx.Timeout(PATIENCE_SECONDS)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patient_connections() -> None:
+    """Three seconds, as services have them, are what a busy server may take for any connection."""
+    be_patient()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,6 +6,8 @@ sight of what never comes, or moves the clock (tests/clocks.py).
 
 from __future__ import annotations
 
+from codebase.foundation import http_session, postgres
+
 PATIENCE_SECONDS = 300.0
 """Ten times what the slowest thing takes on two idle cores; pytest's own --timeout comes later."""
 
@@ -20,3 +22,9 @@ UNHURRIED: dict[str, float] = {
 }
 """Settings with deadlines that pass in no test: an answer within a test's patience owes nothing to
 them, and what is said to be away was not found out by waiting."""
+
+
+def be_patient() -> None:
+    """No connection that this process makes is given up either: these deadlines are no settings."""
+    postgres.LIVELINESS["connect_timeout"] = int(PATIENCE_SECONDS)
+    http_session.CONNECT_DEADLINE_SECONDS = PATIENCE_SECONDS

@@ -2,8 +2,8 @@
 
 Nine tenths of what a service's start costs is importing. Here one process imports everything once
 and is forked for each start: the same code, arguments, environment, signals and exit status as
-`python -m …`, in a twentieth of the time. That the real command starts too is what
-`acceptance/test_embedded_run.py` shows.
+`python -m …`, in a twentieth of the time, and patient with whom it connects to. That the real
+command starts too is what `acceptance/test_embedded_run.py` shows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from codebase.registry import SYSTEM
-from tests.patience import PATIENCE_SECONDS
+from tests.patience import PATIENCE_SECONDS, be_patient
 
 PROJECT = Path(__file__).parents[1]
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
@@ -138,3 +138,4 @@ def _be_on_its_own(environment: dict[str, str]) -> None:
     os.chdir(PROJECT)
     os.environ.clear()
     os.environ.update(environment)
+    be_patient()

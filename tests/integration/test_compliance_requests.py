@@ -69,7 +69,7 @@ from codebase.views.accounts.compliance_requests import RequestRow, apply, expec
 from tests.integration.answering import answering
 from tests.integration.flow import at_work, eventually, is_projected
 from tests.integration.jobs import read_by_reaction, told_to_act
-from tests.patience import PATIENCE_SECONDS
+from tests.patience import NEVER_SECONDS, PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -550,7 +550,7 @@ def sent(request_id: UUID) -> Sent:
 
 
 def way_to(session: ClientSession, url: str) -> ServiceTarget:
-    http = HttpTarget(session, url, lambda sent: change(sent).call)
+    http = HttpTarget(session, url, lambda sent: change(sent).call, deadline_seconds=NEVER_SECONDS)
     return ServiceTarget(http, change, "block_agent")
 
 
