@@ -6,9 +6,10 @@ import hashlib
 import hmac
 import re
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from time import monotonic
 
 from codebase.foundation.tokens import Role, parse_entries
 from codebase.web.attempts import Attempts
@@ -98,16 +99,19 @@ class Authenticator:
     Args:
         entries: as API_TOKENS lists them; none means protected mode.
         processes: how many of the service there are, which share what a guesser may try.
+        now: a clock that only goes on.
 
     Raises:
         ConfigurationError: an entry is malformed.
     """
 
-    def __init__(self, entries: Sequence[str], processes: int = 1) -> None:
+    def __init__(
+        self, entries: Sequence[str], processes: int = 1, now: Callable[[], float] = monotonic
+    ) -> None:
         parsed = parse_entries(entries)
         self._entries = [(entry.digest, Caller(entry.name, entry.role)) for entry in parsed]
         self._attempts = Attempts(
-            "a token", burst=WRONG_TOKENS, seconds_each=1, processes=processes
+            "a token", burst=WRONG_TOKENS, seconds_each=1, processes=processes, now=now
         )
 
     @property
@@ -154,12 +158,19 @@ class SecondFactor:
     Args:
         expected: as configured; None: nothing of the kind is allowed.
         processes: how many of the service there are, which share what a guesser may try.
+        now: a clock that only goes on.
     """
 
-    def __init__(self, expected: str | None, processes: int = 1) -> None:
+    def __init__(
+        self, expected: str | None, processes: int = 1, now: Callable[[], float] = monotonic
+    ) -> None:
         self._expected = expected
         self._attempts = Attempts(
-            "the second factor", burst=WRONG_FACTORS, seconds_each=6, processes=processes
+            "the second factor",
+            burst=WRONG_FACTORS,
+            seconds_each=6,
+            processes=processes,
+            now=now,
         )
 
     def require(self, headers: Headers, sender: str) -> None:

@@ -25,6 +25,7 @@ from codebase.web.auth import (
     require_same_origin,
 )
 from codebase.web.problems import HttpProblem
+from tests.clocks import StandingClock
 
 HERE = "127.0.0.1"
 SECRET = "a secret"  # noqa: S105 - of a test
@@ -132,7 +133,7 @@ def test_without_the_second_factor_nothing_is_destroyed(
 
 
 def test_guessing_ends_after_a_few_and_holds_up_nobody_else() -> None:
-    factor = SecondFactor("42")
+    factor = SecondFactor("42", now=StandingClock())
 
     def status(guess: bytes, sender: str) -> int:
         try:
@@ -147,7 +148,7 @@ def test_guessing_ends_after_a_few_and_holds_up_nobody_else() -> None:
 
 
 def test_wrong_tokens_hold_up_no_right_one_from_the_same_address() -> None:
-    authenticator = Authenticator([f"shop:client:{DIGEST}"])
+    authenticator = Authenticator([f"shop:client:{DIGEST}"], now=StandingClock())
     seen = []
     for number in range(WRONG_TOKENS + 2):
         with pytest.raises(HttpProblem) as refusal:
