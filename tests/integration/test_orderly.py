@@ -11,6 +11,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 from uuid import UUID, uuid4
@@ -19,6 +21,7 @@ import pytest
 
 from tests import processes
 from tests.integration.flow import eventually, is_projected, place_orders, projecting
+from tests.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -50,20 +53,25 @@ def on_a_terminal(databases: Databases, *arguments: str, output: IO[bytes] | Non
     try:
         with Path(os.ttyname(theirs)).open("wb", buffering=0) as screen:
             process = processes.start(arguments, wide, output or screen, screen)
-            process.join(processes.PATIENCE_SECONDS)
-        assert process.exitcode is not None
-        return ESCAPES.sub("", everything_in(ours))
+            shown = everything_of(process, ours)
+        processes.status_of(process)
+        return ESCAPES.sub("", shown)
     finally:
         os.close(theirs)
         os.close(ours)
 
 
-def everything_in(terminal: int) -> str:
+def everything_of(process: BaseProcess, terminal: int) -> str:
+    """What it shows until it ends; on a terminal that nobody reads there is room for little."""
     os.set_blocking(terminal, False)
     shown = b""
-    with contextlib.suppress(BlockingIOError):
-        while part := os.read(terminal, 10_000):
-            shown += part
+    happened: list[object] = []
+    while process.sentinel not in happened:
+        happened = list(wait([terminal, process.sentinel], PATIENCE_SECONDS))
+        assert happened, f"{process.pid} shows nothing and does not end"
+        with contextlib.suppress(BlockingIOError):
+            while part := os.read(terminal, 10_000):
+                shown += part
     return shown.decode()
 
 

@@ -340,6 +340,7 @@ def test_pages_need_no_script(site: Website, browser: Browser) -> None:
     context = browser.new_context(
         java_script_enabled=False, viewport={"width": PHONE, "height": HEIGHT}
     )
+    context.set_default_timeout(PATIENCE_SECONDS * 1000)
     page = context.new_page()
     page.goto(site.compliance)
     box = page.get_by_role("button", name="Block").first.bounding_box()
@@ -375,6 +376,7 @@ def test_the_documentation_is_tried_out(show: Open, site: Website) -> None:
 
 def test_the_documentation_is_read_without_a_script(site: Website, browser: Browser) -> None:
     context = browser.new_context(java_script_enabled=False)
+    context.set_default_timeout(PATIENCE_SECONDS * 1000)
     page = context.new_page()
     page.goto(f"{site.compliance}/docs")
     page.get_by_text("Have an agent blocked").click()
