@@ -9,9 +9,11 @@ import threading
 from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID, uuid4
 
+import httpx
 import pika
 import psycopg
 import pytest
@@ -180,6 +182,21 @@ def replies(channel: BlockingChannel, count: int) -> list[dict[str, Any]]:
 
 def outcomes(channel: BlockingChannel, count: int) -> list[str]:
     return [reply["outcome"] for reply in replies(channel, count)]
+
+
+def outcomes_of(channel: BlockingChannel, ids: set[str]) -> set[str]:
+    """What becomes of the commands with these correlation ids, told once at least of each."""
+    found: list[tuple[str | None, str]] = []
+
+    def all_are_there() -> bool:
+        found.extend(
+            (properties.correlation_id, json.loads(body)["outcome"])
+            for properties, body in messages_in(channel, REPLIES)
+        )
+        return ids <= {each for each, _ in found}
+
+    eventually(all_are_there, "replies to all of them")
+    return {outcome for _, outcome in found}
 
 
 def dead_letters(channel: BlockingChannel, count: int) -> list[tuple[dict[str, str], bytes]]:
@@ -457,8 +474,15 @@ def test_commands_by_message_share_their_commits(
 ) -> None:
     agents = taker.new_agents(2 * IN_FLIGHT_MAX)
     before = batches()
-    for agent in agents:
-        send(channel, "agent.block", order(agent), reply_to=REPLIES)
+    waiting = len(agents) - IN_FLIGHT_MAX
+    with databases.as_owner() as holder, holder.transaction():
+        # Nothing is written before as many as may be in flight at once are.
+        holder.execute("SELECT FROM log_head FOR UPDATE")
+        for agent in agents:
+            send(channel, "agent.block", order(agent), reply_to=REPLIES)
+        eventually(
+            lambda: channel.queue_declare(QUEUE, passive=True).method.message_count == waiting
+        )
     assert outcomes(channel, len(agents)) == ["done"] * len(agents)
     assert len(events_of(databases, "AgentBlocked")) == len(agents)
     assert batches() - before < len(agents)
@@ -523,26 +547,38 @@ def test_commands_wait_while_nobody_takes_them(
             assert outcomes(channel, len(agents)) == ["done"] * len(agents)
             # The broker cuts the connection off; the consumer comes back.
             cut_off(rabbitmq_server, QUEUE, with_broker)
-            for agent in agents:
-                send(channel, "agent.unblock", order(agent), reply_to=REPLIES)
-            assert outcomes(channel, len(agents)) == ["done"] * len(agents)
+            unblocked = [str(uuid4()) for _ in agents]
+            for agent, each in zip(agents, unblocked, strict=True):
+                told = {"reply_to": REPLIES, "correlation_id": each}
+                send(channel, "agent.unblock", order(agent), **told)
+            # What was answered and not acknowledged before the cut is answered once more.
+            assert outcomes_of(channel, set(unblocked)) == {"done"}
     assert len(events_of(databases, "AgentUnblocked")) == len(agents)
 
 
 def cut_off(server: RabbitUnderTest, name: str, settings: Settings) -> None:
     """Close the connection of that name, as soon as the management plugin knows of it."""
     vhost = settings.required("broker_url").rsplit("/", 1)[1]
-    found: list[str] = []
 
-    def is_known() -> bool:
+    def is_cut() -> bool:
         connections = server.manage("GET", "connections").json()
-        found.extend(
+        found = [
             one["name"]
             for one in connections
             if one.get("vhost") == vhost
             and one.get("client_properties", {}).get("connection_name") == name
-        )
-        return bool(found)
+        ]
+        return any(closes(server, each) for each in found)
 
-    eventually(is_known, "the connection shows")
-    server.manage("DELETE", f"connections/{found[0]}")
+    eventually(is_cut, "the connection shows")
+
+
+def closes(server: RabbitUnderTest, connection: str) -> bool:
+    """Whether there was one: those that were closed just now show for a while."""
+    try:
+        server.manage("DELETE", f"connections/{connection}")
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code != HTTPStatus.NOT_FOUND:
+            raise
+        return False
+    return True
