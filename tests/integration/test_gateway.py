@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from tests.integration.shell import Reply, Server, in_time, running, small_servi
 CONFIGURATION = Path(__file__).parents[2] / "config/nginx/nginx.conf"
 INSTALL = "sudo apt-get install --no-install-recommends nginx-light"
 BURST = 5
+TOO_MANY = 429
 NOBODY = 1
 """A port that nothing listens on."""
 PERSONAL = "alice.liddell"
@@ -107,17 +109,21 @@ def test_a_token_opens_no_bucket_of_its_own(
 
     async def scenario() -> None:
         async with running([small_service()], service):
-            statuses = []
+            statuses, began = [], monotonic()
             for number in range(3 * BURST):
                 header = "X-Token" if number % 2 else "Authorization"
                 sent = {header: f"Bearer guess-{number}"}
                 statuses.append(
                     (await limited.on(8777).ask("GET", "/healthz", headers=sent)).status
                 )
-            assert statuses == BURST * [200] + 2 * BURST * [429]
+            minutes = (monotonic() - began) / 60
+        assert set(statuses) == {200, 429}
+        assert statuses[:BURST] == BURST * [200]
+        # And no others, but for one in each minute that it takes.
+        assert statuses.count(200) <= BURST + minutes
 
     in_time(scenario)
-    assert [line["rate"] for line in limited.lines(3 * BURST)][-1] == "REJECTED"
+    assert "REJECTED" in {line["rate"] for line in limited.lines(3 * BURST)}
 
 
 def test_a_log_says_what_came_of_a_request_and_nothing_of_its_path(
@@ -140,23 +146,27 @@ def test_a_log_says_what_came_of_a_request_and_nothing_of_its_path(
         async with running([small_service()], service):
             answered.extend([await asking.ask("POST", path, headers=headers) for path in paths])
         # Nobody is there any more, and soon all is used up.
-        answered.extend([await asking.ask("POST", paths[0], headers=headers) for _ in range(BURST)])
+        while answered[-1].status != TOO_MANY:
+            answered.append(await asking.ask("POST", paths[0], headers=headers))
         async with asking.client() as client:
             client.send(f"GET /{email} HTTP/1.1\r\nHost: {email} {email}\r\n\r\n".encode())
             answered.append(await client.reply())
 
     in_time(scenario)
+    # One more in each minute that it takes.
+    passed = len(answered) - len(paths) - 2
+    assert passed >= BURST - 1
     assert [answer.status for answer in answered] == [
         *(404, 404, 404),
-        *[503] * (BURST - 1),
-        *(429, 400),
+        *[503] * passed,
+        *(TOO_MANY, 400),
     ]
     lines = written.lines(len(answered))
     assert PERSONAL not in written.log.read_text()
     assert [line["status"] for line in lines] == [answer.status for answer in answered]
     assert [line["route"] for line in lines] == [
         *("/agents", "other", "/x"),
-        *["/agents"] * BURST,
+        *["/agents"] * (passed + 1),
         "other",
     ]
     # What was answered here is in no other log; the rest is found there by the same id.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 import pytest
@@ -68,12 +69,24 @@ def test_a_connection_that_stays_silent_is_given_up_for_another(
     databases: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sql_watch, "ANSWER_DEADLINE_SECONDS", 0.5)
-    with projecting(databases.settings):
+
+    def project() -> None:
         place_orders(databases, 5)
         eventually(lambda: is_projected(databases))
-        with frozen(databases.server, "read_model_sync", "write_model%"):
-            place_orders(databases, 5)
-            eventually(lambda: is_projected(databases))
+
+    with projecting(databases.settings), ThreadPoolExecutor(1) as pool:
+
+        def projects_meanwhile() -> bool:
+            project()
+            with frozen(databases.server, "read_model_sync", "write_model%"):
+                projecting_more = pool.submit(project)
+                done, _ = wait([projecting_more], PATIENCE_SECONDS / 10)
+            projecting_more.result()
+            return bool(done)
+
+        # A server process that stands with a lock of all of them in its hand stops all of them,
+        # and not only who is connected to it.
+        eventually(projects_meanwhile)
 
 
 def test_a_process_whose_postgres_is_silent_ends_all_the_same(
