@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from typing import Any
@@ -130,14 +131,19 @@ class Greeting(SMTP):
 
 @contextmanager
 def mail_server(
-    port: int, *, certificate_for: str | None = None, demands_password: bool = False
+    port: int,
+    *,
+    certificate_for: str | None = None,
+    certificate_ends: datetime | None = None,
+    demands_password: bool = False,
 ) -> Iterator[MailServer]:
     """A server on a loopback port; with a certificate it offers STARTTLS."""
     server = MailServer(port)
     options: dict[str, Any] = {}
     if certificate_for is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        server.ca.issue_cert(certificate_for).configure_cert(context)
+        certificate = server.ca.issue_cert(certificate_for, not_after=certificate_ends)
+        certificate.configure_cert(context)
         options["tls_context"] = context
     if demands_password:
         options |= {

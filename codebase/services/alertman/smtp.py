@@ -11,14 +11,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from email.message import EmailMessage
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
 from aiosmtplib import (
     SMTPAuthenticationError,
     SMTPException,
+    SMTPRecipientRefused,
     SMTPRecipientsRefused,
+    SMTPResponse,
     SMTPResponseException,
     SMTPServerDisconnected,
 )
@@ -164,7 +166,7 @@ class SmtpSender:
         self, mail: EmailMessage, recipients: Sequence[str]
     ) -> dict[str, tuple[int, str]]:
         """Which recipients were refused while others were not: (code, text)."""
-        client = aiosmtplib.SMTP(
+        client = _Client(
             hostname=self._relay.host,
             port=self._relay.port,
             use_tls=self._relay.scheme == "smtps",
@@ -196,6 +198,22 @@ class SmtpSender:
             await client.starttls()
         if self._relay.username is not None:
             await client.login(self._relay.username, self._relay.password or "")
+
+
+class _Client(aiosmtplib.SMTP):
+    """Whoever closes instead of answering for a recipient says nothing of that recipient.
+
+    To aiosmtplib it is one that is refused. It closes and goes on, and what it finds then is a
+    connection that broke: a mail that was never shown to anybody would be in doubt.
+    """
+
+    async def rcpt(self, recipient: str, /, **options: Any) -> SMTPResponse:  # noqa: ANN401 - aiosmtplib's
+        try:
+            return await super().rcpt(recipient, **options)
+        except SMTPRecipientRefused as error:
+            if error.code != CLOSING:
+                raise
+            raise SMTPResponseException(error.code, error.message) from error
 
 
 async def _goodbye(client: aiosmtplib.SMTP) -> None:
