@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import Metric
 from pydantic import BaseModel
 from starlette.types import ASGIApp
 
+from codebase.foundation.background import background
 from codebase.foundation.observability.metrics import RequestMetrics, rendered
 from codebase.foundation.settings import Settings
 from codebase.web.acceptor import descriptors
@@ -106,7 +107,8 @@ def assemble(
     """
     services = [app for app in apps if isinstance(app, ServiceApp)]
     names = " + ".join(app.title for app in services)
-    outer = ServiceApp(title or names, {**_merged_checks(services), "descriptors": descriptors})
+    own = {"background": background, "descriptors": descriptors}
+    outer = ServiceApp(title or names, {**_merged_checks(services), **own})
     metrics = RequestMetrics()
     owners: dict[int, str] = {}
     for app in services:

@@ -15,6 +15,7 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
+from codebase.foundation.background import in_background
 from codebase.foundation.errors import ConfigurationError
 from codebase.foundation.observability import logs
 from codebase.foundation.settings import Settings
@@ -126,16 +127,13 @@ async def serving(app: ASGIApp, settings: Settings, port: int) -> AsyncIterator[
     listener = bound(settings.listen_address, port, shared=shared)
     server = BoundedServer(config_of(app, settings))
     await server.start(listener)
-    keeping_time = asyncio.create_task(
-        server.keep_time(settings.client_deadline_seconds), name="server time"
-    )
     taken: int = listener.getsockname()[1]
     mode = "tokens" if settings.api_tokens else "protected: no tokens, so loopback only"
     logs.info("listening", host=settings.listen_address, port=taken, mode=mode)
     try:
-        yield taken
+        async with in_background(server.keep_time(settings.client_deadline_seconds), "server time"):
+            yield taken
     finally:
-        keeping_time.cancel()
         await server.stop(listener)
         logs.info("stopped", port=taken)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from prometheus_client.metrics_core import Metric
 
+from codebase.foundation.background import in_background
 from codebase.foundation.observability.figures import (
     decoded,
     encoded,
@@ -63,12 +64,10 @@ class SharedFigures:
     @asynccontextmanager
     async def published(self) -> AsyncIterator[None]:
         """Inside, and once more at the end, the others are told what `source` tells."""
-        publishing = asyncio.create_task(self._publish_for_ever(), name="figures")
         try:
-            yield
+            async with in_background(self._publish_for_ever(), "figures"):
+                yield
         finally:
-            publishing.cancel()
-            await asyncio.gather(publishing, return_exceptions=True)
             self._publish(await self.source())
 
     async def _publish_for_ever(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from codebase.model.payments import fraud_rules
 from codebase.model.payments.fraud_features import Features, Payment
@@ -60,6 +61,31 @@ def test_a_shadow_rule_is_written_down_and_never_answers(databases: Databases) -
     with_police(databases, three_payments, SHADOWED)
     assert found(databases) == [(2, ["shadowed"], ["hit"]), (3, ["shadowed"], ["hit"])]
     assert verify(databases.settings, SYSTEM.aggregates, [FRAUD_POLICE], say=print) == []
+
+
+def test_decisions_and_what_live_and_shadow_rules_find_are_counted(databases: Databases) -> None:
+    names = {
+        "decisions": {"outcome": "cleared"},
+        "findings": {"rule": "luhn", "kind": "hit"},
+        "shadow_findings": {"rule": "shadowed", "kind": "hit"},
+        "shadow_decisions": {},
+    }
+
+    def told() -> list[float]:
+        return [
+            REGISTRY.get_sample_value(f"orderly_fraud_{name}_total", labels) or 0.0
+            for name, labels in names.items()
+        ]
+
+    before = told()
+
+    async def story(shop: Shop) -> None:
+        await three_payments(shop)
+        # Of shadow rules it is counted after it was written.
+        expected = [count + more for count, more in zip(before, (3, 3, 2, 3), strict=True)]
+        await asyncio.to_thread(eventually, lambda: told() == expected)
+
+    with_police(databases, story, SHADOWED)
 
 
 def test_after_a_rebuild_it_is_written_down_again(databases: Databases) -> None:

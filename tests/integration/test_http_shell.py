@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from codebase.foundation.background import in_background
 from codebase.foundation.errors import ConfigurationError, ServiceUnavailable
 from codebase.foundation.observability import logs
 from codebase.foundation.settings import Settings
@@ -772,6 +773,23 @@ def test_readiness_names_what_is_wrong_and_waits_for_nobody_for_ever(free_port: 
             reply = await server.ask("GET", "/readyz")
             assert set(reply.json["errors"]) == {"hangs", "fails"}
             assert SECRET not in reply.body.decode()
+
+    in_time(scenario)
+
+
+def test_who_has_lost_a_task_is_not_ready_and_answers_all_the_same(free_port: Ports) -> None:
+    async def fails() -> None:
+        raise OSError(SECRET)
+
+    async def scenario() -> None:
+        async with running([small_service()], free_port()) as server:
+            async with in_background(fails(), "figures"):
+                reply = await server.ask("GET", "/readyz")
+                assert_problem(reply, 503, "not-ready")
+                sentence = "ended by a failure, see the log: figures"
+                assert reply.json["errors"] == {"background": [sentence]}
+                assert (await server.ask("GET", "/healthz")).status == 200
+            assert (await server.ask("GET", "/readyz")).status == 200
 
     in_time(scenario)
 

@@ -405,6 +405,43 @@ def test_what_has_not_ended_is_counted_and_how_old_it_is(
     tell(settings, story)
 
 
+def ended_so() -> dict[str, float]:
+    """How many transactions this process has ended, by how."""
+    name = "orderly_transactions_ended_total"
+    endings = ["FRAUDULENT", "PAYMENT_COMPLETE", "PAYMENT_FAILED"]
+    return {each: REGISTRY.get_sample_value(name, {"status": each}) or 0.0 for each in endings}
+
+
+def test_how_transactions_end_is_counted_once(settings: PaymentSettings, outside: Outside) -> None:
+    manners = {"1": "fraud", "2": "clear", "3": "clear"}
+    outside.police = lambda body, _nth: manners[body["order"]["id"]]
+    before = ended_so()
+
+    async def are(**ended: int) -> None:
+        async def counted() -> bool:
+            return ended_so() == {each: before[each] + ended.get(each, 0) for each in before}
+
+        await until(counted)
+
+    async def story(payer: Payer) -> None:
+        flagged, paid, settled = uuid4().hex, uuid4().hex, uuid4().hex
+        await payer.pay(key=flagged, body=payment(id="1"))
+        await are(FRAUDULENT=1)
+        await payer.pay(key=paid, body=payment(id="2"))
+        await are(FRAUDULENT=1, PAYMENT_COMPLETE=1)
+        outside.provider = lambda _body, _nth: "fail"
+        outside.inquiry = "fail"
+        made = (await payer.pay(key=settled, body=payment(id="3"))).json()["transactionID"]
+        await comes_to(payer, made, COMPLETE[:-1])
+        for _ in range(2):
+            assert (await settle(payer, made, "PAYMENT_FAILED")).status_code == 200
+        for key, order_id in ((flagged, "1"), (paid, "2"), (settled, "3")):
+            await payer.pay(key=key, body=payment(id=order_id))
+        await are(FRAUDULENT=1, PAYMENT_COMPLETE=1, PAYMENT_FAILED=1)
+
+    tell(settings, story)
+
+
 def test_a_charge_whose_answer_was_lost_is_found_by_asking_and_not_made_again(
     settings: PaymentSettings, outside: Outside
 ) -> None:
@@ -539,6 +576,7 @@ def test_a_transaction_that_waits_for_too_long_fails_and_stays_so(
 ) -> None:
     settings = settings_of(databases, outside, transaction_max_age_s=0.001)
     outside.police = lambda _body, _nth: "fail"
+    before = ended_so()
 
     async def story(payer: Payer) -> None:
         key = uuid4().hex
@@ -556,6 +594,7 @@ def test_a_transaction_that_waits_for_too_long_fails_and_stays_so(
         assert await payer.history(transaction_id) == ["PENDING", "PAYMENT_FAILED"]
         assert not outside.calls[transaction_id]
         assert (await payer.pay(key=key)).json()["type"] == "/problems/payment-failed"
+        assert ended_so() == {**before, "PAYMENT_FAILED": before["PAYMENT_FAILED"] + 1}
 
     tell(settings, story)
 

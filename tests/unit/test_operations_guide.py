@@ -96,7 +96,9 @@ def test_dashboards_show_metrics_that_exist() -> None:
         assert set(NAME.findall(path.read_text(encoding="utf-8"))) <= known, path
 
 
-@pytest.mark.parametrize("of", ["orderly_reaction_", "orderly_transactions_", "orderly_alerts_"])
+@pytest.mark.parametrize(
+    "of", ["orderly_reaction_", "orderly_transactions_", "orderly_alerts_", "orderly_fraud_"]
+)
 def test_the_dashboard_shows_whatever_is_told_of_what_must_not_be_lost(of: str) -> None:
     shown = NAME.findall((ROOT / "config/grafana/dashboards/orderly.json").read_text())
     told = {name for name in exported() if name.startswith(of)}

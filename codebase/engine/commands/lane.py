@@ -18,6 +18,7 @@ from codebase.engine.commands.standstill import Standstill
 from codebase.engine.commands.stream_reader import StreamReader
 from codebase.engine.commands.submission import Pending
 from codebase.engine.commands.writer import ROUNDS_MAX, Writer
+from codebase.foundation.background import keep_working, let_go
 from codebase.foundation.backoff import doubled
 from codebase.foundation.settings import Settings
 
@@ -157,7 +158,11 @@ class Lane:
         WAITING.labels(partition).set_function(lambda: len(self._waiting) + self._resting)
         WRITING.labels(partition).set_function(lambda: self._writing)
         self._writers = [
-            asyncio.create_task(self._write_for_ever(self._make_writer(reader)))
+            keep_working(
+                asyncio.create_task(
+                    self._write_for_ever(self._make_writer(reader)), name=f"lane {partition}"
+                )
+            )
             for _ in range(WRITERS_PER_LANE)
         ]
 
@@ -188,7 +193,11 @@ class Lane:
         """Write what is waiting, then stop."""
         self._closing = True
         self._arrived.set()
-        await asyncio.gather(*self._writers)
+        try:
+            await asyncio.gather(*self._writers)
+        finally:
+            for writer in self._writers:
+                let_go(writer)
 
     async def _write_for_ever(self, writer: Writer) -> None:
         while self._waiting or self._resting or not self._closing:

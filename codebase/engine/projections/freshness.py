@@ -12,6 +12,7 @@ from psycopg import AsyncConnection
 from codebase.engine.log.end_watch import EndWatch
 from codebase.engine.log.extent import Extent
 from codebase.engine.projections.waiting_room import Waiter, WaitingRoom
+from codebase.foundation.background import tell_of_failure
 from codebase.foundation.postgres import connect_async, what_it_does
 from codebase.foundation.standing import Standing
 
@@ -81,6 +82,7 @@ class Freshness:
     async def _arrival(self, waiter: Waiter, deadline_seconds: float) -> Extent | None:
         if self._poller is None or self._poller.done():
             self._poller = asyncio.create_task(self._poll(), name="checkpoints")
+            self._poller.add_done_callback(tell_of_failure)
         with suppress(TimeoutError):
             async with asyncio.timeout(deadline_seconds):
                 await waiter.arrived
@@ -119,6 +121,7 @@ class Freshness:
             newcomers = self._room.take_unjudged()
             if newcomers:
                 self._judging = asyncio.create_task(self._judge(newcomers), name="end of the log")
+                self._judging.add_done_callback(tell_of_failure)
 
     async def _judge(self, waiters: list[Waiter]) -> None:
         # The look begins after they came, so that it sees whatever they have seen.

@@ -21,6 +21,7 @@ from codebase.engine.messages.topology import declare_queue
 from codebase.engine.reactions.publisher import Message, Publisher
 from codebase.engine.reactions.reaction import Answer, Sent
 from codebase.engine.reactions.target import Repeatable
+from codebase.foundation.background import tell_of_failure
 from codebase.foundation.clock import utc_now
 from codebase.foundation.failpoints import failpoint
 from codebase.foundation.observability import logs
@@ -114,6 +115,7 @@ class PostingTarget(Repeatable):
         task = self._loop.create_task(self._take_in(arrivals), name=self._queue)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(tell_of_failure)
 
     async def _take_in(self, arrivals: Sequence[Arrival]) -> None:
         async with self._turn:

@@ -26,30 +26,42 @@ from codebase.foundation.arrays import (
     uuids,
 )
 
+# A subquery for each subject, here and below: it is always planned as a look into the key. Of a
+# table that has grown since it was counted, other plans go through all that the reaction knows.
 # Most subjects are known, and a row that is there is not inserted: that would use up a number of
 # what it waits for, and a lock.
 ADD_SUBJECTS = """
     INSERT INTO subject (reaction, id)
     SELECT %(reaction)s, wanted.id
     FROM unnest(%(ids)b::uuid[]) AS wanted (id)
-    WHERE NOT EXISTS (
-        SELECT FROM subject WHERE subject.reaction = %(reaction)s AND subject.id = wanted.id
-    )
+    LEFT JOIN LATERAL (
+        SELECT true AS is_there FROM subject
+        WHERE subject.reaction = %(reaction)s AND subject.id = wanted.id
+        LIMIT 1
+    ) AS known ON true
+    WHERE known.is_there IS NULL
     ORDER BY wanted.id
     ON CONFLICT DO NOTHING
 """
 
+# In the order of the ids, as whoever asks has sorted them.
 LOCK_SUBJECTS = """
-    SELECT id, state FROM subject
-    WHERE reaction = %(reaction)s AND id = ANY (%(ids)b::uuid[])
-    ORDER BY id
-    FOR UPDATE
+    SELECT locked.id, locked.state
+    FROM unnest(%(ids)b::uuid[]) AS wanted (id)
+    CROSS JOIN LATERAL (
+        SELECT id, state FROM subject
+        WHERE subject.reaction = %(reaction)s AND subject.id = wanted.id
+        LIMIT 1
+        FOR UPDATE
+    ) AS locked
 """
 
+# They are all there: an UPDATE that joins them may be planned to go through all of the others.
 WRITE_STATES = """
-    UPDATE subject SET state = new.state
+    INSERT INTO subject (reaction, id, state)
+    SELECT %(reaction)s, new.id, new.state
     FROM unnest(%(ids)b::uuid[], %(states)b::text[]::jsonb[]) AS new (id, state)
-    WHERE subject.reaction = %(reaction)s AND subject.id = new.id
+    ON CONFLICT (reaction, id) DO UPDATE SET state = excluded.state
 """
 
 # What is noted already is not noted twice: a log that is read again from its beginning, by whoever

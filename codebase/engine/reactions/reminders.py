@@ -27,12 +27,16 @@ FIND_DUE = """
 """
 
 # The subject is locked before its reminder, as everybody does. Whom somebody else has locked is
-# found again next time.
+# found again next time. A subquery for each: a look into the key, whatever is known of the table.
 LOCK_FREE = """
-    SELECT id, state FROM subject
-    WHERE reaction = %(reaction)s AND id = ANY (%(subjects)s::uuid[])
-    ORDER BY id
-    FOR UPDATE SKIP LOCKED
+    SELECT locked.id, locked.state
+    FROM (SELECT DISTINCT unnest(%(subjects)s::uuid[]) ORDER BY 1) AS wanted (id)
+    CROSS JOIN LATERAL (
+        SELECT id, state FROM subject
+        WHERE subject.reaction = %(reaction)s AND subject.id = wanted.id
+        LIMIT 1
+        FOR UPDATE SKIP LOCKED
+    ) AS locked
 """
 
 # Once more, now that nobody can replace them or have them forgotten.

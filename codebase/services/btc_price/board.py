@@ -10,6 +10,7 @@ from time import monotonic
 
 import httpx
 
+from codebase.foundation.background import in_background
 from codebase.foundation.clock import Clock, utc_now
 from codebase.foundation.observability import logs
 from codebase.model.buy_orders.btc_price import Quote, choose
@@ -50,7 +51,6 @@ class PriceBoard:
         self._clock = clock
         self._prices: dict[Currency, tuple[Quote, float]] = {}
         self._failing: set[tuple[str, Currency]] = set()
-        self._loop: asyncio.Task[None] | None = None
 
     @classmethod
     @asynccontextmanager
@@ -58,12 +58,8 @@ class PriceBoard:
         """A board that keeps itself up to date."""
         async with httpx.AsyncClient(follow_redirects=False) as client:
             board = cls(settings, client)
-            board._loop = asyncio.create_task(board._ask_for_ever(), name="price loop")
-            try:
+            async with in_background(board._ask_for_ever(), "price loop"):
                 yield board
-            finally:
-                board._loop.cancel()
-                await asyncio.gather(board._loop, return_exceptions=True)
 
     def price(self, currency: Currency) -> tuple[Quote, float] | None:
         """The last believed price and its age in seconds, or None when it is too old to count."""
@@ -79,8 +75,6 @@ class PriceBoard:
 
     async def ready(self) -> str | None:
         """None when every currency has a price, otherwise what is wrong."""
-        if self._loop is not None and self._loop.done():
-            return "the price loop has ended"
         missing = [currency for currency in Currency if self.price(currency) is None]
         return f"no price for {', '.join(missing)}" if missing else None
 

@@ -16,6 +16,7 @@ from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 from codebase.engine.commands.bus import CommandBus
 from codebase.engine.commands.submission import Submission
 from codebase.engine.projections.blame import describe
+from codebase.foundation.background import in_background
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.observability import logs
 from codebase.foundation.postgres import connect_async, trouble
@@ -73,12 +74,8 @@ class Takeover:
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
         """Begun on entering; what is not finished on leaving goes on at the next start."""
-        task = asyncio.create_task(self._work(), name="takeover")
-        try:
+        async with in_background(self._work(), "takeover"):
             yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     async def problem(self) -> str | None:
         """None when all is in the log, otherwise what is missing."""

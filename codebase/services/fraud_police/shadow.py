@@ -34,6 +34,7 @@ from codebase.model.payments.fraud_rule_set import RuleSet, RuleSetError, record
 logger = logging.getLogger(__name__)
 
 JUDGED = Counter("orderly_fraud_shadow_decisions", "Decisions that shadow rules have looked at.")
+FOUND = Counter("orderly_fraud_shadow_findings", "What shadow rules found.", ["rule", "kind"])
 
 BATCH = 200
 
@@ -118,6 +119,7 @@ class Shadow:
         asked = {"partition": partition, "after": after, "most": BATCH}
         decisions = store.execute(READ_NEXT, asked).fetchall()
         rows: list[ShadowRow] = []
+        found: list[Finding] = []
         new = after
         for card_id, version, position, payment, features, text in decisions:
             rules = None if text is None else self._rules_of(text)
@@ -129,6 +131,7 @@ class Shadow:
                 self._say_once((partition, position), error)
                 break
             rows += _rows(card_id, version, findings)
+            found += findings
             new = position
         if new == after:
             return False
@@ -137,6 +140,8 @@ class Shadow:
             place = {"partition": partition, "after": after, "new": new}
             cursor.execute(MOVE if row else BEGIN, place)
         JUDGED.inc(sum(position <= new for _, _, position, *_ in decisions))
+        for finding in found:
+            FOUND.labels(finding.rule, finding.kind).inc()
         return True
 
     def _say_once(self, place: tuple[int, int], error: UnreadableError) -> None:

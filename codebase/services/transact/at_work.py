@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import aiohttp
 
 from codebase.engine.commands.bus import CommandBus
+from codebase.engine.commands.submission import Outcome
 from codebase.engine.reactions.breaker import Breaker
 from codebase.engine.reactions.bus_target import BusTarget
 from codebase.engine.reactions.http_target import Call, HttpTarget
@@ -19,7 +20,6 @@ from codebase.services.transact.initiations import Initiations
 from codebase.services.transact.payment_methods import initiate, status
 from codebase.services.transact.steps import Steps
 from codebase.services.transact.targets import PaymentTarget, PoliceTarget
-from codebase.services.transact.waiting import Waiting
 from codebase.views.payments.settings import PaymentSettings
 from codebase.web.other_services import with_token
 from codebase.web.runtime import Runtime
@@ -85,14 +85,21 @@ def targets_of(
 
 @asynccontextmanager
 async def driving(
-    runtime: Runtime, settings: PaymentSettings, bus: CommandBus, steps: Steps, waiting: Waiting
+    runtime: Runtime,
+    settings: PaymentSettings,
+    bus: CommandBus,
+    steps: Steps,
+    heard: Callable[[Outcome], None],
 ) -> AsyncIterator[dict[str, Check]]:
-    """Both reactions at work; yields the checks that tell whether they are."""
+    """Both reactions at work; yields the checks that tell whether they are.
+
+    What becomes of the age of transactions is told to `heard`, as all else is by `steps`.
+    """
     breakers = {name: breaker() for name in (driver.FRAUD_POLICE, driver.PAYMENT_PROVIDER)}
     session = await runtime.http_session()
     targets = targets_of(settings, session, steps, breakers[driver.PAYMENT_PROVIDER])
     team = ReactionTeam(settings, driver.TRANSACTIONS, targets, breakers)
-    log = BusTarget(bus, driver.TRANSACTION_AGES.name, driver.command, heard=waiting.hear)
+    log = BusTarget(bus, driver.TRANSACTION_AGES.name, driver.command, heard=heard)
     of_ages = {driver.LOG: log}
     ages = ReactionTeam(settings, driver.TRANSACTION_AGES, of_ages)
     async with team.at_work(runtime.seconds_to_stop), ages.at_work(runtime.seconds_to_stop):

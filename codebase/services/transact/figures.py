@@ -1,4 +1,4 @@
-"""How many transactions have not ended, and since when: whatever loses them, it is seen here."""
+"""How transactions end, and how many have not, and since when: what loses them is seen here."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import psycopg
-from prometheus_client import Gauge
+from prometheus_client import Counter, Gauge
 
+from codebase.engine.commands.submission import Outcome
+from codebase.foundation.background import in_background
 from codebase.foundation.clock import Clock, utc_now
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.observability.figures import not_summed
 from codebase.foundation.postgres import DeadlinedConnection, trouble
 from codebase.foundation.settings import Settings
 from codebase.foundation.standing import Standing
+from codebase.model.payments.transaction import DECIDED, Status
 from codebase.views.payments.transaction_day import OPEN, OPEN_MAX, Open
 
 COUNT = Gauge("orderly_transactions_open", "Transactions that have not ended.", ["status"])
@@ -23,7 +26,20 @@ OLDEST = Gauge("orderly_transactions_oldest_seconds", "Age of the oldest of thes
 not_summed("orderly_transactions_open", max)
 not_summed("orderly_transactions_oldest_seconds", max)
 
+ENDED = Counter(
+    "orderly_transactions_ended", "Transactions by how this process has ended them.", ["status"]
+)
+# From the first one on there is something to compare with. Another service makes them ALERTED.
+for ending in sorted(DECIDED - {Status.ALERTED}):
+    ENDED.labels(ending.value)
+
 COUNT_INTERVAL_SECONDS = 10.0
+
+
+def count_end(outcome: Outcome) -> None:
+    """Count the transaction, if it is this step with which it has ended."""
+    if outcome.changed and not outcome.replayed and outcome.state.status in DECIDED:
+        ENDED.labels(outcome.state.status.value).inc()
 
 
 @asynccontextmanager
@@ -35,12 +51,10 @@ async def counting(settings: Settings, now: Clock = utc_now) -> AsyncIterator[No
         application="transact figures",
         deadline_seconds=settings.database_deadline_seconds,
     )
-    loop = asyncio.create_task(_count_for_ever(connection, now), name="transaction figures")
     try:
-        yield
+        async with in_background(_count_for_ever(connection, now), "transaction figures"):
+            yield
     finally:
-        loop.cancel()
-        await asyncio.gather(loop, return_exceptions=True)
         await connection.close()
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from fastapi import FastAPI, Request, Response
 
 from codebase.engine.commands.bus import CommandBus
+from codebase.engine.commands.submission import Outcome
 from codebase.engine.projections.read_model import READ_MODEL
 from codebase.foundation import needs
 from codebase.foundation.clock import Clock, utc_now
@@ -27,7 +28,7 @@ from codebase.services.transact.bodies import (
     told,
 )
 from codebase.services.transact.fields import OnlyStatus
-from codebase.services.transact.figures import counting
+from codebase.services.transact.figures import count_end, counting
 from codebase.services.transact.page import add_pages
 from codebase.services.transact.steps import Steps
 from codebase.services.transact.taking import NAME, Taking
@@ -133,6 +134,7 @@ def create_app(
             by=request.caller.name,
         )
         outcome = await bus.execute(request.submission(TRANSACTION, transaction_id, wanted))
+        count_end(outcome)
         return Answer.to(outcome, told("Transaction Settled", transaction_id, body.outcome))
 
     @app.get("/transactions", response_model=TransactionPage, responses=LISTS)
@@ -170,13 +172,18 @@ async def open_service(runtime: Runtime) -> AsyncIterator[FastAPI]:
     """The service with its reactions, in one process."""
     settings = runtime.settings_as(PaymentSettings)
     waiting, bus = Waiting(), await runtime.command_bus()
-    steps = Steps(bus, waiting.hear)
+
+    def hear(outcome: Outcome) -> None:
+        count_end(outcome)
+        waiting.hear(outcome)
+
+    steps = Steps(bus, hear)
     taking = Taking(
         bus, card_reducer(settings), waiting, max_age_seconds=settings.transaction_max_age_s
     )
     async with (
         ConsistentReads.open(settings, READ_MODEL) as reads,
-        driving(runtime, settings, bus, steps, waiting) as driven,
+        driving(runtime, settings, bus, steps, hear) as driven,
         counting(settings),
     ):
         checks = {"write_model": bus.ready, "read_model": reads.ready, **driven}

@@ -14,6 +14,7 @@ from aiohttp import ClientError, ClientSession
 from prometheus_client import Gauge
 from pydantic import BaseModel, Field, ValidationError
 
+from codebase.foundation.background import in_background
 from codebase.foundation.backoff import doubled, with_jitter
 from codebase.foundation.observability import logs
 from codebase.foundation.observability.figures import not_summed
@@ -77,12 +78,8 @@ class Prices:
     ) -> AsyncIterator[Prices]:
         """Prices that keep themselves fresh."""
         prices = cls(settings)
-        loop = asyncio.create_task(prices._fetch_for_ever(session), name="prices")
-        try:
+        async with in_background(prices._fetch_for_ever(session), "prices"):
             yield prices
-        finally:
-            loop.cancel()
-            await asyncio.gather(loop, return_exceptions=True)
 
     def current(self, currency: Currency) -> Price | None:
         """The price to buy at, or None when the last one is too old."""
