@@ -5,7 +5,7 @@
 #   ./test.sh tests/…  these tests alone, with what they need (any arguments of pytest)
 #   ./test.sh docker   the images and the cluster, with an engine
 #   ./test.sh torture  processes that die anywhere between an event and its effect, with many seeds;
-#                      TORTURE_SEEDS says how many (25)
+#                      TORTURE_SEEDS says how many (25); requests that are drawn anew each time
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . requirements/environment.sh
@@ -88,13 +88,13 @@ on_four_partitions_and_the_other_postgres() {
 began=$SECONDS
 if [ "${1:-}" = torture ]; then
   export TORTURE_SEEDS=${TORTURE_SEEDS:-25}
-  kills=(tests/integration/test_{reaction,transaction,alert}_kills.py)
+  tortures=(tests/integration/test_{reaction_kills,transaction_kills,alert_kills,openapi}.py)
   prepare_environment .venv "" development
   prepare_postgres
   prepare_rabbitmq
-  stage "torture" pytest_in_parallel 3 "${kills[@]}"
+  stage "torture" pytest_in_parallel 3 "${tortures[@]}"
   stage "torture, four partitions, another Postgres" \
-    on_four_partitions_and_the_other_postgres "${kills[@]}"
+    on_four_partitions_and_the_other_postgres "${tortures[@]}"
   printf '\nall green in %s s\n' "$((SECONDS - began))"
   exit
 fi

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from codebase.embedded.errors import HomeInUseError, Stopped
 from codebase.embedded.guardian import is_zombie
 
-_PREVIOUS_RUN_SECONDS = 20.0
+PREVIOUS_RUN_SECONDS = 20.0
+"""Longer than a guardian takes with all that a killed run has left: see `Program`s' patience."""
 _POLL_SECONDS = 0.02
 
 
@@ -40,7 +41,7 @@ def locked(home: Path, stopping: threading.Event) -> Iterator[int]:
 
 
 def _acquire(lock: int, home: Path, stopping: threading.Event) -> None:
-    deadline = time.monotonic() + _PREVIOUS_RUN_SECONDS
+    deadline = time.monotonic() + PREVIOUS_RUN_SECONDS
     while True:
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

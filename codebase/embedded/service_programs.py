@@ -20,7 +20,7 @@ MIGRATION = "migration"
 BROKER_CLIENTS = frozenset({"event_relay"})
 """Services that are ready only when the broker is: the run is ready without them."""
 
-_READY_DEADLINE_SECONDS = 120.0
+READY_DEADLINE_SECONDS = 120.0
 _PATIENT_SECONDS = 10.0
 """After this long the operator reads what we are waiting for."""
 _POLL_SECONDS = 0.02
@@ -83,7 +83,7 @@ class ServicePrograms:
             waited = time.monotonic() - began
             if self.run.stopping.is_set():
                 raise Stopped
-            if not program.is_hopeful or waited > _READY_DEADLINE_SECONDS:
+            if not program.is_hopeful or waited > READY_DEADLINE_SECONDS:
                 raise StackError(f"{name} does not become ready ({reason}); see {program.log.path}")
             if waited > _PATIENT_SECONDS:
                 self.run.terminal.say_once_a_minute(f"still waiting for {name}: {reason}")

@@ -41,7 +41,7 @@ class EmbeddedRun:
         self._ended = False
         program = Program(
             name="up",
-            command=[sys.executable, "-m", "codebase", "up", *arguments],
+            command=[sys.executable, "-m", "tests.acceptance.patient_orderly", "up", *arguments],
             environment={
                 **os.environ,
                 "ORDERLY_HOME": str(home),

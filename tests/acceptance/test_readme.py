@@ -41,7 +41,10 @@ NO_END = re.compile(rf"{ORDERLY} (serve|log tail)")
 
 def here(command: str, run: EmbeddedRun) -> str:
     """The command, with the ports of a run that is not the only one, and an order that there is."""
-    order_id = run.put(str(uuid.uuid4())).json()["buy_order"]["id"]
+    answer = run.put(str(uuid.uuid4()))
+    order_id = answer.json()["buy_order"]["id"]
+    # The cookies of the scripts tell of their own orders only.
+    assert order_id in run.listed_keys(answer)
     own_rules = moved(command, run).replace(
         "my_rules.toml", "codebase/views/payments/fraud_rules.toml"
     )

@@ -16,7 +16,9 @@ import psycopg
 import pytest
 import uvloop
 
+from codebase.foundation import http_session
 from codebase.registry import SYSTEM
+from codebase.services.price_record import service as price_record
 from codebase.web import apps
 from codebase.web.runtime import Runtime
 from codebase.web.shell import assemble, serving
@@ -96,6 +98,8 @@ def every_service(settings: Settings, free_port: Callable[[], int]) -> Iterator[
         everything = Everything(here, ports)
         # Who looks at many things at once on one loop has to wait for his answers.
         environment.setattr(apps, "CHECK_DEADLINE_SECONDS", PATIENCE_SECONDS)
+        environment.setattr(price_record, "DEADLINE_SECONDS", PATIENCE_SECONDS)
+        environment.setattr(http_session, "CONNECT_DEADLINE_SECONDS", PATIENCE_SECONDS)
         everything.start()
         try:
             for name, url in found.items():

@@ -17,6 +17,7 @@ import httpx
 from aiohttp import web
 from prometheus_client import REGISTRY
 
+from codebase.engine.reactions import dispatcher
 from codebase.engine.reactions.breaker import FAILURES_TO_OPEN, Breaker
 from codebase.foundation.settings import Settings, extended
 from codebase.registry import SYSTEM
@@ -273,6 +274,8 @@ def breakers_on_a_standing_clock(monkeypatch: pytest.MonkeyPatch) -> StandingClo
     monkeypatch.setattr(at_work, "breaker", lambda: Breaker(clock))
     monkeypatch.setattr(at_work, "POLICE_DEADLINE_SECONDS", PATIENCE_SECONDS)
     monkeypatch.setattr(at_work, "PROVIDER_DEADLINE_SECONDS", PATIENCE_SECONDS)
+    # What is cut off at the end comes back, and its claim with it.
+    monkeypatch.setattr(dispatcher, "CUT_OFF_SECONDS", PATIENCE_SECONDS)
     return clock
 
 

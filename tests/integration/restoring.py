@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from psycopg.errors import ObjectInUse
+
 from tests.databases import Databases, settings_for
-from tests.integration.flow import until_it_is_alone
+from tests.integration.flow import eventually, until_it_is_alone
 
 if TYPE_CHECKING:
     from psycopg import Connection
+
+    from tests.conftest import PostgresUnderTest
 
 
 @contextmanager
@@ -31,8 +35,17 @@ def _copy(original: Databases, owner: Connection) -> Iterator[str]:
         until_it_is_alone(owner)
         name = owner.info.dbname
     copy = f"{name}_r"
-    original.server.create_database(copy, name)
+    eventually(lambda: _is_made(original.server, copy, name), "there is a copy")
     try:
         yield copy
     finally:
         original.server.drop_database(copy)
+
+
+def _is_made(server: PostgresUnderTest, copy: str, name: str) -> bool:
+    """Make the copy; False when somebody has not yet left, for whom Postgres waits five seconds."""
+    try:
+        server.create_database(copy, name)
+    except ObjectInUse:
+        return False
+    return True

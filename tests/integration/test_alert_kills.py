@@ -9,6 +9,7 @@ import os
 import random
 import re
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ from tests.integration.flow import eventually, query, until_nobody_is_connected
 from tests.integration.mail_server import OK, Delivered, MailServer, mail_server
 from tests.integration.payments import END_LEASES
 from tests.integration.test_reaction_kills import SEEDS
+from tests.patience import PATIENCE_SECONDS
 from tests.processes import status_of
 
 if TYPE_CHECKING:
@@ -142,8 +144,10 @@ def test_a_death_between_a_mail_and_the_reply_repeats_it_with_the_same_name(
     settings = settings_of(databases, smtp_url=server.url, reaction_in_flight=1)
     made = flag_some(databases, chance)
     victims: list[int] = []
+    is_known = threading.Event()
 
     def kill(_delivered: Delivered) -> str:
+        is_known.wait(PATIENCE_SECONDS)
         while victims:
             os.kill(victims.pop(), signal.SIGKILL)
         return OK
@@ -151,6 +155,7 @@ def test_a_death_between_a_mail_and_the_reply_repeats_it_with_the_same_name(
     server.on_data = kill
     with telling(settings) as dying:
         victims.append(dying.pid)
+        is_known.set()
         assert status_of(dying) == -signal.SIGKILL
     doubtful, before = in_doubt(databases), [mail.message_id for mail in server.delivered]
     recover(databases, settings, made)

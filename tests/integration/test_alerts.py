@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -238,9 +239,9 @@ def test_who_is_refused_for_now_gets_it_later_and_others_get_it_once(
     databases: Databases, server: MailServer, second: str, refused: list[str]
 ) -> None:
     settings = settings_of(databases, smtp_url=server.url, alert_to=(TO, "two@bank.test"))
-    greylisted = "two@bank.test"
-    server.on_recipient = lambda address, nth: (
-        OK if address != greylisted else "451 greylisted" if nth == 1 else second
+    greylisted, is_decided = "two@bank.test", threading.Event()
+    server.on_recipient = lambda address, _: (
+        OK if address != greylisted else second if is_decided.is_set() else "451 greylisted"
     )
     before = {became: counted(became) for became in ("sent", "dead")}
 
@@ -249,6 +250,7 @@ def test_who_is_refused_for_now_gets_it_later_and_others_get_it_once(
         await eventually(lambda: have_come_to(databases, [transaction], "alert.sent"))
         [shown] = await listed(client, state="sent")
         assert shown["refused"] == ["recipient 2: 451 greylisted"]
+        is_decided.set()
         await eventually_when_due(
             databases, lambda: have_come_to(databases, [transaction], "alert.finished")
         )
@@ -316,6 +318,7 @@ def test_many_flags_of_a_client_come_as_one_digest_and_others_do_not_wait(
 
 
 OPEN = "SELECT FROM reaction.intent WHERE ended_at IS NULL"
+REMINDERS = "SELECT FROM reaction.reminder"
 NAMED = re.compile(r"^Transaction (\S+)", re.MULTILINE)
 
 
@@ -380,6 +383,7 @@ def test_nobody_is_told_of_what_is_silenced(
     tell(settings, story)
 
 
+@pytest.mark.usefixtures("far_apart")
 def test_what_is_held_when_a_log_is_adopted_is_dead_and_told_when_somebody_wants_it_told(
     databases: Databases, settings: PaymentSettings, server: MailServer
 ) -> None:
@@ -388,6 +392,8 @@ def test_what_is_held_when_a_log_is_adopted_is_dead_and_told_when_somebody_wants
         await eventually(lambda: are_alerted(databases, first))
         held = flag(databases, 2)
         await eventually(lambda: len(await_held(databases)) == 2)
+        await eventually(lambda: not query(databases.as_owner(), OPEN))
+        await eventually(lambda: len(query(databases.as_owner(), REMINDERS)) == 1)
         adopt = partial(operations.adopt, settings, REACTIONS, skip_open=True)
         assert (await asyncio.to_thread(adopt)).reminders == 1
         await eventually(lambda: list(topics(databases, "alert").values()).count(DEAD) == 2)
@@ -415,6 +421,8 @@ def test_what_is_held_behind_a_mail_that_is_left_out_is_left_out_as_well(
         made += flag(databases, 2)
         await eventually(lambda: len(await_held(databases)) == 2)
         adopt = partial(operations.adopt, settings, REACTIONS, skip_open=True)
+        # What raises the others is open as well until it is settled.
+        await eventually(lambda: len(query(databases.as_owner(), OPEN)) == 1)
         assert (await asyncio.to_thread(adopt)).skipped == 1
         await eventually(lambda: have_come_to(databases, made, DEAD))
         assert not server.delivered
@@ -422,6 +430,7 @@ def test_what_is_held_behind_a_mail_that_is_left_out_is_left_out_as_well(
     tell(settings, story)
 
 
+@pytest.mark.usefixtures("far_apart")
 def test_what_may_have_been_told_where_the_log_came_from_is_told_though_a_silence_has_begun(
     databases: Databases, settings: PaymentSettings, server: MailServer
 ) -> None:
@@ -449,6 +458,7 @@ DEAD = "alert.died"
 HUSH = {"matcher": {"rule": "luhn"}, "ends_at": "2999-01-01T00:00:00Z", "reason": "a test"}
 
 
+@pytest.mark.usefixtures("far_apart")
 @pytest.mark.parametrize("is_silenced", [False, True], ids=["begins", "ends"])
 def test_what_may_have_been_told_is_told_again_whatever_silence_begins_or_ends(
     databases: Databases, settings: PaymentSettings, server: MailServer, *, is_silenced: bool
@@ -479,7 +489,10 @@ def test_what_may_have_been_told_is_told_again_whatever_silence_begins_or_ends(
         await eventually(lambda: len(await_held(databases)) == 1)
         made += flag(databases, 2)
         await eventually(lambda: len(await_held(databases)) == 3)
-        await eventually_when_due(databases, lambda: DOUBTFUL in query(databases.as_owner(), WHY))
+        with databases.as_owner() as owner:
+            await eventually_when_due(
+                databases, lambda: owner.execute(PUT_OFF, [DOUBTFUL]).rowcount == 1
+            )
         if is_silenced:
             assert (await client.delete(begun)).status_code == 204
         else:
@@ -498,8 +511,12 @@ def test_what_may_have_been_told_is_told_again_whatever_silence_begins_or_ends(
     tell(settings, story)
 
 
-DOUBTFUL = ("the connection to the mail server broke",)
-WHY = "SELECT reason FROM reaction.intent WHERE token IS NULL AND in_doubt"
+DOUBTFUL = "the connection to the mail server broke"
+# As soon as it waits: it would go once more by itself.
+PUT_OFF = """
+    UPDATE reaction.intent SET due_at = due_at + interval '1 day'
+    WHERE token IS NULL AND in_doubt AND reason = %s
+"""
 TRY_AGAIN = "UPDATE reaction.intent SET due_at = now() WHERE token IS NULL AND in_doubt"
 
 

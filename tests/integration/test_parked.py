@@ -30,6 +30,7 @@ from tests.integration.flow import (
     relaying,
     sample_event,
     sample_rows,
+    until_it_is_alone,
     write,
 )
 
@@ -129,6 +130,8 @@ def test_a_commit_reads_of_the_parked_streams_those_of_its_events_only(
     with databases.as_read_model_owner() as owner, owner.cursor() as cursor:
         owner.execute("ALTER TABLE parked_stream SET (autovacuum_enabled = off)")
         owner.execute(PARK_MANY)
+        # What others have read of it they tell as they go.
+        until_it_is_alone(owner)
         owner.execute("SELECT pg_stat_force_next_flush()")
         before = rows_read(owner)
         assert set_aside.parked_streams(cursor, TESTER.name, waiting) == {bad}

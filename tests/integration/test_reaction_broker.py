@@ -90,10 +90,8 @@ def test_a_command_that_nobody_takes_was_not_sent(with_broker: Settings) -> None
 
 
 def test_a_broker_that_falls_silent_leaves_in_doubt_what_was_sent_and_a_repeat_settles_it(
-    with_broker: Settings, rabbitmq_server: RabbitUnderTest, monkeypatch: pytest.MonkeyPatch
+    with_broker: Settings, rabbitmq_server: RabbitUnderTest
 ) -> None:
-    # In sight of an answer that never comes.
-    monkeypatch.setattr(publisher, "PUBLISH_DEADLINE_SECONDS", 0.5)
     with taking(with_broker) as taker:
         known, agent = taker.new_agents(2)
         asyncio.run(fall_silent(with_broker, rabbitmq_server, known, agent))
@@ -111,7 +109,10 @@ async def fall_silent(
     sent = block(agent)
     async with target_to(settings) as target:
         await persistently(lambda: target.send(block(known)))  # connected
-        with server.paused(), pytest.raises(InDoubtError):
-            await target.send(sent)
+        with server.paused(), pytest.MonkeyPatch.context() as patch:
+            # In sight of an answer that never comes.
+            patch.setattr(publisher, "PUBLISH_DEADLINE_SECONDS", 0.5)
+            with pytest.raises(InDoubtError):
+                await target.send(sent)
         found = await persistently(lambda: target.send(sent))
     assert found.data["outcome"] == "done"

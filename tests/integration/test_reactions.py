@@ -19,6 +19,7 @@ from psycopg import Connection
 
 from codebase.engine.projections.blame import is_circumstance
 from codebase.engine.projections.projector import projector_team
+from codebase.engine.reactions import dispatcher
 from codebase.engine.reactions.attempt import Attempt, Ended
 from codebase.engine.reactions.desk import Desk, Returned
 from codebase.engine.reactions.figures import ReactionFigures
@@ -597,7 +598,11 @@ def test_who_comes_back_after_the_end_of_the_lease_changes_nothing(
         assert intents(databases) == [(SHOP, "done", None), (LOG, "waiting", None)]
 
 
-def test_an_orderly_end_leaves_no_claim_and_is_no_attempt(databases: Databases, shop: Shop) -> None:
+def test_an_orderly_end_leaves_no_claim_and_is_no_attempt(
+    databases: Databases, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It ends as soon as what is cut off has come back.
+    monkeypatch.setattr(dispatcher, "CUT_OFF_SECONDS", PATIENCE_SECONDS)
     shop.manner = lambda _body, nth: "hang" if nth == 1 else "do"
     [job] = write(databases, asked(databases.settings, "bread"))
     with working(databases.settings, shop.url, deadline_seconds=NEVER_SECONDS):

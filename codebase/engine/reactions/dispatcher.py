@@ -221,10 +221,11 @@ class Dispatcher:
 
     def _await_calls(self, store: Connection[Any], seconds: float) -> None:
         ends_at = time.monotonic() + seconds
-        while any(each.on_their_way for each in self._errands.values()):
+        while True:
             self._wake.clear()
+            # Before anybody looks who is left: who has come back is on his way until it is settled.
             self._settle(store)
             left = ends_at - time.monotonic()
-            if left <= 0:
-                break
+            if left <= 0 or not any(each.on_their_way for each in self._errands.values()):
+                return
             self._wake.wait(left)
