@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from codebase.services.fraud_police.rule_watch import RuleWatch
 from codebase.services.fraud_police.service import create_app
 from codebase.services.fraud_police.shadow import police_team
 from codebase.views.payments.fraud_rules_file import read_rules_file
-from codebase.views.payments.settings import card_reducer
+from codebase.views.payments.settings import PaymentSettings, card_reducer
 from codebase.web.consistent_reads import ConsistentReads
 from codebase.web.shell import assemble
 from tests.integration.flow import at_work, eventually, is_projected
@@ -127,25 +127,37 @@ def with_police(
     clock = now or Hand()
 
     async def told() -> None:
-        async with (
-            AsyncExitStack() as stack,
-            CommandBus.open(settings) as bus,
-            ConsistentReads.open(settings, FRAUD_POLICE.name) as reads,
-        ):
-            watch = stack.enter_context(
-                RuleWatch.at_work(rule_set, rest_seconds=rest_seconds, clock=rules_clock)
-            )
-            police = Police(bus, reads, watch, clock)
-            app = create_app(bus, reads, police, card_reducer(settings), {})
-            transport = httpx.ASGITransport(app=assemble([app], settings))
-            async with httpx.AsyncClient(
-                transport=transport, base_url="http://127.0.0.1"
-            ) as client:
+        with RuleWatch.at_work(rule_set, rest_seconds=rest_seconds, clock=rules_clock) as watch:
+            async with _opened(settings, watch, clock) as client:
                 await story(Shop(client, databases, clock))
 
     projecting, shadowing = police_team(settings, FRAUD_POLICE)
     with at_work(projecting), at_work(shadowing):
         asyncio.run(told())
+
+
+@asynccontextmanager
+async def another_police(shop: Shop, rule_set: RuleSet) -> AsyncIterator[Shop]:
+    """One more beside that of a story, with connections of its own; the same client of it."""
+    settings = shop.databases.settings.model_copy(update={"api_tokens": TOKENS})
+    with RuleWatch.at_work(rule_set, rest_seconds=NEVER_SECONDS, clock=lambda: 0.0) as watch:
+        async with _opened(settings, watch, shop.clock) as client:
+            yield Shop(client, shop.databases, shop.clock)
+
+
+@asynccontextmanager
+async def _opened(
+    settings: PaymentSettings, watch: RuleWatch, clock: Clock
+) -> AsyncIterator[httpx.AsyncClient]:
+    async with (
+        CommandBus.open(settings) as bus,
+        ConsistentReads.open(settings, FRAUD_POLICE.name) as reads,
+    ):
+        police = Police(bus, reads, watch, clock)
+        app = create_app(bus, reads, police, card_reducer(settings), {})
+        transport = httpx.ASGITransport(app=assemble([app], settings))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            yield client
 
 
 def rule_names(message: Mapping[str, Any]) -> set[str]:

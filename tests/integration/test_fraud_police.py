@@ -40,6 +40,7 @@ from tests.integration.police import (
     PATH,
     Hand,
     Shop,
+    another_police,
     documented,
     rule_names,
     rules,
@@ -151,6 +152,18 @@ def test_100_at_once_of_one_card_clear_exactly_5_against_a_strict_limit_of_5(
 ) -> None:
     async def story(shop: Shop) -> None:
         answers = await asyncio.gather(*(shop.judged(documented()) for _ in range(100)))
+        assert sum(not each["isFraud"] for each in answers) == 5
+
+    with_police(databases, story, FIVE_A_MINUTE)
+
+
+def test_two_polices_together_clear_exactly_5_against_a_strict_limit_of_5(
+    databases: Databases,
+) -> None:
+    async def story(shop: Shop) -> None:
+        async with another_police(shop, FIVE_A_MINUTE) as other:
+            asked = [each.judged(documented()) for _ in range(50) for each in (shop, other)]
+            answers = await asyncio.gather(*asked)
         assert sum(not each["isFraud"] for each in answers) == 5
 
     with_police(databases, story, FIVE_A_MINUTE)
