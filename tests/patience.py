@@ -25,6 +25,6 @@ them, and what is said to be away was not found out by waiting."""
 
 
 def be_patient() -> None:
-    """No connection that this process makes is given up either: these deadlines are no settings."""
+    """Connections to Postgres and to services take as long as they take: no settings say that."""
     postgres.LIVELINESS["connect_timeout"] = int(PATIENCE_SECONDS)
     http_session.CONNECT_DEADLINE_SECONDS = PATIENCE_SECONDS

@@ -26,8 +26,10 @@ async def in_background(work: Coroutine[Any, Any, None], name: str) -> AsyncIter
         yield
     finally:
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        let_go(task)
+        try:
+            await asyncio.gather(task, return_exceptions=True)
+        finally:
+            let_go(task)
 
 
 def keep_working(task: asyncio.Task[Any]) -> asyncio.Task[Any]:
@@ -46,13 +48,22 @@ def let_go(task: asyncio.Task[Any]) -> None:
 
 def tell_of_failure(task: asyncio.Task[Any]) -> None:
     """Log what a task has failed of: a callback for one whose work others will do again."""
-    if not task.cancelled() and (error := task.exception()) is not None:
+    error = _failure_of(task)
+    if error is not None:
         logs.error("background_task_failed", error=error, task=task.get_name())
+
+
+def _failure_of(task: asyncio.Task[Any]) -> BaseException | None:
+    """What it has ended by, unless somebody asked it to end."""
+    if not task.cancelled():
+        return task.exception()
+    # Otherwise it was something that it waited for.
+    return None if task.cancelling() else asyncio.CancelledError()
 
 
 def _note_missing(task: asyncio.Task[Any]) -> None:
     tell_of_failure(task)
-    if not task.cancelled() and task.exception() is not None:
+    if _failure_of(task) is not None:
         _MISSING.add(task)
 
 

@@ -16,7 +16,6 @@ import psycopg
 import pytest
 import uvloop
 
-from codebase.foundation import http_session
 from codebase.registry import SYSTEM
 from codebase.services.price_record import service as price_record
 from codebase.web import apps
@@ -99,7 +98,6 @@ def every_service(settings: Settings, free_port: Callable[[], int]) -> Iterator[
         # Who looks at many things at once on one loop has to wait for his answers.
         environment.setattr(apps, "CHECK_DEADLINE_SECONDS", PATIENCE_SECONDS)
         environment.setattr(price_record, "DEADLINE_SECONDS", PATIENCE_SECONDS)
-        environment.setattr(http_session, "CONNECT_DEADLINE_SECONDS", PATIENCE_SECONDS)
         everything.start()
         try:
             for name, url in found.items():

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from multiprocessing.process import BaseProcess
@@ -238,13 +238,19 @@ def frozen(server: PostgresUnderTest, application: str, database: str = "%") -> 
             [application, database],
         ).fetchall()
     assert found, "there is something to freeze"
-    for (process_id,) in found:
-        os.kill(process_id, signal.SIGSTOP)
     try:
+        for (process_id,) in found:
+            _signal(process_id, signal.SIGSTOP)
         yield
     finally:
         for (process_id,) in found:
-            os.kill(process_id, signal.SIGCONT)
+            _signal(process_id, signal.SIGCONT)
+
+
+def _signal(process_id: int, number: signal.Signals) -> None:
+    """One whose connection was given up may have ended."""
+    with suppress(ProcessLookupError):
+        os.kill(process_id, number)
 
 
 def waits_for_a_lock(server: PostgresUnderTest, application: str) -> bool:

@@ -466,7 +466,7 @@ def test_what_may_have_been_told_is_told_again_whatever_silence_begins_or_ends(
     """The reply to a digest is lost; one of its alerts matches a silence that changes then."""
 
     def lose(delivered: Delivered) -> str:
-        if len(NAMED.findall(delivered.text)) > 1 and len(digests()) == 1:
+        if len(NAMED.findall(delivered.text)) > 1 and not is_put_off.is_set():
             for transport in server.transports:
                 transport.abort()
         return OK
@@ -474,6 +474,7 @@ def test_what_may_have_been_told_is_told_again_whatever_silence_begins_or_ends(
     def digests() -> list[Delivered]:
         return [mail for mail in server.delivered if len(NAMED.findall(mail.text)) > 1]
 
+    is_put_off = threading.Event()
     server.on_data = lose
 
     async def story(client: httpx.AsyncClient) -> None:
@@ -493,6 +494,7 @@ def test_what_may_have_been_told_is_told_again_whatever_silence_begins_or_ends(
             await eventually_when_due(
                 databases, lambda: owner.execute(PUT_OFF, [DOUBTFUL]).rowcount == 1
             )
+        is_put_off.set()
         if is_silenced:
             assert (await client.delete(begun)).status_code == 204
         else:
@@ -501,8 +503,11 @@ def test_what_may_have_been_told_is_told_again_whatever_silence_begins_or_ends(
         with databases.as_owner() as owner:
             await eventually(lambda: owner.execute(TRY_AGAIN).rowcount == 1)
         await eventually(lambda: not query(databases.as_owner(), OPEN))
-        first, second = digests()
-        assert (first.message_id, first.text) == (second.message_id, second.text)
+        # On a slow machine it has gone by itself before it was put off, and was lost once more.
+        first, *_, last = digests()
+        assert {(each.message_id, each.text) for each in digests()} == {
+            (last.message_id, last.text)
+        }
         told = set(NAMED.findall(first.text))
         assert told == set(map(str, made[2:] if is_silenced else made[1:]))
         sent = {each["transactionID"] for each in await listed(client, state="sent")}

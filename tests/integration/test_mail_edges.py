@@ -38,7 +38,7 @@ from tests.integration.flow import query
 from tests.integration.jobs import on_a_loop
 from tests.integration.mail_server import OK, Delivered, MailServer, mail_server
 from tests.integration.test_alert_kills import check
-from tests.integration.test_alert_mail import ALERT, delivered_by, says, sender, sent_of
+from tests.integration.test_alert_mail import ALERT, delivered_by, said, says, sender, sent_of
 from tests.integration.test_alert_mail import TO as THREE
 from tests.integration.test_alerts import MOMENT_SECONDS, NAMED, OPEN, eventually, listed, tell
 from tests.patience import NEVER_SECONDS
@@ -74,6 +74,14 @@ def test_who_closes_instead_of_answering_for_a_recipient_is_away_and_nothing_is_
         delivered_by(sender(server.url), ALERT)
     assert not isinstance(raised.value, LaterError), "it is left alone for a while"
     assert not server.delivered
+
+
+def test_who_closes_at_the_one_who_is_to_get_it_later_keeps_nobody_else_waiting(
+    server: MailServer,
+) -> None:
+    server.on_recipient = lambda _address, _nth: CLOSES
+    answer = delivered_by(sender(server.url), ALERT, only=[2])
+    assert answer == said(f"recipient 2: {CLOSES}", again=[2], nobody=True)
 
 
 @pytest.mark.parametrize("where", ["recipient", "data"])

@@ -53,6 +53,10 @@ def get_known(store: Store, subjects: Sequence[UUID]) -> None:
         lock_subjects(cursor, QUIET.name, subjects)
 
 
+def get_new(store: Store, subjects: Sequence[UUID]) -> None:
+    get_known(store, [uuid4() for _ in subjects])
+
+
 def lock(store: Store, subjects: Sequence[UUID]) -> None:
     with store.transaction(), store.cursor() as cursor:
         lock_subjects(cursor, QUIET.name, subjects, add=())
@@ -85,7 +89,7 @@ def few_known(databases: Databases) -> Iterator[Store]:
 
 
 @pytest.mark.parametrize("plans", ["force_generic_plan", "force_custom_plan"])
-@pytest.mark.parametrize("act", [get_known, lock, remember, fire])
+@pytest.mark.parametrize("act", [get_known, get_new, lock, remember, fire])
 def test_what_is_done_for_some_subjects_reads_no_others(
     databases: Databases,
     few_known: Store,

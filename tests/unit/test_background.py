@@ -108,6 +108,23 @@ def test_who_is_stopped_has_not_failed() -> None:
     assert said_during(story) == []
 
 
+def test_who_ends_because_what_it_waits_for_was_cancelled_is_missing() -> None:
+    async def story() -> None:
+        waited_for = asyncio.get_running_loop().create_future()
+
+        async def wait() -> None:
+            await waited_for
+
+        async with in_background(wait(), "prices"):
+            task = the_task("prices")
+            waited_for.cancel()
+            await ended(task)
+            assert await background() == "ended by a failure, see the log: prices"
+
+    [line] = said_during(story)
+    assert (line["event"], line["task"]) == ("background_task_failed", "prices")
+
+
 def test_who_has_done_all_that_there_was_is_not_missing() -> None:
     async def story() -> None:
         async with in_background(end(), "ends"):

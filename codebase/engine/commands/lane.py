@@ -160,10 +160,11 @@ class Lane:
         self._writers = [
             keep_working(
                 asyncio.create_task(
-                    self._write_for_ever(self._make_writer(reader)), name=f"lane {partition}"
+                    self._write_for_ever(self._make_writer(reader)),
+                    name=f"writer {number} of lane {partition}",
                 )
             )
-            for _ in range(WRITERS_PER_LANE)
+            for number in range(WRITERS_PER_LANE)
         ]
 
     def __len__(self) -> int:
@@ -193,11 +194,10 @@ class Lane:
         """Write what is waiting, then stop."""
         self._closing = True
         self._arrived.set()
-        try:
-            await asyncio.gather(*self._writers)
-        finally:
-            for writer in self._writers:
-                let_go(writer)
+        # Of who has failed the log tells; what others have accepted is written all the same.
+        await asyncio.gather(*self._writers, return_exceptions=True)
+        for writer in self._writers:
+            let_go(writer)
 
     async def _write_for_ever(self, writer: Writer) -> None:
         while self._waiting or self._resting or not self._closing:

@@ -138,7 +138,7 @@ class SmtpSender:
         mail = mail_of(alerts, self._sender, self._recipients, self._now())
         try:
             return await self._answer(mail, to)
-        except LaterError as error:
+        except (LaterError, ClosedError) as error:
             if "only" not in sent.send.data:
                 raise
             texts = [f"{RECIPIENT.format(number)} {error}" for number in to.values()]
@@ -200,6 +200,14 @@ class SmtpSender:
             await client.login(self._relay.username, self._relay.password or "")
 
 
+class ClosedError(NotSentError):
+    """The server closed when it was shown a recipient."""
+
+
+class _ClosedAtRecipient(SMTPResponseException):
+    """The same, as the client says it."""
+
+
 class _Client(aiosmtplib.SMTP):
     """Whoever closes instead of answering for a recipient says nothing of that recipient.
 
@@ -213,7 +221,7 @@ class _Client(aiosmtplib.SMTP):
         except SMTPRecipientRefused as error:
             if error.code != CLOSING:
                 raise
-            raise SMTPResponseException(error.code, error.message) from error
+            raise _ClosedAtRecipient(error.code, error.message) from error
 
 
 async def _goodbye(client: aiosmtplib.SMTP) -> None:
@@ -233,6 +241,8 @@ def refusal_of(error: SMTPResponseException) -> Answer:
     if isinstance(error, SMTPAuthenticationError):
         # It is about our password, and not about this mail.
         raise NotAllowedError(said) from error
+    if isinstance(error, _ClosedAtRecipient):
+        raise ClosedError(said) from error
     if error.code == CLOSING:
         raise NotSentError(said) from error
     if error.code < PERMANENT:

@@ -138,10 +138,11 @@ class Shadow:
         with store.transaction(), store.cursor() as cursor:
             cursor.executemany(INSERT, rows)
             place = {"partition": partition, "after": after, "new": new}
-            cursor.execute(MOVE if row else BEGIN, place)
-        JUDGED.inc(sum(position <= new for _, _, position, *_ in decisions))
-        for finding in found:
-            FOUND.labels(finding.rule, finding.kind).inc()
+            has_moved = cursor.execute(MOVE if row else BEGIN, place).rowcount > 0
+        if has_moved:
+            JUDGED.inc(sum(position <= new for _, _, position, *_ in decisions))
+            for finding in found:
+                FOUND.labels(finding.rule, finding.kind).inc()
         return True
 
     def _say_once(self, place: tuple[int, int], error: UnreadableError) -> None:
