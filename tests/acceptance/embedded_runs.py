@@ -112,7 +112,8 @@ class EmbeddedRun:
 
     def with_argument(self, is_wanted: Callable[[list[str]], bool]) -> psutil.Process:
         """The first descendant whose command line is wanted; a zombie has none."""
-        lines = self.of_each(psutil.Process.cmdline)
+        # A fork has a title instead, one argument with blanks, and after it what was left of ours.
+        lines = self.of_each(lambda process: " ".join(process.cmdline()).split())
         return next(process for process, line in lines.items() if is_wanted(line))
 
     def service(self, name: str) -> psutil.Process:
