@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from codebase.foundation.settings import Settings
+from tests.integration.jobs import Shop, shop_open
 from tests.integration.payments import Outside, outside_open
 
 if TYPE_CHECKING:
@@ -29,4 +30,11 @@ def with_broker(databases: Databases, rabbitmq_server: RabbitUnderTest) -> Itera
 def outside(free_port: Callable[[], int]) -> Iterator[Outside]:
     """A fraud police and a payment provider that do as they are told."""
     with outside_open(free_port()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def shop(free_port: Callable[[], int]) -> Iterator[Shop]:
+    """Somebody outside who does jobs."""
+    with shop_open(free_port()) as opened:
         yield opened

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -52,7 +52,6 @@ from tests.integration.jobs import (
     parked_streams,
     reached,
     read_by_reaction,
-    shop_open,
     told_to_act,
     working,
 )
@@ -120,11 +119,10 @@ def databases(databases: Databases) -> Databases:
 
 
 @pytest.fixture
-def shop(free_port: Callable[[], int]) -> Iterator[Shop]:
+def shop(shop: Shop) -> Shop:
     """Asked once more for what was done, it does it once more."""
-    with shop_open(free_port()) as opened:
-        opened.honours_keys = False
-        yield opened
+    shop.honours_keys = False
+    return shop
 
 
 def go_on(databases: Databases, shop: Shop) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -53,7 +53,6 @@ from tests.integration.jobs import (
     reached,
     read_by_reaction,
     reminders,
-    shop_open,
     told_to_act,
     working,
 )
@@ -70,12 +69,6 @@ AGGREGATES = [*SYSTEM.aggregates, JOB]
 @pytest.fixture
 def databases(databases: Databases) -> Databases:
     return told_to_act(databases)
-
-
-@pytest.fixture
-def shop(free_port: Callable[[], int]) -> Iterator[Shop]:
-    with shop_open(free_port()) as opened:
-        yield opened
 
 
 def with_a_parked_intent(databases: Databases, shop: Shop) -> operations.ParkedIntent:

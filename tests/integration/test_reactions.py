@@ -77,12 +77,6 @@ def databases(databases: Databases) -> Databases:
     return told_to_act(databases)
 
 
-@pytest.fixture
-def shop(free_port: Callable[[], int]) -> Iterator[Shop]:
-    with shop_open(free_port()) as opened:
-        yield opened
-
-
 def test_an_event_has_its_effect_and_the_log_is_told_what_became_of_it(
     databases: Databases, shop: Shop
 ) -> None:
