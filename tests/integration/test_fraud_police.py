@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import html
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -32,6 +34,7 @@ from codebase.operations.verify import verify
 from codebase.registry import SYSTEM
 from codebase.services.fraud_police.police import Police
 from codebase.services.fraud_police.projections import FRAUD_POLICE
+from codebase.services.fraud_police.rules import SHOWN
 from codebase.views.payments.settings import card_reducer
 from tests.integration.police import (
     BEGIN,
@@ -103,6 +106,53 @@ def test_the_documented_transaction_is_denied_from_the_31st_in_a_minute_on(
         assert not (await shop.judged(documented()))["isFraud"], "the minute is over"
 
     with_police(databases, story, now=clock)
+
+
+def test_the_page_leads_to_older_decisions_and_shows_only_what_was_denied(
+    databases: Databases,
+) -> None:
+    """Five more than fit on one: the sixth of a card is denied, and all that follow."""
+
+    async def story(shop: Shop) -> None:
+        sent = [documented() for _ in range(SHOWN + 5)]
+        for each in sent:
+            await shop.judged(each)
+        await shop.caught_up()
+        ids = [each["transactionID"] for each in reversed(sent)]
+        newest = await page(shop, "/")
+        assert shown(newest) == ids[:SHOWN]
+        older = await page(shop, older_than(newest))
+        assert shown(older) == ids[SHOWN:]
+        assert OLDER.search(older) is None
+        assert shown(await page(shop, "/?is_fraud=false")) == ids[-5:]
+        denied = await page(shop, "/?is_fraud=true")
+        assert shown(denied) == ids[:SHOWN]
+        assert shown(await page(shop, older_than(denied))) == []
+        assert shown(await page(shop, "/?is_fraud=")) == ids[:SHOWN], "as the form says it"
+        gone = await shop.send("GET", f"/?last_reference={uuid4()}", who="watcher")
+        assert gone.status_code == 404
+
+    with_police(databases, story, FIVE_A_MINUTE)
+
+
+OLDER = re.compile(r'<a rel="next" href="([^"]+)">older decisions')
+
+
+async def page(shop: Shop, path: str) -> str:
+    answer = await shop.send("GET", path, who="watcher")
+    assert answer.status_code == 200, answer.text
+    return answer.text
+
+
+def shown(page: str) -> list[str]:
+    """The transactions on a page, in their order."""
+    return re.findall(r'href="/decisions/([0-9a-f-]{36})"', page)
+
+
+def older_than(page: str) -> str:
+    found = OLDER.search(page)
+    assert found is not None
+    return html.unescape(found[1])
 
 
 def test_a_repeat_has_the_same_answer_whatever_has_come_since(databases: Databases) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
@@ -17,7 +17,9 @@ from codebase.services.fraud_police.police import Police
 from codebase.views.payments import fraud_queries
 from codebase.web.apps import ServiceApp
 from codebase.web.consistent_reads import ConsistentReads
+from codebase.web.fields import ABSENT_IF_EMPTY
 from codebase.web.html import Link, Pages
+from codebase.web.pages import LastReference
 from codebase.web.parked import LISTS, parked_streams
 from codebase.web.schemas import example
 from codebase.web.shell import caller_of, require_operator
@@ -38,6 +40,13 @@ RULE = {
     "precision": "3 of 4",
     "recall": "3 of 5",
 }
+
+
+OnlyFraudShown = Annotated[
+    bool | None,
+    ABSENT_IF_EMPTY,
+    Query(description="Only what was denied, or only what was cleared."),
+]
 
 
 class RuleStanding(BaseModel):
@@ -163,10 +172,13 @@ def add_rules(
         return await standings(request)
 
     @app.get("/", response_class=HTMLResponse, **for_operators)
-    async def get_page(request: Request) -> Response:
+    async def get_page(
+        request: Request, is_fraud: OnlyFraudShown = None, last_reference: LastReference = None
+    ) -> Response:
         """Rules with their hits, shadow beside live, the lists, and what was decided last."""
         now = police.now()
-        latest = await reads.fetch(request, decisions, None, None, SHOWN, None)
+        rows = await reads.fetch(request, decisions, None, last_reference, SHOWN, is_fraud)
+        found = decisions_of(rows, SHOWN)
         listed = await reads.fetch(request, listings, None, SHOWN, now)
         return PAGES.answer(
             "page.html",
@@ -176,6 +188,10 @@ def add_rules(
             parked=parked_streams(request.scope),
             standings=await standings(request),
             labels=LABELS,
-            decisions=decisions_of(latest, SHOWN).items,
+            is_fraud=is_fraud,
+            is_first=last_reference is None,
+            decisions=found.items,
+            last=found.last_reference,
+            more=len(found.items) == SHOWN,
             listings=listings_of(listed, SHOWN).items,
         )
