@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 
 from fastapi import Request
 from starlette.types import Message, Scope, Send
 
+from codebase.foundation.random_bytes import random_bytes
 from codebase.web.auth import Caller, SecondFactor
 from codebase.web.last_written import LastWritten
 
@@ -25,7 +25,7 @@ HeaderList = Iterable[tuple[bytes, bytes]]
 
 def new_request_id() -> str:
     """What an answer, and whatever is logged about it, can be found by."""
-    return os.urandom(16).hex()
+    return random_bytes(16).hex()
 
 
 class Exchange:

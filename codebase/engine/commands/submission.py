@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from codebase.engine.commands.fingerprint import Content
 from codebase.foundation.errors import ServiceUnavailable
+from codebase.foundation.random_bytes import random_bytes
 from codebase.model.actor import Actor
 from codebase.model.aggregate import Aggregate
 
@@ -91,7 +92,7 @@ class Submission:
             idempotence_key=None,
             content=NOTHING_TO_COMPARE,
             actor=actor,
-            command_id=uuid4().hex,
+            command_id=random_bytes(16).hex(),
         )
 
     def repeats(self, other: Submission) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from hashlib import sha1
 from uuid import UUID
+
+from codebase.foundation.random_bytes import random_bytes
 
 NAMESPACE = UUID("5f0ad1a6-7e0f-5c1e-9d0e-0b1c7a5e4d11")
 """The namespace of every stream id that is derived from an idempotence key."""
@@ -34,7 +35,7 @@ def partition_of(stream_id: UUID, partitions: int) -> int:
 def new_event_id() -> str:
     """A UUID of version 7 (RFC 9562) as text: 48 bits of milliseconds, then random bits."""
     since = f"{time.time_ns() // 1_000_000:012x}"
-    random = os.urandom(10)
+    random = random_bytes(10)
     digits = random.hex()
     variant = "89ab"[random[9] & 3]
     return f"{since[:8]}-{since[8:]}-7{digits[:3]}-{variant}{digits[3:6]}-{digits[6:18]}"
