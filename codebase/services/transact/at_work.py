@@ -61,7 +61,7 @@ def targets_of(
     of_provider: Breaker,
 ) -> dict[str, Target]:
     """Whom the driver sends to; `of_provider` leaves that one alone while it does not answer."""
-    initiations = Initiations(lambda: of_provider.is_closed, settings.reaction_in_flight)
+    initiations = Initiations(lambda: of_provider.is_closed, settings.payments_in_flight)
     provider = HttpTarget(
         session,
         settings.payment_provider_url,
@@ -98,7 +98,8 @@ async def driving(
     breakers = {name: breaker() for name in (driver.FRAUD_POLICE, driver.PAYMENT_PROVIDER)}
     session = await runtime.http_session()
     targets = targets_of(settings, session, steps, breakers[driver.PAYMENT_PROVIDER])
-    team = ReactionTeam(settings, driver.TRANSACTIONS, targets, breakers)
+    driven = settings.model_copy(update={"reaction_in_flight": settings.payments_in_flight})
+    team = ReactionTeam(driven, driver.TRANSACTIONS, targets, breakers)
     log = BusTarget(bus, driver.TRANSACTION_AGES.name, driver.command, heard=heard)
     of_ages = {driver.LOG: log}
     ages = ReactionTeam(settings, driver.TRANSACTION_AGES, of_ages)

@@ -30,6 +30,8 @@ class PaymentSettings(Settings):
     """Who makes the payments."""
     transaction_max_age_s: float = Field(86_400, gt=0, le=LONGEST_WAIT_SECONDS, allow_inf_nan=False)
     """How long a transaction may wait to be paid: 30 days at most."""
+    payments_in_flight: int = Field(64, ge=1, le=1000)
+    """How many the fraud police is shown at a time, and the provider, by each process."""
     alert_from: Annotated[str, AfterValidator(read_email)] | None = None
     """Whom mails about flagged transactions come from, where SMTP_URL says who takes them."""
     alert_to: Annotated[tuple[Annotated[str, AfterValidator(read_email)], ...], NoDecode] = ()
