@@ -30,12 +30,13 @@ from codebase.engine.messages.command_message import Became, MalformedError, Rep
 from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.engine.projections.projector import projector_team
 from codebase.engine.reactions.attempt import Attempt, Ended
-from codebase.engine.reactions.desk import Desk, Returned
+from codebase.engine.reactions.desk import Desk
 from codebase.engine.reactions.http_target import HttpTarget
 from codebase.engine.reactions.reaction import Send, Sent
 from codebase.engine.reactions.reminders import fire_due
 from codebase.engine.reactions.service_target import ServiceTarget
 from codebase.engine.reactions.store import REACTION_STORE
+from codebase.engine.reactions.taken import Returned
 from codebase.engine.reactions.target import (
     AwayError,
     FailedError,

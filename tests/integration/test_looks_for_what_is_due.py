@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -10,13 +13,18 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg import Connection
 
-from codebase.engine.reactions.desk import Desk, Returned, Taken
+from codebase.engine.reactions.attempt import Attempt
+from codebase.engine.reactions.departures import Departures
+from codebase.engine.reactions.desk import Desk
+from codebase.engine.reactions.errands import Errands
 from codebase.engine.reactions.reaction import Send, no_outcome
 from codebase.engine.reactions.recording import Caused, checked, lock_subjects, record
+from codebase.engine.reactions.taken import Returned, Taken
 from codebase.operations import intents as operations
 from tests.clocks import StandingClock
 from tests.integration.flow import eventually
 from tests.integration.jobs import JOBS, SHOP, told_to_act
+from tests.integration.test_departures import Notary
 from tests.integration.test_held_snapshots import ANOTHER_PAGE, COUNT_PAGES, looking
 from tests.integration.test_reactions import ANSWERED, store_of
 from tests.patience import NEVER_SECONDS
@@ -38,13 +46,31 @@ def databases(databases: Databases) -> Databases:
     return told_to_act(databases)
 
 
-def cause(store: Connection[Any], *subjects: UUID) -> None:
+class NoWay(Errands):
+    """What departs is noted, and gets nowhere."""
+
+    departed: list[Taken] = []  # noqa: RUF012 - of one test
+    lease_seconds = 0.0
+    """What was taken a while ago: its index entry is of a moment that is over."""
+
+    def depart(self, taken: Sequence[Taken]) -> None:
+        self.departed = [*self.departed, *taken]
+        self.release(len(taken))
+
+
+def never(_taken: Taken, _attempt: Attempt) -> None:
+    raise AssertionError("nothing comes back")
+
+
+def cause(store: Connection[Any], *subjects: UUID, way: Errands | None = None) -> None:
     """Something to do for each of these."""
     bread = checked([Send(SHOP, "do", {"what": "bread"})])
     caused = [Caused(subject=each, cause=uuid4(), intents=bread) for each in subjects]
+    departures = Departures({SHOP: way} if way else {})
     with store.transaction(), store.cursor() as cursor:
         lock_subjects(cursor, QUIET.name, subjects)
-        record(cursor, QUIET.name, caused)
+        record(cursor, QUIET.name, caused, departures)
+    departures.start()
 
 
 def take(desk: Desk, store: Connection[Any], limit: int = TOGETHER) -> list[Taken]:
@@ -66,11 +92,24 @@ def do_much(desk: Desk, store: Connection[Any]) -> None:
         have_done(desk, store, take(desk, store))
 
 
-def fewest_pages(desk: Desk, store: Connection[Any]) -> int:
+def do_much_at_once(desk: Desk, store: Connection[Any]) -> None:
+    """The same, while nobody has to take anything, nor to look for more than what waits."""
+    with closing(asyncio.new_event_loop()) as loop:
+        way = NoWay(JOBS.name, SHOP, Notary(), most=TOGETHER, loop=loop, returned=never)
+        way.line_up(is_line=False)
+        for _ in range(0, HELD_FOR, TOGETHER):
+            cause(store, *(uuid4() for _ in range(TOGETHER)), way=way)
+            assert len(way.departed) == TOGETHER
+            have_done(desk, store, way.departed)
+            way.departed = []
+            assert desk.seconds_until_due(store, [SHOP], 0.0) > 0
+
+
+def fewest_pages(desk: Desk, store: Connection[Any], *, takes: bool = True) -> int:
     """Of intents that are looked at to find that nothing is to be done; now and then it is all."""
     counted = [count_pages(store)]
     for _ in range(7):
-        assert not take(desk, store)
+        assert not (takes and take(desk, store))
         assert desk.seconds_until_due(store, [SHOP], SOON_SECONDS) > 0
         counted.append(count_pages(store))
     return min(after - before for before, after in pairwise(counted))
@@ -83,18 +122,22 @@ def count_pages(store: Connection[Any]) -> int:
     return int(row[0])
 
 
-def test_what_was_done_while_somebody_looks_is_not_looked_at_again(databases: Databases) -> None:
+@pytest.mark.parametrize("takes", [True, False], ids=["taken", "departs at once"])
+def test_what_was_done_while_somebody_looks_is_not_looked_at_again(
+    databases: Databases, *, takes: bool
+) -> None:
     """No entry of an index can be cleared away meanwhile: nobody may have to pass all of them."""
     with databases.as_owner() as owner:
         # Who cleans up would be counted as well.
         owner.execute("ALTER TABLE reaction.intent SET (autovacuum_enabled = off)")
     desk = Desk(QUIET, attempts_max=1)
     with store_of(databases) as store:
-        do_much(desk, store)
-        free = fewest_pages(desk, store)
+        do_more = do_much if takes else do_much_at_once
+        do_more(desk, store)
+        free = fewest_pages(desk, store, takes=takes)
         with looking(databases):
-            do_much(desk, store)
-            eventually(lambda: fewest_pages(desk, store) <= free + 2 * ANOTHER_PAGE)
+            do_more(desk, store)
+            eventually(lambda: fewest_pages(desk, store, takes=takes) <= free + 2 * ANOTHER_PAGE)
 
 
 def test_what_is_due_earlier_than_anybody_thought_is_found_by_a_look_at_all(

@@ -21,7 +21,7 @@ from codebase.engine.projections.blame import is_circumstance
 from codebase.engine.projections.projector import projector_team
 from codebase.engine.reactions import dispatcher
 from codebase.engine.reactions.attempt import Attempt, Ended
-from codebase.engine.reactions.desk import Desk, Returned
+from codebase.engine.reactions.desk import Desk
 from codebase.engine.reactions.figures import ReactionFigures
 from codebase.engine.reactions.reaction import (
     Answer,
@@ -38,6 +38,7 @@ from codebase.engine.reactions.reaction import (
 from codebase.engine.reactions.reading import projector_of
 from codebase.engine.reactions.reminders import fire_due
 from codebase.engine.reactions.store import REACTION_STORE
+from codebase.engine.reactions.taken import Returned
 from codebase.operations import intents as operations
 from codebase.operations import parked
 from tests.clocks import StandingClock

@@ -9,12 +9,13 @@ from uuid import uuid4
 import pytest
 
 from codebase.engine.reactions.attempt import Attempt, Ended, attempt
-from codebase.engine.reactions.breaker import Breaker
-from codebase.engine.reactions.desk import Taken
+from codebase.engine.reactions.breaker import FAILURES_TO_OPEN, Breaker
 from codebase.engine.reactions.errands import Errands
 from codebase.engine.reactions.reaction import Answer, Send, Sent
+from codebase.engine.reactions.taken import Taken
 from codebase.engine.reactions.target import AwayError, InDoubtError, Undone
 from tests.clocks import StandingClock
+from tests.patience import NEVER_SECONDS
 
 
 class Notary:
@@ -66,7 +67,8 @@ def test_who_starts_too_late_for_his_lease_does_not_start(
             returned=lambda _taken, attempt: back.set_result(attempt),
             clock=lambda: now,
         )
-        errands.start([taken])
+        assert errands.reserve() == 1
+        errands.depart([taken])
         found: Attempt = await back
         return found
 
@@ -117,6 +119,50 @@ def test_a_target_is_not_left_alone_for_what_lies_on_our_side(ended: Ended) -> N
     assert breaker.is_closed
 
 
+def test_no_room_is_given_twice() -> None:
+    loop = asyncio.new_event_loop()
+    errands = Errands(
+        "jobs", "notary", Notary(), most=3, loop=loop, returned=lambda _taken, _attempt: None
+    )
+    loop.close()
+    errands.line_up(is_line=False)
+    assert errands.reserve_for_new(2) == 2
+    assert errands.reserve() == 1
+    assert [errands.reserve(), errands.reserve_for_new(1)] == [0, 0]
+    errands.release(1)
+    assert errands.reserve_for_new(5) == 1
+    errands.depart([taken_until_100()])
+    assert [errands.on_their_way, errands.reserve()] == [1, 0]
+    errands.note(taken_until_100(), Attempt(ended=Ended.ANSWERED))
+    assert errands.reserve() == 0, "what became of it is not written down yet"
+    errands.settled()
+    assert [errands.on_their_way, errands.reserve()] == [0, 1]
+
+
+def test_what_is_new_leaves_the_room_to_what_waits() -> None:
+    loop = asyncio.new_event_loop()
+    errands = errands_on(loop, lambda _taken, _attempt: None)
+    loop.close()
+    assert errands.reserve_for_new(1) == 0, "nobody has looked whether anything waits"
+    errands.line_up(is_line=False)
+    assert errands.reserve_for_new(1) == 1
+    errands.release(1)
+    errands.line_up(is_line=True)
+    assert errands.reserve_for_new(1) == 0
+
+
+def test_nothing_new_finds_out_whether_a_target_is_back() -> None:
+    clock, loop = StandingClock(), asyncio.new_event_loop()
+    breaker = Breaker(clock)
+    errands = errands_on(loop, lambda _taken, _attempt: None, breaker=breaker)
+    loop.close()
+    errands.line_up(is_line=False)
+    for _ in range(FAILURES_TO_OPEN):
+        breaker.failed()
+    clock.push(NEVER_SECONDS)
+    assert [errands.reserve_for_new(1), errands.reserve()] == [0, 1]
+
+
 class Mute(Notary):
     """A target that is called and never says anything."""
 
@@ -143,7 +189,8 @@ def test_what_is_on_its_way_when_the_process_ends_comes_back_in_doubt() -> None:
             returned=lambda _taken, attempt: back.set_result(attempt),
             clock=lambda: 82.0,
         )
-        errands.start([taken])
+        assert errands.reserve() == 1
+        errands.depart([taken])
         await mute.called.wait()
         errands.abandon()
         found: Attempt = await back
@@ -224,7 +271,7 @@ def test_a_probe_that_hangs_alone_leaves_the_next_one_its_turn() -> None:
     taken = Taken(number=1, token=uuid4(), ends_at=200.0, in_doubt=True, is_lost=False, sent=sent)
     for _ in range(5):
         errands.note(taken, Attempt(ended=Ended.IN_DOUBT, reason="no answer"))
-    assert errands.room() == 0
+    assert errands.reserve() == 0
     clock.now += 1.0
     errands.note(taken, Attempt(ended=Ended.IN_DOUBT, reason="no answer", was_told=True))
     assert not breaker.is_closed, "that it answers inquiries does not say that it does anything"
@@ -237,6 +284,7 @@ def test_whoever_outlives_the_loop_has_nothing_to_do_there() -> None:
     errands = errands_on(loop, lambda _taken, attempt: came_back.append(attempt))
     taken = taken_until_100()
     loop.close()
-    errands.start([taken])
+    assert errands.reserve() == 1
+    errands.depart([taken])
     errands.abandon()
     assert not came_back

@@ -142,6 +142,19 @@ class Applier:
         self._commit(store, events)
 
     def _commit(self, store: Connection[Any], events: Sequence[LoggedEvent]) -> None:
+        try:
+            found = self._write(store, events)
+        except BaseException:
+            self._projector.not_committed()
+            raise
+        for event in found.unknown:
+            self._tell_of_parking(event, unknown(event))
+        self._arrived(events)
+        failpoint("projector_after_apply")
+        self._projector.committed()
+
+    def _write(self, store: Connection[Any], events: Sequence[LoggedEvent]) -> set_aside.Sorted:
+        """Rows and checkpoint in one transaction."""
         with store.transaction(), store.cursor(binary=True) as cursor:
             parked = self._move_checkpoint(cursor, events)
             found = set_aside.sort(events, parked, self._projector.is_unknown)
@@ -154,11 +167,7 @@ class Applier:
                 )
             self._write_rows(cursor, found.to_apply)
             failpoint("projector_before_commit")
-        for event in found.unknown:
-            self._tell_of_parking(event, unknown(event))
-        self._arrived(events)
-        failpoint("projector_after_apply")
-        self._projector.committed()
+        return found
 
     def _park(self, store: Connection[Any], event: LoggedEvent, reason: str) -> None:
         with store.transaction(), store.cursor(binary=True) as cursor:

@@ -98,6 +98,7 @@ class Projector:
         rest_seconds: after a look that has found all there is, so that what comes meanwhile is
             read together.
         committed: called after each commit, by the thread that has committed.
+        not_committed: called instead when what was applied is rolled back, or nobody knows.
         check_place: raises a LogMismatchError when nothing may be done in this store; asked when
             a worker begins to lead, before it writes anything, and now and then after that.
     """
@@ -108,6 +109,7 @@ class Projector:
     store: Store = READ_MODEL_STORE
     rest_seconds: float = 0.0
     committed: Callable[[], None] = nobody_waits
+    not_committed: Callable[[], None] = nobody_waits
     check_place: Callable[[Connection[Any]], None] = may_always_work
 
     @cached_property

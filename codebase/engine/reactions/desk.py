@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import psycopg
@@ -16,10 +16,13 @@ from pydantic_core import from_json
 
 from codebase.engine.projections.blame import describe
 from codebase.engine.reactions.attempt import Attempt, Ended
+from codebase.engine.reactions.departures import Departures
+from codebase.engine.reactions.errands import Errands
 from codebase.engine.reactions.reach import Reach
 from codebase.engine.reactions.reaction import Answer, Patience, Reaction, Send, Sent
 from codebase.engine.reactions.recording import Caused, checked, lock_subjects, record
 from codebase.engine.reactions.store import is_locked, is_not_taken
+from codebase.engine.reactions.taken import Returned, Taken
 from codebase.foundation.arrays import bigints, booleans, doubles, integers, texts, uuids
 from codebase.foundation.backoff import doubled, with_jitter
 from codebase.foundation.failpoints import failpoint
@@ -71,7 +74,13 @@ SETTLE = """
                 %(in_doubt)b::boolean[], %(forgiven)b::integer[], %(pauses)b::float8[])
         AS settled (number, token, state, reason, in_doubt, forgiven, pause_seconds)
     WHERE intent.number = settled.number AND intent.token = settled.token
-    RETURNING intent.number, intent.is_adopted
+    RETURNING intent.number, intent.subject, intent.is_adopted, (
+        SELECT true FROM intent AS other
+        WHERE other.reaction = intent.reaction AND other.subject = intent.subject
+          AND other.ended_at IS NULL AND other.number <> intent.number
+        ORDER BY other.number
+        LIMIT 1
+    ) IS NOT NULL
 """
 
 # The next of each subject has its turn, and is due from now on: nobody looks far back. Planned
@@ -130,37 +139,6 @@ FORGET_DONE = """
 """
 
 
-# Not frozen, though never changed: as `NewEvent`, one of each is made for every attempt.
-@dataclass(kw_only=True, slots=True)
-class Taken:
-    """An intent under a lease.
-
-    Args:
-        number: of the intent.
-        token: of the lease.
-        ends_at: when the lease does, or a little before that, by the clock of the desk.
-        in_doubt: whether it may have been done before.
-        is_lost: whether who had it before did not come back.
-        sent: what is to be done.
-    """
-
-    number: int
-    token: UUID
-    ends_at: float
-    in_doubt: bool
-    is_lost: bool
-    sent: Sent
-
-
-@dataclass(kw_only=True, slots=True)
-class Returned:
-    """An intent that was taken, how the attempt ended, and whether the target answers at all."""
-
-    taken: Taken
-    attempt: Attempt
-    target_answers: bool = True
-
-
 @dataclass(kw_only=True, slots=True)
 class _Settled:
     """What is to be written of an intent; `caused` if it has an outcome."""
@@ -174,6 +152,14 @@ class _Settled:
     caused: Caused | None = None
 
 
+class _Ours(NamedTuple):
+    """What was settled by whoever had its lease; whether its subject has others that wait."""
+
+    subject: UUID
+    is_adopted: bool
+    has_others: bool
+
+
 class Desk:
     """Gives out one reaction's intents and takes them back.
 
@@ -181,12 +167,19 @@ class Desk:
         reaction: whose they are.
         attempts_max: how often something is tried at a target that answers.
         clock: seconds that only ever grow.
+        errands: target -> the way to it of what follows from an answer, and need not wait.
     """
 
     def __init__(
-        self, reaction: Reaction, attempts_max: int, clock: Callable[[], float] = time.monotonic
+        self,
+        reaction: Reaction,
+        attempts_max: int,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        errands: Mapping[str, Errands] | None = None,
     ) -> None:
         self._reaction = reaction
+        self._errands = errands or {}
         self._attempts_max = attempts_max
         self._clock = clock
         # How often it was tried in vain and for nothing: that is no attempt, but pauses grow by it.
@@ -336,20 +329,32 @@ class Desk:
         return True
 
     def _write(self, store: Connection[Any], settled: Sequence[_Settled]) -> None:
-        subjects = {each.returned.taken.sent.subject for each in settled}
-        with store.transaction(), store.cursor() as cursor:
-            # They became known when this was caused.
-            lock_subjects(cursor, self._reaction.name, subjects, add=())
-            ours = _update(cursor, settled)
-            caused = [
-                replace(each.caused, is_adopted=ours[each.returned.taken.number])
-                for each in settled
-                if each.caused and each.returned.taken.number in ours
-            ]
-            record(cursor, self._reaction.name, caused)
-            self._promote(cursor, subjects)
-            failpoint("reaction_before_outcome_commit")
+        departures = Departures(self._errands)
+        try:
+            with store.transaction(), store.cursor() as cursor:
+                self._write_in(cursor, settled, departures)
+                failpoint("reaction_before_outcome_commit")
+        except BaseException:
+            departures.cancel()
+            raise
         failpoint("reaction_after_outcome_commit")
+        departures.start()
+
+    def _write_in(
+        self, cursor: Cursor[Any], settled: Sequence[_Settled], departures: Departures
+    ) -> None:
+        subjects = {each.returned.taken.sent.subject for each in settled}
+        # They became known when this was caused.
+        lock_subjects(cursor, self._reaction.name, subjects, add=())
+        ours = _update(cursor, settled)
+        caused = [
+            replace(each.caused, is_adopted=ours[each.returned.taken.number].is_adopted)
+            for each in settled
+            if each.caused and each.returned.taken.number in ours
+        ]
+        record(cursor, self._reaction.name, caused, departures)
+        if has_next := [each.subject for each in ours.values() if each.has_others]:
+            self._promote(cursor, has_next)
 
     def _promote(self, cursor: Cursor[Any], subjects: Collection[UUID]) -> None:
         concerned = {"reaction": self._reaction.name, "subjects": uuids(sorted(subjects))}
@@ -457,8 +462,8 @@ def _parked_as_deadly(taken: Taken) -> _Settled:
     return _parked(Returned(taken=taken, attempt=attempt), f"{tried} attempts, the last: {reason}")
 
 
-def _update(cursor: Cursor[Any], settled: Sequence[_Settled]) -> dict[int, bool]:
-    """Write it, and tell which of the leases were still ours: number -> whether it is adopted."""
+def _update(cursor: Cursor[Any], settled: Sequence[_Settled]) -> dict[int, _Ours]:
+    """Write it, and tell of which, by number, the leases were still ours."""
     columns = {
         "numbers": bigints([each.returned.taken.number for each in settled]),
         "tokens": uuids([each.returned.taken.token for each in settled]),
@@ -468,4 +473,5 @@ def _update(cursor: Cursor[Any], settled: Sequence[_Settled]) -> dict[int, bool]
         "forgiven": integers([each.forgiven for each in settled]),
         "pauses": doubles([each.pause_seconds for each in settled]),
     }
-    return dict(cursor.execute(SETTLE, columns, prepare=False).fetchall())
+    rows = cursor.execute(SETTLE, columns, prepare=False).fetchall()
+    return {number: _Ours(*rest) for number, *rest in rows}

@@ -20,12 +20,13 @@ from psycopg import Connection
 from codebase.engine.projections.blame import describe
 from codebase.engine.reactions.attempt import Attempt
 from codebase.engine.reactions.breaker import Breaker
-from codebase.engine.reactions.desk import Desk, Returned, Taken
+from codebase.engine.reactions.desk import Desk
 from codebase.engine.reactions.errands import Errands
 from codebase.engine.reactions.figures import ReactionFigures
 from codebase.engine.reactions.reaction import Reaction
 from codebase.engine.reactions.reminders import BATCH, fire_due
 from codebase.engine.reactions.store import REACTION_STORE, ForbiddenError, check_may_act
+from codebase.engine.reactions.taken import Returned, Taken
 from codebase.engine.reactions.target import Target
 from codebase.foundation.backoff import Pauses, Rests
 from codebase.foundation.postgres import connect
@@ -76,8 +77,7 @@ class Dispatcher:
         self._wake = threading.Event()
         self._ended: deque[tuple[Taken, Attempt]] = deque()
         self._returned: list[Returned] = []
-        self._desk = Desk(reaction, settings.reaction_attempts_max)
-        self._errands = {
+        self.errands = {
             name: Errands(
                 reaction.name,
                 name,
@@ -89,6 +89,8 @@ class Dispatcher:
             )
             for name, target in targets.items()
         }
+        """Target -> what is on its way to it."""
+        self._desk = Desk(reaction, settings.reaction_attempts_max, errands=self.errands)
         self._figures = ReactionFigures(reaction.name, targets)
         self._watch = SqlWatch(settings.database_deadline_seconds, stop)
         self._pauses = Pauses(stop)
@@ -119,17 +121,21 @@ class Dispatcher:
 
     def _work(self, store: Connection[Any]) -> None:
         self._check_at = 0.0
+        left_some = True
         while not self._stop.is_set():
             self._wake.clear()
             self._check(store)
-            # Reminders first: what they cause is taken in the same turn.
-            fired = fire_due(store, self._reaction)
             settled = self._settle(store)
-            taken, took_all = self._send(store)
+            done = 0
+            # Most of what is caused departs at once, and whether anything waits is one question.
+            if left_some or self._desk.seconds_until_due(store, self.errands, 0.0) <= 0:
+                # Reminders first: what they cause is taken in the same turn.
+                fired = fire_due(store, self._reaction)
+                taken, took_all = self._send(store)
+                done, left_some = fired + taken, not took_all or fired >= BATCH
             self._waiting_for = None
             self._pauses.succeeded()
-            found = bool(fired or taken) or settled
-            self._rest(store, found=found, found_all=took_all and fired < BATCH)
+            self._rest(store, found=bool(done) or settled, found_all=not left_some)
         self._end(store)
 
     def _rest(self, store: Connection[Any], *, found: bool, found_all: bool) -> None:
@@ -152,7 +158,7 @@ class Dispatcher:
         while until_due >= LONGEST_REST_SECONDS and not self._stop.is_set():
             self._check(store)
             # What is due and cannot be sent, because its target is left alone, is looked at again.
-            until_due = self._desk.seconds_until_due(store, self._errands, LONGEST_REST_SECONDS)
+            until_due = self._desk.seconds_until_due(store, self.errands, LONGEST_REST_SECONDS)
             rest = max(self._settings.idle_poll_seconds, min(until_due, LONGEST_REST_SECONDS))
             if self._wait(rest):
                 return
@@ -178,32 +184,38 @@ class Dispatcher:
                 self._forget_at = now + FORGET_INTERVAL_SECONDS
 
     def _settle(self, store: Connection[Any]) -> bool:
-        """Write down how attempts ended; what cannot be written now is kept."""
+        """Write down how attempts ended; what cannot be written now is kept, with its room."""
         while self._ended:
             taken, ended = self._ended.popleft()
-            errands = self._errands[taken.sent.send.target]
-            self._returned.append(errands.note(taken, ended))
+            self._returned.append(self._errands_of(taken).note(taken, ended))
         found = bool(self._returned)
         for _ in range(0, len(self._returned), SETTLED_TOGETHER):
-            locked = self._desk.settle(store, self._returned[:SETTLED_TOGETHER])
+            together = self._returned[:SETTLED_TOGETHER]
+            locked = self._desk.settle(store, together)
             self._returned = self._returned[SETTLED_TOGETHER:] + locked
-        for errands in self._errands.values():
+            for each in together:
+                if each not in locked:
+                    self._errands_of(each.taken).settled()
+        for errands in self.errands.values():
             if errands.answers_again():
                 self._desk.hurry(store, errands.name)
         return found
 
+    def _errands_of(self, taken: Taken) -> Errands:
+        return self.errands[taken.sent.send.target]
+
     def _send(self, store: Connection[Any]) -> tuple[int, bool]:
         """Begin what is due; returns how much that is, and whether it is all there was."""
         count, took_all = 0, True
-        for errands in self._errands.values():
-            room = errands.room()
-            taken = (
-                self._desk.take(store, errands.name, room, errands.lease_seconds)
-                if room > 0
-                else []
-            )
-            if taken:
-                errands.start(taken)
+        for errands in self.errands.values():
+            room, taken = errands.reserve(), list[Taken]()
+            try:
+                if room:
+                    taken = self._desk.take(store, errands.name, room, errands.lease_seconds)
+                    errands.depart(taken)
+            finally:
+                errands.release(room - len(taken))
+            errands.line_up(is_line=len(taken) == room)
             count += len(taken)
             took_all &= len(taken) < room
         return count, took_all
@@ -213,8 +225,10 @@ class Dispatcher:
         self._wake.set()
 
     def _end(self, store: Connection[Any]) -> None:
+        for errands in self.errands.values():
+            errands.close()
         self._await_calls(store, LAST_CALLS_SECONDS)
-        for errands in self._errands.values():
+        for errands in self.errands.values():
             errands.abandon()
         self._await_calls(store, CUT_OFF_SECONDS)
         self._settle(store)
@@ -226,6 +240,6 @@ class Dispatcher:
             # Before anybody looks who is left: who has come back is on his way until it is settled.
             self._settle(store)
             left = ends_at - time.monotonic()
-            if left <= 0 or not any(each.on_their_way for each in self._errands.values()):
+            if left <= 0 or not any(each.on_their_way for each in self.errands.values()):
                 return
             self._wake.wait(left)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from codebase.engine.reactions.attempt import Attempt, Ended, attempt
 from codebase.engine.reactions.breaker import Breaker
-from codebase.engine.reactions.desk import Returned, Taken
 from codebase.engine.reactions.figures import ATTEMPTS, BREAKER
+from codebase.engine.reactions.taken import Returned, Taken
 from codebase.engine.reactions.target import Target
 from codebase.foundation.standing import Standing
 
@@ -24,7 +25,9 @@ OURS = "ours"
 class Errands:
     """One target's share of the work.
 
-    `room`, `start` and `note` are called by the dispatcher's thread, the rest happens on the loop.
+    The dispatcher's thread sends off what was waiting, and writes down what became of it. It, and
+    those that read the log, also send off what they have just written down. The rest happens on the
+    loop.
 
     Args:
         reaction: the name of the reaction that it is done for.
@@ -57,7 +60,11 @@ class Errands:
         self._clock = clock
         self._breaker = breaker or Breaker()
         self._answers_again = False
+        self._counting = threading.Lock()
         self._on_their_way = 0
+        self._reserved = 0
+        self._has_line = True
+        self._is_closed = False
         self._tasks: set[asyncio.Task[Attempt]] = set()
         self._standing = Standing(name, f"do what {reaction} asks for")
         ends = [*(ended.value for ended in Ended), OURS]
@@ -77,21 +84,73 @@ class Errands:
 
     @property
     def on_their_way(self) -> int:
-        """How many have gone and not come back."""
+        """How many have gone, and of what became of them nothing is written down yet."""
         return self._on_their_way
 
-    def room(self) -> int:
-        """How many more may go."""
-        return self._breaker.room(self._on_their_way, self._most)
+    def lease_ends_at(self) -> float:
+        """When a lease that begins now ends."""
+        return self._clock() + self.lease_seconds
 
-    def start(self, taken: Sequence[Taken]) -> None:
-        """Have these on their way."""
-        self._on_their_way += len(taken)
+    def reserve(self) -> int:
+        """All the room there is, for what was waiting; each departs or is released."""
+        with self._counting:
+            room = max(0, self._breaker.room(self._in_use, self._most))
+            self._reserved += room
+            return room
+
+    def reserve_for_new(self, wanted: int) -> int:
+        """Room for so many that wait for nobody, or for some; each departs or is released.
+
+        What waits goes first. Whether a target is back is found out by one that has waited.
+        """
+        with self._counting:
+            if self._has_line or self._is_closed or not self._breaker.is_closed:
+                return 0
+            granted = max(0, min(wanted, self._most - self._in_use))
+            self._reserved += granted
+            return granted
+
+    def depart(self, taken: Sequence[Taken]) -> None:
+        """Have these on their way, for which there is room reserved."""
+        self._go(len(taken))
         self._on_loop(partial(self._spawn, taken))
+
+    def stay(self, taken: Sequence[Taken]) -> None:
+        """These do not depart: whether they were written down is not known. If so, it is noted."""
+        self._go(len(taken))
+        reason = "whether it was written down is not known"
+        for each in taken:
+            self._returned(each, Attempt(ended=Ended.NOT_SENT, reason=reason, is_ours=True))
+
+    def release(self, count: int) -> None:
+        """So many that had room reserved need none."""
+        with self._counting:
+            self._reserved -= count
+
+    def settled(self) -> None:
+        """What became of one that was on its way is written down: there is room for another."""
+        with self._counting:
+            self._on_their_way -= 1
+
+    def line_up(self, *, is_line: bool) -> None:
+        """Whether some wait for room, or may do so: they go before those that are new."""
+        self._has_line = is_line
+
+    def close(self) -> None:
+        """Nothing new goes any more: the process ends."""
+        self._is_closed = True
+
+    def _go(self, count: int) -> None:
+        with self._counting:
+            self._reserved -= count
+            self._on_their_way += count
+
+    @property
+    def _in_use(self) -> int:
+        return self._on_their_way + self._reserved
 
     def note(self, taken: Taken, ended: Attempt) -> Returned:
         """One has come back; what that says of the target."""
-        self._on_their_way -= 1
         self._attempts[OURS if ended.is_ours else ended.ended.value].inc()
         if ended.ended in {Ended.ANSWERED, Ended.LATER}:
             self._answers_again |= not self._breaker.is_closed

@@ -46,6 +46,8 @@ class Reach:
 
     def glanced(self, back: float | None, began: float, ended: float, *, is_due: bool) -> None:
         """Somebody has looked; what only a look at all there is has found is taken by another."""
+        if not is_due:
+            self._nothing_before = began
         if back is None:
             self._is_behind |= is_due
             self._saw_all(began, ended)

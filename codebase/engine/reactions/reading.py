@@ -7,7 +7,7 @@ announces and the name of the log are a projector's, and come from there.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -17,6 +17,8 @@ from psycopg import Cursor
 from codebase.engine.log.codec import UnknownEventError
 from codebase.engine.projections.logged_events import LoggedEvent
 from codebase.engine.projections.projection import Projection, Projector, nobody_waits
+from codebase.engine.reactions.departures import Departures
+from codebase.engine.reactions.errands import Errands
 from codebase.engine.reactions.keys import cause_of_event
 from codebase.engine.reactions.reaction import Happened, Reaction, State
 from codebase.engine.reactions.recording import (
@@ -29,17 +31,19 @@ from codebase.engine.reactions.recording import (
     to_json,
     write_states,
 )
-from codebase.engine.reactions.store import REACTION_STORE, check_may_act
+from codebase.engine.reactions.store import REACTION_STORE, ForbiddenError, check_may_act
 from codebase.foundation.validation import adapter
 
-# In which log this is, up to where nothing is caused in it any more, and up to where what is caused
-# may have been done where the log came from.
+# Why nothing may be caused, in which log this is, up to where nothing is caused in it any more, and
+# up to where what is caused may have been done where the log came from.
 READ_LOG = """
-    SELECT id::text, coalesce((
-        SELECT remembered_until FROM projection_checkpoint
-        WHERE projector = %(projector)s AND partition = %(partition)s
-    ), 0), coalesce((SELECT position FROM adopted_head WHERE partition = %(partition)s), 0)
-    FROM log_identity
+    SELECT reaction.what_forbids_acting(),
+           coalesce((SELECT id::text FROM log_identity), ''),
+           coalesce((
+               SELECT remembered_until FROM projection_checkpoint
+               WHERE projector = %(projector)s AND partition = %(partition)s
+           ), 0),
+           coalesce((SELECT position FROM adopted_head WHERE partition = %(partition)s), 0)
 """
 
 
@@ -58,14 +62,20 @@ class Log:
     adopted_until: int
 
 
-def projector_of(reaction: Reaction, *, recorded: Callable[[], None] = nobody_waits) -> Projector:
+def projector_of(
+    reaction: Reaction,
+    *,
+    recorded: Callable[[], None] = nobody_waits,
+    errands: Mapping[str, Errands] | None = None,
+) -> Projector:
     """What moves a reaction through the log.
 
     Args:
         reaction: which one.
-        recorded: called when something may have been caused, and is committed.
+        recorded: called when something may wait to be done, and is committed.
+        errands: target -> the way to it of what need not wait.
     """
-    reading = Reading(reaction, recorded)
+    reading = Reading(reaction, recorded, errands or {})
     rows = Projection(
         name=reaction.name,
         aggregates=reaction.aggregates,
@@ -80,8 +90,20 @@ def projector_of(reaction: Reaction, *, recorded: Callable[[], None] = nobody_wa
         store=REACTION_STORE,
         rest_seconds=reaction.rest_seconds,
         committed=reading.committed,
+        not_committed=reading.not_committed,
         check_place=check_may_act,
     )
+
+
+class _OfThread(threading.local):
+    """What one thread has written down, and not committed yet."""
+
+    departures: Departures | None = None
+
+    def pop(self) -> Departures | None:
+        """What there is, once."""
+        departures, self.departures = self.departures, None
+        return departures
 
 
 class Reading:
@@ -89,14 +111,18 @@ class Reading:
 
     Args:
         reaction: whose functions are asked.
-        recorded: called after something was caused and committed.
+        recorded: called after something was caused that waits, and was committed.
+        errands: target -> the way to it of what need not wait.
     """
 
-    def __init__(self, reaction: Reaction, recorded: Callable[[], None]) -> None:
+    def __init__(
+        self, reaction: Reaction, recorded: Callable[[], None], errands: Mapping[str, Errands]
+    ) -> None:
         self._reaction = reaction
         self._recorded = recorded
+        self._errands = errands
         # Each partition has a thread, which applies and then commits.
-        self._of_this_thread = threading.local()
+        self._of_this_thread = _OfThread()
         self._classes = {
             (aggregate.category, event.__name__): event
             for aggregate in reaction.aggregates
@@ -121,17 +147,23 @@ class Reading:
         ]
         if not concerned:
             return
-        check_may_act(cursor.connection)
+        log = self._read_log(cursor, concerned)
         if self._reaction.remembers:
-            self._apply_remembering(cursor, concerned)
+            self._apply_remembering(cursor, log, concerned)
         else:
-            self._apply_forgetful(cursor, concerned)
+            self._apply_forgetful(cursor, log, concerned)
 
     def committed(self) -> None:
         """What this thread has applied is committed."""
-        if getattr(self._of_this_thread, "has_caused", False):
-            self._of_this_thread.has_caused = False
-            self._recorded()
+        if departures := self._of_this_thread.pop():
+            departures.start()
+            if departures.leaves_some:
+                self._recorded()
+
+    def not_committed(self) -> None:
+        """It is not, or nobody knows."""
+        if departures := self._of_this_thread.pop():
+            departures.cancel()
 
     def happened(self, event: LoggedEvent) -> Happened:
         """An event of the log as a reaction gets it.
@@ -152,13 +184,14 @@ class Reading:
             recorded_at=event.recorded_at,
         )
 
-    def _apply_remembering(self, cursor: Cursor[Any], concerned: Sequence[Concerned]) -> None:
+    def _apply_remembering(
+        self, cursor: Cursor[Any], log: Log, concerned: Sequence[Concerned]
+    ) -> None:
         subjects = {subject for _, _, subject in concerned}
         before = lock_subjects(cursor, self._reaction.name, subjects)
         # As texts: whoever changes a state in its place has changed it as well.
         texts = {each: to_json(state) for each, state in before.items()}
         states, caused = before, list[Caused]()
-        log = self._read_log(cursor, concerned)
         for event, happened, subject in concerned:
             states[subject] = self._reaction.evolve(states[subject], happened)
             caused.append(self._caused(log, event, happened, subject, states[subject]))
@@ -166,9 +199,10 @@ class Reading:
         write_states(cursor, self._reaction.name, changed)
         self._record(cursor, [each for each in caused if each.intents])
 
-    def _apply_forgetful(self, cursor: Cursor[Any], concerned: Sequence[Concerned]) -> None:
+    def _apply_forgetful(
+        self, cursor: Cursor[Any], log: Log, concerned: Sequence[Concerned]
+    ) -> None:
         """Nobody is locked for whom there is nothing to do."""
-        log = self._read_log(cursor, concerned)
         found = in_effect([self._caused(log, *each, None) for each in concerned])
         caused = [each for each in found if each.intents]
         if caused:
@@ -180,14 +214,20 @@ class Reading:
 
     def _record(self, cursor: Cursor[Any], caused: Sequence[Caused]) -> None:
         if caused:
-            record(cursor, self._reaction.name, caused)
-            self._of_this_thread.has_caused = True
+            self._of_this_thread.departures = departures = Departures(self._errands)
+            record(cursor, self._reaction.name, caused, departures)
 
     def _read_log(self, cursor: Cursor[Any], concerned: Sequence[Concerned]) -> Log:
-        """Of one partition, as all events are that are applied together."""
+        """Of one partition, as all events are that are applied together.
+
+        Raises:
+            ForbiddenError: a copy or a restored dump would do once more what was done already.
+        """
         where = {"projector": self._reaction.name, "partition": concerned[0][0].partition}
-        row = cursor.execute(READ_LOG, where).fetchone()
-        return Log(*row) if row else Log("", 0, 0)
+        [(forbids, *known)] = cursor.execute(READ_LOG, where).fetchall()
+        if forbids is not None:
+            raise ForbiddenError(forbids)
+        return Log(*known)
 
     def _caused(
         self, log: Log, event: LoggedEvent, happened: Happened, subject: UUID, state: State

@@ -14,11 +14,13 @@ from uuid import UUID
 
 from psycopg import Cursor
 
+from codebase.engine.reactions.departures import Departures
 from codebase.engine.reactions.keys import key_of
 from codebase.engine.reactions.reaction import Forget, Intent, Remind, Send, State
 from codebase.foundation.arrays import (
     bigints,
     booleans,
+    doubles,
     integers,
     smallints,
     texts,
@@ -65,33 +67,44 @@ WRITE_STATES = """
 """
 
 # What is noted already is not noted twice: a log that is read again from its beginning, by whoever
-# has lost his place, causes the same effects by the same names.
+# has lost his place, causes the same effects by the same names. What has a lease is as if it had
+# been taken: whoever finds it after the end of that asks what became of it.
 INSERT_INTENTS = """
     WITH new AS (
         SELECT * FROM unnest(
             %(keys)b::uuid[], %(subjects)b::uuid[], %(targets)b::text[], %(actions)b::text[],
             %(data)b::text[]::jsonb[], %(event_ids)b::text[], %(partitions)b::smallint[],
             %(positions)b::bigint[], %(ordinals)b::integer[], %(causes)b::uuid[],
-            %(are_adopted)b::boolean[]
+            %(are_adopted)b::boolean[], %(lease_seconds)b::float8[]
         ) WITH ORDINALITY AS new (
             key, subject, target, action, data, event_id, partition, position, ordinal, cause,
-            is_adopted, place
+            is_adopted, lease_seconds, place
         )
         WHERE NOT EXISTS (SELECT FROM intent AS known WHERE known.key = new.key)
+    ), placed AS (
+        SELECT new.*,
+               row_number() OVER (PARTITION BY subject ORDER BY place) = 1 AND NOT EXISTS (
+                   SELECT FROM intent AS earlier
+                   WHERE earlier.reaction = %(reaction)s AND earlier.subject = new.subject
+                     AND earlier.ended_at IS NULL
+               ) AS is_next
+        FROM new
     )
     INSERT INTO intent (
         key, reaction, subject, target, action, data, event_id, partition, position, ordinal, cause,
-        is_adopted, in_doubt, is_next
+        is_adopted, in_doubt, is_next, token, attempts, due_at
     )
     SELECT key, %(reaction)s, subject, target, action, data, event_id, partition, position, ordinal,
-           cause, is_adopted, is_adopted,
-           row_number() OVER (PARTITION BY subject ORDER BY place) = 1 AND NOT EXISTS (
-               SELECT FROM intent AS earlier
-               WHERE earlier.reaction = %(reaction)s AND earlier.subject = new.subject
-                 AND earlier.ended_at IS NULL
-           )
-    FROM new
+           cause, is_adopted, is_adopted OR departs, is_next,
+           CASE WHEN departs THEN %(token)s::uuid END, departs::integer,
+           clock_timestamp() + CASE WHEN departs THEN make_interval(secs => lease_seconds)
+                                    ELSE interval '0' END
+    FROM placed
+    CROSS JOIN LATERAL (SELECT is_next AND NOT is_adopted AND lease_seconds IS NOT NULL)
+        AS at_once (departs)
     ORDER BY place
+    RETURNING number, key, subject, target, action,
+              CASE WHEN token IS NOT NULL THEN data::text END
 """
 
 WRITE_REMINDERS = """
@@ -247,23 +260,39 @@ def in_effect(caused: Sequence[Caused]) -> list[Caused]:
     ]
 
 
-def record(cursor: Cursor[Any], reaction: str, caused: Sequence[Caused]) -> None:
-    """Write down what is caused, for subjects that are locked."""
+def record(
+    cursor: Cursor[Any],
+    reaction: str,
+    caused: Sequence[Caused],
+    departures: Departures | None = None,
+) -> None:
+    """Write down what is caused, for subjects that are locked.
+
+    Args:
+        cursor: in a transaction.
+        reaction: whose subjects.
+        caused: what is to be done, and to be thought of.
+        departures: what has some of it go at once, when that is committed; None: all of it waits.
+    """
+    departures = departures or Departures({})
     numbered = [
         (each, checked.ordinal, checked.intent, checked.data)
         for each in in_effect(caused)
         for checked in each.intents
     ]
-    _record_sends(cursor, reaction, [each for each in numbered if isinstance(each[2], Send)])
-    _record_reminders(
-        cursor, reaction, [each for each in numbered if not isinstance(each[2], Send)]
-    )
+    sends = [each for each in numbered if isinstance(each[2], Send)]
+    reminders = [each for each in numbered if not isinstance(each[2], Send)]
+    _record_sends(cursor, reaction, sends, departures)
+    _record_reminders(cursor, reaction, reminders)
+    departures.leaves_some |= bool(reminders)
 
 
 Numbered = tuple[Caused, int, Any, str]
 
 
-def _record_sends(cursor: Cursor[Any], reaction: str, sends: Sequence[Numbered]) -> None:
+def _record_sends(
+    cursor: Cursor[Any], reaction: str, sends: Sequence[Numbered], departures: Departures
+) -> None:
     if not sends:
         return
     sources = [caused.source for caused, *_ in sends]
@@ -280,8 +309,21 @@ def _record_sends(cursor: Cursor[Any], reaction: str, sends: Sequence[Numbered])
         "ordinals": integers([ordinal for _, ordinal, *_ in sends]),
         "causes": uuids([caused.cause for caused, *_ in sends]),
         "are_adopted": booleans([caused.is_adopted for caused, *_ in sends]),
+        "lease_seconds": doubles(departures.leases(_who_may_go(sends))),
+        "token": departures.token,
     }
-    cursor.execute(INSERT_INTENTS, columns, prepare=False)
+    departures.note(cursor.execute(INSERT_INTENTS, columns, prepare=False).fetchall())
+
+
+def _who_may_go(sends: Sequence[Numbered]) -> list[str | None]:
+    """The target of the first of each subject; what may be done already is asked about first."""
+    known = set[UUID]()
+    found: list[str | None] = []
+    for caused, _, send, _ in sends:
+        is_first = caused.subject not in known
+        known.add(caused.subject)
+        found.append(send.target if is_first and not caused.is_adopted else None)
+    return found
 
 
 def _record_reminders(cursor: Cursor[Any], reaction: str, changes: Sequence[Numbered]) -> None:

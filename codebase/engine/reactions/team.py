@@ -44,9 +44,10 @@ class ReactionTeam:
             wake=self._dispatcher.wake,
         )
         self._acting = Team([acting], [self._dispatcher.what_is_missing])
-        self._reading = projector_team(
-            settings, projector_of(reaction, recorded=self._dispatcher.wake)
+        reading = projector_of(
+            reaction, recorded=self._dispatcher.wake, errands=self._dispatcher.errands
         )
+        self._reading = projector_team(settings, reading)
 
     @asynccontextmanager
     async def at_work(self, seconds_to_stop: Callable[[], float]) -> AsyncIterator[None]:
