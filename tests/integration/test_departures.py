@@ -58,6 +58,11 @@ def databases(databases: Databases) -> Databases:
     return told_to_act(databases)
 
 
+@pytest.fixture(autouse=True)
+def nobody_is_too_busy_to_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codebase.engine.reactions.errands.LEASE_MARGIN_SECONDS", NEVER_SECONDS)
+
+
 @dataclass
 class Notary:
     """A target that notes what it was asked for, and answers when it is told to."""
@@ -87,7 +92,7 @@ class Way:
 @contextmanager
 def a_way(target: str = SHOP, *, most: int = MOST, breaker: Breaker | None = None) -> Iterator[Way]:
     loop, notary, back = asyncio.new_event_loop(), Notary(), list[tuple[Taken, Attempt]]()
-    thread = threading.Thread(target=loop.run_forever)
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     errands = Errands(
         JOBS.name,

@@ -274,6 +274,7 @@ def test_every_boolean_of_a_query_is_taken_in_every_case(world: World) -> None:
     assert found == {
         ("compliance", "/agents", "blocked"),
         ("compliance", "/", "blocked"),
+        ("fraud_police", "/", "is_fraud"),
         ("fraud_police", "/decisions", "is_fraud"),
     }
     for name, path, field in found:

@@ -23,7 +23,7 @@ from codebase.engine.reactions.taken import Returned, Taken
 from codebase.operations import intents as operations
 from tests.clocks import StandingClock
 from tests.integration.flow import eventually
-from tests.integration.jobs import JOBS, SHOP, told_to_act
+from tests.integration.jobs import JOBS, SHOP, Shop, told_to_act, working
 from tests.integration.test_departures import Notary
 from tests.integration.test_held_snapshots import ANOTHER_PAGE, COUNT_PAGES, looking
 from tests.integration.test_reactions import ANSWERED, store_of
@@ -164,6 +164,21 @@ def test_what_a_glance_at_all_has_found_is_taken_at_once(databases: Databases) -
         clock.now += 1.0
         assert desk.seconds_until_due(store, [SHOP], SOON_SECONDS) < 0
         assert len(take(desk, store)) == 1
+
+
+def test_who_has_nothing_to_do_finds_what_has_been_due_for_long_and_does_it(
+    databases: Databases, shop: Shop
+) -> None:
+    """As after a commit that took long: nobody is told, and no look that is short sees it."""
+    with working(databases.settings, shop.url, QUIET), store_of(databases) as store:
+        cause(store, uuid4())
+        eventually(lambda: len(shop.done) == 1)
+        with store.transaction():
+            cause(store, uuid4())
+            store.execute(
+                "UPDATE intent SET due_at = due_at - interval '1 hour' WHERE state = 'waiting'"
+            )
+        eventually(lambda: len(shop.done) == 2)
 
 
 @pytest.mark.parametrize("left_out", [False, True], ids=["is done", "is left out"])

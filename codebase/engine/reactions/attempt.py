@@ -58,6 +58,11 @@ class Attempt:
     is_ours: bool = False
     stopped_for: float | None = None
 
+    @property
+    def never_began(self) -> bool:
+        """Whether this process was not even begun with it: that is no attempt."""
+        return self.is_ours and self.ended is Ended.NOT_SENT
+
 
 async def attempt(target: Target, sent: Sent, *, in_doubt: bool) -> Attempt:
     """Have something done, within the target's deadline.

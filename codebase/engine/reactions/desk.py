@@ -269,6 +269,11 @@ class Desk:
         """The target answers again: whoever rests because it was away is due at once."""
         store.execute(HURRY, {"reaction": self._reaction.name, "target": target})
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether somebody who only looked has found what those who take would not see by now."""
+        return any(reach.is_behind for reach in self._reaches.values())
+
     def seconds_until_due(
         self, store: Connection[Any], targets: Iterable[str], within_seconds: float
     ) -> float:
@@ -366,7 +371,7 @@ class Desk:
             return _stopped(returned, returned.attempt.stopped_for)
         if answer is None:
             patience = self._patience_for(returned.taken)
-            if patience is None:
+            if patience is None or returned.attempt.never_began:
                 return self._judge_failure(returned)
             if returned.taken.sent.age_seconds < patience.at_most_seconds:
                 return _again(returned, patience)

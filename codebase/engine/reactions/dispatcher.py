@@ -128,7 +128,7 @@ class Dispatcher:
             settled = self._settle(store)
             done = 0
             # Most of what is caused departs at once, and whether anything waits is one question.
-            if left_some or self._desk.seconds_until_due(store, self.errands, 0.0) <= 0:
+            if left_some or self._is_something_due(store):
                 # Reminders first: what they cause is taken in the same turn.
                 fired = fire_due(store, self._reaction)
                 taken, took_all = self._send(store)
@@ -137,6 +137,9 @@ class Dispatcher:
             self._pauses.succeeded()
             self._rest(store, found=bool(done) or settled, found_all=not left_some)
         self._end(store)
+
+    def _is_something_due(self, store: Connection[Any]) -> bool:
+        return self._desk.is_behind or self._desk.seconds_until_due(store, self.errands, 0.0) <= 0
 
     def _rest(self, store: Connection[Any], *, found: bool, found_all: bool) -> None:
         if found and self._reaction.rest_seconds:
@@ -212,9 +215,10 @@ class Dispatcher:
             try:
                 if room:
                     taken = self._desk.take(store, errands.name, room, errands.lease_seconds)
-                    errands.depart(taken)
             finally:
                 errands.release(room - len(taken))
+            if taken:
+                errands.depart(taken)
             errands.line_up(is_line=len(taken) == room)
             count += len(taken)
             took_all &= len(taken) < room

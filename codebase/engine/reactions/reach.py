@@ -27,6 +27,11 @@ class Reach:
         self._all_at = -math.inf
         self._is_behind = False
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether a look at all there is has found what is to be taken."""
+        return self._is_behind
+
     def back_seconds(self, now: float) -> float | None:
         """From how long ago on somebody who takes has to look; None: at all there is."""
         return None if self._is_behind else self.back_seconds_of_a_glance(now)
