@@ -93,19 +93,24 @@ class Office:
         found: dict[str, Any] = self.get(f"/requests/{request_id}", **headers).json()
         return found
 
+    def state(self, request_id: str, **headers: str) -> str | None:
+        """None while it is not shown yet: it may have been made at the other process."""
+        return self.request(request_id, **headers).get("state")
+
     def outcome(self, request_id: str, **headers: str) -> str:
         """What became of a request, waited for."""
 
         def is_answered() -> bool:
-            return self.request(request_id, **headers)["state"] not in OPEN_STATES
+            return self.state(request_id, **headers) not in {None, *OPEN_STATES}
 
         until(is_answered, lambda: f"no outcome: {self.request(request_id, **headers)}")
-        return str(self.request(request_id, **headers)["state"])
+        return str(self.state(request_id, **headers))
 
     def until_state(self, request_id: str, state: str, detail: str | None = None) -> None:
         def is_so() -> bool:
             now = self.request(request_id)
-            return now["state"] == state and (detail is None or detail in (now["detail"] or ""))
+            is_there = now.get("state") == state
+            return is_there and (detail is None or detail in (now["detail"] or ""))
 
         until(is_so, lambda: f"not {state}: {self.request(request_id)}")
 

@@ -60,7 +60,7 @@ class Attempt:
 
     @property
     def never_began(self) -> bool:
-        """Whether this process was not even begun with it: that is no attempt."""
+        """Whether this process had not even begun: that is no attempt."""
         return self.is_ours and self.ended is Ended.NOT_SENT
 
 
