@@ -28,7 +28,9 @@ from codebase.web.shell import Check
 POLICE_DEADLINE_SECONDS = 0.3
 PROVIDER_DEADLINE_SECONDS = 2.0
 FAILURES_WITHIN_SECONDS = 10.0
-LONGEST_PAUSE_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 2.0
+"""A thousand payments that have waited are to be done five seconds after whoever was away is back,
+which begins with finding out that he is."""
 
 
 def look(sent: Sent) -> Call:
@@ -42,7 +44,7 @@ def look(sent: Sent) -> Call:
 
 
 def breaker() -> Breaker:
-    """Opens after five failures within 10 s, and tries again at least every 5 s."""
+    """Opens after five failures within 10 s, and tries again at least every 2 s."""
     return Breaker(
         within_seconds=FAILURES_WITHIN_SECONDS, longest_pause_seconds=LONGEST_PAUSE_SECONDS
     )
