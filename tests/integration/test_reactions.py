@@ -919,6 +919,20 @@ def test_who_is_patient_tries_for_hours_at_longer_and_longer_intervals(
     assert {state for _, state, _ in intents(databases)} == {"waiting"}
 
 
+def test_what_this_process_never_began_with_is_no_attempt_of_the_patient(
+    databases: Databases,
+) -> None:
+    write(databases, asked(databases.settings, "bread"))
+    read_by_reaction(databases)
+    never = Attempt(ended=Ended.NOT_SENT, reason="too busy", is_ours=True)
+    desk = Desk(PATIENT, attempts_max=2)
+    with store_of(databases) as store:
+        [taken] = desk.take(store, SHOP, 10, lease_seconds=NEVER_SECONDS)
+        desk.settle(store, [Returned(taken=taken, attempt=never)])
+    _, attempts, _ = rest_of(databases)
+    assert attempts == 0
+
+
 @pytest.mark.parametrize(("takes_refusals", "state"), [(True, "done"), (False, "parked")])
 def test_patience_ends_after_its_time_and_not_before(
     databases: Databases, state: str, *, takes_refusals: bool

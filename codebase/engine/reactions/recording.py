@@ -100,8 +100,7 @@ INSERT_INTENTS = """
            clock_timestamp() + CASE WHEN departs THEN make_interval(secs => lease_seconds)
                                     ELSE interval '0' END
     FROM placed
-    CROSS JOIN LATERAL (SELECT is_next AND NOT is_adopted AND lease_seconds IS NOT NULL)
-        AS at_once (departs)
+    CROSS JOIN LATERAL (SELECT is_next AND lease_seconds IS NOT NULL) AS at_once (departs)
     ORDER BY place
     RETURNING number, key, subject, target, action,
               CASE WHEN token IS NOT NULL THEN data::text END
