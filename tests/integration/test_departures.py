@@ -25,6 +25,7 @@ from codebase.engine.reactions.reaction import Answer, Reaction, Remind, Send, S
 from codebase.engine.reactions.reading import Reading, projector_of
 from codebase.engine.reactions.recording import Caused, checked, lock_subjects, record
 from codebase.engine.reactions.taken import Returned, Taken
+from codebase.engine.reactions.way import Way
 from tests.clocks import StandingClock
 from tests.integration.flow import eventually, heads, projecting, sample_event, write
 from tests.integration.jobs import (
@@ -81,7 +82,7 @@ class Notary:
 
 
 @dataclass
-class Way:
+class OurWay:
     """This process' way to a notary, and who has come back from there."""
 
     notary: Notary
@@ -90,25 +91,24 @@ class Way:
 
 
 @contextmanager
-def a_way(target: str = SHOP, *, most: int = MOST, breaker: Breaker | None = None) -> Iterator[Way]:
+def a_way(
+    target: str = SHOP, *, most: int = MOST, breaker: Breaker | None = None
+) -> Iterator[OurWay]:
     loop, notary, back = asyncio.new_event_loop(), Notary(), list[tuple[Taken, Attempt]]()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     errands = Errands(
-        JOBS.name,
-        target,
+        Way(JOBS.name, target, most=most, breaker=breaker),
         notary,
-        most=most,
         loop=loop,
         returned=lambda taken, attempt: back.append((taken, attempt)),
-        breaker=breaker,
     )
-    errands.line_up(is_line=False)
+    errands.way.line_up(is_line=False)
     try:
-        yield Way(notary, errands, back)
+        yield OurWay(notary, errands, back)
     finally:
         notary.may_answer.set()
-        eventually(lambda: len(back) == errands.on_their_way)
+        eventually(lambda: len(back) == errands.way.on_their_way)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(PATIENCE_SECONDS)
         loop.close()
@@ -119,23 +119,23 @@ def stand(databases: Databases) -> list[tuple[Any, ...]]:
         return owner.execute(HOW_THEY_STAND).fetchall()
 
 
-def room(way: Way) -> int:
+def room(way: OurWay) -> int:
     """How many more may go."""
-    found = way.errands.reserve()
-    way.errands.release(found)
+    found = way.errands.way.reserve()
+    way.errands.way.release(found)
     return found
 
 
-def returned(way: Way) -> list[Returned]:
+def returned(way: OurWay) -> list[Returned]:
     return [Returned(taken=taken, attempt=attempt) for taken, attempt in way.back]
 
 
-def give_back(databases: Databases, way: Way) -> None:
+def give_back(databases: Databases, way: OurWay) -> None:
     """Settle all that has come back, as the dispatcher does."""
     with store_of(databases) as store:
         assert Desk(JOBS, attempts_max=1).settle(store, returned(way)) == []
     for _ in way.back:
-        way.errands.settled()
+        way.errands.way.settled()
     way.back.clear()
 
 
@@ -148,7 +148,7 @@ def same_partition(databases: Databases, stream: UUID) -> UUID:
     )
 
 
-def read_with(databases: Databases, way: Way, reaction: Reaction = JOBS) -> None:
+def read_with(databases: Databases, way: OurWay, reaction: Reaction = JOBS) -> None:
     """Have the reaction read the log, and nobody look for what waits."""
     errands = {SHOP: way.errands}
     with projecting(databases.settings, projector_of(reaction, errands=errands)):
@@ -159,7 +159,7 @@ def caused_for(subject: UUID, *sends: Send, **more: Any) -> Caused:  # noqa: ANN
     return Caused(subject=subject, cause=uuid4(), intents=checked(sends), **more)
 
 
-def written(store: Connection[Any], way: Way, *caused: Caused) -> Departures:
+def written(store: Connection[Any], way: OurWay, *caused: Caused) -> Departures:
     departures = Departures({SHOP: way.errands})
     with store.transaction(), store.cursor() as cursor:
         lock_subjects(cursor, JOBS.name, {each.subject for each in caused})
@@ -176,10 +176,10 @@ def test_what_an_event_causes_is_on_its_way_when_it_is_committed(databases: Data
         read_with(databases, way)
         eventually(lambda: way.notary.asked)
         assert stand(databases) == [ON_ITS_WAY]
-        assert way.errands.on_their_way == 1
+        assert way.errands.way.on_their_way == 1
         assert room(way) == MOST - 1
     [(taken, _)] = way.back
-    assert (taken.sent.subject, taken.sent.attempts, taken.in_doubt) == (job, 1, False)
+    assert (taken.sent.subject, taken.sent.attempts, taken.sent.in_doubt) == (job, 1, False)
     assert taken.sent.send == Send(SHOP, "do", {"what": "bread", "nth": 1})
     give_back(databases, way)
     assert intents(databases) == [(SHOP, "done", None), (LOG, "waiting", None)]
@@ -252,7 +252,7 @@ def test_nothing_goes_to_a_target_that_does_not_answer(databases: Databases) -> 
 
 def test_nothing_goes_where_the_process_ends(databases: Databases) -> None:
     with a_way() as way, store_of(databases) as store:
-        way.errands.close()
+        way.errands.way.close()
         written(store, way, caused_for(uuid4(), BREAD)).start()
         assert stand(databases) == [NEXT]
 

@@ -20,6 +20,7 @@ from codebase.engine.reactions.errands import Errands
 from codebase.engine.reactions.reaction import Send, no_outcome
 from codebase.engine.reactions.recording import Caused, checked, lock_subjects, record
 from codebase.engine.reactions.taken import Returned, Taken
+from codebase.engine.reactions.way import Way
 from codebase.operations import intents as operations
 from tests.clocks import StandingClock
 from tests.integration.flow import eventually
@@ -55,18 +56,18 @@ class NoWay(Errands):
 
     def depart(self, taken: Sequence[Taken]) -> None:
         self.departed = [*self.departed, *taken]
-        self.release(len(taken))
+        self.way.release(len(taken))
 
 
 def never(_taken: Taken, _attempt: Attempt) -> None:
     raise AssertionError("nothing comes back")
 
 
-def cause(store: Connection[Any], *subjects: UUID, way: Errands | None = None) -> None:
+def cause(store: Connection[Any], *subjects: UUID, errands: Errands | None = None) -> None:
     """Something to do for each of these."""
     bread = checked([Send(SHOP, "do", {"what": "bread"})])
     caused = [Caused(subject=each, cause=uuid4(), intents=bread) for each in subjects]
-    departures = Departures({SHOP: way} if way else {})
+    departures = Departures({SHOP: errands} if errands else {})
     with store.transaction(), store.cursor() as cursor:
         lock_subjects(cursor, QUIET.name, subjects)
         record(cursor, QUIET.name, caused, departures)
@@ -95,13 +96,14 @@ def do_much(desk: Desk, store: Connection[Any]) -> None:
 def do_much_at_once(desk: Desk, store: Connection[Any]) -> None:
     """The same, while nobody has to take anything, nor to look for more than what waits."""
     with closing(asyncio.new_event_loop()) as loop:
-        way = NoWay(JOBS.name, SHOP, Notary(), most=TOGETHER, loop=loop, returned=never)
+        way = Way(JOBS.name, SHOP, most=TOGETHER)
         way.line_up(is_line=False)
+        errands = NoWay(way, Notary(), loop=loop, returned=never)
         for _ in range(0, HELD_FOR, TOGETHER):
-            cause(store, *(uuid4() for _ in range(TOGETHER)), way=way)
-            assert len(way.departed) == TOGETHER
-            have_done(desk, store, way.departed)
-            way.departed = []
+            cause(store, *(uuid4() for _ in range(TOGETHER)), errands=errands)
+            assert len(errands.departed) == TOGETHER
+            have_done(desk, store, errands.departed)
+            errands.departed = []
             assert desk.seconds_until_due(store, [SHOP], 0.0) > 0
 
 

@@ -14,7 +14,9 @@ import pytest
 from aiohttp import ClientSession
 
 from codebase.engine.reactions.attempt import Ended, attempt
+from codebase.engine.reactions.breaker import FAILURES_TO_OPEN
 from codebase.engine.reactions.http_target import Call, HttpTarget
+from codebase.engine.reactions.keys import key_of
 from codebase.engine.reactions.reaction import (
     Answer,
     Forget,
@@ -26,6 +28,7 @@ from codebase.engine.reactions.reaction import (
     Sent,
 )
 from codebase.engine.reactions.target import AwayError, FailedError, InDoubtError, Undone
+from codebase.engine.reactions.way import Way
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.model.payments.transaction import (
     Command,
@@ -45,12 +48,10 @@ from codebase.services.transact.driver import (
     TRANSACTION_AGES,
     TRANSACTIONS,
 )
-from codebase.services.transact.initiations import Initiations
 from codebase.services.transact.payment_methods import STRATEGIES, initiate, status
 from codebase.services.transact.steps import Steps as RealSteps
 from codebase.services.transact.targets import PaymentTarget, PoliceTarget
 from codebase.services.transact.words import NoWordError, decision_of, payment_of
-from tests.clocks import StandingClock
 from tests.patience import NEVER_SECONDS
 from tests.unit.test_transaction import FLAGGED, INITIATED, REQUESTED
 
@@ -126,8 +127,15 @@ class Steps:
         return SimpleNamespace(state=state, changed=before is not self.status)
 
 
-def nobody_pays() -> Initiations:
-    return Initiations(lambda: False, 2)
+def unpaid(steps: RealSteps) -> tuple[RealSteps, PaymentTarget, Way]:
+    """What the police's target needs where nobody may be paid: some wait for that already."""
+    return steps, PaymentTarget(cast("HttpTarget", Provider()), steps), to_provider()
+
+
+def to_provider(*, is_there: bool = False) -> Way:
+    way = Way(TRANSACTIONS.name, PAYMENT_PROVIDER, most=1)
+    way.line_up(is_line=not is_there)
+    return way
 
 
 @pytest.mark.parametrize(
@@ -145,7 +153,7 @@ def test_what_has_expired_while_it_waited_is_not_shown_to_the_police(
 ) -> None:
     police = Police()
     steps = cast("RealSteps", Steps(status))
-    target = PoliceTarget(cast("HttpTarget", police), steps, nobody_pays())
+    target = PoliceTarget(cast("HttpTarget", police), *unpaid(steps))
     shown = Sent(key=ID, subject=ID, send=Send(FRAUD_POLICE, "look at", ASKED), age_seconds=age)
     answer = asyncio.run(target.send(shown))
     assert (police.asked, answer.data["status"]) == (asked, then)
@@ -160,72 +168,185 @@ class Away:
 
 def test_a_log_that_does_not_answer_says_nothing_of_the_police() -> None:
     steps = cast("RealSteps", Away())
-    target = PoliceTarget(cast("HttpTarget", Police()), steps, nobody_pays())
+    target = PoliceTarget(cast("HttpTarget", Police()), *unpaid(steps))
     shown = Sent(key=ID, subject=ID, send=Send(FRAUD_POLICE, "look at", ASKED))
-    ended = asyncio.run(attempt(target, shown, in_doubt=False))
+    ended = asyncio.run(attempt(target, shown))
     assert (ended.ended, ended.is_ours) == (Ended.IN_DOUBT, True)
 
 
 @dataclass
 class Provider:
-    """Takes the money, and notes how often it was asked to."""
+    """Takes the money, and notes what it was asked, by the keys; or does not, and says so or not.
 
-    asked: int = 0
+    Args:
+        fails: what becomes of a charge instead; it may have been made all the same.
+        made: whether it was.
+    """
+
+    fails: Exception | Answer | None = None
+    made: bool = True
+    charged: list[UUID] = field(default_factory=list)
+    inquired: list[UUID] = field(default_factory=list)
     deadline_seconds: float = NEVER_SECONDS
 
-    async def send(self, _sent: Sent) -> Answer:
-        self.asked += 1
-        return Answer(data=PAYMENT)
+    async def send(self, sent: Sent) -> Answer:
+        if self.made:
+            self.charged.append(sent.key)
+        if isinstance(self.fails, Exception):
+            raise self.fails
+        return self.fails or Answer(data=PAYMENT)
+
+    async def inquire(self, sent: Sent) -> Answer | Undone:
+        self.inquired.append(sent.key)
+        return Answer(data=PAYMENT) if self.charged else Undone()
 
 
+@dataclass
+class Journey:
+    """A transaction on its way through both targets, by the log of which it is PENDING."""
+
+    provider: Provider = field(default_factory=Provider)
+    is_there: bool = True
+    steps: Steps = field(default_factory=lambda: Steps(Status.PENDING))
+
+    def __post_init__(self) -> None:
+        steps = cast("RealSteps", self.steps)
+        self.payment = PaymentTarget(cast("HttpTarget", self.provider), steps)
+        self.way = to_provider(is_there=self.is_there)
+        police = cast("HttpTarget", Police())
+        self.police = PoliceTarget(police, steps, self.payment, self.way)
+
+    def shown(self, **sent: Any) -> Sent:  # noqa: ANN401 - fields
+        return Sent(key=ID, subject=ID, send=Send(FRAUD_POLICE, "look at", ASKED), **sent)
+
+    def look(self, **sent: Any) -> Answer:  # noqa: ANN401 - fields
+        """One attempt to have it looked at."""
+        return asyncio.run(self.police.send(self.shown(**sent)))
+
+    def follow(self, answer: Answer) -> list[Sent]:
+        """What is sent by itself after that answer, as it is written down."""
+        intents = TRANSACTIONS.outcome(self.shown(), answer)
+        assert all(isinstance(each, Send) for each in intents)
+        return [
+            Sent(key=key_of(ID, ordinal), subject=ID, send=cast("Send", each))
+            for ordinal, each in enumerate(intents)
+        ]
+
+    def pay(self, charge: Sent) -> Answer | None:
+        """The first attempt at what was sent by itself."""
+        return asyncio.run(attempt(self.payment, charge)).answer
+
+
+def test_what_is_cleared_is_paid_in_the_same_attempt_and_nothing_follows() -> None:
+    journey = Journey()
+    answer = journey.look()
+    assert answer == Answer(data={"status": "PAYMENT_COMPLETE"})
+    assert journey.steps.taken == ["RecordDecision", "RecordPayment"]
+    assert journey.follow(answer) == []
+    assert journey.provider.charged == [key_of(ID, 0)], "the key of what follows otherwise"
+    assert journey.way.reserve() == 1, "the room is given back"
+
+
+def test_where_there_is_no_room_it_is_paid_by_what_follows() -> None:
+    journey = Journey(is_there=False)
+    answer = journey.look()
+    assert answer.data["status"] == "CLEARED"
+    [charge] = journey.follow(answer)
+    assert journey.provider.charged == []
+    assert journey.pay(charge) == Answer(data={"status": "PAYMENT_COMPLETE"})
+    assert journey.steps.taken == ["RecordDecision", "InitiatePayment", "RecordPayment"]
+    assert (journey.provider.charged, journey.provider.inquired) == ([charge.key], [])
+
+
+@pytest.mark.parametrize("made", [True, False], ids=["charged", "not charged"])
 @pytest.mark.parametrize(
-    ("is_there", "passed_seconds", "settled", "taken", "asked"),
+    "fails",
     [
-        (True, 0.5, False, ["RecordDecision", "RecordPayment"], 1),
-        (True, 1.5, False, ["RecordDecision", "InitiatePayment", "RecordPayment"], 1),
-        (True, 1.5, True, ["RecordDecision", "InitiatePayment"], 0),
-        (False, 0.5, False, ["RecordDecision", "InitiatePayment", "RecordPayment"], 1),
+        AwayError("is away"),
+        FailedError("answered 500"),
+        InDoubtError("it broke"),
+        TimeoutError(),
+        Answer(refused="422 what"),
+        Answer(data={"amount": "1.00"}),
     ],
-    ids=["at once", "after a while", "settled in that while", "the provider was away"],
+    ids=["away", "fails", "breaks off", "hangs", "not understood", "other money"],
 )
-def test_what_is_cleared_is_initiated_with_it_and_not_looked_at_for_a_moment(
-    taken: list[str], asked: int, passed_seconds: float, *, is_there: bool, settled: bool
+def test_what_may_have_been_paid_at_once_is_asked_for_before_it_is_paid(
+    fails: Exception | Answer, *, made: bool
 ) -> None:
-    clock, provider, steps = StandingClock(), Provider(), Steps(Status.PENDING)
-    initiations = Initiations(lambda: is_there, 2, clock)
-    police = PoliceTarget(cast("HttpTarget", Police()), cast("RealSteps", steps), initiations)
-    target = PaymentTarget(cast("HttpTarget", provider), cast("RealSteps", steps), initiations)
-    shown = Sent(key=ID, subject=ID, send=Send(FRAUD_POLICE, "look at", ASKED))
-    answer = asyncio.run(police.send(shown))
-    assert answer.data["status"] == ("PAYMENT_INITIATED" if is_there else "CLEARED")
-    clock.push(passed_seconds)
-    if settled:
-        steps.status = Status.PAYMENT_FAILED
-    charge = Sent(key=ID, subject=ID, send=Send(PAYMENT_PROVIDER, "charge", ASKED))
-    answer = asyncio.run(target.send(charge))
-    assert answer.data["status"] == ("PAYMENT_FAILED" if settled else "PAYMENT_COMPLETE")
-    assert (steps.taken, provider.asked) == (taken, asked)
+    journey = Journey(Provider(fails=fails, made=made))
+    answer = journey.look()
+    assert answer == Answer(data={"status": "PAYMENT_INITIATED"})
+    [charge] = journey.follow(answer)
+    journey.provider.fails, journey.provider.made = None, True
+    assert journey.pay(charge) == Answer(data={"status": "PAYMENT_COMPLETE"})
+    assert journey.provider.charged == [charge.key], "once, by one key"
+    assert journey.provider.inquired == [charge.key]
 
 
-def test_not_more_are_initiated_than_may_be_asked_for_together() -> None:
-    clock = StandingClock()
-    initiations = Initiations(lambda: True, 2, clock)
-    for nth in range(2):
-        assert initiations.may_begin()
-        initiations.note(UUID(int=nth))
-    assert not initiations.may_begin()
-    assert initiations.take_recent(UUID(int=0))
-    assert initiations.may_begin()
-    initiations.note(UUID(int=2))
-    clock.push(100.0)
-    assert initiations.may_begin(), "others pay what is not asked for here"
+def test_a_provider_that_does_not_answer_at_once_is_left_alone() -> None:
+    journey = Journey(Provider(fails=InDoubtError("it broke"), made=False))
+    for _ in range(FAILURES_TO_OPEN):
+        journey.steps.status = Status.PENDING
+        assert journey.look().data["status"] == "PAYMENT_INITIATED"
+    journey.steps.status = Status.PENDING
+    assert journey.look().data["status"] == "CLEARED"
+
+
+def test_a_provider_that_refuses_the_money_has_answered() -> None:
+    no = {"type": "/problems/payment-refused", "detail": "no money"}
+    journey = Journey(Provider(fails=Answer(refused="402 no", data=no), made=False))
+    answer = journey.look()
+    assert answer == Answer(data={"status": "PAYMENT_FAILED"})
+    assert journey.follow(answer) == []
+
+
+def test_what_is_in_doubt_is_not_paid_at_once() -> None:
+    """Of a log that was adopted, where it came from it may have been paid."""
+    journey = Journey()
+    answer = journey.look(in_doubt=True)
+    assert answer.data["status"] == "CLEARED"
+    assert journey.provider.charged == []
+
+
+def test_a_charge_against_the_word_of_a_person_is_found() -> None:
+    journey = Journey(Provider(fails=InDoubtError("it broke")))
+    [charge] = journey.follow(journey.look())
+    journey.steps.status = Status.PAYMENT_FAILED
+    answer = journey.pay(charge)
+    assert answer is not None
+    assert answer.refused is not None, "somebody has to see to it"
+    assert "PAYMENT_FAILED" in answer.refused
+    assert len(journey.provider.charged) == 1
+
+
+@pytest.mark.parametrize("status", [Status.PAYMENT_FAILED, Status.PAYMENT_COMPLETE])
+def test_what_has_ended_before_it_was_paid_is_not_paid(status: Status) -> None:
+    journey = Journey(is_there=False)
+    [charge] = journey.follow(journey.look())
+    journey.steps.status = status
+    assert journey.pay(charge) == Answer(data={"status": status.value})
+    assert journey.provider.charged == []
+
+
+def test_what_was_asked_about_before_this_attempt_is_not_asked_about_again() -> None:
+    journey = Journey(steps=Steps(Status.PAYMENT_INITIATED))
+    send = Send(PAYMENT_PROVIDER, "charge", ASKED)
+    journey.pay(Sent(key=ID, subject=ID, send=send, in_doubt=True))
+    assert (len(journey.provider.inquired), journey.provider.charged) == (1, [ID])
+
+
+def test_what_somebody_else_has_initiated_is_not_paid_at_once() -> None:
+    journey = Journey(steps=Steps(Status.PAYMENT_INITIATED))
+    assert journey.look().data["status"] == "PAYMENT_INITIATED"
+    assert journey.provider.charged == []
 
 
 def test_a_later_attempt_looks_first_whether_it_was_decided() -> None:
     """The answer of the log may have been lost, with what the police says by now another word."""
     police = Police()
     steps = Steps(Status.PAYMENT_INITIATED)
-    target = PoliceTarget(cast("HttpTarget", police), cast("RealSteps", steps), nobody_pays())
+    target = PoliceTarget(cast("HttpTarget", police), *unpaid(cast("RealSteps", steps)))
     send = Send(FRAUD_POLICE, "look at", ASKED)
     answer = asyncio.run(target.send(Sent(key=ID, subject=ID, send=send, attempts=2)))
     assert (police.asked, answer.data["status"]) == (0, "PAYMENT_INITIATED")
@@ -245,25 +366,9 @@ class Charged:
 def test_what_was_charged_where_the_log_came_from_is_paid_here(status: Status) -> None:
     steps = Steps(status)
     provider = cast("HttpTarget", Charged())
-    target = PaymentTarget(provider, cast("RealSteps", steps), nobody_pays())
+    target = PaymentTarget(provider, cast("RealSteps", steps))
     charge = Sent(key=ID, subject=ID, send=Send(PAYMENT_PROVIDER, "charge", ASKED))
     assert asyncio.run(target.inquire(charge)) == Answer(data={"status": "PAYMENT_COMPLETE"})
-
-
-def test_a_second_attempt_looks_at_the_log() -> None:
-    initiations = Initiations(lambda: True, 2, StandingClock())
-    initiations.note(ID)
-    assert initiations.take_recent(ID)
-    assert not initiations.take_recent(ID)
-
-
-def test_what_was_decided_before_is_not_taken_for_initiated_here() -> None:
-    initiations = Initiations(lambda: True, 2, StandingClock())
-    steps = cast("RealSteps", Steps(Status.PAYMENT_INITIATED))
-    police = PoliceTarget(cast("HttpTarget", Police()), steps, initiations)
-    shown = Sent(key=ID, subject=ID, send=Send(FRAUD_POLICE, "look at", ASKED))
-    assert asyncio.run(police.send(shown)).data["status"] == "PAYMENT_INITIATED"
-    assert not initiations.take_recent(ID)
 
 
 class Ignorant(HttpTarget):
@@ -277,7 +382,7 @@ def test_a_provider_that_knows_nothing_of_a_charge_has_answered() -> None:
     session = cast("ClientSession", None)
     provider = Ignorant(session, "http://provider", initiate, inquiry=status)
     steps = cast("RealSteps", Steps(Status.PAYMENT_INITIATED))
-    target = PaymentTarget(provider, steps, nobody_pays())
+    target = PaymentTarget(provider, steps)
     charge = Sent(key=ID, subject=ID, send=Send(PAYMENT_PROVIDER, "charge", ASKED))
     assert asyncio.run(target.inquire(charge)) == Undone()
     assert asyncio.run(Ignorant(session, "http://police", look).inquire(charge)) is None
@@ -314,7 +419,7 @@ def test_who_never_says_what_became_of_a_charge_is_not_asked_once_a_person_has(
 ) -> None:
     provider, steps = cast("HttpTarget", Silent(error)), cast("RealSteps", Steps(status))
     charge = Sent(key=ID, subject=ID, send=Send(PAYMENT_PROVIDER, "charge", ASKED))
-    asked = PaymentTarget(provider, steps, nobody_pays()).inquire(charge)
+    asked = PaymentTarget(provider, steps).inquire(charge)
     if is_over:
         assert asyncio.run(asked) == Answer(data={"status": status.value})
     else:

@@ -27,13 +27,16 @@ READ_EVENTS = """
 # Rows of others are counted, so that a hole is noticed, and do not travel.
 READ_WANTED = """
     SELECT partition, position, stream_id, category, version, type, recorded_at,
-           CASE WHEN category = ANY (%(categories)b::text[]) THEN data::text END,
+           CASE WHEN is_wanted THEN data::text END,
            meta ->> 'event_id',
            (SELECT count(*) FROM event
             WHERE partition = %(partition)s AND position > %(after)s AND position <= %(until)s)
     FROM event
+    CROSS JOIN LATERAL (
+        SELECT category = ANY (%(categories)b::text[]) AND type <> ALL (%(passed_over)b::text[])
+    ) AS asked (is_wanted)
     WHERE partition = %(partition)s AND position > %(after)s AND position <= %(until)s
-      AND (category = ANY (%(categories)b::text[]) OR position = ANY (%(also)b::bigint[]))
+      AND (is_wanted OR position = ANY (%(also)b::bigint[]))
     ORDER BY position
 """
 
@@ -54,7 +57,7 @@ class LoggedEvent(NamedTuple):
     """One event as projections get it.
 
     `data` is the JSON text of the event, in the shape that the model's event class defines, or
-    None when the event's category was not asked for.
+    None when the event was not asked for.
     """
 
     partition: int
@@ -119,6 +122,7 @@ def read_wanted(
     after: int,
     until: int,
     categories: Iterable[str],
+    passed_over: Iterable[str] = (),
     also: Iterable[int] = (),
 ) -> list[LoggedEvent]:
     """Of a piece of a partition, the events of some categories, and the last one in any case.
@@ -129,6 +133,7 @@ def read_wanted(
         after: the position before the first one.
         until: the last position, which is in the log.
         categories: whose events are wanted.
+        passed_over: types of events that are not.
         also: positions whose events are wanted whatever they are of; without `data`.
 
     Raises:
@@ -139,6 +144,7 @@ def read_wanted(
         "after": after,
         "until": until,
         "categories": texts(sorted(categories)),
+        "passed_over": texts(sorted(passed_over)),
         "also": bigints([*also, until]),
     }
     with connection.cursor(binary=True) as cursor:

@@ -49,6 +49,8 @@ class Projection:
         kept: further tables that `apply` only deletes from, shared by projections of a projector:
             they hold what was added up of their rows, and can be added up again. A rebuild empties
             them.
+        passes_over: types of events, known as they are, that `apply` has no use for: they need not
+            be read.
         only_inserts: whether `apply` adds rows and looks for none: then a rebuild makes the keys as
             well when the table is full, and finds out then if one is there twice.
     """
@@ -60,6 +62,7 @@ class Projection:
     expected_rows: ExpectedRows
     order_in_stream: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    passes_over: frozenset[str] = frozenset()
     only_inserts: bool = False
     forgets: Callable[[Mapping[str, Any]], bool] = nothing_is_forgotten
 
@@ -125,6 +128,17 @@ class Projector:
     def categories(self) -> frozenset[str]:
         """Every category that at least one projection is made from."""
         return frozenset(self.known_types)
+
+    @cached_property
+    def passed_over(self) -> frozenset[str]:
+        """Types of events that none of its projections has a use for."""
+        wanted = {
+            name
+            for projection in self.projections
+            for types in projection.known_types.values()
+            for name in types - projection.passes_over
+        }
+        return frozenset().union(*self.known_types.values()) - wanted
 
     def is_unknown(self, event: LoggedEvent) -> bool:
         """Whether an event of its categories is of a type that this release does not know."""

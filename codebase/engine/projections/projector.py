@@ -199,8 +199,7 @@ class PartitionProjector:
         """Where others write all the time there are always new events, and none for this one."""
         if not events:
             return False
-        wanted = self._projector.categories
-        return not self._is_up_to_date or any(event.category in wanted for event in events)
+        return not self._is_up_to_date or any(event.data is not None for event in events)
 
     def _check(self, log: Connection[Any], store: Connection[Any]) -> None:
         """Notice now and then that a store went back, also when there is nothing to commit.
@@ -243,6 +242,7 @@ class PartitionProjector:
             after=reached,
             until=until,
             categories=self._projector.categories,
+            passed_over=self._projector.passed_over,
             # What lies beyond is asked for with its own piece, or is in no log at all.
             also=notices.open_within(reached, until),
         )

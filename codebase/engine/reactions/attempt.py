@@ -64,18 +64,17 @@ class Attempt:
         return self.is_ours and self.ended is Ended.NOT_SENT
 
 
-async def attempt(target: Target, sent: Sent, *, in_doubt: bool) -> Attempt:
+async def attempt(target: Target, sent: Sent) -> Attempt:
     """Have something done, within the target's deadline.
 
     Args:
         target: who does it.
-        sent: what.
-        in_doubt: whether it may have been done by an attempt before: then that is asked first.
+        sent: what; if it is in doubt, whether it was done is asked first.
     """
-    doubt = in_doubt
+    doubt = sent.in_doubt
     answer: Answer | Undone | None = None
     try:
-        if in_doubt:
+        if sent.in_doubt:
             failpoint("reaction_before_inquiry")
             answer = await _in_time(target, target.inquire(sent))
             failpoint("reaction_after_inquiry")

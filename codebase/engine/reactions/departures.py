@@ -46,7 +46,7 @@ class Departures:
             if errands := self._errands.get(target):
                 # Before they are written: leases end no sooner than we think.
                 self._ends_at[target] = errands.lease_ends_at()
-                left[target] = errands.reserve_for_new(wanted)
+                left[target] = errands.way.reserve_for_new(wanted)
         self._reserved += left
         return [self._lease(left, target) for target in targets]
 
@@ -72,7 +72,6 @@ class Departures:
                 number=number,
                 token=self.token,
                 ends_at=self._ends_at[target],
-                in_doubt=False,
                 is_lost=False,
                 sent=sent,
             )
@@ -97,5 +96,5 @@ class Departures:
     def _end(self) -> None:
         self._taken.clear()
         for target, count in self._reserved.items():
-            self._errands[target].release(count)
+            self._errands[target].way.release(count)
         self._reserved.clear()

@@ -234,7 +234,6 @@ class Desk:
                 number=number,
                 token=token,
                 ends_at=ends_at,
-                in_doubt=in_doubt,
                 is_lost=is_lost,
                 sent=Sent(
                     key=key,
@@ -242,6 +241,7 @@ class Desk:
                     send=Send(to, action, from_json(data)),
                     attempts=attempts,
                     age_seconds=age,
+                    in_doubt=in_doubt,
                 ),
             )
             for number, key, subject, to, action, data, attempts, in_doubt, is_lost, age, _ in rows

@@ -19,7 +19,6 @@ from psycopg import Connection
 
 from codebase.engine.projections.blame import describe
 from codebase.engine.reactions.attempt import Attempt
-from codebase.engine.reactions.breaker import Breaker
 from codebase.engine.reactions.desk import Desk
 from codebase.engine.reactions.errands import Errands
 from codebase.engine.reactions.figures import ReactionFigures
@@ -28,6 +27,7 @@ from codebase.engine.reactions.reminders import BATCH, fire_due
 from codebase.engine.reactions.store import REACTION_STORE, ForbiddenError, check_may_act
 from codebase.engine.reactions.taken import Returned, Taken
 from codebase.engine.reactions.target import Target
+from codebase.engine.reactions.way import Way
 from codebase.foundation.backoff import Pauses, Rests
 from codebase.foundation.postgres import connect
 from codebase.foundation.settings import Settings
@@ -58,7 +58,7 @@ class Dispatcher:
         settings: the store's address, bounds.
         loop: what calls are made on.
         stop: ends the work.
-        breakers: target -> what leaves it alone, where that is not what others have.
+        ways: to targets, by name, where it is not the one that others have.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Dispatcher:
         loop: asyncio.AbstractEventLoop,
         stop: threading.Event,
         *,
-        breakers: Mapping[str, Breaker] | None = None,
+        ways: Mapping[str, Way] | None = None,
     ) -> None:
         self._reaction = reaction
         self._settings = settings
@@ -79,13 +79,11 @@ class Dispatcher:
         self._returned: list[Returned] = []
         self.errands = {
             name: Errands(
-                reaction.name,
-                name,
+                (ways or {}).get(name)
+                or Way(reaction.name, name, most=settings.reaction_in_flight),
                 target,
-                most=settings.reaction_in_flight,
                 loop=loop,
                 returned=self._take_back,
-                breaker=(breakers or {}).get(name),
             )
             for name, target in targets.items()
         }
@@ -190,7 +188,8 @@ class Dispatcher:
         """Write down how attempts ended; what cannot be written now is kept, with its room."""
         while self._ended:
             taken, ended = self._ended.popleft()
-            self._returned.append(self._errands_of(taken).note(taken, ended))
+            answers = self._way_of(taken).note(ended)
+            self._returned.append(Returned(taken=taken, attempt=ended, target_answers=answers))
         found = bool(self._returned)
         for _ in range(0, len(self._returned), SETTLED_TOGETHER):
             together = self._returned[:SETTLED_TOGETHER]
@@ -198,28 +197,28 @@ class Dispatcher:
             self._returned = self._returned[SETTLED_TOGETHER:] + locked
             for each in together:
                 if each not in locked:
-                    self._errands_of(each.taken).settled()
-        for errands in self.errands.values():
-            if errands.answers_again():
-                self._desk.hurry(store, errands.name)
+                    self._way_of(each.taken).settled()
+        for name, errands in self.errands.items():
+            if errands.way.answers_again():
+                self._desk.hurry(store, name)
         return found
 
-    def _errands_of(self, taken: Taken) -> Errands:
-        return self.errands[taken.sent.send.target]
+    def _way_of(self, taken: Taken) -> Way:
+        return self.errands[taken.sent.send.target].way
 
     def _send(self, store: Connection[Any]) -> tuple[int, bool]:
         """Begin what is due; returns how much that is, and whether it is all there was."""
         count, took_all = 0, True
-        for errands in self.errands.values():
-            room, taken = errands.reserve(), list[Taken]()
+        for name, errands in self.errands.items():
+            room, taken = errands.way.reserve(), list[Taken]()
             try:
                 if room:
-                    taken = self._desk.take(store, errands.name, room, errands.lease_seconds)
+                    taken = self._desk.take(store, name, room, errands.lease_seconds)
             finally:
-                errands.release(room - len(taken))
+                errands.way.release(room - len(taken))
             if taken:
                 errands.depart(taken)
-            errands.line_up(is_line=len(taken) == room)
+            errands.way.line_up(is_line=len(taken) == room)
             count += len(taken)
             took_all &= len(taken) < room
         return count, took_all
@@ -230,7 +229,7 @@ class Dispatcher:
 
     def _end(self, store: Connection[Any]) -> None:
         for errands in self.errands.values():
-            errands.close()
+            errands.way.close()
         self._await_calls(store, LAST_CALLS_SECONDS)
         for errands in self.errands.values():
             errands.abandon()
@@ -244,6 +243,6 @@ class Dispatcher:
             # Before anybody looks who is left: who has come back is on his way until it is settled.
             self._settle(store)
             left = ends_at - time.monotonic()
-            if left <= 0 or not any(each.on_their_way for each in self.errands.values()):
+            if left <= 0 or not any(each.way.on_their_way for each in self.errands.values()):
                 return
             self._wake.wait(left)

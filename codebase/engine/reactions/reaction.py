@@ -101,6 +101,7 @@ class Sent:
         send: what is to be done.
         attempts: how often that has been tried, this time included.
         age_seconds: how long ago it was caused.
+        in_doubt: whether it may have been done before.
     """
 
     key: UUID
@@ -108,6 +109,7 @@ class Sent:
     send: Send
     attempts: int = 1
     age_seconds: float = 0.0
+    in_doubt: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -216,6 +218,14 @@ class Reaction:
         """
         if self.since is not None and self.since.tzinfo is None:
             raise ValueError(f"reaction {self.name}: since has no time zone")
+
+    @property
+    def passes_over(self) -> frozenset[str]:
+        """Types of events of its aggregates that it is not told of."""
+        known = {event for aggregate in self.aggregates for event in aggregate.events}
+        told = known if self.events is None else known & set(self.events)
+        names = {event.__name__ for event in told}
+        return frozenset(event.__name__ for event in known) - names
 
     @property
     def remembers(self) -> bool:

@@ -83,6 +83,7 @@ def projector_of(
         apply=reading.apply,
         # They are never computed again: `operations/verify` has a check of their own.
         expected_rows=lambda _stream_id, _recorded: (),
+        passes_over=reaction.passes_over,
     )
     return Projector(
         name=reaction.name,

@@ -18,7 +18,6 @@ class Taken:
         number: of the intent.
         token: of the lease.
         ends_at: when the lease does, or a little before that, by the clock of the desk.
-        in_doubt: whether it may have been done before.
         is_lost: whether who had it before did not come back.
         sent: what is to be done.
     """
@@ -26,7 +25,6 @@ class Taken:
     number: int
     token: UUID
     ends_at: float
-    in_doubt: bool
     is_lost: bool
     sent: Sent
 

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from codebase.engine.projections.projector import projector_team
-from codebase.engine.reactions.breaker import Breaker
 from codebase.engine.reactions.dispatcher import Dispatcher
 from codebase.engine.reactions.reaction import Reaction
 from codebase.engine.reactions.reading import projector_of
 from codebase.engine.reactions.target import Target
+from codebase.engine.reactions.way import Way
 from codebase.foundation.settings import Settings
 from codebase.foundation.worker import Team, Worker
 
@@ -24,8 +24,7 @@ class ReactionTeam:
         settings: addresses, partitions, bounds.
         reaction: what events cause.
         targets: those that it sends to, by name.
-        breakers: target -> what leaves it alone while it does not answer, where that is to be
-            another one than others have.
+        ways: to targets, by name, where it is to be another one than others have.
     """
 
     def __init__(
@@ -33,10 +32,10 @@ class ReactionTeam:
         settings: Settings,
         reaction: Reaction,
         targets: Mapping[str, Target],
-        breakers: Mapping[str, Breaker] | None = None,
+        ways: Mapping[str, Way] | None = None,
     ) -> None:
         stop, loop = threading.Event(), asyncio.get_running_loop()
-        self._dispatcher = Dispatcher(reaction, targets, settings, loop, stop, breakers=breakers)
+        self._dispatcher = Dispatcher(reaction, targets, settings, loop, stop, ways=ways)
         acting = Worker(
             f"{reaction.name} dispatcher",
             self._dispatcher.run,

@@ -15,8 +15,8 @@ from codebase.engine.reactions.http_target import Call, HttpTarget
 from codebase.engine.reactions.reaction import Sent
 from codebase.engine.reactions.target import Target
 from codebase.engine.reactions.team import ReactionTeam
+from codebase.engine.reactions.way import Way
 from codebase.services.transact import driver
-from codebase.services.transact.initiations import Initiations
 from codebase.services.transact.payment_methods import initiate, status
 from codebase.services.transact.steps import Steps
 from codebase.services.transact.targets import PaymentTarget, PoliceTarget
@@ -57,13 +57,9 @@ def provider_token(settings: PaymentSettings) -> str | None:
 
 
 def targets_of(
-    settings: PaymentSettings,
-    session: aiohttp.ClientSession,
-    steps: Steps,
-    of_provider: Breaker,
+    settings: PaymentSettings, session: aiohttp.ClientSession, steps: Steps, to_provider: Way
 ) -> dict[str, Target]:
-    """Whom the driver sends to; `of_provider` leaves that one alone while it does not answer."""
-    initiations = Initiations(lambda: of_provider.is_closed, settings.payments_in_flight)
+    """Whom the driver sends to; by `to_provider` payments go in the middle of an errand as well."""
     provider = HttpTarget(
         session,
         settings.payment_provider_url,
@@ -79,9 +75,10 @@ def targets_of(
         headers=with_token(settings.service_token),
         deadline_seconds=POLICE_DEADLINE_SECONDS,
     )
+    payment = PaymentTarget(provider, steps)
     return {
-        driver.FRAUD_POLICE: PoliceTarget(police, steps, initiations),
-        driver.PAYMENT_PROVIDER: PaymentTarget(provider, steps, initiations),
+        driver.FRAUD_POLICE: PoliceTarget(police, steps, payment, to_provider),
+        driver.PAYMENT_PROVIDER: payment,
     }
 
 
@@ -97,11 +94,14 @@ async def driving(
 
     What becomes of the age of transactions is told to `heard`, as all else is by `steps`.
     """
-    breakers = {name: breaker() for name in (driver.FRAUD_POLICE, driver.PAYMENT_PROVIDER)}
+    name, most = driver.TRANSACTIONS.name, settings.payments_in_flight
+    ways = {
+        target: Way(name, target, most=most, breaker=breaker())
+        for target in (driver.FRAUD_POLICE, driver.PAYMENT_PROVIDER)
+    }
     session = await runtime.http_session()
-    targets = targets_of(settings, session, steps, breakers[driver.PAYMENT_PROVIDER])
-    driven = settings.model_copy(update={"reaction_in_flight": settings.payments_in_flight})
-    team = ReactionTeam(driven, driver.TRANSACTIONS, targets, breakers)
+    targets = targets_of(settings, session, steps, ways[driver.PAYMENT_PROVIDER])
+    team = ReactionTeam(settings, driver.TRANSACTIONS, targets, ways)
     log = BusTarget(bus, driver.TRANSACTION_AGES.name, driver.command, heard=heard)
     of_ages = {driver.LOG: log}
     ages = ReactionTeam(settings, driver.TRANSACTION_AGES, of_ages)

@@ -85,8 +85,13 @@ def asked(
 def outcome(sent: Sent, answer: Answer) -> Sequence[Intent]:
     """What was cleared is paid; the word of the provider is written down with its answer."""
     if sent.send.action == LOOK and answer.data["status"] in STILL_TO_BE_PAID:
-        return [Send(PAYMENT_PROVIDER, CHARGE, sent.send.data)]
+        return [charge_after(sent)]
     return ()
+
+
+def charge_after(sent: Sent) -> Send:
+    """What pays a transaction that was looked at."""
+    return Send(PAYMENT_PROVIDER, CHARGE, sent.send.data)
 
 
 def remind_of_age(happened: Happened, _state: Any) -> Sequence[Intent]:  # noqa: ANN401 - as reactions have it

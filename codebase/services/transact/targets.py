@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from codebase.engine.commands.submission import Outcome
 from codebase.engine.reactions.http_target import HttpTarget
+from codebase.engine.reactions.keys import key_of
 from codebase.engine.reactions.reaction import Answer, Sent
 from codebase.engine.reactions.target import (
     FailedError,
@@ -22,6 +23,7 @@ from codebase.engine.reactions.target import (
     Repeatable,
     Undone,
 )
+from codebase.engine.reactions.way import Way
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.failpoints import failpoint
 from codebase.model.payments.transaction import (
@@ -29,10 +31,11 @@ from codebase.model.payments.transaction import (
     Command,
     InitiatePayment,
     LookAt,
+    RecordDecision,
     Status,
 )
 from codebase.model.refusals import Rejected
-from codebase.services.transact.initiations import Initiations
+from codebase.services.transact.driver import charge_after
 from codebase.services.transact.steps import Steps
 from codebase.services.transact.words import NoWordError, decision_of, payment_of
 
@@ -41,7 +44,9 @@ Result = TypeVar("Result")
 LOOK_FIRST_AFTER_SECONDS = 1.0
 """What has waited for so long may have expired, and is not shown to the police without a look."""
 STEP_SECONDS = 10.0
-"""Longer than the log takes to give up by itself; an attempt takes two steps at most."""
+"""Longer than the log takes to give up by itself."""
+STEPS_MAX = 3
+"""Those of an attempt."""
 
 
 async def in_time(target: HttpTarget, asked: Awaitable[Result]) -> Result:
@@ -58,20 +63,25 @@ class PoliceTarget(Repeatable):
     """Shows transactions to the fraud police, and writes down its decision.
 
     In doubt it looks at the same transaction once more. What it has nothing against is initiated
-    with its decision where the provider is known to be there: that is a step less to be written,
-    and to be waited for.
+    with its decision and paid at once where the provider is known to be there: the client waits for
+    that, and so it is a step less to be written, to be found, and to be done. What does not become
+    of it then is left to the next thing that is sent, which asks first.
 
     Args:
         police: by HTTP; whoever asks again is answered again.
         steps: of transactions.
-        initiations: of payments, by this process.
+        payment: has what was cleared paid.
+        way: to the provider.
     """
 
-    def __init__(self, police: HttpTarget, steps: Steps, initiations: Initiations) -> None:
+    def __init__(self, police: HttpTarget, steps: Steps, payment: PaymentTarget, way: Way) -> None:
         self._police = police
         self._steps = steps
-        self._initiations = initiations
-        self.deadline_seconds = police.deadline_seconds + 2 * STEP_SECONDS
+        self._payment = Begun(payment)
+        self._way = way
+        self.deadline_seconds = (
+            police.deadline_seconds + payment.provider_seconds + STEPS_MAX * STEP_SECONDS
+        )
 
     async def send(self, sent: Sent) -> Answer:
         """Have it decided; `status` of the answer is how the transaction stands then.
@@ -92,13 +102,29 @@ class PoliceTarget(Repeatable):
         failpoint("transact_after_decision")
         try:
             decision = decision_of(said.data)
-            initiates = self._initiations.may_begin()
-            decided = await take(self._steps, sent, replace(decision, initiates=initiates))
+            return await self._decided(sent, decision)
         except (NoWordError, Rejected) as error:
             return Answer(refused=str(error))
-        if decided.changed and decided.state.status is Status.PAYMENT_INITIATED:
-            self._initiations.note(sent.subject)
-        return answer_of(decided)
+
+    async def _decided(self, sent: Sent, decision: RecordDecision) -> Answer:
+        """Write it down, and have it paid if it can be; how it stands then."""
+        with self._way.room_for_one() as has_room:
+            # Of what is in doubt, money may have moved where this log came from.
+            initiates = has_room and not sent.in_doubt
+            decided = await take(self._steps, sent, replace(decision, initiates=initiates))
+            so_far = answer_of(decided)
+            is_ours = initiates and decided.changed
+            if is_ours and decided.state.status is Status.PAYMENT_INITIATED:
+                return await self._paid(sent) or so_far
+            return so_far
+
+    async def _paid(self, sent: Sent) -> Answer | None:
+        """How it ended; None: that is not known, or not what is expected."""
+        # By the name that it has where it is sent by itself.
+        key = key_of(sent.key, 0)
+        charge = Sent(key=key, subject=sent.subject, send=charge_after(sent))
+        answer = (await self._way.aside(self._payment, charge)).answer
+        return None if answer is None or answer.refused is not None else answer
 
 
 class PaymentTarget:
@@ -107,26 +133,37 @@ class PaymentTarget:
     Args:
         provider: by HTTP, with an inquiry.
         steps: of transactions.
-        initiations: of payments, by this process.
     """
 
-    def __init__(self, provider: HttpTarget, steps: Steps, initiations: Initiations) -> None:
+    def __init__(self, provider: HttpTarget, steps: Steps) -> None:
         self._provider = provider
         self._steps = steps
-        self._initiations = initiations
-        self.deadline_seconds = provider.deadline_seconds + 2 * STEP_SECONDS
+        self.provider_seconds = provider.deadline_seconds
+        self.deadline_seconds = 2 * provider.deadline_seconds + STEPS_MAX * STEP_SECONDS
 
     async def send(self, sent: Sent) -> Answer:
         """Have it paid: from the first moment at which money may move it is PAYMENT_INITIATED.
 
         Raises:
-            NotSentError, FailedError, InDoubtError: there is no answer yet.
+            NotSentError, FailedError, InDoubtError, TimeoutError: there is no answer yet.
         """
-        if not self._initiations.take_recent(sent.subject):
-            before = await take(self._steps, sent, InitiatePayment())
-            if before.state.status is not Status.PAYMENT_INITIATED:
-                # Too old by now, or a person has said how it ended.
-                return answer_of(before)
+        before = await take(self._steps, sent, InitiatePayment())
+        if not before.changed and not sent.in_doubt:
+            # If it was initiated with its decision, whoever did that may have had it paid.
+            answer = await self.inquire(sent)
+            if isinstance(answer, Answer):
+                return answer
+        if before.state.status is not Status.PAYMENT_INITIATED:
+            # Too old by now, or a person has said how it ended.
+            return answer_of(before)
+        return await self.charge(sent)
+
+    async def charge(self, sent: Sent) -> Answer:
+        """Have it paid that is PAYMENT_INITIATED; surely nobody has done so.
+
+        Raises:
+            NotSentError, FailedError, InDoubtError, TimeoutError: there is no answer yet.
+        """
         failpoint("transact_after_initiation")
         return await self._written(sent, await in_time(self._provider, self._provider.send(sent)))
 
@@ -138,7 +175,6 @@ class PaymentTarget:
         Raises:
             NotSentError, FailedError, InDoubtError, TimeoutError: there is no answer yet.
         """
-        self._initiations.take_recent(sent.subject)
         try:
             said = await in_time(self._provider, self._provider.inquire(sent))
         except (NotSentError, FailedError, InDoubtError, TimeoutError):
@@ -163,6 +199,26 @@ class PaymentTarget:
             return Answer(refused=str(error))
         failpoint("transact_after_payment")
         return written
+
+
+class Begun(Repeatable):
+    """Has paid what the same attempt has initiated.
+
+    Args:
+        payment: does it.
+    """
+
+    def __init__(self, payment: PaymentTarget) -> None:
+        self._payment = payment
+        self.deadline_seconds = payment.deadline_seconds
+
+    async def send(self, sent: Sent) -> Answer:
+        """Have it paid.
+
+        Raises:
+            NotSentError, FailedError, InDoubtError, TimeoutError: there is no answer yet.
+        """
+        return await self._payment.charge(sent)
 
 
 async def take(steps: Steps, sent: Sent, command: Command) -> Outcome:

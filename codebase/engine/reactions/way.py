@@ -1,0 +1,137 @@
+"""The way to one target: how many may go, how many have gone, and whether it answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from codebase.engine.reactions.attempt import Attempt, Ended, attempt
+from codebase.engine.reactions.breaker import Breaker
+from codebase.engine.reactions.figures import ATTEMPTS, BREAKER
+from codebase.engine.reactions.reaction import Sent
+from codebase.engine.reactions.target import Target
+from codebase.foundation.standing import Standing
+
+OURS = "ours"
+"""How attempts ended, in metrics, that say nothing of the target."""
+
+
+class Way:
+    """What is known of a target, and who may go there; used by any thread.
+
+    Args:
+        reaction: the name of the reaction that it is asked for.
+        name: of the target.
+        most: how many may be on their way together.
+        breaker: leaves the target alone while it does not answer.
+    """
+
+    def __init__(
+        self, reaction: str, name: str, *, most: int, breaker: Breaker | None = None
+    ) -> None:
+        self.name = name
+        self._most = most
+        self._breaker = breaker or Breaker()
+        self._answers_again = False
+        self._counting = threading.Lock()
+        self._on_their_way = 0
+        self._reserved = 0
+        self._has_line = True
+        self._is_closed = False
+        self._standing = Standing(name, f"do what {reaction} asks for")
+        ends = [*(ended.value for ended in Ended), OURS]
+        self._attempts = {ended: ATTEMPTS.labels(reaction, name, ended) for ended in ends}
+        self._breaker_open = BREAKER.labels(reaction, name)
+        self._breaker_open.set(0)
+
+    @property
+    def on_their_way(self) -> int:
+        """How many have gone, and of what became of them nothing is written down yet."""
+        return self._on_their_way
+
+    def reserve(self) -> int:
+        """All the room there is, for what was waiting; each departs or is released."""
+        with self._counting:
+            room = max(0, self._breaker.room(self._in_use, self._most))
+            self._reserved += room
+            return room
+
+    def reserve_for_new(self, wanted: int) -> int:
+        """Room for so many that wait for nobody, or for some; each departs or is released.
+
+        What waits goes first. Whether a target is back is found out by one that has waited.
+        """
+        with self._counting:
+            if self._has_line or self._is_closed or not self._breaker.is_closed:
+                return 0
+            granted = max(0, min(wanted, self._most - self._in_use))
+            self._reserved += granted
+            return granted
+
+    def release(self, count: int) -> None:
+        """So many that had room reserved need none."""
+        with self._counting:
+            self._reserved -= count
+
+    def go(self, count: int) -> None:
+        """So many that had room reserved are on their way."""
+        with self._counting:
+            self._reserved -= count
+            self._on_their_way += count
+
+    def settled(self) -> None:
+        """What became of one that was on its way is written down: there is room for another."""
+        with self._counting:
+            self._on_their_way -= 1
+
+    @contextmanager
+    def room_for_one(self) -> Iterator[bool]:
+        """Whether there is room for one that goes in the middle of another errand, until left."""
+        granted = self.reserve_for_new(1)
+        try:
+            yield bool(granted)
+        finally:
+            self.release(granted)
+
+    async def aside(self, target: Target, sent: Sent) -> Attempt:
+        """An attempt in the middle of another errand, which has `room_for_one`.
+
+        Nothing is written down of it but what that errand's answer says.
+        """
+        ended = await attempt(target, sent)
+        self.note(ended)
+        return ended
+
+    def line_up(self, *, is_line: bool) -> None:
+        """Whether some wait for room, or may do so: they go before those that are new."""
+        self._has_line = is_line
+
+    def close(self) -> None:
+        """Nothing new goes any more: the process ends."""
+        self._is_closed = True
+
+    def note(self, ended: Attempt) -> bool:
+        """An attempt has ended; whether the target answers at all, as far as that tells."""
+        with self._counting:
+            self._attempts[OURS if ended.is_ours else ended.ended.value].inc()
+            if ended.ended in {Ended.ANSWERED, Ended.LATER}:
+                self._answers_again |= not self._breaker.is_closed
+                self._breaker.succeeded()
+                self._standing.succeeded()
+            elif not ended.was_told and not ended.is_ours:
+                # Who told what had become of it is there, whatever this one thing does to him.
+                self._breaker.failed()
+                self._standing.failed(ended.reason or ended.ended.value)
+            self._breaker_open.set(0 if self._breaker.is_closed else 1)
+            return self._breaker.is_closed
+
+    def answers_again(self) -> bool:
+        """Whether the target has begun to answer again since this was asked last."""
+        with self._counting:
+            since, self._answers_again = self._answers_again, False
+            return since
+
+    @property
+    def _in_use(self) -> int:
+        return self._on_their_way + self._reserved
