@@ -96,8 +96,8 @@ class Outside:
     """(what it is shown, how often it has been) -> clear, fraud, hang, fail, nonsense."""
     provider: Callable[[Mapping[str, Any], int], str] = lambda _body, _nth: "charge"
     """(what it is asked for, how often) -> charge, refuse, hang, fail, lose, late, reject."""
-    inquiry: str = "tell"
-    """What becomes of inquiries: tell, hang, fail."""
+    inquiry: Callable[[int], str] = lambda _nth: "tell"
+    """(how often it has been asked about one charge) -> tell, hang, fail."""
     calls: Counter[str] = field(default_factory=Counter)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     late: threading.Event = field(default_factory=threading.Event)
@@ -153,7 +153,8 @@ class Outside:
         key = request.match_info["key"]
         with self.changed:
             self.inquiries[key] += 1
-        match self.inquiry:
+            manner = self.inquiry(self.inquiries[key])
+        match manner:
             case "fail":
                 return web.json_response({}, status=HTTPStatus.INTERNAL_SERVER_ERROR)
             case "hang":

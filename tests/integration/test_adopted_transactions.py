@@ -131,13 +131,13 @@ def test_what_was_charged_before_is_complete_though_the_provider_is_away_when_it
             owner.execute(HAVE_DUE, [FRAUD_POLICE])
         for each in made["PENDING"]:
             await comes_to(payer, each, CLEARED)
-        outside.inquiry = "tell"
+        outside.inquiry = lambda _nth: "tell"
         clock.push(NEVER_SECONDS)
         await all_are_paid(payer, copy, made)
 
     with restored(databases) as copy:
         tell(settings_of(databases, outside), in_the_original)
-        outside.inquiry = "fail"
+        outside.inquiry = lambda _nth: "fail"
         settings = adopted(copy, outside)
         with copy.as_owner() as owner:
             owner.execute(PUT_OFF, [FRAUD_POLICE])

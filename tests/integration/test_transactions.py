@@ -430,7 +430,7 @@ def test_how_transactions_end_is_counted_once(settings: PaymentSettings, outside
         await payer.pay(key=paid, body=payment(id="2"))
         await are(FRAUDULENT=1, PAYMENT_COMPLETE=1)
         outside.provider = lambda _body, _nth: "fail"
-        outside.inquiry = "fail"
+        outside.inquiry = lambda _nth: "fail"
         made = (await payer.pay(key=settled, body=payment(id="3"))).json()["transactionID"]
         await comes_to(payer, made, COMPLETE[:-1])
         for _ in range(2):
@@ -491,7 +491,7 @@ def test_what_only_a_person_can_know_is_settled_and_not_asked_for_after_that(
     settings: PaymentSettings, outside: Outside, manner: str, inquiry: str
 ) -> None:
     outside.provider = lambda _body, _nth: manner
-    outside.inquiry = inquiry
+    outside.inquiry = lambda _nth: inquiry
 
     async def story(payer: Payer) -> None:
         key = uuid4().hex

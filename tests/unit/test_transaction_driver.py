@@ -434,7 +434,7 @@ def test_nothing_else_is_anything_to_begin_with() -> None:
 
 @pytest.mark.parametrize("is_fraud", [True, False])
 def test_its_word_is_a_decision(*, is_fraud: bool) -> None:
-    decision = decision_of(said(is_fraud=is_fraud))
+    decision = decision_of(said(is_fraud=is_fraud), initiates=is_fraud)
     assert (decision.is_fraud, decision.score) == (is_fraud, "40")
     [reason] = decision.reasons
     assert (reason.version, reason.observed, reason.limit) == ("2", "True", "")
@@ -444,10 +444,12 @@ def test_its_word_is_a_decision(*, is_fraud: bool) -> None:
 
 def test_it_may_say_what_no_store_keeps_and_more_than_anybody_reads() -> None:
     finding = {**FINDING, "sentence": "a\0b\ud800"}
-    decision = decision_of(said(is_fraud=True, reasons=[finding] * 60 + ["no finding"]))
+    decision = decision_of(
+        said(is_fraud=True, reasons=[finding] * 60 + ["no finding"]), initiates=False
+    )
     assert len(decision.reasons) == 50
     assert decision.reasons[0].sentence == "a?b?"
-    assert decision_of(said(is_fraud=True, reasons=None)).reasons == ()
+    assert decision_of(said(is_fraud=True, reasons=None), initiates=False).reasons == ()
 
 
 @pytest.mark.parametrize(
@@ -456,7 +458,7 @@ def test_it_may_say_what_no_store_keeps_and_more_than_anybody_reads() -> None:
 )
 def test_what_is_no_word_of_the_police_is_none(nonsense: Mapping[str, Any]) -> None:
     with pytest.raises(NoWordError):
-        decision_of(nonsense)
+        decision_of(nonsense, initiates=False)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ READ_ATTEMPT = """
     WHERE projector = %(projector)s AND partition = %(partition)s
 """
 
+# It is to survive this process, and need not survive the server: its commit waits for no disk.
 NOTE_ATTEMPT = """
     INSERT INTO projection_attempt AS known
         (projector, partition, first_position, last_position, attempts)
@@ -26,7 +27,7 @@ NOTE_ATTEMPT = """
              AND known.last_position = excluded.last_position
              AND excluded.first_position = excluded.last_position
             THEN known.attempts + 1 ELSE 1 END
-    RETURNING attempts
+    RETURNING attempts, set_config('synchronous_commit', 'off', true)
 """
 
 FORGIVE_ATTEMPT = """

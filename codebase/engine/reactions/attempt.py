@@ -36,7 +36,8 @@ class Ended(Enum):
     IN_DOUBT = "in_doubt"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+# Not frozen, though never changed: as `NewEvent`, one is made for every attempt.
+@dataclass(kw_only=True, slots=True)
 class Attempt:
     """How an attempt ended.
 

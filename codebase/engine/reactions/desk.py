@@ -355,7 +355,7 @@ class Desk:
         caused = [
             replace(each.caused, is_adopted=ours[each.returned.taken.number].is_adopted)
             for each in settled
-            if each.caused and each.returned.taken.number in ours
+            if each.caused and each.caused.intents and each.returned.taken.number in ours
         ]
         record(cursor, self._reaction.name, caused, departures)
         if has_next := [each.subject for each in ours.values() if each.has_others]:

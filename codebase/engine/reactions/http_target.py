@@ -30,11 +30,13 @@ NOT_NOW = frozenset(
 )
 # They speak of what is configured, or of the one thing that is asked for.
 NOT_ALLOWED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+EXACT = json.JSONDecoder(parse_float=str)
 REFUSAL_MAX = 500
 """Characters of what a refusal says that are kept."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+# Not frozen, though never changed: as `NewEvent`, one is made for every attempt.
+@dataclass(kw_only=True, slots=True)
 class Call:
     """A request, but for what every request has.
 
@@ -130,14 +132,12 @@ async def _body(answer: aiohttp.ClientResponse) -> Mapping[str, Any]:
     A number with a fraction comes as the text that it was: nothing is rounded.
     """
     text = await answer.content.read(ANSWER_LIMIT_BYTES + 1)
-    while len(text) <= ANSWER_LIMIT_BYTES and (
-        more := await answer.content.read(ANSWER_LIMIT_BYTES)
-    ):
-        text += more
+    while len(text) <= ANSWER_LIMIT_BYTES and not answer.content.at_eof():
+        text += await answer.content.read(ANSWER_LIMIT_BYTES)
     found: dict[str, Any] = {}
     if len(text) <= ANSWER_LIMIT_BYTES and "json" in answer.content_type:
         try:
-            read = json.loads(text, parse_float=str)
+            read = EXACT.decode(text.decode("utf-8-sig"))
         except ValueError:
             read = None
         if isinstance(read, dict):

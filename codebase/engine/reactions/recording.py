@@ -124,8 +124,12 @@ FORGET_REMINDERS = """
       AND reminder.subject = gone.subject AND reminder.name = gone.name
 """
 
+STRICT = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+
+# The classes here are not frozen, though never changed: as `NewEvent`, several are made for every
+# event.
+@dataclass(kw_only=True, slots=True)
 class Source:
     """The event that something comes from."""
 
@@ -134,7 +138,7 @@ class Source:
     position: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Checked:
     """An intent that can be written down.
 
@@ -150,7 +154,7 @@ class Checked:
     data: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Caused:
     """What is to be done for one subject.
 
@@ -354,7 +358,7 @@ def to_json(value: object) -> str:
     Raises:
         TypeError, ValueError: it is not what JSON knows.
     """
-    text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    text = STRICT.encode(value)
     text.encode()  # half of a surrogate pair is no character
     if r"\u0000" in text.replace(r"\\", ""):
         raise ValueError("Postgres keeps no text with a NUL in it")

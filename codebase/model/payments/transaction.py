@@ -10,7 +10,7 @@ From PAYMENT_INITIATED on money may have moved: only who knows whether it has en
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from typing import assert_never
@@ -266,8 +266,11 @@ def evolve(state: State | None, event: Event) -> State:
     if isinstance(event, TransactionRequested):
         return Transaction(requested=event, status=Status.PENDING)
     assert state is not None, "a transaction begins by being requested"  # noqa: S101 - an invariant
-    settled_by = getattr(event, "settled_by", None)
-    return replace(state, status=status_after(event), settled_by=settled_by)
+    return Transaction(
+        requested=state.requested,
+        status=status_after(event),
+        settled_by=getattr(event, "settled_by", None),
+    )
 
 
 def status_after(event: Event) -> Status:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import replace
 from typing import TypeVar
 
 from codebase.engine.commands.submission import Outcome
@@ -31,7 +30,6 @@ from codebase.model.payments.transaction import (
     Command,
     InitiatePayment,
     LookAt,
-    RecordDecision,
     Status,
 )
 from codebase.model.refusals import Rejected
@@ -101,17 +99,17 @@ class PoliceTarget(Repeatable):
             return said
         failpoint("transact_after_decision")
         try:
-            decision = decision_of(said.data)
-            return await self._decided(sent, decision)
+            return await self._decided(sent, said)
         except (NoWordError, Rejected) as error:
             return Answer(refused=str(error))
 
-    async def _decided(self, sent: Sent, decision: RecordDecision) -> Answer:
+    async def _decided(self, sent: Sent, said: Answer) -> Answer:
         """Write it down, and have it paid if it can be; how it stands then."""
         with self._way.room_for_one() as has_room:
             # Of what is in doubt, money may have moved where this log came from.
             initiates = has_room and not sent.in_doubt
-            decided = await take(self._steps, sent, replace(decision, initiates=initiates))
+            decision = decision_of(said.data, initiates=initiates)
+            decided = await take(self._steps, sent, decision)
             so_far = answer_of(decided)
             is_ours = initiates and decided.changed
             if is_ours and decided.state.status is Status.PAYMENT_INITIATED:
@@ -183,6 +181,7 @@ class PaymentTarget:
                 raise
             # Who is dead would be asked for ever of what has ended.
             return answer_of(before)
+        failpoint("transact_after_inquiry")
         if not isinstance(said, Answer):
             return said
         # It may have been initiated where this log came from, and not here.

@@ -22,8 +22,12 @@ class NoWordError(Exception):
     """It was answered, and nobody knows what that means; the text repeats nothing of it."""
 
 
-def decision_of(said: Mapping[str, Any]) -> RecordDecision:
+def decision_of(said: Mapping[str, Any], *, initiates: bool) -> RecordDecision:
     """The decision of the fraud police.
+
+    Args:
+        said: its answer.
+        initiates: whether what it has nothing against is initiated as well.
 
     Raises:
         NoWordError: it is none.
@@ -35,6 +39,7 @@ def decision_of(said: Mapping[str, Any]) -> RecordDecision:
         is_fraud=message["isFraud"],
         score=_text(message.get("score")),
         reasons=tuple(_reasons(message.get("reasons"))),
+        initiates=initiates,
     )
 
 
