@@ -17,14 +17,14 @@ async def http_session() -> AsyncIterator[aiohttp.ClientSession]:
     Redirects are followed by nobody, no cookie is kept, and nothing is to come compressed: a small
     answer must not become a large one here.
     """
-    # What is on its way is bounded by who asks: nobody waits for a place here, so that a deadline
-    # for connecting is needed only by who really connects.
+    # What is on its way is bounded by who asks. Waiting for a place here would count as
+    # connecting, and a service that hangs would make others seem to be away.
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(
         connector=connector,
         trust_env=False,
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_DEADLINE_SECONDS),
+        timeout=aiohttp.ClientTimeout(connect=CONNECT_DEADLINE_SECONDS),
         headers={"Accept-Encoding": "identity"},
         auto_decompress=False,
     ) as session:

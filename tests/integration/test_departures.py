@@ -241,6 +241,24 @@ def test_what_may_have_been_done_elsewhere_is_asked_about_first(databases: Datab
         assert (departures.leaves_some, room(way)) == (True, MOST)
 
 
+def test_what_may_have_been_done_by_what_it_follows_from_is_asked_about_a_moment_later(
+    databases: Databases,
+) -> None:
+    perhaps = replace(BREAD, in_doubt=True)
+    with a_way() as way, store_of(databases) as store:
+        departures = written(store, way, caused_for(uuid4(), perhaps), caused_for(uuid4(), CAKE))
+        departures.start()
+        rests = "SELECT due_at - created_at BETWEEN '0.09 s' AND '0.3 s' FROM reaction.intent"
+        with databases.as_owner() as owner:
+            [(rests_a_moment,), _] = owner.execute(f"{rests} ORDER BY number").fetchall()
+        assert rests_a_moment
+        [(*waits, _), goes] = stand(databases)
+        assert (waits, goes) == ([False, 0, True, True], ON_ITS_WAY)
+        assert departures.leaves_some
+        eventually(lambda: way.notary.asked)
+    assert [sent.send for sent in way.notary.asked] == [CAKE]
+
+
 def test_nothing_goes_to_a_target_that_does_not_answer(databases: Databases) -> None:
     breaker = Breaker(StandingClock())
     for _ in range(FAILURES_TO_OPEN):

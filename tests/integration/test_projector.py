@@ -28,8 +28,14 @@ from codebase.engine.messages.topology import (
     positions_key,
     projector_queue,
 )
+from codebase.engine.projections.attempts import note_attempt
 from codebase.engine.projections.feed import Delivery
-from codebase.engine.projections.logged_events import LogGapError, read_events, read_wanted
+from codebase.engine.projections.logged_events import (
+    LogGapError,
+    LoggedEvent,
+    read_events,
+    read_wanted,
+)
 from codebase.engine.projections.projector import LEAD, PartitionProjector
 from codebase.engine.projections.queue_feed import QueueFeed
 from codebase.engine.projections.read_model import READ_MODEL
@@ -599,6 +605,19 @@ def test_of_others_events_only_the_last_is_read_and_those_that_were_told_of(
         assert wanted == read_events(owner, 0, after=1, limit=head, categories=OURS_TOO)
 
 
+def test_what_is_passed_over_is_counted_and_not_read(databases: Databases) -> None:
+    place_orders(databases, 100)
+    with databases.as_owner() as owner:
+        head = heads(databases)[0]
+        options = {"categories": OURS_TOO, "passed_over": ["BuyOrderPlaced"]}
+        [last] = read_wanted(owner, 0, after=1, until=head, **options)
+        assert (last.position, last.data) == (head, None)
+        owner.execute("ALTER TABLE event DISABLE TRIGGER event_is_append_only")
+        owner.execute("DELETE FROM event WHERE partition = 0 AND position = 3")
+        with pytest.raises(LogGapError, match="lacks a position above 1"):
+            read_wanted(owner, 0, after=1, until=head, **options)
+
+
 @pytest.mark.parametrize("categories", [OTHERS, OURS_TOO], ids=["others'", "ours"])
 @pytest.mark.parametrize("hole", [2, 3, None], ids=["first", "in between", "last"])
 def test_a_hole_is_noticed_whosever_events_are_missing(
@@ -612,6 +631,29 @@ def test_a_hole_is_noticed_whosever_events_are_missing(
         owner.execute("DELETE FROM event WHERE partition = %s AND position = %s", missing)
         with pytest.raises(LogGapError, match="lacks a position above 1"):
             read_wanted(owner, 0, after=1, until=head, categories=categories)
+
+
+def test_the_note_of_an_attempt_waits_for_no_disk_and_what_follows_does(
+    databases: Databases,
+) -> None:
+    [event] = read_events_of(databases)
+    with databases.as_owner() as owner:
+        owner.execute("SET search_path TO reaction")
+        owner.execute("SET synchronous_commit TO on")
+        with owner.transaction():
+            note_attempt(owner, {"projector": "anybody", "partition": 0}, event, event)
+            assert owner.execute("SHOW synchronous_commit").fetchall() == [("off",)]
+        assert owner.execute("SHOW synchronous_commit").fetchall() == [("on",)]
+
+
+def read_events_of(databases: Databases) -> list[LoggedEvent]:
+    place_orders(databases, 1)
+    with databases.as_owner() as owner:
+        return [
+            event
+            for partition in range(databases.settings.partitions)
+            for event in read_events(owner, partition, after=0, limit=1)
+        ]
 
 
 def test_a_log_without_its_first_events_is_told_of(databases: Databases) -> None:

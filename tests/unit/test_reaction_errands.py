@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from uuid import uuid4
 
 import pytest
 
 from codebase.engine.reactions.attempt import Attempt, Ended
-from codebase.engine.reactions.errands import Errands
+from codebase.engine.reactions.errands import LEASE_MARGIN_SECONDS, Errands
 from codebase.engine.reactions.reaction import Answer, Send, Sent
 from codebase.engine.reactions.taken import Taken
+from codebase.engine.reactions.target import Repeatable, Target
 from codebase.engine.reactions.way import Way
 
 
@@ -74,6 +76,22 @@ def test_who_starts_too_late_for_his_lease_does_not_start(
     taken = Taken(number=1, token=uuid4(), ends_at=100.0, is_lost=False, sent=sent)
     assert asyncio.run(carry()).ended is ended
     assert len(notary.asked) == asked
+
+
+class Servant(Repeatable):
+    """A target that nobody asks."""
+
+    deadline_seconds = 5.0
+
+    async def send(self, _sent: Sent) -> Answer:
+        return Answer()
+
+
+@pytest.mark.parametrize(("target", "calls"), [(Notary(), 2), (Servant(), 1)])
+def test_a_lease_lasts_as_long_as_what_may_be_asked_and_done(target: Target, calls: int) -> None:
+    with closing(asyncio.new_event_loop()) as loop:
+        errands = Errands(a_way(), target, loop=loop, returned=lambda _taken, _attempt: None)
+    assert errands.lease_seconds == calls * 5.0 + LEASE_MARGIN_SECONDS
 
 
 class Mute(Notary):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -133,7 +133,7 @@ def unpaid(steps: RealSteps) -> tuple[RealSteps, PaymentTarget, Way]:
 
 
 def to_provider(*, is_there: bool = False) -> Way:
-    way = Way(TRANSACTIONS.name, PAYMENT_PROVIDER, most=1)
+    way = Way(TRANSACTIONS.name, PAYMENT_PROVIDER, most=2)
     way.line_up(is_line=not is_there)
     return way
 
@@ -181,12 +181,14 @@ class Provider:
     Args:
         fails: what becomes of a charge instead; it may have been made all the same.
         made: whether it was.
+        meanwhile: what happens while it is asked what became of one.
     """
 
     fails: Exception | Answer | None = None
     made: bool = True
     charged: list[UUID] = field(default_factory=list)
     inquired: list[UUID] = field(default_factory=list)
+    meanwhile: Callable[[], None] = lambda: None
     deadline_seconds: float = NEVER_SECONDS
 
     async def send(self, sent: Sent) -> Answer:
@@ -198,6 +200,7 @@ class Provider:
 
     async def inquire(self, sent: Sent) -> Answer | Undone:
         self.inquired.append(sent.key)
+        self.meanwhile()
         return Answer(data=PAYMENT) if self.charged else Undone()
 
 
@@ -226,10 +229,9 @@ class Journey:
     def follow(self, answer: Answer) -> list[Sent]:
         """What is sent by itself after that answer, as it is written down."""
         intents = TRANSACTIONS.outcome(self.shown(), answer)
-        assert all(isinstance(each, Send) for each in intents)
         return [
-            Sent(key=key_of(ID, ordinal), subject=ID, send=cast("Send", each))
-            for ordinal, each in enumerate(intents)
+            Sent(key=key_of(ID, ordinal), subject=ID, send=each, in_doubt=each.in_doubt)
+            for ordinal, each in enumerate(cast("list[Send]", intents))
         ]
 
     def pay(self, charge: Sent) -> Answer | None:
@@ -244,7 +246,7 @@ def test_what_is_cleared_is_paid_in_the_same_attempt_and_nothing_follows() -> No
     assert journey.steps.taken == ["RecordDecision", "RecordPayment"]
     assert journey.follow(answer) == []
     assert journey.provider.charged == [key_of(ID, 0)], "the key of what follows otherwise"
-    assert journey.way.reserve() == 1, "the room is given back"
+    assert journey.way.reserve() == 2, "the room is given back"
 
 
 def test_where_there_is_no_room_it_is_paid_by_what_follows() -> None:
@@ -329,11 +331,13 @@ def test_what_has_ended_before_it_was_paid_is_not_paid(status: Status) -> None:
     assert journey.provider.charged == []
 
 
-def test_what_was_asked_about_before_this_attempt_is_not_asked_about_again() -> None:
-    journey = Journey(steps=Steps(Status.PAYMENT_INITIATED))
-    send = Send(PAYMENT_PROVIDER, "charge", ASKED)
-    journey.pay(Sent(key=ID, subject=ID, send=send, in_doubt=True))
-    assert (len(journey.provider.inquired), journey.provider.charged) == (1, [ID])
+def test_whoever_is_settled_while_the_provider_is_asked_is_not_paid_after_that() -> None:
+    journey = Journey(Provider(fails=InDoubtError("it broke"), made=False))
+    [charge] = journey.follow(journey.look())
+    journey.provider.fails, journey.provider.made = None, True
+    journey.provider.meanwhile = lambda: setattr(journey.steps, "status", Status.PAYMENT_FAILED)
+    assert journey.pay(charge) == Answer(data={"status": "PAYMENT_FAILED"})
+    assert journey.provider.charged == []
 
 
 def test_what_somebody_else_has_initiated_is_not_paid_at_once() -> None:
@@ -462,18 +466,17 @@ def test_what_is_no_word_of_the_police_is_none(nonsense: Mapping[str, Any]) -> N
 
 
 @pytest.mark.parametrize(
-    ("status", "is_paid"),
+    ("status", "expected"),
     [
-        ("CLEARED", True),
-        # It was written down by an attempt that did not come back.
-        ("PAYMENT_INITIATED", True),
-        ("FRAUDULENT", False),
-        ("PAYMENT_FAILED", False),
-        ("PAYMENT_COMPLETE", False),
+        ("CLEARED", [Send(PAYMENT_PROVIDER, "charge", ASKED)]),
+        # Whoever has written that may have had it paid.
+        ("PAYMENT_INITIATED", [Send(PAYMENT_PROVIDER, "charge", ASKED, in_doubt=True)]),
+        ("FRAUDULENT", []),
+        ("PAYMENT_FAILED", []),
+        ("PAYMENT_COMPLETE", []),
     ],
 )
-def test_what_was_cleared_is_paid(status: str, *, is_paid: bool) -> None:
-    expected = [Send(PAYMENT_PROVIDER, "charge", ASKED)] if is_paid else []
+def test_what_was_cleared_is_paid(status: str, expected: list[Send]) -> None:
     assert follows(Send(FRAUD_POLICE, "look at", ASKED), status=status) == expected
 
 

@@ -131,14 +131,14 @@ class Projector:
 
     @cached_property
     def passed_over(self) -> frozenset[str]:
-        """Types of events that none of its projections has a use for."""
-        wanted = {
-            name
-            for projection in self.projections
-            for types in projection.known_types.values()
-            for name in types - projection.passes_over
-        }
-        return frozenset().union(*self.known_types.values()) - wanted
+        """Types of events that none of its projections has a use for.
+
+        They are known by name: in two categories a name may stand for two things, so that of those
+        nothing is passed over.
+        """
+        if len(self.categories) > 1:
+            return frozenset()
+        return frozenset.intersection(*(each.passes_over for each in self.projections))
 
     def is_unknown(self, event: LoggedEvent) -> bool:
         """Whether an event of its categories is of a type that this release does not know."""

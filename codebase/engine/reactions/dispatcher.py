@@ -140,8 +140,8 @@ class Dispatcher:
         return self._desk.is_behind or self._desk.seconds_until_due(store, self.errands, 0.0) <= 0
 
     def _rest(self, store: Connection[Any], *, found: bool, found_all: bool) -> None:
-        if found and self._reaction.rest_seconds:
-            rest = self._reaction.rest_seconds
+        if found and self._reaction.errand_rest_seconds:
+            rest = self._reaction.errand_rest_seconds
             if not found_all:
                 # What one look could not take does not wait for that.
                 rest = min(rest, self._settings.idle_poll_seconds)

@@ -9,7 +9,7 @@ from functools import partial
 
 from codebase.engine.reactions.attempt import Attempt, Ended, attempt
 from codebase.engine.reactions.taken import Taken
-from codebase.engine.reactions.target import Target
+from codebase.engine.reactions.target import Repeatable, Target
 from codebase.engine.reactions.way import Way
 
 LEASE_MARGIN_SECONDS = 10.0
@@ -54,8 +54,9 @@ class Errands:
 
     @property
     def _longest_seconds(self) -> float:
-        """What an inquiry and the call after it may take."""
-        return 2 * self._target.deadline_seconds
+        """What an inquiry, if there is one, and the call after it may take."""
+        calls = 1 if isinstance(self._target, Repeatable) else 2
+        return calls * self._target.deadline_seconds
 
     def lease_ends_at(self) -> float:
         """When a lease that begins now ends."""

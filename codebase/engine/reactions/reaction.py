@@ -39,11 +39,14 @@ class Send:
         target: one of those that the service opens.
         action: what it is to do, by the target's own name for it.
         data: what it needs for that, as JSON knows it.
+        in_doubt: whether it may have been done, by whoever did what this follows from: it is asked
+            first whether it was, and not before that has come to its end.
     """
 
     target: str
     action: str
     data: Mapping[str, Any] = field(default_factory=dict)
+    in_doubt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +172,11 @@ class Reaction:
         name: names the checkpoint, the queues and the keys of effects; it never changes.
         aggregates: whose events it follows.
         events: of these, the classes that it is told of, the others are passed over; None: all.
-        rest_seconds: after a look that has found something, in the log or among what is to be
-            done: what comes meanwhile is read, sent and written together, and costs a part of what
-            it would cost alone. Of a reminder that is forgotten in the same look nothing is kept.
-            Answers wait for that too: it must be far below `LEASE_MARGIN_SECONDS`.
+        rest_seconds: after a look at the log that has found something: what comes meanwhile is read
+            and written together, and costs a part of what it would cost alone. Of a reminder that
+            is forgotten in the same look nothing is kept.
+        errand_rest_seconds: the same of what is to be done and was done. Answers wait for that too,
+            before anything follows from them: it must be far below `LEASE_MARGIN_SECONDS`.
         subject: event -> whom it is about; None: the event is of no interest. What is caused for
             one subject is done in order.
         react: (event, state of its subject, this event included) -> what is to be done.
@@ -200,6 +204,7 @@ class Reaction:
     react: Callable[[Happened, State], Sequence[Intent]]
     events: tuple[type[Any], ...] | None = None
     rest_seconds: float = 0.0
+    errand_rest_seconds: float = 0.0
     evolve: Callable[[State, Happened], State] = nothing_to_remember
     remind: Callable[[Reminder, State], Sequence[Intent]] = nothing_due
     reminded: Callable[[Reminder, State], State] = nothing_changed

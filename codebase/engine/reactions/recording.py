@@ -27,6 +27,7 @@ from codebase.foundation.arrays import (
     timestamps,
     uuids,
 )
+from codebase.foundation.backoff import with_jitter
 
 # A subquery for each subject, here and below: it is always planned as a look into the key. Of a
 # table that has grown since it was counted, other plans go through all that the reaction knows.
@@ -68,17 +69,18 @@ WRITE_STATES = """
 
 # What is noted already is not noted twice: a log that is read again from its beginning, by whoever
 # has lost his place, causes the same effects by the same names. What has a lease is as if it had
-# been taken: whoever finds it after the end of that asks what became of it.
+# been taken: whoever finds it after the end of that asks what became of it. What may be at work at
+# this moment is asked about a moment later.
 INSERT_INTENTS = """
     WITH new AS (
         SELECT * FROM unnest(
             %(keys)b::uuid[], %(subjects)b::uuid[], %(targets)b::text[], %(actions)b::text[],
             %(data)b::text[]::jsonb[], %(event_ids)b::text[], %(partitions)b::smallint[],
             %(positions)b::bigint[], %(ordinals)b::integer[], %(causes)b::uuid[],
-            %(are_adopted)b::boolean[], %(lease_seconds)b::float8[]
+            %(are_adopted)b::boolean[], %(in_doubt)b::boolean[], %(lease_seconds)b::float8[]
         ) WITH ORDINALITY AS new (
             key, subject, target, action, data, event_id, partition, position, ordinal, cause,
-            is_adopted, lease_seconds, place
+            is_adopted, in_doubt, lease_seconds, place
         )
         WHERE NOT EXISTS (SELECT FROM intent AS known WHERE known.key = new.key)
     ), placed AS (
@@ -95,10 +97,11 @@ INSERT_INTENTS = """
         is_adopted, in_doubt, is_next, token, attempts, due_at
     )
     SELECT key, %(reaction)s, subject, target, action, data, event_id, partition, position, ordinal,
-           cause, is_adopted, is_adopted OR departs, is_next,
+           cause, is_adopted, is_adopted OR in_doubt OR departs, is_next,
            CASE WHEN departs THEN %(token)s::uuid END, departs::integer,
-           clock_timestamp() + CASE WHEN departs THEN make_interval(secs => lease_seconds)
-                                    ELSE interval '0' END
+           clock_timestamp() + make_interval(secs => CASE WHEN departs THEN lease_seconds
+                                                          WHEN in_doubt THEN %(doubt_seconds)s
+                                                          ELSE 0 END)
     FROM placed
     CROSS JOIN LATERAL (SELECT is_next AND lease_seconds IS NOT NULL) AS at_once (departs)
     ORDER BY place
@@ -124,6 +127,8 @@ FORGET_REMINDERS = """
       AND reminder.subject = gone.subject AND reminder.name = gone.name
 """
 
+DOUBT_SECONDS = 0.2
+"""Before it is asked whether something was done: who did not answer may still be at it."""
 STRICT = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
 
 
@@ -312,6 +317,8 @@ def _record_sends(
         "ordinals": integers([ordinal for _, ordinal, *_ in sends]),
         "causes": uuids([caused.cause for caused, *_ in sends]),
         "are_adopted": booleans([caused.is_adopted for caused, *_ in sends]),
+        "in_doubt": booleans([send.in_doubt for _, _, send, _ in sends]),
+        "doubt_seconds": with_jitter(DOUBT_SECONDS),
         "lease_seconds": doubles(departures.leases(_who_may_go(sends))),
         "token": departures.token,
     }
@@ -325,7 +332,8 @@ def _who_may_go(sends: Sequence[Numbered]) -> list[str | None]:
     for caused, _, send, _ in sends:
         is_first = caused.subject not in known
         known.add(caused.subject)
-        found.append(send.target if is_first and not caused.is_adopted else None)
+        may_be_done = caused.is_adopted or send.in_doubt
+        found.append(send.target if is_first and not may_be_done else None)
     return found
 
 

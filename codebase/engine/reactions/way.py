@@ -87,8 +87,12 @@ class Way:
 
     @contextmanager
     def room_for_one(self) -> Iterator[bool]:
-        """Whether there is room for one that goes in the middle of another errand, until left."""
-        granted = self.reserve_for_new(1)
+        """Whether there is room for one that goes in the middle of another errand, until left.
+
+        While it is away the other one takes up room as well: that is for half of them at most, so
+        that who is slow does not hold up everybody else.
+        """
+        granted = self.reserve_for_new(1) if self._in_use < self._most // 2 else 0
         try:
             yield bool(granted)
         finally:
@@ -113,18 +117,23 @@ class Way:
 
     def note(self, ended: Attempt) -> bool:
         """An attempt has ended; whether the target answers at all, as far as that tells."""
+        self._attempts[OURS if ended.is_ours else ended.ended.value].inc()
+        has_answered = ended.ended in {Ended.ANSWERED, Ended.LATER}
+        # Who told what had become of it is there, whatever this one thing does to him.
+        has_failed = not (has_answered or ended.was_told or ended.is_ours)
         with self._counting:
-            self._attempts[OURS if ended.is_ours else ended.ended.value].inc()
-            if ended.ended in {Ended.ANSWERED, Ended.LATER}:
+            if has_answered:
                 self._answers_again |= not self._breaker.is_closed
                 self._breaker.succeeded()
-                self._standing.succeeded()
-            elif not ended.was_told and not ended.is_ours:
-                # Who told what had become of it is there, whatever this one thing does to him.
+            elif has_failed:
                 self._breaker.failed()
-                self._standing.failed(ended.reason or ended.ended.value)
-            self._breaker_open.set(0 if self._breaker.is_closed else 1)
-            return self._breaker.is_closed
+            answers = self._breaker.is_closed
+            self._breaker_open.set(0 if answers else 1)
+        if has_answered:
+            self._standing.succeeded()
+        elif has_failed:
+            self._standing.failed(ended.reason or ended.ended.value)
+        return answers
 
     def answers_again(self) -> bool:
         """Whether the target has begun to answer again since this was asked last."""

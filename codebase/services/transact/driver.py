@@ -37,8 +37,9 @@ LOOK, CHARGE, EXPIRE = "look at", "charge", "expire"
 EXPIRES = "expires"
 
 REST_SECONDS = 0.01
-"""A payment takes four looks of the two halves, and a client waits for it. A look that finds one
-payment costs as much as one that finds ten."""
+"""A client waits for the look that finds his payment; one that finds ten costs little more."""
+ERRAND_REST_SECONDS = 0.02
+"""Nobody waits for what is written of a payment when it has ended."""
 AGES_REST_SECONDS = 1.0
 """Ages are days. Most transactions have ended within a second, and then none needs a reminder."""
 
@@ -83,15 +84,19 @@ def asked(
 
 
 def outcome(sent: Sent, answer: Answer) -> Sequence[Intent]:
-    """What was cleared is paid; the word of the provider is written down with its answer."""
-    if sent.send.action == LOOK and answer.data["status"] in STILL_TO_BE_PAID:
-        return [charge_after(sent)]
+    """What was cleared is paid; the word of the provider is written down with its answer.
+
+    What was initiated already may have been paid by whoever has initiated it.
+    """
+    status = answer.data["status"]
+    if sent.send.action == LOOK and status in STILL_TO_BE_PAID:
+        return [charge_after(sent, in_doubt=status == Status.PAYMENT_INITIATED)]
     return ()
 
 
-def charge_after(sent: Sent) -> Send:
+def charge_after(sent: Sent, *, in_doubt: bool) -> Send:
     """What pays a transaction that was looked at."""
-    return Send(PAYMENT_PROVIDER, CHARGE, sent.send.data)
+    return Send(PAYMENT_PROVIDER, CHARGE, sent.send.data, in_doubt=in_doubt)
 
 
 def remind_of_age(happened: Happened, _state: Any) -> Sequence[Intent]:  # noqa: ANN401 - as reactions have it
@@ -120,6 +125,7 @@ TRANSACTIONS = Reaction(
     subject=lambda happened: happened.stream_id,
     react=react,
     rest_seconds=REST_SECONDS,
+    errand_rest_seconds=ERRAND_REST_SECONDS,
     outcome=outcome,
     insists_on=frozenset({FRAUD_POLICE, PAYMENT_PROVIDER}),
 )
@@ -130,6 +136,7 @@ TRANSACTION_AGES = Reaction(
     aggregates=(TRANSACTION,),
     events=(TransactionRequested, PaymentInitiated, TransactionFlagged),
     rest_seconds=AGES_REST_SECONDS,
+    errand_rest_seconds=AGES_REST_SECONDS,
     subject=lambda happened: happened.stream_id,
     react=remind_of_age,
     remind=expire,

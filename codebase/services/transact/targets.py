@@ -43,8 +43,6 @@ LOOK_FIRST_AFTER_SECONDS = 1.0
 """What has waited for so long may have expired, and is not shown to the police without a look."""
 STEP_SECONDS = 10.0
 """Longer than the log takes to give up by itself."""
-STEPS_MAX = 3
-"""Those of an attempt."""
 
 
 async def in_time(target: HttpTarget, asked: Awaitable[Result]) -> Result:
@@ -62,8 +60,8 @@ class PoliceTarget(Repeatable):
 
     In doubt it looks at the same transaction once more. What it has nothing against is initiated
     with its decision and paid at once where the provider is known to be there: the client waits for
-    that, and so it is a step less to be written, to be found, and to be done. What does not become
-    of it then is left to the next thing that is sent, which asks first.
+    that, and so it is a step less to be written, to be found, and to be done. What has no end then
+    is sent by itself, and asks first.
 
     Args:
         police: by HTTP; whoever asks again is answered again.
@@ -78,7 +76,7 @@ class PoliceTarget(Repeatable):
         self._payment = Begun(payment)
         self._way = way
         self.deadline_seconds = (
-            police.deadline_seconds + payment.provider_seconds + STEPS_MAX * STEP_SECONDS
+            police.deadline_seconds + payment.provider_seconds + 3 * STEP_SECONDS
         )
 
     async def send(self, sent: Sent) -> Answer:
@@ -120,7 +118,7 @@ class PoliceTarget(Repeatable):
         """How it ended; None: that is not known, or not what is expected."""
         # By the name that it has where it is sent by itself.
         key = key_of(sent.key, 0)
-        charge = Sent(key=key, subject=sent.subject, send=charge_after(sent))
+        charge = Sent(key=key, subject=sent.subject, send=charge_after(sent, in_doubt=False))
         answer = (await self._way.aside(self._payment, charge)).answer
         return None if answer is None or answer.refused is not None else answer
 
@@ -137,7 +135,7 @@ class PaymentTarget:
         self._provider = provider
         self._steps = steps
         self.provider_seconds = provider.deadline_seconds
-        self.deadline_seconds = 2 * provider.deadline_seconds + STEPS_MAX * STEP_SECONDS
+        self.deadline_seconds = provider.deadline_seconds + 2 * STEP_SECONDS
 
     async def send(self, sent: Sent) -> Answer:
         """Have it paid: from the first moment at which money may move it is PAYMENT_INITIATED.
@@ -146,11 +144,6 @@ class PaymentTarget:
             NotSentError, FailedError, InDoubtError, TimeoutError: there is no answer yet.
         """
         before = await take(self._steps, sent, InitiatePayment())
-        if not before.changed and not sent.in_doubt:
-            # If it was initiated with its decision, whoever did that may have had it paid.
-            answer = await self.inquire(sent)
-            if isinstance(answer, Answer):
-                return answer
         if before.state.status is not Status.PAYMENT_INITIATED:
             # Too old by now, or a person has said how it ended.
             return answer_of(before)
