@@ -17,9 +17,9 @@ from bench.report import Result, at_least
 from codebase.foundation.settings import Settings
 
 CONCURRENT = 32
-ROUNDS = 5
-RUN_SECONDS = 2.0
-ROUNDS_ALONE = 3
+ROUNDS = 11
+RUN_SECONDS = 1.0
+ROUNDS_ALONE = 11
 CATEGORIES = 64
 CHART = f"orders appended durably, each in a stream of its own, {CONCURRENT} at once"
 CHART_ALONE = "the same, one after the other"

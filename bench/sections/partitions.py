@@ -13,8 +13,8 @@ from bench.report import Result, at_least
 from codebase.engine.commands.submission import Submission
 
 CALLERS = 32
-ROUNDS = 5
-RUN_SECONDS = 1.5
+ROUNDS = 11
+RUN_SECONDS = 1.0
 COMMANDS: Mapping[str, Callable[[], Submission]] = {
     "orders": orders.submission,
     "accounts": people.opening,

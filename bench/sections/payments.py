@@ -18,8 +18,8 @@ from codebase.foundation.settings import extended
 from codebase.views.payments.settings import PaymentSettings
 
 CONNECTIONS = 64
-ROUNDS = 3
-RUN_SECONDS = 4
+ROUNDS = 7
+RUN_SECONDS = 2
 DARK_SECONDS = 5
 DARK_CONNECTIONS = 16
 WAITING = 1_000

@@ -17,8 +17,8 @@ from bench.measure import BenchError, alternate
 from bench.report import Result, at_least
 
 CONNECTIONS = 64
-ROUNDS = 5
-RUN_SECONDS = 2
+ROUNDS = 11
+RUN_SECONDS = 1
 
 CREATE_RIVAL = "CREATE TABLE rival (LIKE event INCLUDING ALL)"
 CREATE_RIVAL_SEQUENCE = "CREATE SEQUENCE rival_position"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -89,21 +91,38 @@ def test_nothing_new_finds_out_whether_a_target_is_back() -> None:
     assert [way.reserve_for_new(1), way.reserve()] == [0, 1]
 
 
-def test_half_of_the_room_at_most_is_for_those_who_go_aside() -> None:
-    way = an_open_way(most=4)
+def test_who_goes_aside_takes_up_room_as_everybody_does() -> None:
+    way = an_open_way(most=2)
     with way.room_for_one() as has_room, way.room_for_one() as has_another:
         assert (has_room, has_another) == (True, True)
         with way.room_for_one() as has_a_third:
             assert not has_a_third
-        assert way.reserve() == 2, "who had none gives none back"
-    assert way.reserve() == 2
+        assert (way.reserve(), way.on_their_way) == (0, 2), "who had none gives none back"
+    assert (way.reserve(), way.on_their_way) == (2, 0)
 
 
-def test_who_fails_gives_his_room_back() -> None:
+def test_who_is_elsewhere_leaves_his_room_to_others() -> None:
+    way = an_open_way(most=1)
+    assert way.reserve_for_new(1) == 1
+    way.go(1)
+    with way.elsewhere():
+        assert way.reserve_for_new(1) == 1, "somebody comes meanwhile"
+        way.go(1)
+    assert (way.on_their_way, way.reserve(), way.reserve_for_new(1)) == (2, 0, 0)
+    way.settled()
+    assert way.reserve() == 0
+    way.settled()
+    assert way.reserve() == 1
+
+
+@pytest.mark.parametrize("how", [Way.room_for_one, Way.elsewhere])
+def test_who_fails_leaves_all_as_it_was(
+    how: Callable[[Way], AbstractContextManager[object]],
+) -> None:
     way = an_open_way(most=2)
-    with pytest.raises(ZeroDivisionError), way.room_for_one():
+    with pytest.raises(ZeroDivisionError), how(way):
         raise ZeroDivisionError
-    assert way.reserve() == 2
+    assert (way.on_their_way, way.reserve()) == (0, 2)
 
 
 @dataclass

@@ -127,9 +127,15 @@ class Steps:
         return SimpleNamespace(state=state, changed=before is not self.status)
 
 
-def unpaid(steps: RealSteps) -> tuple[RealSteps, PaymentTarget, Way]:
-    """What the police's target needs where nobody may be paid: some wait for that already."""
-    return steps, PaymentTarget(cast("HttpTarget", Provider()), steps), to_provider()
+def only_looks(police: Police, steps: RealSteps) -> PoliceTarget:
+    """The target where nobody may be paid: some wait for that already."""
+    return PoliceTarget(
+        cast("HttpTarget", police),
+        steps,
+        PaymentTarget(cast("HttpTarget", Provider()), steps),
+        here=Way(TRANSACTIONS.name, FRAUD_POLICE, most=2),
+        to_provider=to_provider(),
+    )
 
 
 def to_provider(*, is_there: bool = False) -> Way:
@@ -153,7 +159,7 @@ def test_what_has_expired_while_it_waited_is_not_shown_to_the_police(
 ) -> None:
     police = Police()
     steps = cast("RealSteps", Steps(status))
-    target = PoliceTarget(cast("HttpTarget", police), *unpaid(steps))
+    target = only_looks(police, steps)
     shown = Sent(key=ID, subject=ID, send=Send(FRAUD_POLICE, "look at", ASKED), age_seconds=age)
     answer = asyncio.run(target.send(shown))
     assert (police.asked, answer.data["status"]) == (asked, then)
@@ -168,7 +174,7 @@ class Away:
 
 def test_a_log_that_does_not_answer_says_nothing_of_the_police() -> None:
     steps = cast("RealSteps", Away())
-    target = PoliceTarget(cast("HttpTarget", Police()), *unpaid(steps))
+    target = only_looks(Police(), steps)
     shown = Sent(key=ID, subject=ID, send=Send(FRAUD_POLICE, "look at", ASKED))
     ended = asyncio.run(attempt(target, shown))
     assert (ended.ended, ended.is_ours) == (Ended.IN_DOUBT, True)
@@ -216,8 +222,14 @@ class Journey:
         steps = cast("RealSteps", self.steps)
         self.payment = PaymentTarget(cast("HttpTarget", self.provider), steps)
         self.way = to_provider(is_there=self.is_there)
-        police = cast("HttpTarget", Police())
-        self.police = PoliceTarget(police, steps, self.payment, self.way)
+        self.here = Way(TRANSACTIONS.name, FRAUD_POLICE, most=2)
+        self.police = PoliceTarget(
+            cast("HttpTarget", Police()),
+            steps,
+            self.payment,
+            here=self.here,
+            to_provider=self.way,
+        )
 
     def shown(self, **sent: Any) -> Sent:  # noqa: ANN401 - fields
         return Sent(key=ID, subject=ID, send=Send(FRAUD_POLICE, "look at", ASKED), **sent)
@@ -246,7 +258,7 @@ def test_what_is_cleared_is_paid_in_the_same_attempt_and_nothing_follows() -> No
     assert journey.steps.taken == ["RecordDecision", "RecordPayment"]
     assert journey.follow(answer) == []
     assert journey.provider.charged == [key_of(ID, 0)], "the key of what follows otherwise"
-    assert journey.way.reserve() == 2, "the room is given back"
+    assert (journey.way.reserve(), journey.here.reserve()) == (2, 2), "the room is given back"
 
 
 def test_where_there_is_no_room_it_is_paid_by_what_follows() -> None:
@@ -350,7 +362,7 @@ def test_a_later_attempt_looks_first_whether_it_was_decided() -> None:
     """The answer of the log may have been lost, with what the police says by now another word."""
     police = Police()
     steps = Steps(Status.PAYMENT_INITIATED)
-    target = PoliceTarget(cast("HttpTarget", police), *unpaid(cast("RealSteps", steps)))
+    target = only_looks(police, cast("RealSteps", steps))
     send = Send(FRAUD_POLICE, "look at", ASKED)
     answer = asyncio.run(target.send(Sent(key=ID, subject=ID, send=send, attempts=2)))
     assert (police.asked, answer.data["status"]) == (0, "PAYMENT_INITIATED")

@@ -87,16 +87,26 @@ class Way:
 
     @contextmanager
     def room_for_one(self) -> Iterator[bool]:
-        """Whether there is room for one that goes in the middle of another errand, until left.
-
-        While it is away the other one takes up room as well: that is for half of them at most, so
-        that who is slow does not hold up everybody else.
-        """
-        granted = self.reserve_for_new(1) if self._in_use < self._most // 2 else 0
+        """Whether there is room for one that goes in the middle of another errand, until left."""
+        has_room = bool(self.reserve_for_new(1))
+        if has_room:
+            self.go(1)
         try:
-            yield bool(granted)
+            yield has_room
         finally:
-            self.release(granted)
+            if has_room:
+                self.settled()
+
+    @contextmanager
+    def elsewhere(self) -> Iterator[None]:
+        """One that is on its way here goes aside, and takes up no room here, until left."""
+        with self._counting:
+            self._on_their_way -= 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._on_their_way += 1
 
     async def aside(self, target: Target, sent: Sent) -> Attempt:
         """An attempt in the middle of another errand, which has `room_for_one`.

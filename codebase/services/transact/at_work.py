@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 
 import aiohttp
 
@@ -28,9 +27,6 @@ from codebase.web.shell import Check
 
 POLICE_DEADLINE_SECONDS = 0.3
 PROVIDER_DEADLINE_SECONDS = 2.0
-TURN_SECONDS = 0.0005
-"""Of a thread, while others wait. Who reads the log, and who writes down what has become of it,
-wait for the interpreter ten times in each look; the event loop has nearly all of it."""
 FAILURES_WITHIN_SECONDS = 10.0
 LONGEST_PAUSE_SECONDS = 2.0
 """A thousand payments that have waited are to be done five seconds after whoever was away is back,
@@ -61,9 +57,12 @@ def provider_token(settings: PaymentSettings) -> str | None:
 
 
 def targets_of(
-    settings: PaymentSettings, session: aiohttp.ClientSession, steps: Steps, to_provider: Way
+    settings: PaymentSettings,
+    session: aiohttp.ClientSession,
+    steps: Steps,
+    ways: Mapping[str, Way],
 ) -> dict[str, Target]:
-    """Whom the driver sends to; by `to_provider` payments go in the middle of an errand as well."""
+    """Whom the driver sends to, and by which ways: who is with the one may go to the other."""
     provider = HttpTarget(
         session,
         settings.payment_provider_url,
@@ -81,20 +80,15 @@ def targets_of(
     )
     payment = PaymentTarget(provider, steps)
     return {
-        driver.FRAUD_POLICE: PoliceTarget(police, steps, payment, to_provider),
+        driver.FRAUD_POLICE: PoliceTarget(
+            police,
+            steps,
+            payment,
+            here=ways[driver.FRAUD_POLICE],
+            to_provider=ways[driver.PAYMENT_PROVIDER],
+        ),
         driver.PAYMENT_PROVIDER: payment,
     }
-
-
-@contextmanager
-def taking_turns() -> Iterator[None]:
-    """The interpreter goes round its threads more often, until left."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(TURN_SECONDS)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
 
 
 @asynccontextmanager
@@ -115,12 +109,10 @@ async def driving(
         for target in (driver.FRAUD_POLICE, driver.PAYMENT_PROVIDER)
     }
     session = await runtime.http_session()
-    targets = targets_of(settings, session, steps, ways[driver.PAYMENT_PROVIDER])
+    targets = targets_of(settings, session, steps, ways)
     team = ReactionTeam(settings, driver.TRANSACTIONS, targets, ways)
     log = BusTarget(bus, driver.TRANSACTION_AGES.name, driver.command, heard=heard)
     of_ages = {driver.LOG: log}
     ages = ReactionTeam(settings, driver.TRANSACTION_AGES, of_ages)
-    stop_in = runtime.seconds_to_stop
-    with taking_turns():
-        async with team.at_work(stop_in), ages.at_work(stop_in):
-            yield {"driver": team.problem, "ages": ages.problem}
+    async with team.at_work(runtime.seconds_to_stop), ages.at_work(runtime.seconds_to_stop):
+        yield {"driver": team.problem, "ages": ages.problem}

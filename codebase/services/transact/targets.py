@@ -67,14 +67,24 @@ class PoliceTarget(Repeatable):
         police: by HTTP; whoever asks again is answered again.
         steps: of transactions.
         payment: has what was cleared paid.
-        way: to the provider.
+        here: the way to this target.
+        to_provider: the way to the other one.
     """
 
-    def __init__(self, police: HttpTarget, steps: Steps, payment: PaymentTarget, way: Way) -> None:
+    def __init__(
+        self,
+        police: HttpTarget,
+        steps: Steps,
+        payment: PaymentTarget,
+        *,
+        here: Way,
+        to_provider: Way,
+    ) -> None:
         self._police = police
         self._steps = steps
         self._payment = Begun(payment)
-        self._way = way
+        self._here = here
+        self._to_provider = to_provider
         self.deadline_seconds = (
             police.deadline_seconds + payment.provider_seconds + 3 * STEP_SECONDS
         )
@@ -103,7 +113,7 @@ class PoliceTarget(Repeatable):
 
     async def _decided(self, sent: Sent, said: Answer) -> Answer:
         """Write it down, and have it paid if it can be; how it stands then."""
-        with self._way.room_for_one() as has_room:
+        with self._to_provider.room_for_one() as has_room:
             # Of what is in doubt, money may have moved where this log came from.
             initiates = has_room and not sent.in_doubt
             decision = decision_of(said.data, initiates=initiates)
@@ -119,7 +129,8 @@ class PoliceTarget(Repeatable):
         # By the name that it has where it is sent by itself.
         key = key_of(sent.key, 0)
         charge = Sent(key=key, subject=sent.subject, send=charge_after(sent, in_doubt=False))
-        answer = (await self._way.aside(self._payment, charge)).answer
+        with self._here.elsewhere():
+            answer = (await self._to_provider.aside(self._payment, charge)).answer
         return None if answer is None or answer.refused is not None else answer
 
 
