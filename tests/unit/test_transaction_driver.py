@@ -187,7 +187,7 @@ class Provider:
     Args:
         fails: what becomes of a charge instead; it may have been made all the same.
         made: whether it was.
-        meanwhile: what happens while it is asked what became of one.
+        meanwhile: what happens while it is asked.
     """
 
     fails: Exception | Answer | None = None
@@ -198,6 +198,7 @@ class Provider:
     deadline_seconds: float = NEVER_SECONDS
 
     async def send(self, sent: Sent) -> Answer:
+        self.meanwhile()
         if self.made:
             self.charged.append(sent.key)
         if isinstance(self.fails, Exception):
@@ -259,6 +260,20 @@ def test_what_is_cleared_is_paid_in_the_same_attempt_and_nothing_follows() -> No
     assert journey.follow(answer) == []
     assert journey.provider.charged == [key_of(ID, 0)], "the key of what follows otherwise"
     assert (journey.way.reserve(), journey.here.reserve()) == (2, 2), "the room is given back"
+
+
+def test_a_slow_provider_keeps_nobody_from_the_fraud_police() -> None:
+    journey, room = Journey(), list[int]()
+
+    def look_around() -> None:
+        room.append(journey.here.reserve())
+        journey.here.release(room[-1])
+
+    journey.provider.meanwhile = look_around
+    journey.here.go(journey.here.reserve())
+    journey.look()
+    assert room == [1], "two are on their way there, and one of them is elsewhere"
+    assert journey.here.on_their_way == 2
 
 
 def test_where_there_is_no_room_it_is_paid_by_what_follows() -> None:
