@@ -115,6 +115,28 @@ def test_who_is_elsewhere_leaves_his_room_to_others() -> None:
     assert way.reserve() == 1
 
 
+def test_who_goes_elsewhere_was_answered_here_then_and_not_when_he_comes_back() -> None:
+    clock = StandingClock()
+    breaker = Breaker(clock)
+    way = an_open_way(most=2, breaker=breaker)
+    fail(way)
+    clock.push(NEVER_SECONDS)
+    way.go(way.reserve())
+    with way.elsewhere():
+        assert breaker.is_closed
+        assert way.answers_again()
+        fail(way)
+    assert not way.note(Attempt(ended=Ended.ANSWERED, answer=Answer(is_news=False)))
+    assert not breaker.is_closed
+    assert not way.answers_again()
+    assert way.note(Attempt(ended=Ended.ANSWERED, answer=Answer()))
+
+
+def fail(way: Way) -> None:
+    for _ in range(FAILURES_TO_OPEN):
+        way.note(Attempt(ended=Ended.IN_DOUBT, reason="no answer"))
+
+
 @pytest.mark.parametrize("how", [Way.room_for_one, Way.elsewhere])
 def test_who_fails_leaves_all_as_it_was(
     how: Callable[[Way], AbstractContextManager[object]],

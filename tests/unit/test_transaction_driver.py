@@ -27,7 +27,15 @@ from codebase.engine.reactions.reaction import (
     Send,
     Sent,
 )
-from codebase.engine.reactions.target import AwayError, FailedError, InDoubtError, Undone
+from codebase.engine.reactions.target import (
+    AwayError,
+    FailedError,
+    InDoubtError,
+    LaterError,
+    NotAllowedError,
+    NotSentError,
+    Undone,
+)
 from codebase.engine.reactions.way import Way
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.model.payments.transaction import (
@@ -239,9 +247,9 @@ class Journey:
         """One attempt to have it looked at."""
         return asyncio.run(self.police.send(self.shown(**sent)))
 
-    def follow(self, answer: Answer) -> list[Sent]:
+    def follow(self, answer: Answer, **sent: Any) -> list[Sent]:  # noqa: ANN401 - fields
         """What is sent by itself after that answer, as it is written down."""
-        intents = TRANSACTIONS.outcome(self.shown(), answer)
+        intents = TRANSACTIONS.outcome(self.shown(**sent), answer)
         return [
             Sent(key=key_of(ID, ordinal), subject=ID, send=each, in_doubt=each.in_doubt)
             for ordinal, each in enumerate(cast("list[Send]", intents))
@@ -255,7 +263,7 @@ class Journey:
 def test_what_is_cleared_is_paid_in_the_same_attempt_and_nothing_follows() -> None:
     journey = Journey()
     answer = journey.look()
-    assert answer == Answer(data={"status": "PAYMENT_COMPLETE"})
+    assert answer == Answer(data={"status": "PAYMENT_COMPLETE"}, is_news=False)
     assert journey.steps.taken == ["RecordDecision", "RecordPayment"]
     assert journey.follow(answer) == []
     assert journey.provider.charged == [key_of(ID, 0)], "the key of what follows otherwise"
@@ -291,26 +299,39 @@ def test_where_there_is_no_room_it_is_paid_by_what_follows() -> None:
 @pytest.mark.parametrize(
     "fails",
     [
-        AwayError("is away"),
         FailedError("answered 500"),
         InDoubtError("it broke"),
         TimeoutError(),
         Answer(refused="422 what"),
         Answer(data={"amount": "1.00"}),
     ],
-    ids=["away", "fails", "breaks off", "hangs", "not understood", "other money"],
+    ids=["fails", "breaks off", "hangs", "not understood", "other money"],
 )
 def test_what_may_have_been_paid_at_once_is_asked_for_before_it_is_paid(
     fails: Exception | Answer, *, made: bool
 ) -> None:
     journey = Journey(Provider(fails=fails, made=made))
     answer = journey.look()
-    assert answer == Answer(data={"status": "PAYMENT_INITIATED"})
+    assert answer.data["status"] == "PAYMENT_INITIATED"
     [charge] = journey.follow(answer)
     journey.provider.fails, journey.provider.made = None, True
     assert journey.pay(charge) == Answer(data={"status": "PAYMENT_COMPLETE"})
     assert journey.provider.charged == [charge.key], "once, by one key"
     assert journey.provider.inquired == [charge.key]
+
+
+@pytest.mark.parametrize(
+    "fails",
+    [AwayError("is away"), NotSentError("answered 503"), LaterError("no"), NotAllowedError("no")],
+    ids=["away", "not now", "later", "not let in"],
+)
+def test_what_surely_was_not_paid_at_once_is_paid_without_a_question(fails: Exception) -> None:
+    journey = Journey(Provider(fails=fails, made=False))
+    [charge] = journey.follow(journey.look())
+    assert not charge.in_doubt, "it is hurried when the provider is back"
+    journey.provider.fails, journey.provider.made = None, True
+    assert journey.pay(charge) == Answer(data={"status": "PAYMENT_COMPLETE"})
+    assert (journey.provider.charged, journey.provider.inquired) == ([charge.key], [])
 
 
 def test_a_provider_that_does_not_answer_at_once_is_left_alone() -> None:
@@ -326,7 +347,7 @@ def test_a_provider_that_refuses_the_money_has_answered() -> None:
     no = {"type": "/problems/payment-refused", "detail": "no money"}
     journey = Journey(Provider(fails=Answer(refused="402 no", data=no), made=False))
     answer = journey.look()
-    assert answer == Answer(data={"status": "PAYMENT_FAILED"})
+    assert answer.data == {"status": "PAYMENT_FAILED"}
     assert journey.follow(answer) == []
 
 
@@ -347,6 +368,24 @@ def test_a_charge_against_the_word_of_a_person_is_found() -> None:
     assert answer.refused is not None, "somebody has to see to it"
     assert "PAYMENT_FAILED" in answer.refused
     assert len(journey.provider.charged) == 1
+
+
+def test_a_charge_by_who_died_is_found_though_a_person_has_settled_it_meanwhile() -> None:
+    journey = Journey()
+    journey.provider.charged.append(key_of(ID, 0))
+    journey.steps.status = Status.PAYMENT_FAILED
+    answer = journey.look(in_doubt=True, attempts=2)
+    [charge] = journey.follow(answer, in_doubt=True)
+    assert charge.in_doubt
+    paid = journey.pay(charge)
+    assert paid is not None
+    assert paid.refused is not None, "somebody has to see to it"
+
+
+def test_what_stands_in_the_log_says_nothing_of_the_police() -> None:
+    journey = Journey(steps=Steps(Status.CLEARED))
+    assert not journey.look(in_doubt=True).is_news
+    assert Journey(is_there=False).look().is_news
 
 
 @pytest.mark.parametrize("status", [Status.PAYMENT_FAILED, Status.PAYMENT_COMPLETE])

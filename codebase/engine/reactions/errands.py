@@ -13,7 +13,8 @@ from codebase.engine.reactions.target import Repeatable, Target
 from codebase.engine.reactions.way import Way
 
 LEASE_MARGIN_SECONDS = 10.0
-"""On top of what an inquiry and an attempt may take: for a process that is busy or paused."""
+"""On top of what an inquiry, if there is one, and an attempt may take: for a process that is busy
+or paused."""
 
 
 class Errands:

@@ -122,10 +122,13 @@ class Answer:
     Args:
         refused: None if it is done, otherwise why it never will be.
         data: what else was answered, as JSON knows it.
+        is_news: whether it tells that the target answers at this moment, and was not known without
+            it, nor said before something else was done.
     """
 
     refused: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+    is_news: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -99,7 +99,11 @@ class Way:
 
     @contextmanager
     def elsewhere(self) -> Iterator[None]:
-        """One that is on its way here goes aside, and takes up no room here, until left."""
+        """One that was answered here goes aside, and takes up no room here, until left.
+
+        When it comes back, what it was told here is no news any more.
+        """
+        self._hear(has_answered=True)
         with self._counting:
             self._on_their_way -= 1
         try:
@@ -128,21 +132,26 @@ class Way:
     def note(self, ended: Attempt) -> bool:
         """An attempt has ended; whether the target answers at all, as far as that tells."""
         self._attempts[OURS if ended.is_ours else ended.ended.value].inc()
-        has_answered = ended.ended in {Ended.ANSWERED, Ended.LATER}
+        is_old = ended.answer is not None and not ended.answer.is_news
         # Who told what had become of it is there, whatever this one thing does to him.
-        has_failed = not (has_answered or ended.was_told or ended.is_ours)
+        if is_old or ended.was_told or ended.is_ours:
+            return self._breaker.is_closed
+        has_answered = ended.ended in {Ended.ANSWERED, Ended.LATER}
+        return self._hear(has_answered=has_answered, reason=ended.reason or ended.ended.value)
+
+    def _hear(self, *, has_answered: bool, reason: str = "") -> bool:
         with self._counting:
             if has_answered:
                 self._answers_again |= not self._breaker.is_closed
                 self._breaker.succeeded()
-            elif has_failed:
+            else:
                 self._breaker.failed()
             answers = self._breaker.is_closed
             self._breaker_open.set(0 if answers else 1)
         if has_answered:
             self._standing.succeeded()
-        elif has_failed:
-            self._standing.failed(ended.reason or ended.ended.value)
+        else:
+            self._standing.failed(reason)
         return answers
 
     def answers_again(self) -> bool:

@@ -39,11 +39,13 @@ EXPIRES = "expires"
 REST_SECONDS = 0.01
 """A client waits for the look that finds his payment; one that finds ten costs little more."""
 ERRAND_REST_SECONDS = 0.02
-"""Nobody waits for what is written of a payment when it has ended."""
+"""Hardly anybody waits for what is written of an errand: most payments have ended by then."""
 AGES_REST_SECONDS = 1.0
 """Ages are days. Most transactions have ended within a second, and then none needs a reminder."""
 
-STILL_TO_BE_PAID = frozenset({Status.CLEARED.value, Status.PAYMENT_INITIATED.value})
+PAID_OR_NOT = frozenset({Status.PAYMENT_COMPLETE.value, Status.PAYMENT_FAILED.value})
+MAY_BE_PAID = "may be paid"
+"""In an answer: False where it is sure that nobody was asked for the money."""
 
 
 def react(happened: Happened, _state: Any) -> Sequence[Intent]:  # noqa: ANN401 - as reactions have it
@@ -86,11 +88,17 @@ def asked(
 def outcome(sent: Sent, answer: Answer) -> Sequence[Intent]:
     """What was cleared is paid; the word of the provider is written down with its answer.
 
-    What was initiated already may have been paid by whoever has initiated it.
+    What was initiated may have been paid by whoever has initiated it, unless he says that nobody
+    was asked for the money. So may what has ended since an attempt that did not come back: it may
+    be a person who has ended it.
     """
-    status = answer.data["status"]
-    if sent.send.action == LOOK and status in STILL_TO_BE_PAID:
-        return [charge_after(sent, in_doubt=status == Status.PAYMENT_INITIATED)]
+    if sent.send.action != LOOK:
+        return ()
+    status, may_be_paid = answer.data["status"], answer.data.get(MAY_BE_PAID, True)
+    if status == Status.CLEARED:
+        return [charge_after(sent, in_doubt=False)]
+    if status == Status.PAYMENT_INITIATED or (sent.in_doubt and status in PAID_OR_NOT):
+        return [charge_after(sent, in_doubt=may_be_paid)]
     return ()
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import replace
 from typing import TypeVar
 
 from codebase.engine.commands.submission import Outcome
+from codebase.engine.reactions.attempt import Ended
 from codebase.engine.reactions.http_target import HttpTarget
 from codebase.engine.reactions.keys import key_of
 from codebase.engine.reactions.reaction import Answer, Sent
@@ -33,7 +35,7 @@ from codebase.model.payments.transaction import (
     Status,
 )
 from codebase.model.refusals import Rejected
-from codebase.services.transact.driver import charge_after
+from codebase.services.transact.driver import MAY_BE_PAID, charge_after
 from codebase.services.transact.steps import Steps
 from codebase.services.transact.words import NoWordError, decision_of, payment_of
 
@@ -41,6 +43,7 @@ Result = TypeVar("Result")
 
 LOOK_FIRST_AFTER_SECONDS = 1.0
 """What has waited for so long may have expired, and is not shown to the police without a look."""
+SURELY_NOT_DONE = frozenset({Ended.NOT_SENT, Ended.LATER, Ended.NOT_ALLOWED})
 STEP_SECONDS = 10.0
 """Longer than the log takes to give up by itself."""
 
@@ -98,10 +101,11 @@ class PoliceTarget(Repeatable):
         Raises:
             NotSentError, FailedError, InDoubtError: there is no answer yet.
         """
-        if sent.attempts > 1 or sent.age_seconds > LOOK_FIRST_AFTER_SECONDS:
+        is_new = sent.attempts == 1 and not sent.in_doubt
+        if not is_new or sent.age_seconds > LOOK_FIRST_AFTER_SECONDS:
             before = await take(self._steps, sent, LookAt())
             if before.state.status is not Status.PENDING:
-                return answer_of(before)
+                return replace(answer_of(before), is_news=False)
         said = await in_time(self._police, self._police.send(sent))
         if said.refused is not None:
             return said
@@ -121,17 +125,20 @@ class PoliceTarget(Repeatable):
             so_far = answer_of(decided)
             is_ours = initiates and decided.changed
             if is_ours and decided.state.status is Status.PAYMENT_INITIATED:
-                return await self._paid(sent) or so_far
+                return await self._paid(sent, so_far)
             return so_far
 
-    async def _paid(self, sent: Sent) -> Answer | None:
-        """How it ended; None: that is not known, or not what is expected."""
+    async def _paid(self, sent: Sent, so_far: Answer) -> Answer:
+        """How it stands when the provider was asked for the money."""
         # By the name that it has where it is sent by itself.
         key = key_of(sent.key, 0)
         charge = Sent(key=key, subject=sent.subject, send=charge_after(sent, in_doubt=False))
         with self._here.elsewhere():
-            answer = (await self._to_provider.aside(self._payment, charge)).answer
-        return None if answer is None or answer.refused is not None else answer
+            ended = await self._to_provider.aside(self._payment, charge)
+        if ended.answer is None or ended.answer.refused is not None:
+            data = {**so_far.data, MAY_BE_PAID: ended.ended not in SURELY_NOT_DONE}
+            return Answer(data=data, is_news=False)
+        return replace(ended.answer, is_news=False)
 
 
 class PaymentTarget:
@@ -161,7 +168,7 @@ class PaymentTarget:
         return await self.charge(sent)
 
     async def charge(self, sent: Sent) -> Answer:
-        """Have it paid that is PAYMENT_INITIATED; surely nobody has done so.
+        """Have it paid that is PAYMENT_INITIATED, and that nobody has done so is known or asked.
 
         Raises:
             NotSentError, FailedError, InDoubtError, TimeoutError: there is no answer yet.
