@@ -48,6 +48,7 @@ from tests.integration.payments import (
     paying,
     payment,
     settings_of,
+    until,
 )
 from tests.integration.test_reaction_kills import SEEDS
 from tests.integration.test_transactions import settle
@@ -227,6 +228,35 @@ def test_a_death_between_the_initiation_of_what_was_cleared_long_ago_and_its_cha
             eventually(lambda: query(databases.as_owner(), OPEN) == [])
             eventually(lambda: query(databases.as_owner(), REMINDERS) == [(0,)])
     check(databases, settings, outside)
+
+
+def test_a_charge_by_who_died_is_found_though_a_person_has_settled_it_meanwhile(
+    databases: Databases, outside: Outside, free_port: Callable[[], int]
+) -> None:
+    settings, made = settings_of(databases, outside), uuid4()
+    write(databases, [requested(databases.settings, made)])
+    place = "transact_after_charge"
+    with transacting(settings, free_port(), ORDERLY_FAILPOINT=place) as dying:
+        assert status_of(dying) == EXIT_STATUS
+    assert outside.charges == {str(made): 1}
+
+    async def story() -> None:
+        async with paying(settings) as payer:
+            await comes_to(payer, str(made), COMPLETE[:3])
+            assert (await settle(payer, str(made), "PAYMENT_FAILED")).status_code == HTTPStatus.OK
+            with databases.as_owner() as owner:
+                owner.execute(END_LEASES)
+            await until(found)
+
+    async def found() -> bool:
+        return [each[:2] for each in query(databases.as_owner(), OPEN)] == [
+            ("payment_provider", "parked")
+        ]
+
+    asyncio.run(story())
+    [(_, _, reason)] = query(databases.as_owner(), OPEN)
+    assert "the provider says PAYMENT_COMPLETE" in reason
+    assert outside.charges == {str(made): 1}
 
 
 async def only_cleared(settings: PaymentSettings, payments: int) -> list[str]:
