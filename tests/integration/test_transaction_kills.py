@@ -233,11 +233,14 @@ def test_a_death_between_the_initiation_of_what_was_cleared_long_ago_and_its_cha
 def test_a_charge_by_who_died_is_found_though_a_person_has_settled_it_meanwhile(
     databases: Databases, outside: Outside, free_port: Callable[[], int]
 ) -> None:
-    settings, made = settings_of(databases, outside), uuid4()
-    write(databases, [requested(databases.settings, made)])
+    settings, made, port = settings_of(databases, outside), uuid4(), free_port()
     place = "transact_after_charge"
-    with transacting(settings, free_port(), ORDERLY_FAILPOINT=place) as dying:
+    with transacting(settings, port, ORDERLY_FAILPOINT=place) as dying:
+        # From then on it knows that nobody waits for the provider, and pays aside.
+        eventually(lambda: is_ready(port))
+        write(databases, [requested(databases.settings, made)])
         assert status_of(dying) == EXIT_STATUS
+    assert query(databases.as_owner(), OPEN) == [("fraud_police", "waiting", None)]
     assert outside.charges == {str(made): 1}
 
     async def story() -> None:
@@ -257,6 +260,13 @@ def test_a_charge_by_who_died_is_found_though_a_person_has_settled_it_meanwhile(
     [(_, _, reason)] = query(databases.as_owner(), OPEN)
     assert "the provider says PAYMENT_COMPLETE" in reason
     assert outside.charges == {str(made): 1}
+
+
+def is_ready(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/readyz").is_success
+    except httpx.TransportError:
+        return False
 
 
 async def only_cleared(settings: PaymentSettings, payments: int) -> list[str]:
