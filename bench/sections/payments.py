@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import urllib.request
 from collections.abc import Iterator
+from statistics import median
 from typing import Any
 
 from psycopg import Connection
@@ -55,12 +56,12 @@ def measure(lab: Lab) -> Iterator[Result]:
 
 def _completed(lab: Lab, address: str, orders: str, owner: Connection[Any]) -> Iterator[Result]:
     seconds = lab.effort.seconds(RUN_SECONDS)
-    slowest: list[float] = []
+    p99s: list[float] = []
 
     def paid() -> float:
         before, began = _count(owner, COUNT_COMPLETE), time.perf_counter()
         answers = pay_by_card(address, connections=CONNECTIONS, seconds=seconds).all_good()
-        slowest.append(answers.p99_ms)
+        p99s.append(answers.p99_ms)
         _until_done(owner)
         return (_count(owner, COUNT_COMPLETE) - before) / (time.perf_counter() - began)
 
@@ -70,7 +71,7 @@ def _completed(lab: Lab, address: str, orders: str, owner: Connection[Any]) -> I
     if lab.effort.warms_up:
         paid()
         placed()
-        slowest.clear()
+        p99s.clear()
     numbers = alternate(lab.effort.rounds(ROUNDS), {"paid": paid, "placed": placed})
     yield Result(name="transactions to PAYMENT_COMPLETE", value=numbers.median("paid"), unit="/s")
     yield Result(name="  beside it: PUT /buy_order", value=numbers.median("placed"), unit="/s")
@@ -82,10 +83,11 @@ def _completed(lab: Lab, address: str, orders: str, owner: Connection[Any]) -> I
     )
     yield Result(
         name=f"POST /transact p99, {CONNECTIONS} connections",
-        value=max(slowest),
+        value=median(p99s),
         unit="ms",
         target=below(250),
     )
+    yield Result(name="  beside it: in the slowest round", value=max(p99s), unit="ms")
 
 
 def _dark(lab: Lab, address: str, outside: str, owner: Connection[Any]) -> Iterator[Result]:
