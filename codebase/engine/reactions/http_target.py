@@ -31,6 +31,7 @@ NOT_NOW = frozenset(
 # They speak of what is configured, or of the one thing that is asked for.
 NOT_ALLOWED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 EXACT = json.JSONDecoder(parse_float=str)
+"""A number with a fraction stays the text that it was."""
 REFUSAL_MAX = 500
 """Characters of what a refusal says that are kept."""
 

@@ -227,13 +227,15 @@ class Reaction:
         if self.since is not None and self.since.tzinfo is None:
             raise ValueError(f"reaction {self.name}: since has no time zone")
 
+    def is_told_of(self, event: type[Any]) -> bool:
+        """Whether a class of events of its aggregates is one of `events`."""
+        return self.events is None or event in self.events
+
     @property
     def passes_over(self) -> frozenset[str]:
         """Types of events of its aggregates that it is not told of."""
-        known = {event for aggregate in self.aggregates for event in aggregate.events}
-        told = known if self.events is None else known & set(self.events)
-        names = {event.__name__ for event in told}
-        return frozenset(event.__name__ for event in known) - names
+        known = (event for aggregate in self.aggregates for event in aggregate.events)
+        return frozenset(event.__name__ for event in known if not self.is_told_of(event))
 
     @property
     def remembers(self) -> bool:

@@ -128,7 +128,7 @@ class Reading:
             (aggregate.category, event.__name__): event
             for aggregate in reaction.aggregates
             for event in aggregate.events
-            if reaction.events is None or event in reaction.events
+            if reaction.is_told_of(event)
         }
 
     def apply(self, cursor: Cursor[Any], events: Sequence[LoggedEvent]) -> None:
