@@ -68,8 +68,11 @@ class Everything:
 
 
 def is_ready(url: str) -> bool:
-    """Whether a service can be used by now."""
-    return httpx.get(f"{url}/readyz").is_success
+    """Whether a service can be used by now; one that does not listen yet cannot."""
+    try:
+        return httpx.get(f"{url}/readyz").is_success
+    except httpx.ConnectError:
+        return False
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from codebase.operations.verify import verify
 from codebase.registry import SYSTEM
 from codebase.services.transact.driver import TRANSACTION_AGES, TRANSACTIONS
 from codebase.views.payments.settings import PaymentSettings
+from tests.integration.everything import is_ready
 from tests.integration.flow import (
     eventually,
     meta,
@@ -237,7 +238,7 @@ def test_a_charge_by_who_died_is_found_though_a_person_has_settled_it_meanwhile(
     place = "transact_after_charge"
     with transacting(settings, port, ORDERLY_FAILPOINT=place) as dying:
         # From then on it knows that nobody waits for the provider, and pays aside.
-        eventually(lambda: is_ready(port))
+        eventually(lambda: is_ready(f"http://127.0.0.1:{port}"))
         write(databases, [requested(databases.settings, made)])
         assert status_of(dying) == EXIT_STATUS
     assert query(databases.as_owner(), OPEN) == [("fraud_police", "waiting", None)]
@@ -260,13 +261,6 @@ def test_a_charge_by_who_died_is_found_though_a_person_has_settled_it_meanwhile(
     [(_, _, reason)] = query(databases.as_owner(), OPEN)
     assert "the provider says PAYMENT_COMPLETE" in reason
     assert outside.charges == {str(made): 1}
-
-
-def is_ready(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/readyz").is_success
-    except httpx.TransportError:
-        return False
 
 
 async def only_cleared(settings: PaymentSettings, payments: int) -> list[str]:
