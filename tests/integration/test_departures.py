@@ -16,7 +16,6 @@ from psycopg import Connection
 from codebase.engine.log.identifiers import partition_of
 from codebase.engine.projections.logged_events import read_events
 from codebase.engine.projections.projection import nobody_waits
-from codebase.engine.reactions.attempt import Attempt
 from codebase.engine.reactions.breaker import FAILURES_TO_OPEN, Breaker
 from codebase.engine.reactions.departures import Departures
 from codebase.engine.reactions.desk import Desk
@@ -24,7 +23,7 @@ from codebase.engine.reactions.errands import Errands
 from codebase.engine.reactions.reaction import Answer, Reaction, Remind, Send, Sent
 from codebase.engine.reactions.reading import Reading, projector_of
 from codebase.engine.reactions.recording import Caused, checked, lock_subjects, record
-from codebase.engine.reactions.taken import Returned, Taken
+from codebase.engine.reactions.taken import Returned
 from codebase.engine.reactions.way import Way
 from tests.clocks import StandingClock
 from tests.integration.flow import eventually, heads, projecting, sample_event, write
@@ -87,21 +86,21 @@ class OurWay:
 
     notary: Notary
     errands: Errands
-    back: list[tuple[Taken, Attempt]]
+    back: list[Returned]
 
 
 @contextmanager
 def a_way(
     target: str = SHOP, *, most: int = MOST, breaker: Breaker | None = None
 ) -> Iterator[OurWay]:
-    loop, notary, back = asyncio.new_event_loop(), Notary(), list[tuple[Taken, Attempt]]()
+    loop, notary, back = asyncio.new_event_loop(), Notary(), list[Returned]()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     errands = Errands(
         Way(JOBS.name, target, most=most, breaker=breaker),
         notary,
         loop=loop,
-        returned=lambda taken, attempt: back.append((taken, attempt)),
+        returned=back.append,
     )
     errands.way.line_up(is_line=False)
     try:
@@ -120,20 +119,16 @@ def stand(databases: Databases) -> list[tuple[Any, ...]]:
 
 
 def room(way: OurWay) -> int:
-    """How many more may go."""
-    found = way.errands.way.reserve()
+    """How many more may go, of those that are new."""
+    found = way.errands.way.reserve_for_new(MOST)
     way.errands.way.release(found)
     return found
-
-
-def returned(way: OurWay) -> list[Returned]:
-    return [Returned(taken=taken, attempt=attempt) for taken, attempt in way.back]
 
 
 def give_back(databases: Databases, way: OurWay) -> None:
     """Settle all that has come back, as the dispatcher does."""
     with store_of(databases) as store:
-        assert Desk(JOBS, attempts_max=1).settle(store, returned(way)) == []
+        assert Desk(JOBS, attempts_max=1).settle(store, way.back) == []
     for _ in way.back:
         way.errands.way.settled()
     way.back.clear()
@@ -178,9 +173,10 @@ def test_what_an_event_causes_is_on_its_way_when_it_is_committed(databases: Data
         assert stand(databases) == [ON_ITS_WAY]
         assert way.errands.way.on_their_way == 1
         assert room(way) == MOST - 1
-    [(taken, _)] = way.back
-    assert (taken.sent.subject, taken.sent.attempts, taken.sent.in_doubt) == (job, 1, False)
-    assert taken.sent.send == Send(SHOP, "do", {"what": "bread", "nth": 1})
+    [returned] = way.back
+    sent = returned.taken.sent
+    assert (sent.subject, sent.attempts, sent.in_doubt) == (job, 1, False)
+    assert sent.send == Send(SHOP, "do", {"what": "bread", "nth": 1})
     give_back(databases, way)
     assert intents(databases) == [(SHOP, "done", None), (LOG, "waiting", None)]
 
@@ -195,7 +191,7 @@ def test_what_follows_from_an_answer_is_on_its_way_when_that_is_committed(
         eventually(lambda: shop.back)
         desk = Desk(JOBS, attempts_max=1, errands={LOG: log.errands})
         with store_of(databases) as store:
-            desk.settle(store, returned(shop))
+            desk.settle(store, shop.back)
         eventually(lambda: log.notary.asked)
         assert stand(databases)[1:] == [ON_ITS_WAY]
 
@@ -291,7 +287,7 @@ def test_nothing_goes_of_what_could_not_be_written(databases: Databases) -> None
         greedy = replace(JOBS, outcome=lambda _sent, _answer: [Send(target, "do")])
         desk = Desk(greedy, attempts_max=1, errands={target: nowhere.errands})
         with store_of(databases) as store:
-            desk.settle(store, returned(shop))
+            desk.settle(store, shop.back)
         assert [state for _, state, _ in intents(databases)] == ["parked"]
         assert (nowhere.notary.asked, room(nowhere)) == ([], MOST)
 

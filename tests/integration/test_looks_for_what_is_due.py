@@ -13,7 +13,6 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg import Connection
 
-from codebase.engine.reactions.attempt import Attempt
 from codebase.engine.reactions.departures import Departures
 from codebase.engine.reactions.desk import Desk
 from codebase.engine.reactions.errands import Errands
@@ -59,7 +58,7 @@ class NoWay(Errands):
         self.way.release(len(taken))
 
 
-def never(_taken: Taken, _attempt: Attempt) -> None:
+def never(_returned: Returned) -> None:
     raise AssertionError("nothing comes back")
 
 

@@ -11,7 +11,7 @@ import pytest
 from codebase.engine.reactions.attempt import Attempt, Ended
 from codebase.engine.reactions.errands import LEASE_MARGIN_SECONDS, Errands
 from codebase.engine.reactions.reaction import Answer, Send, Sent
-from codebase.engine.reactions.taken import Taken
+from codebase.engine.reactions.taken import Returned, Taken
 from codebase.engine.reactions.target import Repeatable, Target
 from codebase.engine.reactions.way import Way
 
@@ -64,7 +64,7 @@ def test_who_starts_too_late_for_his_lease_does_not_start(
             a_way(),
             notary,
             loop=loop,
-            returned=lambda _taken, attempt: back.set_result(attempt),
+            returned=lambda returned: back.set_result(returned.attempt),
             clock=lambda: now,
         )
         assert errands.way.reserve() == 1
@@ -90,7 +90,7 @@ class Servant(Repeatable):
 @pytest.mark.parametrize(("target", "calls"), [(Notary(), 2), (Servant(), 1)])
 def test_a_lease_lasts_as_long_as_what_may_be_asked_and_done(target: Target, calls: int) -> None:
     with closing(asyncio.new_event_loop()) as loop:
-        errands = Errands(a_way(), target, loop=loop, returned=lambda _taken, _attempt: None)
+        errands = Errands(a_way(), target, loop=loop, returned=lambda _returned: None)
     assert errands.lease_seconds == calls * 5.0 + LEASE_MARGIN_SECONDS
 
 
@@ -115,7 +115,7 @@ def test_what_is_on_its_way_when_the_process_ends_comes_back_in_doubt() -> None:
             a_way(),
             mute,
             loop=loop,
-            returned=lambda _taken, attempt: back.set_result(attempt),
+            returned=lambda returned: back.set_result(returned.attempt),
             clock=lambda: 82.0,
         )
         assert errands.way.reserve() == 1
@@ -138,12 +138,12 @@ def taken_until_100() -> Taken:
 
 def test_whoever_outlives_the_loop_has_nothing_to_do_there() -> None:
     loop = asyncio.new_event_loop()
-    came_back: list[Attempt] = []
+    came_back: list[Returned] = []
     errands = Errands(
         a_way(),
         Notary(),
         loop=loop,
-        returned=lambda _taken, attempt: came_back.append(attempt),
+        returned=came_back.append,
     )
     taken = taken_until_100()
     loop.close()

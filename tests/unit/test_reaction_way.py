@@ -63,10 +63,39 @@ def test_no_room_is_given_twice() -> None:
     assert way.reserve_for_new(5) == 1
     way.go(1)
     assert [way.on_their_way, way.reserve()] == [1, 0]
-    way.note(Attempt(ended=Ended.ANSWERED))
-    assert way.reserve() == 0, "what became of it is not written down yet"
+
+
+def test_who_has_come_back_leaves_his_room_before_that_is_written_down() -> None:
+    way = an_open_way(most=1)
+    for nth in range(2):
+        assert way.reserve_for_new(1) == 1
+        way.go(1)
+        assert way.reserve_for_new(1) == 0, "it is taken"
+        way.came_back(Attempt(ended=Ended.ANSWERED))
+        assert way.on_their_way == nth + 1, "and both are still to be written down"
+    assert [way.reserve_for_new(1), way.reserve()] == [0, 0], "there is too much to write down"
     way.settled()
-    assert [way.on_their_way, way.reserve()] == [0, 1]
+    assert [way.on_their_way, way.reserve_for_new(1)] == [1, 1]
+
+
+def test_what_waited_leaves_half_of_the_room_where_there_is_no_line_of_it() -> None:
+    way = an_open_way(most=5)
+    assert way.reserve() == 3
+    assert way.reserve_for_new(5) == 2
+    way.release(5)
+    way.line_up(is_line=True)
+    assert [way.reserve(), way.reserve_for_new(1)] == [5, 0]
+
+
+def test_who_comes_back_in_vain_is_known_of_before_there_is_room_for_another() -> None:
+    breaker = Breaker(StandingClock())
+    way = an_open_way(most=FAILURES_TO_OPEN, breaker=breaker)
+    way.go(way.reserve_for_new(FAILURES_TO_OPEN))
+    for _ in range(FAILURES_TO_OPEN):
+        assert way.reserve() <= FAILURES_TO_OPEN - 1, "the others are still there"
+        way.came_back(Attempt(ended=Ended.IN_DOUBT, reason="no answer"))
+    assert not breaker.is_closed
+    assert way.reserve() == 0
 
 
 def test_what_is_new_leaves_the_room_to_what_waits() -> None:
@@ -97,8 +126,8 @@ def test_who_goes_aside_takes_up_room_as_everybody_does() -> None:
         assert (has_room, has_another) == (True, True)
         with way.room_for_one() as has_a_third:
             assert not has_a_third
-        assert (way.reserve(), way.on_their_way) == (0, 2), "who had none gives none back"
-    assert (way.reserve(), way.on_their_way) == (2, 0)
+        assert (way.reserve_for_new(2), way.on_their_way) == (0, 2), "who had none gives none back"
+    assert (way.reserve_for_new(2), way.on_their_way) == (2, 0)
 
 
 def test_who_is_elsewhere_leaves_his_room_to_others() -> None:
@@ -109,9 +138,10 @@ def test_who_is_elsewhere_leaves_his_room_to_others() -> None:
         assert way.reserve_for_new(1) == 1, "somebody comes meanwhile"
         way.go(1)
     assert (way.on_their_way, way.reserve(), way.reserve_for_new(1)) == (2, 0, 0)
+    way.came_back(Attempt(ended=Ended.ANSWERED))
     way.settled()
     assert way.reserve() == 0
-    way.settled()
+    way.came_back(Attempt(ended=Ended.ANSWERED))
     assert way.reserve() == 1
 
 
@@ -144,7 +174,7 @@ def test_who_fails_leaves_all_as_it_was(
     way = an_open_way(most=2)
     with pytest.raises(ZeroDivisionError), how(way):
         raise ZeroDivisionError
-    assert (way.on_their_way, way.reserve()) == (0, 2)
+    assert (way.on_their_way, way.reserve_for_new(2)) == (0, 2)
 
 
 @dataclass

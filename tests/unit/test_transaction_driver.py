@@ -267,7 +267,8 @@ def test_what_is_cleared_is_paid_in_the_same_attempt_and_nothing_follows() -> No
     assert journey.steps.taken == ["RecordDecision", "RecordPayment"]
     assert journey.follow(answer) == []
     assert journey.provider.charged == [key_of(ID, 0)], "the key of what follows otherwise"
-    assert (journey.way.reserve(), journey.here.reserve()) == (2, 2), "the room is given back"
+    room = (journey.way.reserve_for_new(2), journey.here.reserve())
+    assert room == (2, 2), "the room is given back"
 
 
 def test_a_slow_provider_keeps_nobody_from_the_fraud_police() -> None:

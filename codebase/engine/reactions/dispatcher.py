@@ -18,7 +18,6 @@ import psycopg
 from psycopg import Connection
 
 from codebase.engine.projections.blame import describe
-from codebase.engine.reactions.attempt import Attempt
 from codebase.engine.reactions.desk import Desk
 from codebase.engine.reactions.errands import Errands
 from codebase.engine.reactions.figures import ReactionFigures
@@ -75,7 +74,7 @@ class Dispatcher:
         self._settings = settings
         self._stop = stop
         self._wake = threading.Event()
-        self._ended: deque[tuple[Taken, Attempt]] = deque()
+        self._ended: deque[Returned] = deque()
         self._returned: list[Returned] = []
         self.errands = {
             name: Errands(
@@ -185,11 +184,9 @@ class Dispatcher:
                 self._forget_at = now + FORGET_INTERVAL_SECONDS
 
     def _settle(self, store: Connection[Any]) -> bool:
-        """Write down how attempts ended; what cannot be written now is kept, with its room."""
+        """Write down how attempts ended; what cannot be written now is kept."""
         while self._ended:
-            taken, ended = self._ended.popleft()
-            answers = self._way_of(taken).note(ended)
-            self._returned.append(Returned(taken=taken, attempt=ended, target_answers=answers))
+            self._returned.append(self._ended.popleft())
         found = bool(self._returned)
         for _ in range(0, len(self._returned), SETTLED_TOGETHER):
             together = self._returned[:SETTLED_TOGETHER]
@@ -223,8 +220,8 @@ class Dispatcher:
             took_all &= len(taken) < room
         return count, took_all
 
-    def _take_back(self, taken: Taken, ended: Attempt) -> None:
-        self._ended.append((taken, ended))
+    def _take_back(self, returned: Returned) -> None:
+        self._ended.append(returned)
         self._wake.set()
 
     def _end(self, store: Connection[Any]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from codebase.engine.reactions.attempt import Attempt, Ended, attempt
-from codebase.engine.reactions.taken import Taken
+from codebase.engine.reactions.taken import Returned, Taken
 from codebase.engine.reactions.target import Repeatable, Target
 from codebase.engine.reactions.way import Way
 
@@ -28,7 +28,7 @@ class Errands:
         way: to the target.
         target: who does it.
         loop: what calls are made on.
-        returned: is given every attempt that has ended; called on the loop.
+        returned: is given everything that comes back, by any thread.
         clock: seconds that only ever grow, as the desk's.
     """
 
@@ -38,7 +38,7 @@ class Errands:
         target: Target,
         *,
         loop: asyncio.AbstractEventLoop,
-        returned: Callable[[Taken, Attempt], None],
+        returned: Callable[[Returned], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.way = way
@@ -73,7 +73,7 @@ class Errands:
         self.way.go(len(taken))
         reason = "whether it was written down is not known"
         for each in taken:
-            self._returned(each, Attempt(ended=Ended.NOT_SENT, reason=reason, is_ours=True))
+            self._give_back(each, Attempt(ended=Ended.NOT_SENT, reason=reason, is_ours=True))
 
     def abandon(self) -> None:
         """Have all that is on its way come back at once, without an answer: the process ends."""
@@ -100,7 +100,11 @@ class Errands:
 
     def _come_back(self, taken: Taken, task: asyncio.Task[Attempt]) -> None:
         self._tasks.discard(task)
-        self._returned(taken, self._stopped(taken) if task.cancelled() else task.result())
+        self._give_back(taken, self._stopped(taken) if task.cancelled() else task.result())
+
+    def _give_back(self, taken: Taken, ended: Attempt) -> None:
+        answers = self.way.came_back(ended)
+        self._returned(Returned(taken=taken, attempt=ended, target_answers=answers))
 
     def _stopped(self, taken: Taken) -> Attempt:
         """Whoever comes next asks when the target cannot be at it any more."""

@@ -13,6 +13,8 @@ from codebase.engine.reactions.reaction import Sent
 from codebase.engine.reactions.target import Target
 from codebase.foundation.standing import Standing
 
+UNWRITTEN = 2
+"""Times as many as may be there may have gone: what became of the others is not written yet."""
 OURS = "ours"
 """How attempts ended, in metrics, that say nothing of the target."""
 
@@ -23,7 +25,7 @@ class Way:
     Args:
         reaction: the name of the reaction that it is asked for.
         name: of the target.
-        most: how many may be on their way together.
+        most: how many may be there together.
         breaker: leaves the target alone while it does not answer.
     """
 
@@ -35,7 +37,8 @@ class Way:
         self._breaker = breaker or Breaker()
         self._answers_again = False
         self._counting = threading.Lock()
-        self._on_their_way = 0
+        self._there = 0
+        self._unwritten = 0
         self._reserved = 0
         self._has_line = True
         self._is_closed = False
@@ -48,12 +51,16 @@ class Way:
     @property
     def on_their_way(self) -> int:
         """How many have gone, and of what became of them nothing is written down yet."""
-        return self._on_their_way
+        return self._there + self._unwritten
 
     def reserve(self) -> int:
-        """All the room there is, for what was waiting; each departs or is released."""
+        """Room for what was waiting; each departs or is released.
+
+        All there is if some do wait. Otherwise half of it: nobody new is to wait for a look that
+        finds nothing.
+        """
         with self._counting:
-            room = max(0, self._breaker.room(self._in_use, self._most))
+            room = self._room if self._has_line else -(-self._room // 2)
             self._reserved += room
             return room
 
@@ -65,7 +72,7 @@ class Way:
         with self._counting:
             if self._has_line or self._is_closed or not self._breaker.is_closed:
                 return 0
-            granted = max(0, min(wanted, self._most - self._in_use))
+            granted = min(wanted, self._room)
             self._reserved += granted
             return granted
 
@@ -78,12 +85,24 @@ class Way:
         """So many that had room reserved are on their way."""
         with self._counting:
             self._reserved -= count
-            self._on_their_way += count
+            self._there += count
+
+    def came_back(self, ended: Attempt) -> bool:
+        """One that had gone is not there any more; whether the target answers at all.
+
+        It leaves room for another, though it is not written down yet what became of it: clients
+        wait for whoever needs that room, and nobody waits for what is written.
+        """
+        answers = self.note(ended)
+        with self._counting:
+            self._there -= 1
+            self._unwritten += 1
+        return answers
 
     def settled(self) -> None:
-        """What became of one that was on its way is written down: there is room for another."""
+        """What became of one that came back is written down."""
         with self._counting:
-            self._on_their_way -= 1
+            self._unwritten -= 1
 
     @contextmanager
     def room_for_one(self) -> Iterator[bool]:
@@ -95,7 +114,8 @@ class Way:
             yield has_room
         finally:
             if has_room:
-                self.settled()
+                with self._counting:
+                    self._there -= 1
 
     @contextmanager
     def elsewhere(self) -> Iterator[None]:
@@ -105,12 +125,12 @@ class Way:
         """
         self._hear(has_answered=True)
         with self._counting:
-            self._on_their_way -= 1
+            self._there -= 1
         try:
             yield
         finally:
             with self._counting:
-                self._on_their_way += 1
+                self._there += 1
 
     async def aside(self, target: Target, sent: Sent) -> Attempt:
         """An attempt in the middle of another errand, which has `room_for_one`.
@@ -161,5 +181,7 @@ class Way:
             return since
 
     @property
-    def _in_use(self) -> int:
-        return self._on_their_way + self._reserved
+    def _room(self) -> int:
+        in_use = self._there + self._reserved
+        room = self._breaker.room(in_use, self._most)
+        return max(0, min(room, UNWRITTEN * self._most - in_use - self._unwritten))
