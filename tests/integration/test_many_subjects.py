@@ -110,23 +110,35 @@ def test_what_is_done_for_some_subjects_reads_no_others(
     assert rows_read(few_known) - before <= 5 * TOGETHER
 
 
+@pytest.mark.parametrize("is_known", [True, False])
 def test_who_waited_for_a_subject_is_told_what_is_known_of_it_now(
-    databases: Databases, few_known: Store
+    databases: Databases, few_known: Store, *, is_known: bool
 ) -> None:
+    """Who adds one keeps it from others as well, though nobody sees it yet."""
     subject = uuid4()
-    get_known(few_known, [subject])
+    if is_known:
+        get_known(few_known, [subject])
     told = list[dict[UUID, Any]]()
 
     def wait_for_it() -> None:
         with store_of(databases) as other, other.transaction(), other.cursor() as cursor:
             cursor.execute("SELECT set_config('application_name', %s, false)", [WAITER])
-            told.append(lock_subjects(cursor, QUIET.name, [subject], add=()))
+            told.append(lock_subjects(cursor, QUIET.name, [subject]))
 
     waiting = threading.Thread(target=wait_for_it)
     with few_known.transaction(), few_known.cursor() as cursor:
-        lock_subjects(cursor, QUIET.name, [subject], add=())
+        assert lock_subjects(cursor, QUIET.name, [subject]) == {subject: None}
         write_states(cursor, QUIET.name, {subject: {"asked": 7}})
         waiting.start()
         eventually(lambda: waits_for_a_lock(databases.server, WAITER))
     waiting.join(PATIENCE_SECONDS)
     assert told == [{subject: {"asked": 7}}]
+
+
+def test_of_subjects_some_may_be_new(few_known: Store) -> None:
+    known, new, unknown = uuid4(), uuid4(), uuid4()
+    get_known(few_known, [known])
+    remember(few_known, [known])
+    with few_known.transaction(), few_known.cursor() as cursor:
+        found = lock_subjects(cursor, QUIET.name, [new, known, unknown], add=[new])
+    assert found == {known: {"asked": 1}, new: None}

@@ -45,6 +45,7 @@ ADD_SUBJECTS = """
     WHERE known.is_there IS NULL
     ORDER BY wanted.id
     ON CONFLICT DO NOTHING
+    RETURNING id
 """
 
 # In the order of the ids, as whoever asks has sorted them.
@@ -199,11 +200,15 @@ def lock_subjects(
         subjects: which.
         add: those of them that are to be known from now on; None: all.
     """
-    new = sorted(set(subjects if add is None else add))
-    if new:
-        cursor.execute(ADD_SUBJECTS, {"reaction": reaction, "ids": uuids(new)})
-    key = {"reaction": reaction, "ids": uuids(sorted(set(subjects)))}
-    return dict(cursor.execute(LOCK_SUBJECTS, key).fetchall())
+    states: dict[UUID, State] = {}
+    if new := sorted(set(subjects if add is None else add)):
+        wanted = {"reaction": reaction, "ids": uuids(new)}
+        states = {each: None for (each,) in cursor.execute(ADD_SUBJECTS, wanted).fetchall()}
+    # Who wants to add what was added here waits for the end of this transaction already.
+    if known := sorted(set(subjects) - states.keys()):
+        wanted = {"reaction": reaction, "ids": uuids(known)}
+        states |= cursor.execute(LOCK_SUBJECTS, wanted).fetchall()
+    return states
 
 
 def write_states(cursor: Cursor[Any], reaction: str, states: Mapping[UUID, State]) -> None:
