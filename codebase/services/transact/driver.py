@@ -38,7 +38,7 @@ EXPIRES = "expires"
 
 REST_SECONDS = 0.01
 """A client waits for the look that finds his payment; one that finds ten costs little more."""
-ERRAND_REST_SECONDS = 0.02
+ERRAND_REST_SECONDS = 0.05
 """Hardly anybody waits for what is written of an errand: most payments have ended by then."""
 AGES_REST_SECONDS = 1.0
 """Ages are days. Most transactions have ended within a second, and then none needs a reminder."""
