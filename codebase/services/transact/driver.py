@@ -36,7 +36,7 @@ FRAUD_POLICE, PAYMENT_PROVIDER, LOG = "fraud_police", "payment_provider", "log"
 LOOK, CHARGE, EXPIRE = "look at", "charge", "expire"
 EXPIRES = "expires"
 
-REST_SECONDS = 0.01
+REST_SECONDS = 0.02
 """A client waits for the look that finds his payment; one that finds ten costs little more."""
 ERRAND_REST_SECONDS = 0.05
 """Hardly anybody waits for what is written of an errand: most payments have ended by then."""
