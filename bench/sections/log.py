@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
-from psycopg import Connection, sql
+from psycopg import AsyncConnection, Connection, sql
 from psycopg.types.json import Jsonb
 
 from bench.filling import Column, columns_of
@@ -17,7 +17,6 @@ from bench.orders import fill_log, new_events
 from bench.report import Result, at_least
 from codebase.engine.log.appender import Appender
 from codebase.engine.log.appending import append
-from codebase.engine.log.events import NewEvent
 from codebase.engine.projections.read_model import READ_MODEL
 from codebase.foundation.postgres import connect_async
 from codebase.foundation.settings import Settings
@@ -32,7 +31,8 @@ SHORT_LOG = 10_000
 LONG_LOG = 1_000_000
 GROWTH_BATCH = 64
 GROWTH_BATCHES = 16
-GROWTH_ROUNDS = 15
+GROWTH_WARM_UP_ROUNDS = 12
+GROWTH_ROUNDS = 31
 GROWTH_ROUNDS_AFTER_CHECKPOINT = 3
 
 REBUILT = 250_000
@@ -144,15 +144,24 @@ def measure_growth(lab: Lab) -> Iterator[Result]:
     short, long = lab.stores("short_log"), _long_log(lab)
     fill_log(short, lab.effort.count(SHORT_LOG))
     with asyncio.Runner() as runner:
-        sides = {
-            "short": lambda: runner.run(_appends_per_second(short, _batches())),
-            "long": lambda: runner.run(_appends_per_second(long, _batches())),
+        connections = {
+            name: runner.run(connect_async(settings.required("write_model_url"), "bench"))
+            for name, settings in (("short", short), ("long", long))
         }
+        sides = {
+            name: partial(_appends_per_second, runner, connection)
+            for name, connection in connections.items()
+        }
+        if lab.effort.warms_up:
+            # Services keep their connections, and a new one pays for every page that it meets.
+            alternate(GROWTH_WARM_UP_ROUNDS, sides)
         numbers = alternate(lab.effort.rounds(GROWTH_ROUNDS), sides)
         # The first change of a page after a checkpoint writes the whole page to the server's log,
         # and a long log has many pages.
         lab.write.checkpoint()
         after_checkpoint = alternate(lab.effort.rounds(GROWTH_ROUNDS_AFTER_CHECKPOINT), sides)
+        for connection in connections.values():
+            runner.run(connection.close())
     for side, length in (("short", SHORT_LOG), ("long", LONG_LOG)):
         yield Result(
             name=f"append in batches of {GROWTH_BATCH} at {length:,} events",
@@ -180,19 +189,16 @@ def _long_log(lab: Lab) -> Settings:
     return lab.long_log
 
 
-def _batches() -> list[list[NewEvent]]:
-    return [new_events(GROWTH_BATCH) for _ in range(GROWTH_BATCHES + 1)]
+def _appends_per_second(runner: asyncio.Runner, connection: AsyncConnection[Any]) -> float:
+    batches = [new_events(GROWTH_BATCH) for _ in range(GROWTH_BATCHES + 1)]
+    # The first call prepares the statement and plans the function.
+    runner.run(append(connection, batches.pop()))
 
-
-async def _appends_per_second(settings: Settings, batches: list[list[NewEvent]]) -> float:
-    connection = await connect_async(settings.required("write_model_url"), "bench")
-    async with connection:
-        # The first call prepares the statement and plans the function.
-        await append(connection, batches.pop())
-        started = time.perf_counter()
+    async def append_all() -> None:
         for batch in batches:
             await append(connection, batch)
-        return GROWTH_BATCH * GROWTH_BATCHES / (time.perf_counter() - started)
+
+    return GROWTH_BATCH * GROWTH_BATCHES / seconds(lambda: runner.run(append_all()))
 
 
 # Rebuild

@@ -12,12 +12,16 @@ from codebase.engine.log.creations import alike, append_creations
 from codebase.engine.log.events import NewEvent
 from codebase.engine.log.notes import Note
 
+CLEAN = 4
+"""So many batches in a row of which nothing was refused: it is likely that of the next one nothing
+will be. Who is wrong about that has it written twice."""
+
 
 class Appender:
     """Appends batch after batch, creations that are alike in the way that is made for them.
 
     That way is all or nothing. Where units are refused, because many commands are repeats or a
-    budget is spent, it would be tried in vain: it is left out until nothing was refused.
+    budget is spent, it would be tried in vain: it is left out until nothing is refused for a while.
 
     Args:
         notes_kept_days: how old notes become before they are forgotten.
@@ -25,7 +29,7 @@ class Appender:
 
     def __init__(self, notes_kept_days: int) -> None:
         self._notes_kept_days = notes_kept_days
-        self._none_refused = True
+        self._clean = CLEAN
 
     async def append(
         self,
@@ -34,10 +38,11 @@ class Appender:
         notes: Sequence[tuple[int, Note]] = (),
     ) -> Appended:
         """As `append` in `engine.log.appending`."""
-        if self._none_refused and events and not notes and (creations := alike(events)):
+        is_clean = self._clean >= CLEAN
+        if is_clean and events and not notes and (creations := alike(events)):
             appended = await append_creations(connection, creations)
             if appended is not None:
                 return appended
         appended = await append(connection, events, notes, notes_kept_days=self._notes_kept_days)
-        self._none_refused = not appended.refused
+        self._clean = 0 if appended.refused else self._clean + 1
         return appended
