@@ -37,8 +37,11 @@ CHUNKS_UNDER_WAY = 8
 """While Postgres applies one the next is being prepared; so many are waited for together."""
 REPORTED_DIFFERENCES = 20
 
-# A rebuild may take longer than any query of a service may.
-OPTIONS = f"{STORE_OPTIONS} -c statement_timeout=0 -c maintenance_work_mem=256MB"
+# A rebuild may take longer than any query of a service may, and all of the comparison is fetched.
+OPTIONS = (
+    f"{STORE_OPTIONS} -c statement_timeout=0 -c maintenance_work_mem=256MB -c work_mem=128MB"
+    " -c cursor_tuple_fraction=1"
+)
 
 # One rebuild of a projection at a time, whoever starts the second.
 LOCK = "SELECT pg_try_advisory_lock(hashtext(%(name)s))"
