@@ -14,7 +14,9 @@ SCHEMA_VERSION = 1
 """Of what `data` and `meta` mean; it is noted with every event."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+# Not frozen, though never changed: a frozen dataclass takes four times as long to make, and one of
+# these is made for every event. So it is with NewEvent.
+@dataclass(kw_only=True, slots=True)
 class RecordedEvent:
     """One row of the log.
 
@@ -33,8 +35,6 @@ class RecordedEvent:
     recorded_at: datetime
 
 
-# Not frozen, though never changed: a frozen dataclass takes four times as long to make, and one of
-# these is made for every event.
 @dataclass(kw_only=True, slots=True)
 class NewEvent:
     """An event on its way into the log; `data` and `meta` are JSON texts."""
