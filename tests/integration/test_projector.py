@@ -15,6 +15,7 @@ import pytest
 from pika.exceptions import ChannelClosedByBroker
 
 from codebase.embedded.private_rabbitmq import USER
+from codebase.engine.log.check import LogMismatchError
 from codebase.engine.messages.connection import NoAnswerError, blocking_connection, deadline
 from codebase.engine.messages.dead_letters import DEAD_LETTERS, declare_dead_letters
 from codebase.engine.messages.event_messages import READ_MESSAGES, read_messages
@@ -598,11 +599,20 @@ def test_of_others_events_only_the_last_is_read_and_those_that_were_told_of(
     place_orders(databases, 100)
     with databases.as_owner() as owner:
         head = heads(databases)[0]
-        told = read_wanted(owner, 0, after=1, until=head, categories=OTHERS, also=[4, head + 9])
-        assert [event.position for event in told] == [4, head]
-        assert all(event.event_id and event.data is None for event in told)
-        wanted = read_wanted(owner, 0, after=1, until=head, categories=OURS_TOO)
-        assert wanted == read_events(owner, 0, after=1, limit=head, categories=OURS_TOO)
+        told = read_wanted(owner, 0, after=1, limit=head, categories=OTHERS, also=[4, head + 9])
+        assert (told[0], [event.position for event in told[1]]) == (head, [4, head])
+        assert all(event.event_id and event.data is None for event in told[1])
+        for limit in (head, head - 1, 3, 1):
+            wanted = read_wanted(owner, 0, after=1, limit=limit, categories=OURS_TOO)
+            assert wanted == (
+                head,
+                read_events(owner, 0, after=1, limit=limit, categories=OURS_TOO),
+            )
+        assert read_wanted(owner, 0, after=head, limit=9, categories=OURS_TOO) == (head, [])
+        # Where the last of two bytes ends, and beyond.
+        for after in (head + 1, 2**15 - 1, 2**31 - 1):
+            with pytest.raises(LogMismatchError, match=f"ends at {head}, and the checkpoint is"):
+                read_wanted(owner, 0, after=after, limit=9, categories=OURS_TOO)
 
 
 def test_what_is_passed_over_is_counted_and_not_read(databases: Databases) -> None:
@@ -610,27 +620,25 @@ def test_what_is_passed_over_is_counted_and_not_read(databases: Databases) -> No
     with databases.as_owner() as owner:
         head = heads(databases)[0]
         options = {"categories": OURS_TOO, "passed_over": ["BuyOrderPlaced"]}
-        [last] = read_wanted(owner, 0, after=1, until=head, **options)
+        _, [last] = read_wanted(owner, 0, after=1, limit=head, **options)
         assert (last.position, last.data) == (head, None)
         owner.execute("ALTER TABLE event DISABLE TRIGGER event_is_append_only")
         owner.execute("DELETE FROM event WHERE partition = 0 AND position = 3")
         with pytest.raises(LogGapError, match="lacks a position above 1"):
-            read_wanted(owner, 0, after=1, until=head, **options)
+            read_wanted(owner, 0, after=1, limit=head, **options)
 
 
 @pytest.mark.parametrize("categories", [OTHERS, OURS_TOO], ids=["others'", "ours"])
-@pytest.mark.parametrize("hole", [2, 3, None], ids=["first", "in between", "last"])
+@pytest.mark.parametrize("hole", [2, 3, 4], ids=["first", "in between", "last"])
 def test_a_hole_is_noticed_whosever_events_are_missing(
-    databases: Databases, categories: list[str], hole: int | None
+    databases: Databases, categories: list[str], hole: int
 ) -> None:
     place_orders(databases, 100)
     with databases.as_owner() as owner:
-        head = heads(databases)[0]
         owner.execute("ALTER TABLE event DISABLE TRIGGER event_is_append_only")
-        missing = [0, hole or head]
-        owner.execute("DELETE FROM event WHERE partition = %s AND position = %s", missing)
+        owner.execute("DELETE FROM event WHERE partition = 0 AND position = %s", [hole])
         with pytest.raises(LogGapError, match="lacks a position above 1"):
-            read_wanted(owner, 0, after=1, until=head, categories=categories)
+            read_wanted(owner, 0, after=1, limit=3, categories=categories)
 
 
 def test_the_note_of_an_attempt_waits_for_no_disk_and_what_follows_does(

@@ -44,11 +44,20 @@ def read_head(log: Connection[Any], partition: int, reached: int) -> int:
     """
     row = log.execute(READ_HEAD, {"partition": partition}, prepare=True).fetchone()
     head = 0 if row is None else int(row[0])
+    check_head(partition, head, reached)
+    return head
+
+
+def check_head(partition: int, head: int, reached: int) -> None:
+    """Refuse to go on where the log ends before the position that was reached.
+
+    Raises:
+        LogMismatchError: as `read_head`.
+    """
     if head < reached:
         raise LogMismatchError(
             f"partition {partition} of the log ends at {head}, and the checkpoint is {reached}"
         )
-    return head
 
 
 def check_log(log: Connection[Any], reached: int, expected: str | None) -> str:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from codebase.engine.log.check import check_head
 from codebase.foundation.arrays import bigints, texts
 
 # `data` stays the JSON text that it is in the log: Postgres takes it apart where the rows are
@@ -24,20 +25,30 @@ READ_EVENTS = """
     LIMIT %(limit)s
 """
 
-# Rows of others are counted, so that a hole is noticed, and do not travel.
+# Where the log ends, and a piece of it. Rows of others are counted, so that a hole is noticed, and
+# do not travel. A small number comes as a small integer, and the sum of two might be none.
 READ_WANTED = """
-    SELECT partition, position, stream_id, category, version, type, recorded_at,
+    WITH piece AS MATERIALIZED (
+        SELECT position AS head, least(position, %(after)s::bigint + %(limit)s) AS last
+        FROM log_head WHERE partition = %(partition)s
+    )
+    SELECT event.partition, event.position, event.stream_id, event.category, event.version,
+           event.type, event.recorded_at,
            CASE WHEN is_wanted THEN data::text END,
            meta ->> 'event_id',
-           (SELECT count(*) FROM event
-            WHERE partition = %(partition)s AND position > %(after)s AND position <= %(until)s)
-    FROM event
-    CROSS JOIN LATERAL (
-        SELECT category = ANY (%(categories)b::text[]) AND type <> ALL (%(passed_over)b::text[])
-    ) AS asked (is_wanted)
-    WHERE partition = %(partition)s AND position > %(after)s AND position <= %(until)s
-      AND (is_wanted OR position = ANY (%(also)b::bigint[]))
-    ORDER BY position
+           head,
+           (SELECT count(*) FROM event, piece
+            WHERE partition = %(partition)s AND position > %(after)s AND position <= last)
+    FROM piece
+    LEFT JOIN LATERAL (
+        SELECT * FROM event
+        CROSS JOIN LATERAL (
+            SELECT category = ANY (%(categories)b::text[]) AND type <> ALL (%(passed_over)b::text[])
+        ) AS asked (is_wanted)
+        WHERE partition = %(partition)s AND position > %(after)s AND position <= last
+          AND (is_wanted OR position = ANY (%(also)b::bigint[]) OR position = last)
+    ) AS event ON true
+    ORDER BY event.position
 """
 
 BY_POSITION = "-c enable_seqscan=off -c enable_bitmapscan=off"
@@ -120,38 +131,44 @@ def read_wanted(
     partition: int,
     *,
     after: int,
-    until: int,
+    limit: int,
     categories: Iterable[str],
     passed_over: Iterable[str] = (),
     also: Iterable[int] = (),
-) -> list[LoggedEvent]:
-    """Of a piece of a partition, the events of some categories, and the last one in any case.
+) -> tuple[int, list[LoggedEvent]]:
+    """Where a partition ends, and of its next piece the events of some categories, and the last.
 
     Args:
         connection: to the write model, reading only, with the options `BY_POSITION`.
         partition: of the log.
         after: the position before the first one.
-        until: the last position, which is in the log.
+        limit: how many events the piece has at most.
         categories: whose events are wanted.
         passed_over: types of events that are not.
         also: positions whose events are wanted whatever they are of; without `data`.
 
     Raises:
+        LogMismatchError: the log ends before `after`.
         LogGapError: a position is missing.
     """
     wanted = {
         "partition": partition,
         "after": after,
-        "until": until,
+        "limit": limit,
         "categories": texts(sorted(categories)),
         "passed_over": texts(sorted(passed_over)),
-        "also": bigints([*also, until]),
+        "also": bigints(list(also)),
     }
     with connection.cursor(binary=True) as cursor:
         rows = cursor.execute(READ_WANTED, wanted, prepare=True).fetchall()
-    if not rows or rows[-1][1] != until or rows[-1][-1] != until - after:
+    head, count = rows[-1][-2:] if rows else (0, 0)
+    check_head(partition, head, after)
+    if head == after:
+        return head, []
+    last = min(head, after + limit)
+    if rows[-1][1] != last or count != last - after:
         raise LogGapError(f"partition {partition} lacks a position above {after}")
-    return [LoggedEvent._make(row[:-1]) for row in rows]
+    return head, [LoggedEvent._make(row[:-2]) for row in rows]
 
 
 def read_at(

@@ -104,7 +104,7 @@ class PartitionProjector:
         self._progress = Progress(GAUGES, projector.name, partition)
         self._applier = Applier(projector, partition, settings, stop, self._progress)
         self._taken: Sequence[Delivery] = ()
-        self._is_up_to_date = False
+        self._found = self._is_up_to_date = False
         self._waiting_for: str | None = "not connected yet"
 
     def what_is_missing(self) -> str | None:
@@ -147,7 +147,8 @@ class PartitionProjector:
         self._projector.check_place(store)
         self._applier.load(store)
         self._check_at = 0.0
-        self._measure(log)
+        reached = self._applier.checkpoint
+        self._progress.measure(log, read_head(log, self._partition, reached), reached)
         self._check(log, store)
         self._applier.name_log(store, self._log_id(log))
         self._progress.lead()
@@ -220,32 +221,28 @@ class PartitionProjector:
             check_event(log, self._partition, place.position, place.event_id)
         self._parked.show(store, check_checkpoint(store, self._key, self._applier.checkpoint))
 
-    def _measure(self, log: Connection[Any]) -> int:
-        """The head of the log; how far it is away is noted for the metrics."""
-        reached = self._applier.checkpoint
-        head = read_head(log, self._partition, reached)
-        self._progress.measure(log, head, reached)
-        return head
-
     def _read(self, log: Connection[Any], notices: NoticeCheck) -> list[LoggedEvent]:
         """What the projector wants of the next piece, and what it was told of; [] at the end."""
-        # Most looks find nothing new, and the head of the log tells so at a tenth of the price.
         reached, limit = self._applier.checkpoint, self._settings.projector_batch
-        head = self._measure(log)
-        self._is_up_to_date = reached < head < reached + limit
-        if head == reached:
+        if not self._found and (head := read_head(log, self._partition, reached)) == reached:
+            # Most looks find nothing new, and the head of the log tells so at a tenth of the price.
+            self._progress.measure(log, head, reached)
+            self._is_up_to_date = False
             return []
-        until = min(head, reached + limit)
-        return read_wanted(
+        head, events = read_wanted(
             log,
             self._partition,
             after=reached,
-            until=until,
+            limit=limit,
             categories=self._projector.categories,
             passed_over=self._projector.passed_over,
             # What lies beyond is asked for with its own piece, or is in no log at all.
-            also=notices.open_within(reached, until),
+            also=notices.open_within(reached, reached + limit),
         )
+        self._progress.measure(log, head, reached)
+        self._is_up_to_date = reached < head < reached + limit
+        self._found = bool(events)
+        return events
 
     def _apply_traced(
         self, log: Connection[Any], store: Connection[Any], events: Sequence[LoggedEvent]

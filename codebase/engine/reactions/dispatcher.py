@@ -165,10 +165,7 @@ class Dispatcher:
 
     def _wait(self, seconds: float) -> bool:
         """Whether this was woken within that time."""
-        woken = not self._stop.is_set() and self._wake.wait(seconds)
-        if woken:
-            self._rests.after(found=True)
-        return woken
+        return not self._stop.is_set() and self._wake.wait(seconds)
 
     def _check(self, store: Connection[Any]) -> None:
         """Now and then: is this still the place, how much is there, what may be forgotten."""
