@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -28,11 +29,15 @@ BULK_ROUNDS = 15
 BULK_CHART = "a thousand rows in one commit"
 
 SHORT_LOG = 10_000
+SHORT_LOG_AT_FIRST = 2_000
+"""It has grown to about that when half of the rounds are over."""
 LONG_LOG = 1_000_000
 GROWTH_BATCH = 64
-GROWTH_BATCHES = 16
-GROWTH_WARM_UP_ROUNDS = 12
-GROWTH_ROUNDS = 31
+GROWTH_BATCHES = 8
+GROWTH_WARM_UP_RUNS = {"short": 4, "long": 32}
+"""Services keep their connections, and a new one pays for every page that it meets; of those of a
+long log it meets another with nearly every event."""
+GROWTH_ROUNDS = 21
 GROWTH_ROUNDS_AFTER_CHECKPOINT = 3
 
 REBUILT = 250_000
@@ -142,26 +147,26 @@ def _copy(
 def measure_growth(lab: Lab) -> Iterator[Result]:
     """Appends to a log of a million events beside appends to one of ten thousand."""
     short, long = lab.stores("short_log"), _long_log(lab)
-    fill_log(short, lab.effort.count(SHORT_LOG))
-    with asyncio.Runner() as runner:
+    fill_log(short, lab.effort.count(SHORT_LOG_AT_FIRST))
+    with asyncio.Runner() as runner, ExitStack() as connected:
         connections = {
             name: runner.run(connect_async(settings.required("write_model_url"), "bench"))
             for name, settings in (("short", short), ("long", long))
         }
+        for connection in connections.values():
+            connected.callback(lambda each=connection: runner.run(each.close()))
         sides = {
             name: partial(_appends_per_second, runner, connection)
             for name, connection in connections.items()
         }
-        if lab.effort.warms_up:
-            # Services keep their connections, and a new one pays for every page that it meets.
-            alternate(GROWTH_WARM_UP_ROUNDS, sides)
+        for name, runs in GROWTH_WARM_UP_RUNS.items():
+            for _ in range(lab.effort.rounds(runs)):
+                sides[name]()
         numbers = alternate(lab.effort.rounds(GROWTH_ROUNDS), sides)
         # The first change of a page after a checkpoint writes the whole page to the server's log,
         # and a long log has many pages.
         lab.write.checkpoint()
         after_checkpoint = alternate(lab.effort.rounds(GROWTH_ROUNDS_AFTER_CHECKPOINT), sides)
-        for connection in connections.values():
-            runner.run(connection.close())
     for side, length in (("short", SHORT_LOG), ("long", LONG_LOG)):
         yield Result(
             name=f"append in batches of {GROWTH_BATCH} at {length:,} events",

@@ -14,7 +14,7 @@ from codebase.engine.reactions.attempt import Attempt, Ended, attempt
 from codebase.engine.reactions.breaker import FAILURES_TO_OPEN, Breaker
 from codebase.engine.reactions.reaction import Answer, Send, Sent
 from codebase.engine.reactions.target import AwayError, InDoubtError, Undone
-from codebase.engine.reactions.way import Way
+from codebase.engine.reactions.way import UNWRITTEN, Way
 from tests.clocks import StandingClock
 from tests.patience import NEVER_SECONDS
 
@@ -67,15 +67,15 @@ def test_no_room_is_given_twice() -> None:
 
 def test_who_has_come_back_leaves_his_room_before_that_is_written_down() -> None:
     way = an_open_way(most=1)
-    for nth in range(2):
+    for nth in range(UNWRITTEN):
         assert way.reserve_for_new(1) == 1
         way.go(1)
         assert way.reserve_for_new(1) == 0, "it is taken"
         way.came_back(Attempt(ended=Ended.ANSWERED))
-        assert way.on_their_way == nth + 1, "and both are still to be written down"
+        assert way.on_their_way == nth + 1, "and all of them are still to be written down"
     assert [way.reserve_for_new(1), way.reserve()] == [0, 0], "there is too much to write down"
     way.settled()
-    assert [way.on_their_way, way.reserve_for_new(1)] == [1, 1]
+    assert [way.on_their_way, way.reserve_for_new(1)] == [UNWRITTEN - 1, 1]
 
 
 def test_what_waited_leaves_half_of_the_room_where_there_is_no_line_of_it() -> None:
@@ -87,15 +87,18 @@ def test_what_waited_leaves_half_of_the_room_where_there_is_no_line_of_it() -> N
     assert [way.reserve(), way.reserve_for_new(1)] == [5, 0]
 
 
-def test_who_comes_back_in_vain_is_known_of_before_there_is_room_for_another() -> None:
+def test_who_comes_back_in_vain_is_heard_of_before_that_is_written_down() -> None:
+    most = FAILURES_TO_OPEN
     breaker = Breaker(StandingClock())
-    way = an_open_way(most=FAILURES_TO_OPEN, breaker=breaker)
-    way.go(way.reserve_for_new(FAILURES_TO_OPEN))
-    for _ in range(FAILURES_TO_OPEN):
-        assert way.reserve() <= FAILURES_TO_OPEN - 1, "the others are still there"
+    way = an_open_way(most=most, breaker=breaker)
+    way.go(way.reserve_for_new(most))
+    for nth in range(most):
+        room = way.reserve_for_new(most)
+        assert room == nth
+        way.release(room)
         way.came_back(Attempt(ended=Ended.IN_DOUBT, reason="no answer"))
     assert not breaker.is_closed
-    assert way.reserve() == 0
+    assert [way.reserve(), way.reserve_for_new(1)] == [0, 0]
 
 
 def test_what_is_new_leaves_the_room_to_what_waits() -> None:

@@ -76,6 +76,7 @@ class Dispatcher:
         self._wake = threading.Event()
         self._ended: deque[Returned] = deque()
         self._returned: list[Returned] = []
+        self._to_hurry = set[str]()
         self.errands = {
             name: Errands(
                 (ways or {}).get(name)
@@ -182,6 +183,8 @@ class Dispatcher:
 
     def _settle(self, store: Connection[Any]) -> bool:
         """Write down how attempts ended; what cannot be written now is kept."""
+        # First: who came back in vain before that is among those that are written, and hurried.
+        self._to_hurry |= {name for name, each in self.errands.items() if each.way.answers_again()}
         while self._ended:
             self._returned.append(self._ended.popleft())
         found = bool(self._returned)
@@ -192,9 +195,9 @@ class Dispatcher:
             for each in together:
                 if each not in locked:
                     self._way_of(each.taken).settled()
-        for name, errands in self.errands.items():
-            if errands.way.answers_again():
-                self._desk.hurry(store, name)
+        while self._to_hurry:
+            self._desk.hurry(store, min(self._to_hurry))
+            self._to_hurry.remove(min(self._to_hurry))
         return found
 
     def _way_of(self, taken: Taken) -> Way:

@@ -13,8 +13,9 @@ from codebase.engine.reactions.reaction import Sent
 from codebase.engine.reactions.target import Target
 from codebase.foundation.standing import Standing
 
-UNWRITTEN = 2
-"""Times as many as may be there may have gone: what became of the others is not written yet."""
+UNWRITTEN = 3
+"""Times as many as may be there may have gone: what became of the others is not written yet. Who is
+elsewhere counts nowhere; his room there bounds that."""
 OURS = "ours"
 """How attempts ended, in metrics, that say nothing of the target."""
 
@@ -51,7 +52,8 @@ class Way:
     @property
     def on_their_way(self) -> int:
         """How many have gone, and of what became of them nothing is written down yet."""
-        return self._there + self._unwritten
+        with self._counting:
+            return self._there + self._unwritten
 
     def reserve(self) -> int:
         """Room for what was waiting; each departs or is released.

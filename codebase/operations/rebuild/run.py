@@ -39,7 +39,7 @@ REPORTED_DIFFERENCES = 20
 
 # A rebuild may take longer than any query of a service may, and all of the comparison is fetched.
 OPTIONS = (
-    f"{STORE_OPTIONS} -c statement_timeout=0 -c maintenance_work_mem=256MB -c work_mem=128MB"
+    f"{STORE_OPTIONS} -c statement_timeout=0 -c maintenance_work_mem=256MB -c work_mem=64MB"
     " -c cursor_tuple_fraction=1"
 )
 
