@@ -154,7 +154,7 @@ def measure_growth(lab: Lab) -> Iterator[Result]:
             for name, settings in (("short", short), ("long", long))
         }
         for connection in connections.values():
-            connected.callback(lambda each=connection: runner.run(each.close()))
+            connected.callback(lambda each: runner.run(each.close()), connection)
         sides = {
             name: partial(_appends_per_second, runner, connection)
             for name, connection in connections.items()
