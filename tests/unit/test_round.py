@@ -424,3 +424,28 @@ def test_nobody_decides_on_a_stream_that_has_been_heard_of_later_versions() -> N
         assert work[1].outcome.result().state == 4
 
     run(story())
+
+
+def test_who_has_nothing_to_write_does_not_wait_for_those_who_have() -> None:
+    async def story() -> None:
+        known, noted, new, assumed = (uuid4() for _ in range(4))
+        work = pending(
+            submission(known, 1, "key"),
+            submission(known, -1),
+            submission(noted, 0, "other key"),
+            submission(new, 3),
+            submission(assumed, -1),
+        )
+        histories = {known: recorded(1, key="key"), noted: recorded(1)}
+        this_round = Round(work, histories, 1, FINGERPRINTS)
+        this_round.answer_settled()
+        assert [each.outcome.done() for each in work] == [True, True, False, False, False]
+        repeated = await work[0].outcome
+        assert (repeated.replayed, repeated.version) == (True, 1)
+        with pytest.raises(Conflict):
+            await work[1].outcome
+        assert this_round.everyone() == work[2:]
+        assert write(this_round).work == [work[4]], "what it was decided on has to be looked at"
+        assert [each.outcome.done() for each in work[2:]] == [True, True, False]
+
+    run(story())

@@ -6,6 +6,7 @@ events, appends them, and tells the round what became of them; the round answers
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -138,8 +139,18 @@ class Round:
             if unit.number not in appended.refused:
                 yield from unit.written()
 
+    def answer_settled(self) -> None:
+        """Answer those whose units have nothing to write: they need not wait for the others."""
+        units, self._units = self._units, []
+        for unit in units:
+            if unit.is_settled:
+                # Nobody has to go again: that would be for what is written, or not known.
+                deque(unit.settle(), maxlen=0)
+            else:
+                self._units.append(unit)
+
     def everyone(self) -> list[Pending]:
-        """All commands of the round."""
+        """All commands of the round that are not answered."""
         return [*self._later, *(pending for unit in self._units for pending in unit.everyone())]
 
     def settle(self, appended: Appended) -> Again:

@@ -239,6 +239,11 @@ class Unit:
             verdict.replayed and verdict.pending.submission.creates for verdict in self.verdicts
         )
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing that is appended changes what anybody in it is told."""
+        return not (self.planned or self.notes or self.deferred or self.assumes)
+
     def is_contested(self, refusal: Refusal) -> bool:
         """Whether it is open which of several writing commands the refusal is about."""
         return refusal.by_guard and len(self.writers) > 1
