@@ -18,8 +18,11 @@ from psycopg import AsyncConnection
 
 from codebase.engine.commands import lane, log_connection
 from codebase.engine.commands.bus import CommandBus
+from codebase.engine.commands.fingerprint import Fingerprints
 from codebase.engine.commands.log_connection import LogConnection, LogStanding
-from codebase.engine.commands.submission import Outcome
+from codebase.engine.commands.stream_reader import StreamReader
+from codebase.engine.commands.submission import Outcome, Pending
+from codebase.engine.commands.writer import Writer
 from codebase.engine.log.appender import Appender
 from codebase.engine.log.appending import Appended, append
 from codebase.engine.log.budgets import move_budget
@@ -565,6 +568,40 @@ def test_an_append_that_was_given_up_is_never_written(
         other.execute("SELECT FROM log_head FOR UPDATE")
         asyncio.run(story(other))
     assert value(databases, "SELECT count(*) FROM event") == 0
+
+
+def test_who_repeats_is_answered_though_nobody_can_write(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a writer that has met repeats, and reads first."""
+    monkeypatch.setattr(log_connection, "LOCK_SHARE", 1.0 / NEVER_SECONDS)
+    settings = databases.settings.model_copy(update={"database_deadline_seconds": NEVER_SECONDS})
+
+    async def story(other: psycopg.Connection) -> None:
+        standing, loop = LogStanding(), asyncio.get_running_loop()
+        fingerprints = Fingerprints.configured(settings)
+        writer = Writer(
+            settings, settings.partitions, fingerprints, standing, StreamReader(standing)
+        )
+
+        async def write(*keys: str) -> list[Pending]:
+            batch = [Pending(order(key), loop.create_future()) for key in keys]
+            assert await writer.write(batch) == []
+            return batch
+
+        await write("one")
+        await write("one")
+        other.execute("BEGIN")
+        other.execute("SELECT FROM log_head FOR UPDATE")
+        repeat, new = await write("one", "two")
+        assert (await repeat.outcome).replayed
+        with pytest.raises(ServiceUnavailable, match="LockNotAvailable 55P03"):
+            await new.outcome
+        await writer.close()
+
+    with databases.as_owner() as other:
+        asyncio.run(story(other))
+    assert value(databases, "SELECT count(*) FROM event") == 1
 
 
 def test_a_large_piece_of_work_has_longer_and_the_next_one_has_not(databases: Databases) -> None:

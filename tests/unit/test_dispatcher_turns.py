@@ -21,6 +21,7 @@ from codebase.engine.reactions.taken import Returned, Taken
 from codebase.engine.reactions.target import AwayError, Repeatable
 from codebase.engine.reactions.way import Way
 from codebase.foundation.settings import Settings
+from tests.integration.flow import eventually
 from tests.integration.jobs import JOBS
 from tests.patience import NEVER_SECONDS, PATIENCE_SECONDS
 
@@ -177,8 +178,7 @@ def test_what_half_of_the_room_does_not_hold_has_all_of_it_at_once(
 ) -> None:
     desk, way = Desk(), Told("jobs", TARGET, most=4)
     with at_work(desk, way, monkeypatch) as (notary, loop):
-        while not way.reserve_for_new(1):
-            pass
+        eventually(lambda: way.reserve_for_new(1) == 1)
         way.release(1)
         desk.waiting = ["1", "2", "3", "4"]
         for _ in range(4):

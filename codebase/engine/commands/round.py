@@ -6,7 +6,6 @@ events, appends them, and tells the round what became of them; the round answers
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -144,13 +143,13 @@ class Round:
         units, self._units = self._units, []
         for unit in units:
             if unit.is_settled:
-                # Nobody has to go again: that would be for what is written, or not known.
-                deque(unit.settle(), maxlen=0)
+                again = [*unit.settle()]
+                assert not again, "only what is written or assumed goes again"  # noqa: S101 - an invariant
             else:
                 self._units.append(unit)
 
     def everyone(self) -> list[Pending]:
-        """All commands of the round that are not answered."""
+        """All commands of the round but those of `answer_settled`."""
         return [*self._later, *(pending for unit in self._units for pending in unit.everyone())]
 
     def settle(self, appended: Appended) -> Again:

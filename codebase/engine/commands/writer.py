@@ -132,10 +132,13 @@ class Writer:
                 one_each=one_each,
                 holders=holders,
             )
-            self._expects_repeats = not this_round.is_new_to_log
-            this_round.answer_settled()
+            had_repeats = not this_round.is_new_to_log
+            if self._reader.fresh.connections == connections:
+                this_round.answer_settled()
             again = await self._append(this_round, connections, goes_on=bool(as_left))
-            self._expects_repeats |= any(pending.submission.creates for pending in again.work)
+            self._expects_repeats = had_repeats or any(
+                pending.submission.creates for pending in again.work
+            )
             DECIDED_AGAIN.inc(len(again.work) + len(again.resting))
             for pending in (*again.work, *again.resting):
                 pending.attempts += 1

@@ -26,7 +26,8 @@ READ_EVENTS = """
 """
 
 # Where the log ends, and a piece of it. Rows of others are counted, so that a hole is noticed, and
-# do not travel. A small number comes as a small integer, and the sum of two might be none.
+# do not travel. Nothing lies beyond the head, so that `limit` bounds both ways into the log, whatever
+# the plan. A small number comes as a small integer, and the sum of two might be none.
 READ_WANTED = """
     WITH piece AS MATERIALIZED (
         SELECT position AS head, least(position, %(after)s::bigint + %(limit)s) AS last
@@ -37,15 +38,17 @@ READ_WANTED = """
            CASE WHEN is_wanted THEN data::text END,
            meta ->> 'event_id',
            head,
-           (SELECT count(*) FROM event, piece
-            WHERE partition = %(partition)s AND position > %(after)s AND position <= last)
+           (SELECT count(*) FROM event
+            WHERE partition = %(partition)s AND position > %(after)s
+              AND position <= %(after)s::bigint + %(limit)s)
     FROM piece
     LEFT JOIN LATERAL (
         SELECT * FROM event
         CROSS JOIN LATERAL (
             SELECT category = ANY (%(categories)b::text[]) AND type <> ALL (%(passed_over)b::text[])
         ) AS asked (is_wanted)
-        WHERE partition = %(partition)s AND position > %(after)s AND position <= last
+        WHERE partition = %(partition)s AND position > %(after)s
+          AND position <= %(after)s::bigint + %(limit)s
           AND (is_wanted OR position = ANY (%(also)b::bigint[]) OR position = last)
     ) AS event ON true
     ORDER BY event.position

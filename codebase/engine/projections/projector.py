@@ -224,11 +224,13 @@ class PartitionProjector:
     def _read(self, log: Connection[Any], notices: NoticeCheck) -> list[LoggedEvent]:
         """What the projector wants of the next piece, and what it was told of; [] at the end."""
         reached, limit = self._applier.checkpoint, self._settings.projector_batch
-        if not self._found and (head := read_head(log, self._partition, reached)) == reached:
+        if not self._found and not notices.open:
             # Most looks find nothing new, and the head of the log tells so at a tenth of the price.
-            self._progress.measure(log, head, reached)
-            self._is_up_to_date = False
-            return []
+            head = read_head(log, self._partition, reached)
+            if head == reached:
+                self._progress.measure(log, head, reached)
+                self._is_up_to_date = False
+                return []
         head, events = read_wanted(
             log,
             self._partition,
