@@ -32,6 +32,7 @@ from codebase.engine.messages.topology import (
 from codebase.engine.projections.attempts import note_attempt
 from codebase.engine.projections.feed import Delivery
 from codebase.engine.projections.logged_events import (
+    BY_POSITION,
     LogGapError,
     LoggedEvent,
     read_events,
@@ -41,6 +42,7 @@ from codebase.engine.projections.projector import LEAD, PartitionProjector
 from codebase.engine.projections.queue_feed import QueueFeed
 from codebase.engine.projections.read_model import READ_MODEL
 from codebase.foundation.failpoints import EXIT_STATUS
+from codebase.foundation.postgres import connect
 from codebase.foundation.settings import Settings
 from codebase.registry import SYSTEM
 from tests.integration.flow import (
@@ -639,6 +641,30 @@ def test_a_hole_is_noticed_whosever_events_are_missing(
         owner.execute("DELETE FROM event WHERE partition = 0 AND position = %s", [hole])
         with pytest.raises(LogGapError, match="lacks a position above 1"):
             read_wanted(owner, 0, after=1, limit=3, categories=categories)
+
+
+ENTRIES_READ = "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'event'"
+
+
+def test_of_a_long_log_a_look_reads_its_piece_and_no_more(databases: Databases) -> None:
+    """Also by a plan that was made when there was next to nothing."""
+    url = databases.settings.required("write_model_reader_url")
+    with connect(url, "test", options=BY_POSITION) as log:
+        for _ in range(10):
+            read_wanted(log, 0, after=0, limit=10, categories=OURS_TOO)
+        place_orders(databases, 3_000)
+        before = entries_read(log)
+        head, events = read_wanted(log, 0, after=0, limit=10, categories=OURS_TOO)
+        assert (head, len(events)) == (heads(databases)[0], 10)
+        assert entries_read(log) - before < 50
+
+
+def entries_read(log: psycopg.Connection) -> int:
+    """How many entries of the log's indexes were read so far, as far as this connection knows."""
+    log.execute("SELECT pg_stat_force_next_flush()")
+    row = log.execute(ENTRIES_READ).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def test_the_note_of_an_attempt_waits_for_no_disk_and_what_follows_does(

@@ -26,8 +26,8 @@ READ_EVENTS = """
 """
 
 # Where the log ends, and a piece of it. Rows of others are counted, so that a hole is noticed, and
-# do not travel. Nothing lies beyond the head, so that `limit` bounds both ways into the log, whatever
-# the plan. A small number comes as a small integer, and the sum of two might be none.
+# do not travel. Nothing lies beyond the head: `limit` bounds both ways into the log, whatever the
+# plan. A small number comes as a small integer, and the sum of two might be none.
 READ_WANTED = """
     WITH piece AS MATERIALIZED (
         SELECT position AS head, least(position, %(after)s::bigint + %(limit)s) AS last
