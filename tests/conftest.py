@@ -39,6 +39,7 @@ from codebase.embedded.private_postgres import (
 )
 from codebase.embedded.private_rabbitmq import USER, RabbitServer, find_rabbitmq
 from codebase.foundation.rights import Login
+from tests.held import group_of, held
 from tests.patience import PATIENCE_SECONDS, be_patient
 
 pytest_plugins = ["tests.databases"]
@@ -174,11 +175,8 @@ class RabbitUnderTest:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """The node hears nothing and says nothing, and its connections stay."""
-        os.killpg(self._process.pid, signal.SIGSTOP)
-        try:
+        with held(group_of(self._process.pid)):
             yield
-        finally:
-            os.killpg(self._process.pid, signal.SIGCONT)
 
     def close(self) -> None:
         # A graceful stop with the management plugin takes seconds, for nothing we still need.

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from multiprocessing.process import BaseProcess
@@ -35,6 +34,7 @@ from codebase.model.buy_orders.buy_order import BuyOrderPlaced, guards, topic
 from codebase.model.money import Currency
 from codebase.registry import SYSTEM
 from tests import processes
+from tests.held import held
 from tests.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
@@ -238,19 +238,8 @@ def frozen(server: PostgresUnderTest, application: str, database: str = "%") -> 
             [application, database],
         ).fetchall()
     assert found, "there is something to freeze"
-    try:
-        for (process_id,) in found:
-            _signal(process_id, signal.SIGSTOP)
+    with held(process_id for (process_id,) in found):
         yield
-    finally:
-        for (process_id,) in found:
-            _signal(process_id, signal.SIGCONT)
-
-
-def _signal(process_id: int, number: signal.Signals) -> None:
-    """One whose connection was given up may have ended."""
-    with suppress(ProcessLookupError):
-        os.kill(process_id, number)
 
 
 def waits_for_a_lock(server: PostgresUnderTest, application: str) -> bool:
