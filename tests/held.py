@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.patience import PATIENCE_SECONDS
+
 POLL_SECONDS = 0.001
 HELD = {"T", "t", "Z", "X"}
 """States of threads that do not run: stopped, or gone."""
@@ -24,7 +26,9 @@ def held(process_ids: Iterable[int]) -> Iterator[None]:
     try:
         for each in everybody:
             _signal(each, signal.SIGSTOP)
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not all(_is_held(each) for each in everybody):
+            assert time.monotonic() < deadline, "somebody cannot be held"
             time.sleep(POLL_SECONDS)
         yield
     finally:

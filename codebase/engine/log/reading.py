@@ -59,7 +59,7 @@ async def read_streams(
     }
     async with connection.cursor(row_factory=class_row(RecordedEvent), binary=True) as cursor:
         await cursor.execute(READ_STREAMS, wanted, prepare=True)
-        # All at once: each step of an asynchronous loop costs as much as making the row.
+        # All at once: otherwise each of them is a step of an asynchronous loop.
         for row in await cursor.fetchall():
             found[row.stream_id].append(row)
     return found

@@ -195,9 +195,9 @@ class Dispatcher:
             for each in together:
                 if each not in locked:
                     self._way_of(each.taken).settled()
-        while self._to_hurry:
-            self._desk.hurry(store, min(self._to_hurry))
-            self._to_hurry.remove(min(self._to_hurry))
+        for name in sorted(self._to_hurry):
+            self._desk.hurry(store, name)
+            self._to_hurry.remove(name)
         return found
 
     def _way_of(self, taken: Taken) -> Way:
