@@ -46,7 +46,8 @@ PACED_SECONDS = 12
 VISIBLE_SAMPLE_SECONDS = 0.001
 
 ANSWERED_RATE = 1_000
-ANSWERED_SECONDS = 10
+ANSWERED_SECONDS = 4
+ANSWERED_ROUNDS = 5
 
 MIB = 2**20
 
@@ -222,15 +223,20 @@ def _paced(run: EmbeddedRun, rate: float, seconds: float) -> tuple[Answers, floa
 
 def _answered(run: EmbeddedRun, effort: Effort) -> Iterator[Result]:
     """How soon an order is answered while there is time left, and others read."""
-    answers, _ = _paced(run, ANSWERED_RATE, effort.seconds(ANSWERED_SECONDS))
+    seconds = effort.seconds(ANSWERED_SECONDS)
+    rounds = [_paced(run, ANSWERED_RATE, seconds)[0] for _ in range(effort.rounds(ANSWERED_ROUNDS))]
     yield Result(
         name=f"PUT p99 at {ANSWERED_RATE:,} orders/s, readers on",
-        value=answers.p99_ms,
+        value=median(answers.p99_ms for answers in rounds),
         unit="ms",
         target=below(10),
     )
-    yield Result(name="  beside it: p50", value=answers.p50_ms, unit="ms")
-    yield Result(name="  beside it: orders that were placed", value=answers.per_second, unit="/s")
+    for name, value, unit in (
+        ("in the slowest round", max(answers.p99_ms for answers in rounds), "ms"),
+        ("p50", median(answers.p50_ms for answers in rounds), "ms"),
+        ("orders that were placed", median(answers.per_second for answers in rounds), "/s"),
+    ):
+        yield Result(name=f"  beside it: {name}", value=value, unit=unit)
 
 
 # From commit to visible

@@ -25,7 +25,7 @@ from codebase.operations.rebuild import rebuild
 from codebase.registry import SYSTEM
 
 BULK = 1_000
-BULK_ROUNDS = 15
+BULK_ROUNDS = 101
 BULK_CHART = "a thousand rows in one commit"
 
 SHORT_LOG = 10_000

@@ -144,6 +144,9 @@ def _several_partitions(creations: Creations) -> dict[str, Any]:
 def _placed(
     creations: Creations, heads: Iterable[tuple[int, datetime]]
 ) -> Iterator[tuple[NewEvent, int, datetime]]:
-    for events, (position, recorded_at) in zip(creations.events.values(), heads, strict=True):
-        for nth, event in enumerate(events, 1):
-            yield event, position + nth, recorded_at + nth * MICROSECOND
+    for events, head in zip(creations.events.values(), heads, strict=True):
+        position, recorded_at = head
+        for event in events:
+            position += 1
+            recorded_at += MICROSECOND
+            yield event, position, recorded_at

@@ -10,9 +10,15 @@ from psycopg import Connection, Cursor
 
 from codebase.engine.projections.logged_events import LoggedEvent
 
+# One look for each: where Postgres has counted few, it would go through all of them once for all.
 READ_PARKED_STREAMS = """
-    SELECT stream_id FROM parked_stream
-    WHERE projector = %(projector)s AND stream_id = ANY (%(stream_ids)s::uuid[])
+    SELECT parked.stream_id
+    FROM unnest(%(stream_ids)s::uuid[]) AS asked (stream_id)
+    CROSS JOIN LATERAL (
+        SELECT stream_id FROM parked_stream
+        WHERE projector = %(projector)s AND stream_id = asked.stream_id
+        LIMIT 1
+    ) AS parked
 """
 
 # Parked again while it is parked: the first reason is the one that matters.
