@@ -12,6 +12,7 @@ from typing import Any
 from psycopg import sql
 from starlette.types import Scope
 
+from codebase.engine.projections.set_aside import IS_PARKED
 from codebase.web.exchange import exchange_of
 from codebase.web.openapi_headers import PARKED_STREAMS, references
 
@@ -31,15 +32,6 @@ def is_said_by(responses: Responses) -> bool:
     """Whether the answers of a route, as it declares them, are read from a projector's tables."""
     return any(kind.items() <= responses.items() for kind in (LISTS, NAMES_ONE))
 
-
-# To be looked for stream by stream, by its key: joined as tables are, Postgres might go through all
-# that is parked. So it might in search of a first row, unless that is the first in an order.
-IS_PARKED = """
-    SELECT FROM parked_stream
-    WHERE projector = %(projector)s::text AND stream_id >= {stream} AND stream_id <= {stream}
-    ORDER BY stream_id
-    LIMIT 1
-"""
 
 # Whose a stream is of which there is no row is not known here, and whoever names it is told.
 ASKING_BY_ID = """

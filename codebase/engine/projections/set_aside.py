@@ -10,16 +10,18 @@ from psycopg import Connection, Cursor
 
 from codebase.engine.projections.logged_events import LoggedEvent
 
-# One look for each: where Postgres has counted few, it would go through all of them once for all.
-READ_PARKED_STREAMS = """
-    SELECT parked.stream_id
-    FROM unnest(%(stream_ids)s::uuid[]) AS asked (stream_id)
-    CROSS JOIN LATERAL (
-        SELECT stream_id FROM parked_stream
-        WHERE projector = %(projector)s AND stream_id = asked.stream_id
-        LIMIT 1
-    ) AS parked
+# To be looked for stream by stream, by its key: joined as tables are, Postgres might go through all
+# that is parked. So it might in search of a first row, unless that is the first in an order.
+IS_PARKED = """
+    SELECT FROM parked_stream
+    WHERE projector = %(projector)s::text AND stream_id >= {stream} AND stream_id <= {stream}
+    ORDER BY stream_id
+    LIMIT 1
 """
+READ_PARKED_STREAMS = f"""
+    SELECT asked.stream_id FROM unnest(%(stream_ids)s::uuid[]) AS asked (stream_id)
+    CROSS JOIN LATERAL ({IS_PARKED.format(stream="asked.stream_id")}) AS parked
+"""  # noqa: S608 - of names that stand here
 
 # Parked again while it is parked: the first reason is the one that matters.
 PARK_STREAM = """
