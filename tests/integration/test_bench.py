@@ -27,6 +27,6 @@ def lab(ports: Ports) -> Iterator[Lab]:
 @pytest.mark.parametrize("name", [name for name in SECTIONS if name not in IN_OTHER_ENVIRONMENTS])
 def test_every_section_still_measures(lab: Lab, name: str) -> None:
     results = list(SECTIONS[name](lab))
-    lab.stop_services()
+    lab.clear()
     assert any(result.target for result in results)
     assert all(math.isfinite(result.value) for result in results)

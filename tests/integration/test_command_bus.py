@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import json
 import multiprocessing
@@ -29,7 +30,7 @@ from codebase.foundation.settings import Settings
 from codebase.model.actor import Actor
 from codebase.model.buy_orders.buy_order import BUY_ORDER, OrderBookLimit, PlaceBuyOrder, Price
 from codebase.model.money import Currency
-from codebase.model.refusals import KeyReused, Unavailable
+from codebase.model.refusals import KeyReused, Rejected, Unavailable
 from tests.clocks import on_a_jumping_clock, on_a_pushed_clock, push_the_clock
 from tests.integration.flow import waits_for_a_lock
 from tests.patience import PATIENCE_SECONDS
@@ -59,6 +60,13 @@ def order(key: str, amount: str = "500", price: Price | None = PRICE) -> Submiss
         command_id=str(uuid4()),
         creates=True,
     )
+
+
+REFUSED: dict[str, Callable[[], Submission]] = {
+    "by what is left of a budget": lambda: order(str(uuid4())),
+    "by a rule": lambda: order(str(uuid4()), price=None),
+    "by the key of another command": lambda: order("a", amount="1"),
+}
 
 
 def with_bus(settings: Settings, story: Callable[[CommandBus], Awaitable[Any]]) -> Any:  # noqa: ANN401
@@ -153,6 +161,36 @@ def test_what_fits_gets_in_beside_what_does_not(databases: Databases) -> None:
     assert len(placed) == 3
     assert sum(isinstance(answer, OrderBookLimit) for answer in answers) == 30
     assert {answer.facts["left_btc"] for answer in answers if isinstance(answer, OrderBookLimit)}
+
+
+@pytest.mark.parametrize("refused", REFUSED.values(), ids=REFUSED.keys())
+def test_a_refusal_leaves_nothing_behind_for_the_collector(
+    databases: Databases, refused: Callable[[], Submission]
+) -> None:
+    """What is raised knows the frames that it came through, and what they knew."""
+    limit(databases, "0.01")
+
+    async def refuse() -> None:
+        with pytest.raises(Rejected):
+            await bus.execute(refused())
+
+    async def story(opened: CommandBus) -> None:
+        nonlocal bus
+        bus = opened
+        await bus.execute(order("a"))
+        for _ in range(10 * WRITERS_PER_LANE):
+            await refuse()
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(50):
+                await refuse()
+            assert gc.collect() < 50
+        finally:
+            gc.enable()
+
+    bus: CommandBus
+    with_bus(databases.settings, story)
 
 
 def test_a_command_that_postgres_cannot_take_fails_alone(databases: Databases) -> None:

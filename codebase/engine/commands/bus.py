@@ -91,6 +91,9 @@ class CommandBus:
             outcome = await pending.outcome
         finally:
             deadline.cancel()
+            # What is raised knows this frame: with the command that would be a circle, which only
+            # the collector takes apart.
+            del pending
         self._standing.note(outcome.positions)
         return outcome
 

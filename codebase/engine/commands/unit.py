@@ -85,6 +85,10 @@ class Unit:
         self.assumes = self.assumes or not stream.history.read
         try:
             self.verdicts.append(self._decide(pending, stream, given, along))
+        except Rejected as refusal:
+            # Where a rule said no is told to nobody. It knows the frames that it came through: with
+            # this unit, which knows it, that is a circle, which only the collector takes apart.
+            self.refusals.append((pending, refusal.with_traceback(None)))
         except Exception as error:  # noqa: BLE001 - the boundary between neighbours
             self.refusals.append((pending, error))
 
