@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 
 import uvloop
 
@@ -12,35 +13,49 @@ from codebase.engine.commands.bus import CommandBus
 from codebase.engine.commands.submission import Submission
 from codebase.foundation.settings import Settings
 
+WARM_UP_COMMANDS = 50
+"""For each caller: every connection of the bus has been made by then, and made up its plans."""
 
-def executed_per_second(
-    settings: Settings, make: Callable[[], Submission], callers: int, seconds: float
-) -> float:
-    """How many commands a second a new bus executes.
+Execute = Callable[[float], float]
+"""How many commands a second a bus executes, for so many seconds."""
+
+
+@contextmanager
+def callers_of_one_bus(
+    settings: Settings, make: Callable[[], Submission], callers: int, *, warm_up: bool = True
+) -> Iterator[Execute]:
+    """A bus that stays open, as that of a service does, and callers of it.
 
     Args:
         settings: of the log.
         make: the next command; none of them is refused.
         callers: how many at once.
-        seconds: for how long, after the first command, which makes connections and plans.
+        warm_up: whether they have all been there before anything is measured.
     """
+    stack = AsyncExitStack()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_execute_for_a_while(settings, make, callers, seconds))
+        bus = runner.run(stack.enter_async_context(CommandBus.open(settings)))
+        try:
+            for _ in range(WARM_UP_COMMANDS if warm_up else 1):
+                runner.run(_execute_for_a_while(bus, make, callers, 0))
+            yield lambda seconds: runner.run(_execute_for_a_while(bus, make, callers, seconds))
+        finally:
+            runner.run(stack.aclose())
 
 
 async def _execute_for_a_while(
-    settings: Settings, make: Callable[[], Submission], callers: int, seconds: float
+    bus: CommandBus, make: Callable[[], Submission], callers: int, seconds: float
 ) -> float:
-    async with CommandBus.open(settings) as bus:
-        await bus.execute(make())
-        done = 0
-        started = time.perf_counter()
+    done = 0
+    started = time.perf_counter()
 
-        async def caller() -> None:
-            nonlocal done
-            while time.perf_counter() - started < seconds:
-                await bus.execute(make())
-                done += 1
+    async def caller() -> None:
+        nonlocal done
+        while True:
+            await bus.execute(make())
+            done += 1
+            if time.perf_counter() - started >= seconds:
+                return
 
-        await asyncio.gather(*(caller() for _ in range(callers)))
-        return done / (time.perf_counter() - started)
+    await asyncio.gather(*(caller() for _ in range(callers)))
+    return done / (time.perf_counter() - started)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -54,6 +54,10 @@ POLL_SECONDS = 0.005
 SMALL_PART = 1_000
 SMALL_ENOUGH = 20
 SMALL_SECONDS = 0.2
+FILL_SERVER_LOG = """
+    SELECT count(pg_logical_emit_message(false, 'warm up', repeat('.', 1024 * 1024)))
+    FROM generate_series(1, 1024)
+"""
 UNHURRIED = {"database_deadline_seconds": 60.0, "command_deadline_seconds": 60.0}
 """Where the numbers mean nothing, nobody is told that a busy machine is late."""
 
@@ -92,6 +96,7 @@ class Cluster:
     def __init__(self, keeper: Keeper, server: PostgresServer) -> None:
         self._keeper = keeper
         self._server = server
+        self._databases: list[str] = []
         server.prepare()
         with (server.folder / "log").open("ab") as log:
             self._process = keeper.spawn(server.program(), log)
@@ -129,6 +134,7 @@ class Cluster:
 
     def create(self, database: str, template: str | None = None) -> None:
         """A database of the owner's, empty or a copy of `template`."""
+        self._databases.append(database)
         if template is None:
             roles = chain.from_iterable(ROLES.values())
             owner, *others = (Login(role, PASSWORD, database) for role in (OWNER, *roles))
@@ -139,6 +145,25 @@ class Cluster:
         )
         with psycopg.connect(self._server.superuser_url(), autocommit=True) as connection:
             connection.execute(statement)
+
+    def drop_all(self, but: Collection[str]) -> None:
+        """Drop every database that `create` has made but those named `but`."""
+        dropped = [name for name in self._databases if name not in but]
+        with psycopg.connect(self._server.superuser_url(), autocommit=True) as connection:
+            for name in dropped:
+                statement = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
+                connection.execute(statement)
+                self._databases.remove(name)
+
+    def use_up_files(self) -> None:
+        """Write as much to the server's own log as it later keeps files for, which are used again.
+
+        A server has done that once it has run for some minutes. Until then each 16 MiB are a new
+        file, which takes 20 to 60 ms, and who writes most waits most often.
+        """
+        with psycopg.connect(self._server.superuser_url(), autocommit=True) as connection:
+            connection.execute(FILL_SERVER_LOG)
+        self.checkpoint()
 
     def checkpoint(self) -> None:
         """Write out what earlier measurements left, so that the next one does not pay for it."""
@@ -162,6 +187,7 @@ class Lab:
         self.effort = effort
         self.ports = ports
         self._templates: dict[int, tuple[str, str]] = {}
+        self._kept: set[str] = set()
         self._services: list[subprocess.Popen[bytes]] = []
         self._clusters: list[Cluster] = []
         self.long_log: Settings | None = None
@@ -186,14 +212,19 @@ class Lab:
         """The process that `serve` or `start` has started last."""
         return psutil.Process(self._services[-1].pid)
 
-    def stop_services(self) -> None:
-        """End what `serve` and `start` have started, so that it takes no part in what follows."""
+    def clear(self) -> None:
+        """End and drop what a section has made, so that it takes no part in what follows."""
+        self._stop_services()
+        for cluster in self._clusters:
+            cluster.drop_all(but=self._kept)
+
+    def _stop_services(self) -> None:
         while self._services:
             self.keeper.stop(self._services.pop())
 
     def close(self) -> None:
         """End everything that was started."""
-        self.stop_services()
+        self._stop_services()
         while self._clusters:
             self._clusters.pop().stop()
 
@@ -221,10 +252,17 @@ class Lab:
         )
         cluster = Cluster(self.keeper, server)
         self._clusters.append(cluster)
+        if self.effort.warms_up:
+            cluster.use_up_files()
         return cluster
 
-    def stores(self, name: str, partitions: int = 1) -> BuyOrderSettings:
-        """A new empty write model and read model, as the settings of whoever uses them."""
+    def stores(self, name: str, partitions: int = 1, *, keep: bool = False) -> BuyOrderSettings:
+        """A new empty write model and read model, as the settings of whoever uses them.
+
+        They are gone after the section, unless they are to be kept.
+        """
+        if keep:
+            self._kept.add(name)
         write_template, read_template = self._template(partitions)
         self.write.create(name, write_template)
         self.read.create(name, read_template)
@@ -234,6 +272,7 @@ class Lab:
         """Migrated stores, made when somebody first asks for so many partitions."""
         if partitions not in self._templates:
             write, read = (f"template_{store}_{partitions}" for store in ("write", "read"))
+            self._kept |= {write, read}
             self.write.create(write)
             self.read.create(read)
             migrate(self._settings(write, read, partitions), SYSTEM.contexts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -47,6 +47,16 @@ def alternate(rounds: int, sides: Mapping[str, Callable[[], float]]) -> SideBySi
         for name in there if nth % 2 == 0 else reversed(there):
             numbers[name].append(sides[name]())
     return SideBySide(numbers=numbers)
+
+
+def joined(comparisons: Sequence[SideBySide]) -> SideBySide:
+    """The rounds of all of them as those of one; the sides are the same in each."""
+    return SideBySide(
+        numbers={
+            side: [number for each in comparisons for number in each.numbers[side]]
+            for side in comparisons[0].numbers
+        }
+    )
 
 
 def seconds(work: Callable[[], object]) -> float:

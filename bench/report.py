@@ -6,8 +6,9 @@ import json
 import operator
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 
 import psutil
 
@@ -61,6 +62,9 @@ class Result:
         unit: `ratio` for a quotient of two numbers.
         target: what it must reach.
         chart: the title of the comparison in which it is a bar of the chart; None: it is not.
+        together: what several visits to a section come to; what must never happen counts wherever
+            it did.
+        visits: the number of each visit, where there were several.
     """
 
     name: str
@@ -68,6 +72,8 @@ class Result:
     unit: str
     target: Target | None = None
     chart: str | None = None
+    together: Callable[[Sequence[float]], float] = median
+    visits: Sequence[float] = ()
 
     @property
     def ok(self) -> bool | None:
@@ -78,12 +84,31 @@ class Result:
         """The entry of results.json."""
         return {
             "name": self.name,
-            "value": float(f"{self.value:.4g}"),
+            "value": _rounded(self.value),
             "unit": self.unit,
             "target": str(self.target) if self.target else None,
             "ok": self.ok,
             **({"chart": self.chart} if self.chart else {}),
+            **({"visits": list(map(_rounded, self.visits))} if self.visits else {}),
         }
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def over_visits(visits: Sequence[Sequence[Result]]) -> list[Result]:
+    """The rows of a section that was measured several times.
+
+    Args:
+        visits: the same rows of each visit.
+    """
+    return [_together(rows) for rows in zip(*visits, strict=True)]
+
+
+def _together(rows: Sequence[Result]) -> Result:
+    values = [row.value for row in rows]
+    return replace(rows[0], value=rows[0].together(values), visits=values)
 
 
 VERDICTS: Mapping[bool | None, str] = {True: "ok", False: "MISSED", None: ""}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -175,13 +176,15 @@ def measure_mixed_clients(lab: Lab) -> Iterator[Result]:
     if not LOCUST.exists():
         raise BenchError(f"no {LOCUST}: ./bench.sh makes its environment")
     seconds = max(1, lab.effort.seconds(LOAD_SECONDS))
-    with running(lab, lab.folder / "load") as run:
+    folder = Path(tempfile.mkdtemp(prefix="load-", dir=lab.folder))
+    with running(lab, folder / "home") as run:
         tasks = _locust(run, seconds)
     yield Result(
         name=f"{CLIENTS} mixed clients, {LOAD_SECONDS} s: requests that failed",
         value=sum(task.failures for task in tasks),
         unit="",
         target=at_most(0),
+        together=max,
     )
     requests = sum(task.requests for task in tasks)
     yield Result(name="  requests answered", value=requests / seconds, unit="/s")

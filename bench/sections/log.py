@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 
 from bench.filling import Column, columns_of
 from bench.lab import Lab, as_owner
-from bench.measure import alternate, seconds
+from bench.measure import alternate, joined, seconds
 from bench.orders import fill_log, new_events
 from bench.report import Result, at_least
 from codebase.engine.log.appender import Appender
@@ -29,15 +29,17 @@ BULK_ROUNDS = 101
 BULK_CHART = "a thousand rows in one commit"
 
 SHORT_LOG = 10_000
-SHORT_LOG_AT_FIRST = 2_000
+SHORT_LOG_AT_FIRST = 3_400
 """It has grown to about that when half of the rounds are over."""
 LONG_LOG = 1_000_000
 GROWTH_BATCH = 64
 GROWTH_BATCHES = 8
-GROWTH_WARM_UP_RUNS = {"short": 4, "long": 32}
+GROWTH_WARM_UP_RUNS = {"short": 4, "long": 64}
 """Services keep their connections, and a new one pays for every page that it meets; of those of a
 long log it meets another with nearly every event."""
-GROWTH_ROUNDS = 21
+GROWTH_SHORT_LOGS = 5
+GROWTH_ROUNDS = 15
+"""For each of the short logs, which would not be short after many more."""
 GROWTH_ROUNDS_AFTER_CHECKPOINT = 3
 
 REBUILT = 250_000
@@ -146,23 +148,26 @@ def _copy(
 
 def measure_growth(lab: Lab) -> Iterator[Result]:
     """Appends to a log of a million events beside appends to one of ten thousand."""
-    short, long = lab.stores("short_log"), _long_log(lab)
-    fill_log(short, lab.effort.count(SHORT_LOG_AT_FIRST))
-    with asyncio.Runner() as runner, ExitStack() as connected:
-        connections = {
-            name: runner.run(connect_async(settings.required("write_model_url"), "bench"))
-            for name, settings in (("short", short), ("long", long))
-        }
-        for connection in connections.values():
-            connected.callback(lambda each: runner.run(each.close()), connection)
-        sides = {
-            name: partial(_appends_per_second, runner, connection)
-            for name, connection in connections.items()
-        }
-        for name, runs in GROWTH_WARM_UP_RUNS.items():
-            for _ in range(lab.effort.rounds(runs)):
-                sides[name]()
-        numbers = alternate(lab.effort.rounds(GROWTH_ROUNDS), sides)
+    with ExitStack() as stack:
+        runner = stack.enter_context(asyncio.Runner())
+
+        def appending_to(name: str, settings: Settings) -> Callable[[], float]:
+            url = settings.required("write_model_url")
+            connection = runner.run(connect_async(url, "bench"))
+            stack.callback(lambda: runner.run(connection.close()))
+            append_some = partial(_appends_per_second, runner, connection)
+            for _ in range(lab.effort.rounds(GROWTH_WARM_UP_RUNS[name])):
+                append_some()
+            return append_some
+
+        long = appending_to("long", _long_log(lab))
+        compared = []
+        for number in range(lab.effort.rounds(GROWTH_SHORT_LOGS)):
+            settings = lab.stores(f"short_log_{number}")
+            fill_log(settings, lab.effort.count(SHORT_LOG_AT_FIRST))
+            sides = {"short": appending_to("short", settings), "long": long}
+            compared.append(alternate(lab.effort.rounds(GROWTH_ROUNDS), sides))
+        numbers = joined(compared)
         # The first change of a page after a checkpoint writes the whole page to the server's log,
         # and a long log has many pages.
         lab.write.checkpoint()
@@ -189,7 +194,7 @@ def measure_growth(lab: Lab) -> Iterator[Result]:
 def _long_log(lab: Lab) -> Settings:
     """The log of a million events, filled when it is first needed."""
     if lab.long_log is None:
-        lab.long_log = lab.stores("long_log")
+        lab.long_log = lab.stores("long_log", keep=True)
         fill_log(lab.long_log, lab.effort.count(LONG_LOG))
     return lab.long_log
 

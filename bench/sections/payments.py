@@ -19,7 +19,7 @@ from codebase.foundation.settings import extended
 from codebase.views.payments.settings import PaymentSettings
 
 CONNECTIONS = 64
-ROUNDS = 7
+ROUNDS = 4
 RUN_SECONDS = 2
 DARK_SECONDS = 5
 DARK_CONNECTIONS = 16
@@ -99,7 +99,7 @@ def _completed(lab: Lab, address: str, orders: str, owner: Connection[Any]) -> I
         unit="ms",
         target=below(250),
     )
-    yield Result(name="  beside it: in the slowest round", value=max(p99s), unit="ms")
+    yield Result(name="  beside it: in the slowest round", value=max(p99s), unit="ms", together=max)
 
 
 def _dark(lab: Lab, address: str, outside: str, owner: Connection[Any]) -> Iterator[Result]:

@@ -17,7 +17,7 @@ from bench.measure import BenchError, alternate
 from bench.report import Result, at_least
 
 CONNECTIONS = 64
-ROUNDS = 25
+ROUNDS = 9
 RUN_SECONDS = 1
 
 CREATE_RIVAL = "CREATE TABLE rival (LIKE event INCLUDING ALL)"
