@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 import psycopg
 
@@ -71,8 +72,8 @@ SECTIONS: Mapping[str, Section] = {
 }
 REPEATED = ("put", "bus", "partitions", "growth", "payments", "load")
 """What is measured at the beginning, in the middle and at the end of a run, each time with new
-processes. A host may be fast for minutes, and then slow, and what has two sides is not slowed down
-evenly: a service and its database are on both cores, and the same service without one is on one."""
+services and connections. A host may be fast for minutes, and then slow, and what has two sides is
+not slowed down evenly: a service and its database are on both cores, a service alone on one."""
 COMPARE = "compare"
 Section = Callable[[Lab], Iterator[Result]]
 
@@ -131,19 +132,24 @@ def _run(lab: Lab, sections: Mapping[str, Section]) -> int:
         started = time.monotonic()
         try:
             visits[name].append(_printed(sections[name](lab)))
+            lab.clear()
         except (BenchError, ServerError, ServiceUnavailable, psycopg.Error) as error:
             failed = True
             print(f"{name} could not be measured: {error}", flush=True)
-        finally:
-            lab.clear()
+            with suppress(psycopg.Error):
+                lab.clear()
         print(f"-- {name}: {time.monotonic() - started:.0f} s", flush=True)
     results = []
     for name, visited in visits.items():
-        if len(visited) > 1:
-            print(f"-- {name}, of {len(visited)} visits:", flush=True)
-            results += _printed(report.over_visits(visited))
-        else:
+        if len(visited) <= 1:
             results += [result for visit in visited for result in visit]
+            continue
+        print(f"-- {name}, of {len(visited)} visits:", flush=True)
+        try:
+            results += _printed(report.over_visits(visited))
+        except BenchError as error:
+            failed = True
+            print(f"{name} could not be measured: {error}", flush=True)
     print(f"-- everything: {time.monotonic() - began:.0f} s", flush=True)
     if sections is SECTIONS and not failed and not lab.effort.small:
         report.save(results, machine)

@@ -134,17 +134,18 @@ class Cluster:
 
     def create(self, database: str, template: str | None = None) -> None:
         """A database of the owner's, empty or a copy of `template`."""
-        self._databases.append(database)
         if template is None:
             roles = chain.from_iterable(ROLES.values())
             owner, *others = (Login(role, PASSWORD, database) for role in (OWNER, *roles))
             self._server.set_up(owner, others)
+            self._databases.append(database)
             return
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(
             sql.Identifier(database), sql.Identifier(template), sql.Identifier(OWNER)
         )
         with psycopg.connect(self._server.superuser_url(), autocommit=True) as connection:
             connection.execute(statement)
+        self._databases.append(database)
 
     def drop_all(self, but: Collection[str]) -> None:
         """Drop every database that `create` has made but those named `but`."""
@@ -156,7 +157,7 @@ class Cluster:
                 self._databases.remove(name)
 
     def use_up_files(self) -> None:
-        """Write as much to the server's own log as it later keeps files for, which are used again.
+        """Write a gigabyte to the server's own log, whose files are used again from then on.
 
         A server has done that once it has run for some minutes. Until then each 16 MiB are a new
         file, which takes 20 to 60 ms, and who writes most waits most often.

@@ -7,10 +7,13 @@ import operator
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from statistics import median
 
 import psutil
+
+from bench.measure import BenchError
 
 RESULTS = Path(__file__).parent / "results.json"
 MACHINE = Path(__file__).parent / "machine.json"
@@ -101,8 +104,14 @@ def over_visits(visits: Sequence[Sequence[Result]]) -> list[Result]:
     """The rows of a section that was measured several times.
 
     Args:
-        visits: the same rows of each visit.
+        visits: the same rows of each visit, in the same order.
+
+    Raises:
+        BenchError: they are not the same rows.
     """
+    for names in zip_longest(*([row.name for row in rows] for rows in visits)):
+        if len(set(names)) > 1:
+            raise BenchError(f"visits have different rows: {', '.join(map(str, names))}")
     return [_together(rows) for rows in zip(*visits, strict=True)]
 
 

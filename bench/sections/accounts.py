@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from statistics import median
 from uuid import UUID, uuid4
@@ -177,6 +178,8 @@ def measure_mixed_clients(lab: Lab) -> Iterator[Result]:
         raise BenchError(f"no {LOCUST}: ./bench.sh makes its environment")
     seconds = max(1, lab.effort.seconds(LOAD_SECONDS))
     folder = Path(tempfile.mkdtemp(prefix="load-", dir=lab.folder))
+    # For who runs the servers, who is somebody else than root.
+    folder.chmod(0o711)
     with running(lab, folder / "home") as run:
         tasks = _locust(run, seconds)
     yield Result(
@@ -188,7 +191,7 @@ def measure_mixed_clients(lab: Lab) -> Iterator[Result]:
     )
     requests = sum(task.requests for task in tasks)
     yield Result(name="  requests answered", value=requests / seconds, unit="/s")
-    for task in sorted(tasks, key=_p95_ms):
+    for task in sorted(tasks, key=attrgetter("name")):
         yield Result(
             name=f"  p95 of {task.name}", value=_p95_ms(task), unit="ms", target=below(100)
         )

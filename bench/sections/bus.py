@@ -49,6 +49,7 @@ def _at_once(lab: Lab, execute: Execute, rival: Orders) -> Iterator[Result]:
         message_db.install(lab, "message_db")
         write = partial(message_db.writes_per_second, lab, "message_db", seconds=seconds)
         sides |= {"one category": write(categories=1), "categories": write(categories=CATEGORIES)}
+    _warm_up(lab, rival, CONCURRENT)
     numbers = alternate(lab.effort.rounds(ROUNDS), sides)
     ours, chart = f"command bus, {CONCURRENT} concurrent", CHART
     yield Result(name=ours, value=numbers.median("bus"), unit="/s", chart=chart)
@@ -72,6 +73,7 @@ def _at_once(lab: Lab, execute: Execute, rival: Orders) -> Iterator[Result]:
 
 def _alone(lab: Lab, execute: Execute, rival: Orders) -> Iterator[Result]:
     seconds = lab.effort.seconds(RUN_SECONDS)
+    _warm_up(lab, rival, 1)
     numbers = alternate(
         lab.effort.rounds(ROUNDS_ALONE),
         {
@@ -89,6 +91,12 @@ def _alone(lab: Lab, execute: Execute, rival: Orders) -> Iterator[Result]:
         unit="ratio",
         target=at_least(1.5),
     )
+
+
+def _warm_up(lab: Lab, rival: Orders, callers: int) -> None:
+    """Its connections are made by then, as those of our bus are."""
+    if lab.effort.warms_up:
+        _calls_per_second(rival.place, callers, RUN_SECONDS)
 
 
 def _calls_per_second(call: Callable[[], None], callers: int, seconds: float) -> float:

@@ -160,7 +160,10 @@ def measure_growth(lab: Lab) -> Iterator[Result]:
                 append_some()
             return append_some
 
-        long = appending_to("long", _long_log(lab))
+        filled = _long_log(lab)
+        # What was filled is written out before, and not while anything is measured.
+        lab.write.checkpoint()
+        long = appending_to("long", filled)
         compared = []
         for number in range(lab.effort.rounds(GROWTH_SHORT_LOGS)):
             settings = lab.stores(f"short_log_{number}")
@@ -194,8 +197,9 @@ def measure_growth(lab: Lab) -> Iterator[Result]:
 def _long_log(lab: Lab) -> Settings:
     """The log of a million events, filled when it is first needed."""
     if lab.long_log is None:
-        lab.long_log = lab.stores("long_log", keep=True)
-        fill_log(lab.long_log, lab.effort.count(LONG_LOG))
+        settings = lab.stores("long_log", keep=True)
+        fill_log(settings, lab.effort.count(LONG_LOG))
+        lab.long_log = settings
     return lab.long_log
 
 

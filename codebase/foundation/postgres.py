@@ -199,6 +199,8 @@ class DeadlinedConnection:
             elif opening.exception() is None:
                 opening.result().pgconn.finish()
             raise
+        finally:
+            del opening
         return self._connection
 
     async def _opened(self) -> AsyncConnection[Any]:
@@ -258,6 +260,9 @@ class DeadlinedConnection:
             # Refused here, it may be done elsewhere: the next connection is a new one.
             await self._close()
             raise self._failed(error, standing) from error
+        finally:
+            # What is raised knows this frame: with the task that would be a circle.
+            del task, work
 
     def _failed(self, error: psycopg.Error, standing: Standing) -> ServiceUnavailable:
         # Who is away is away for everybody.

@@ -260,6 +260,9 @@ class GroupRead:
                 return await found
         except TimeoutError:
             raise ServiceUnavailable("read_model", "no answer in time") from None
+        finally:
+            # What is raised knows this frame: with the future that would be a circle.
+            del found
 
     async def run(self, reader: Reader) -> None:
         """Answer everyone who waits at the moment, up to a batch."""
@@ -273,10 +276,12 @@ class GroupRead:
         BATCH_SIZE.observe(len(batch))
         try:
             await self._answer(reader, batch)
+        except ServiceUnavailable as error:
+            # It knows the frames that it came through: with the batch, which knows it, that would
+            # be a circle, which only the collector takes apart.
+            _refuse(batch, error.with_traceback(None))
         except Exception as error:  # noqa: BLE001 - it belongs to those who asked
-            for _, found in batch:
-                if not found.done():
-                    found.set_exception(error)
+            _refuse(batch, error)
 
     async def _answer(self, reader: Reader, batch: list[Waiting]) -> None:
         columns = zip(*(values for values, _ in batch), strict=True)
@@ -294,6 +299,12 @@ class GroupRead:
         for ordinal, ((_, found), rows) in enumerate(zip(batch, answers, strict=True), start=1):
             if not found.done():
                 found.set_result(Found(rows, reached, by_category, ordinal in asking))
+
+
+def _refuse(batch: Iterable[Waiting], error: Exception) -> None:
+    for _, found in batch:
+        if not found.done():
+            found.set_exception(error)
 
 
 def _added_up(of_partitions: Iterable[Mapping[str, int]]) -> Mapping[str, int]:

@@ -8,12 +8,14 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from codebase.foundation.errors import ServiceUnavailable
 from codebase.views.accounts import accounts as of_accounts
 from codebase.views.accounts import agents as of_agents
 from codebase.views.accounts.pages_by_name import PAGE_ARGUMENTS
 from codebase.views.buy_orders import buy_orders as of_orders
 from codebase.web import group_read
 from codebase.web.group_read import GroupRead, ReadModel
+from tests.collector import left_by_each
 from tests.integration.flow import waits_for_a_lock
 
 if TYPE_CHECKING:
@@ -129,6 +131,36 @@ def test_whoever_has_all_connections_busy_is_ready_all_the_same(databases: Datab
                 assert await read_model.ready() is None
                 assert not any(each.done() for each in asked)
             await asyncio.gather(*asked)
+
+    asyncio.run(scenario())
+
+
+FULL_DISK = """
+    CREATE FUNCTION full_disk() RETURNS text LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$
+"""
+ASK_FULL_DISK = """
+    SELECT asked.ordinal, full_disk()
+    FROM unnest(%(times)b::integer[]) WITH ORDINALITY AS asked (times, ordinal)
+"""
+
+
+def test_a_store_that_refuses_leaves_no_requests_behind_for_the_collector(
+    databases: Databases,
+) -> None:
+    with databases.as_read_model_owner() as owner:
+        owner.execute(FULL_DISK)
+
+    async def scenario() -> None:
+        async with ReadModel.open(databases.settings) as read_model:
+            query = GroupRead(read_model, ASK_FULL_DISK, ["times"], "read_model_sync")
+
+            async def ask() -> None:
+                with pytest.raises(ServiceUnavailable, match=r"refuses .DiskFull 53100"):
+                    await query.fetch(1)
+
+            await ask()
+            assert await left_by_each(ask) < 1
 
     asyncio.run(scenario())
 

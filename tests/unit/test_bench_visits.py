@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bench.__main__ import REPEATED, SECTIONS, in_turn
-from bench.measure import SideBySide, joined
+from bench.measure import BenchError, SideBySide, joined
 from bench.report import Result, at_least, at_most, over_visits
 
 
@@ -40,6 +42,11 @@ def test_what_must_never_happen_counts_wherever_it_did() -> None:
     ]
     [together] = over_visits(visits)
     assert not together.ok
+
+
+def test_visits_with_other_rows_are_not_taken_together() -> None:
+    with pytest.raises(BenchError, match="visits have different rows: a, b"):
+        over_visits([[Result(name=name, value=1, unit="")] for name in ("a", "b")])
 
 
 def test_comparisons_are_joined_side_by_side() -> None:

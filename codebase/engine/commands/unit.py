@@ -19,6 +19,7 @@ from codebase.engine.log.codec import encode
 from codebase.engine.log.events import SCHEMA_VERSION, NewEvent
 from codebase.engine.log.identifiers import new_event_id
 from codebase.engine.log.notes import Note
+from codebase.foundation.errors import ServiceUnavailable
 from codebase.model.aggregate import Aggregate
 from codebase.model.refusals import KeyReused, Rejected
 
@@ -85,9 +86,9 @@ class Unit:
         self.assumes = self.assumes or not stream.history.read
         try:
             self.verdicts.append(self._decide(pending, stream, given, along))
-        except Rejected as refusal:
-            # Where a rule said no is told to nobody. It knows the frames that it came through: with
-            # this unit, which knows it, that is a circle, which only the collector takes apart.
+        except (Rejected, ServiceUnavailable) as refusal:
+            # It knows the frames that it came through: with this unit, which knows it, that would
+            # be a circle, which only the collector takes apart. Of bugs the log tells them.
             self.refusals.append((pending, refusal.with_traceback(None)))
         except Exception as error:  # noqa: BLE001 - the boundary between neighbours
             self.refusals.append((pending, error))

@@ -91,10 +91,17 @@ class Writer:
         BATCH_SIZE.observe(len(batch))
         try:
             return await self._rounds(batch)
+        except ServiceUnavailable as error:
+            # It knows the frames that it came through: with the batch, which knows it, that would
+            # be a circle, which only the collector takes apart.
+            self._refuse(batch, error.with_traceback(None))
         except Exception as error:  # noqa: BLE001 - whatever fails a batch must not end the lane
-            for pending in batch:
-                pending.refuse(error)
-            return []
+            self._refuse(batch, error)
+        return []
+
+    def _refuse(self, batch: list[Pending], error: Exception) -> None:
+        for pending in batch:
+            pending.refuse(error)
 
     async def takes_along(self, batch: list[Pending], count: int) -> bool:
         """Whether the commands of a batch take at least so many streams along."""

@@ -96,6 +96,8 @@ class Publisher:
         finally:
             if self._waiting.get(str(sent.key)) is answer:
                 del self._waiting[str(sent.key)]
+            # What is raised knows this frame: with the future that would be a circle.
+            del answer
 
     def answered(self, key: str, answer: Answer) -> None:
         """A command is done with; on the loop. Nobody may wait for it any more."""
