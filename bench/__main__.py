@@ -42,6 +42,7 @@ from bench.sections import (
     streams,
     teams,
 )
+from bench.visits import in_turn, over_visits
 from codebase.embedded.errors import ServerError
 from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.observability import logs
@@ -70,10 +71,6 @@ SECTIONS: Mapping[str, Section] = {
     "fraud": fraud.measure,
     "start": start.measure,
 }
-REPEATED = ("put", "bus", "partitions", "growth", "payments", "load")
-"""What is measured at the beginning, in the middle and at the end of a run, each time with new
-services and connections. A host may be fast for minutes, and then slow, and what has two sides is
-not slowed down evenly: a service and its database are on both cores, a service alone on one."""
 COMPARE = "compare"
 Section = Callable[[Lab], Iterator[Result]]
 
@@ -111,17 +108,6 @@ def _chosen(parser: argparse.ArgumentParser, names: Sequence[str]) -> Mapping[st
     return {name: SECTIONS[name] for name in names} or SECTIONS
 
 
-def in_turn(names: Iterable[str], *, small: bool) -> list[str]:
-    """The sections in the order in which they are visited; some of them are three times."""
-    names = list(names)
-    if small:
-        return names
-    repeated = [name for name in names if name in REPEATED]
-    others = [name for name in names if name not in REPEATED]
-    half = len(others) // 2
-    return [*repeated, *others[:half], *repeated, *others[half:], *repeated]
-
-
 def _run(lab: Lab, sections: Mapping[str, Section]) -> int:
     machine = report.describe_machine(lab.write.major)
     print("; ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
@@ -146,7 +132,7 @@ def _run(lab: Lab, sections: Mapping[str, Section]) -> int:
             continue
         print(f"-- {name}, of {len(visited)} visits:", flush=True)
         try:
-            results += _printed(report.over_visits(visited))
+            results += _printed(over_visits(visited))
         except BenchError as error:
             failed = True
             print(f"{name} could not be measured: {error}", flush=True)

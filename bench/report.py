@@ -6,14 +6,11 @@ import json
 import operator
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import zip_longest
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import psutil
-
-from bench.measure import BenchError
 
 RESULTS = Path(__file__).parent / "results.json"
 MACHINE = Path(__file__).parent / "machine.json"
@@ -98,26 +95,6 @@ class Result:
 
 def _rounded(value: float) -> float:
     return float(f"{value:.4g}")
-
-
-def over_visits(visits: Sequence[Sequence[Result]]) -> list[Result]:
-    """The rows of a section that was measured several times.
-
-    Args:
-        visits: the same rows of each visit, in the same order.
-
-    Raises:
-        BenchError: they are not the same rows.
-    """
-    for names in zip_longest(*([row.name for row in rows] for rows in visits)):
-        if len(set(names)) > 1:
-            raise BenchError(f"visits have different rows: {', '.join(map(str, names))}")
-    return [_together(rows) for rows in zip(*visits, strict=True)]
-
-
-def _together(rows: Sequence[Result]) -> Result:
-    values = [row.value for row in rows]
-    return replace(rows[0], value=rows[0].together(values), visits=values)
 
 
 VERDICTS: Mapping[bool | None, str] = {True: "ok", False: "MISSED", None: ""}

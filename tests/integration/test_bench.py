@@ -10,6 +10,7 @@ import pytest
 from bench.__main__ import SECTIONS
 from bench.lab import Effort, Lab
 from bench.ports import Ports
+from bench.visits import REPEATED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +23,10 @@ IN_OTHER_ENVIRONMENTS = {"load", "rivals"}
 def lab(ports: Ports) -> Iterator[Lab]:
     with Lab.open(Effort(small=True), ports) as opened:
         yield opened
+
+
+def test_what_is_repeated_is_a_section() -> None:
+    assert set(REPEATED) <= set(SECTIONS)
 
 
 @pytest.mark.parametrize("name", [name for name in SECTIONS if name not in IN_OTHER_ENVIRONMENTS])

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from bench.__main__ import REPEATED, SECTIONS, in_turn
 from bench.measure import BenchError, SideBySide, joined
-from bench.report import Result, at_least, at_most, over_visits
+from bench.report import Result, at_least, at_most
+from bench.visits import REPEATED, in_turn, over_visits
 
 
 def test_what_is_repeated_is_measured_at_the_beginning_in_the_middle_and_at_the_end() -> None:
-    order = in_turn(SECTIONS, small=False)
+    sections = [*REPEATED, *map(str, range(10))]
+    order = in_turn(sections, small=False)
     assert tuple(order[: len(REPEATED)]) == tuple(order[-len(REPEATED) :]) == REPEATED
-    assert [order.count(name) for name in SECTIONS] == [
-        3 if name in REPEATED else 1 for name in SECTIONS
+    assert [order.count(name) for name in sections] == [
+        3 if name in REPEATED else 1 for name in sections
     ]
     middle = len(order) // 2
     assert order[middle] in REPEATED
