@@ -48,6 +48,8 @@ from codebase.foundation.errors import ServiceUnavailable
 from codebase.foundation.observability import logs
 from codebase.foundation.settings import Settings
 
+Section = Callable[[Lab], Iterator[Result]]
+
 SECTIONS: Mapping[str, Section] = {
     "put": put.measure,
     "bus": bus.measure,
@@ -72,7 +74,6 @@ SECTIONS: Mapping[str, Section] = {
     "start": start.measure,
 }
 COMPARE = "compare"
-Section = Callable[[Lab], Iterator[Result]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
