@@ -21,10 +21,22 @@ Execute = Callable[[float], float]
 
 
 @contextmanager
+def open_bus(settings: Settings) -> Iterator[tuple[CommandBus, asyncio.Runner]]:
+    """A bus that stays open, as that of a service does, and the loop that it works on."""
+    stack = AsyncExitStack()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        bus = runner.run(stack.enter_async_context(CommandBus.open(settings)))
+        try:
+            yield bus, runner
+        finally:
+            runner.run(stack.aclose())
+
+
+@contextmanager
 def callers_of_one_bus(
     settings: Settings, make: Callable[[], Submission], callers: int, *, warm_up: bool = True
 ) -> Iterator[Execute]:
-    """A bus that stays open, as that of a service does, and callers of it.
+    """Callers of a bus that stays open.
 
     Args:
         settings: of the log.
@@ -32,15 +44,10 @@ def callers_of_one_bus(
         callers: how many at once.
         warm_up: whether they have all been there before anything is measured.
     """
-    stack = AsyncExitStack()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        bus = runner.run(stack.enter_async_context(CommandBus.open(settings)))
-        try:
-            for _ in range(WARM_UP_COMMANDS if warm_up else 1):
-                runner.run(_execute_for_a_while(bus, make, callers, 0))
-            yield lambda seconds: runner.run(_execute_for_a_while(bus, make, callers, seconds))
-        finally:
-            runner.run(stack.aclose())
+    with open_bus(settings) as (bus, runner):
+        for _ in range(WARM_UP_COMMANDS if warm_up else 1):
+            runner.run(_execute_for_a_while(bus, make, callers, 0))
+        yield lambda seconds: runner.run(_execute_for_a_while(bus, make, callers, seconds))
 
 
 async def _execute_for_a_while(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
 from itertools import islice
 from uuid import UUID
 
-import uvloop
-
+from bench.callers import open_bus
 from bench.lab import Lab
 from bench.measure import alternate
 from bench.people import blocking, found_company, unblocking
@@ -30,9 +27,7 @@ def measure(lab: Lab) -> Iterator[Result]:
     lengths = [lab.effort.count(LONG), *[SHORT] * (per_run * (rounds + 1))]
     long, *short = found_company(settings, lengths).agent_ids
     unused = iter(short)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        stack = AsyncExitStack()
-        bus = runner.run(stack.enter_async_context(CommandBus.open(settings)))
+    with open_bus(settings) as (bus, runner):
 
         def seconds_each(agents: Iterator[UUID]) -> float:
             return runner.run(_seconds_each(bus, agents))
@@ -47,7 +42,6 @@ def measure(lab: Lab) -> Iterator[Result]:
                 "short": lambda: seconds_each(islice(unused, per_run)),
             },
         )
-        runner.run(stack.aclose())
     name = f"command on a stream of {LONG:,} events"
     yield Result(name=name, value=1000 * numbers.median("long"), unit="ms")
     yield Result(
